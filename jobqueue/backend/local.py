@@ -1,0 +1,220 @@
+"""The local backend: the engine in this process. Every operation is one synchronous step, then `Shell._act`, then the commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from jobqueue.backend.base import Conclude, Enqueued, Extend
+from jobqueue.backend.shell import SLICE, Shell
+from jobqueue.backend.taking import LocalTaking
+from jobqueue.backend.waiters import Waiter, check_room
+from jobqueue.engine import checks
+from jobqueue.errors import Draining, QueueError
+from jobqueue.model import Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Status, Verdict, Want
+
+_Item = TypeVar("_Item")
+_Reply = TypeVar("_Reply")
+
+
+class LocalBackend(Shell):
+    """A Backend in this process. Needs a running loop from the first operation on; the methods are documented at `Backend`."""
+
+    # Submitting.
+
+    def _check_open(self) -> None:
+        if self.draining:
+            raise Draining("the server is shutting down")
+
+    async def enqueue(self, spec: JobSpec) -> Enqueued:
+        self._check_open()
+        now = self.clock.now()
+        job, created = self.engine.enqueue(now, spec, self.clock.skew())
+        reply = Enqueued(self.snapshot(job), created)
+        await self._commit(now)
+        return reply
+
+    async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
+        self._check_open()
+        now, skew = self.clock.now(), self.clock.skew()
+
+        def one(spec: JobSpec) -> Enqueued:
+            job, created = self.engine.enqueue(now, spec, skew)
+            return Enqueued(self.snapshot(job), created)
+
+        return await self._batch(now, specs, one)
+
+    async def _batch(self, now: float, items: Sequence[_Item | QueueError], one: Callable[[_Item], _Reply]) -> list[_Reply | QueueError]:
+        replies: list[_Reply | QueueError] = []
+        for item in items:
+            if isinstance(item, QueueError):
+                replies.append(item)
+                continue
+            try:
+                replies.append(one(item))
+            except QueueError as error:
+                replies.append(error)
+        await self._commit(now)
+        return replies
+
+    # Taking. `dequeue` makes the context manager; the methods below it are its steps.
+
+    def dequeue(self, want: Want, wait: float) -> LocalTaking:
+        return LocalTaking(self, want, wait)
+
+    def replay(self, want: Want) -> list[Job]:
+        """The jobs of a repeated attempt_id whose leases live, if any. Raises Draining, BadRequest."""
+        self._check_open()
+        checks.want(want, self.limits)
+        if want.attempt_id is None:
+            return []
+        return [self.snapshot(job) for job in self.engine.replay(want.attempt_id)]
+
+    def take(self, want: Want) -> list[Job]:
+        """What is available at once. No waiter stands for these queues while something is."""
+        now = self.clock.now()
+        jobs = self.engine.dequeue(now, want)
+        taken = [self.snapshot(job) for job in jobs]
+        self._act(now)
+        return taken
+
+    def stand(self, want: Want, wait: float) -> Waiter[list[Job]]:
+        """Take a place at the end of the line. Raises TooManyWaiters."""
+        check_room(self.waiters, self.limits.waiters_max)
+        now = self.clock.now()
+        waiter: Waiter[list[Job]] = Waiter(want.queues, want)
+        if want.attempt_id is not None:
+            older = self._attempts.get(want.attempt_id)
+            if older is not None:
+                self._settle(older, [])
+            self._attempts[want.attempt_id] = waiter
+        self._dequeues.add(waiter, now + wait)
+        self._arm(now)
+        return waiter
+
+    def leave(self, waiter: Waiter[list[Job]]) -> None:
+        """Give up a place in line; harmless when it is gone."""
+        self._forget_attempt(waiter)
+        self._dequeues.remove(waiter)
+
+    def put_back(self, jobs: list[Job]) -> None:
+        """Undo the taking of jobs whose answer was not delivered. Nobody is told, so nobody waits for the commit."""
+        now = self.clock.now()
+        for job in jobs:
+            assert job.lease is not None
+            self.undelivered_total += self.engine.put_back(now, job.id, job.lease.token)
+        self._act(now)
+
+    # Working. These stay open while the server drains: a worker may always hand in what it did.
+
+    async def _one(self, now: float, job: Job) -> Job:
+        reply = self.snapshot(job)
+        await self._commit(now)
+        return reply
+
+    async def conclude(self, job_id: str, token: str, verdict: Verdict) -> Job:
+        now = self.clock.now()
+        return await self._one(now, self.engine.conclude(now, job_id, token, verdict))
+
+    async def conclude_batch(self, items: Sequence[Conclude | QueueError]) -> list[Job | QueueError]:
+        now = self.clock.now()
+        return await self._batch(now, items, lambda item: self.snapshot(self.engine.conclude(now, item.id, item.token, item.verdict)))
+
+    def _extend(self, now: float, item: Extend) -> Job:
+        return self.engine.extend(now, item.id, item.token, item.lease_seconds, item.progress, item.message)
+
+    async def extend(self, item: Extend) -> Job:
+        now = self.clock.now()
+        return await self._one(now, self._extend(now, item))
+
+    async def extend_batch(self, items: Sequence[Extend | QueueError]) -> list[Job | QueueError]:
+        now = self.clock.now()
+        return await self._batch(now, items, lambda item: self.snapshot(self._extend(now, item)))
+
+    async def release(self, job_id: str, token: str, delay: float) -> Job:
+        now = self.clock.now()
+        return await self._one(now, self.engine.release(now, job_id, token, delay))
+
+    async def cancel(self, job_id: str) -> Job:
+        self._check_open()
+        now = self.clock.now()
+        return await self._one(now, self.engine.cancel(now, job_id))
+
+    async def retry(self, job_id: str) -> Job:
+        self._check_open()
+        now = self.clock.now()
+        return await self._one(now, self.engine.retry(now, job_id))
+
+    # Reading.
+
+    async def job(self, job_id: str, wait: float = 0.0) -> Job:
+        job = self.engine.job(job_id)
+        if wait <= 0 or job.status is Status.CONCLUDED or self.draining:
+            return self.snapshot(job)
+        check_room(self.waiters, self.limits.waiters_max)
+        now = self.clock.now()
+        waiter: Waiter[list[Job]] = Waiter((job_id,))
+        self._results.add(waiter, now + wait)
+        self._arm(now)
+        try:
+            concluded = await waiter.wait()
+        finally:
+            self._results.remove(waiter)
+        return concluded[0] if concluded else self.snapshot(job)
+
+    async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
+        found, cursor = self.engine.page(wanted)
+        return [self.snapshot(job) for job in found], cursor
+
+    # Queues.
+
+    def _stats(self, name: str) -> QueueStats:
+        stats = self.engine.queue(name).stats()
+        oldest = stats.oldest_queued_at
+        return msgspec.structs.replace(
+            stats, waiters=self._dequeues.count(name), oldest_queued_at=None if oldest is None else oldest + self.clock.skew()
+        )
+
+    async def queues(self) -> list[QueueStats]:
+        return [self._stats(name) for name in sorted(self.engine.queues)]
+
+    async def queue(self, name: str) -> QueueStats:
+        return self._stats(name)
+
+    async def put_policy(self, name: str, policy: QueuePolicy) -> QueueStats:
+        self._check_open()
+        self.engine.put_policy(name, policy)
+        await self._commit(self.clock.now())
+        return self._stats(name)
+
+    async def delete_queue(self, name: str) -> None:
+        self._check_open()
+        self.engine.delete_queue(name)
+        await self._commit(self.clock.now())
+
+    async def set_paused(self, name: str, paused: bool) -> QueueStats:
+        self._check_open()
+        self.engine.set_paused(name, paused)
+        await self._commit(self.clock.now())
+        return self._stats(name)
+
+    async def _sliced(self, jobs: list[Job], step: Callable[[float, list[Job]], int]) -> int:
+        """Do something to many jobs, a slice a turn of the loop."""
+        done = 0
+        for start in range(0, len(jobs), SLICE):
+            now = self.clock.now()
+            done += step(now, jobs[start : start + SLICE])
+            await self._commit(now)
+            await asyncio.sleep(0)
+        return done
+
+    async def purge(self, name: str) -> int:
+        self._check_open()
+        return await self._sliced(self.engine.waiting(name), self.engine.purge)
+
+    async def redrive(self, name: str) -> int:
+        self._check_open()
+        return await self._sliced(self.engine.failed(name), self.engine.redrive)

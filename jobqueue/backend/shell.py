@@ -1,0 +1,179 @@
+"""What turns the engine's events into deeds: hand-outs, wake-ups, journal entries, the ticker.
+
+Every operation of the local backend is one synchronous step of the engine followed by `_act`, which hands available jobs to waiters, wakes
+those who wait for a result, gives the events to the journal and re-arms the ticker. No other code runs in between, so no request ever sees
+a queue that has both a job to give and a waiter standing for it. Only then may an operation wait for its commit.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobqueue.backend.base import BackendStats
+from jobqueue.backend.journal import Journal
+from jobqueue.backend.waiters import Registry, Waiter
+from jobqueue.clock import Clock, SystemClock, Timer
+from jobqueue.engine.engine import Engine
+from jobqueue.engine.events import Event, Kind
+from jobqueue.limits import Limits
+from jobqueue.model import Job
+
+STALL_SECONDS = 0.25
+"""A ticker this late means the process itself stood still, and its clients were not heard meanwhile."""
+
+STALL_GRACE_SECONDS_MAX = 10.0
+"""The most by which leases are prolonged after a stall, so that a laptop's night does not add to them."""
+
+SLICE = 500
+"""Due jobs and ended waits handled in one turn of the loop."""
+
+_AVAILABLE = frozenset({Kind.ENQUEUED, Kind.QUEUED, Kind.QUEUE_RESUMED})
+
+
+class Shell:
+    """The engine, its clock, its waiters and its journal, wired together."""
+
+    def __init__(
+        self, limits: Limits | None = None, *, engine: Engine | None = None, clock: Clock | None = None, journal: Journal | None = None
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.engine = engine or Engine(limits)
+        self.limits = self.engine.limits
+        self.journal = journal
+        self.ticket = 0
+        self.draining = False
+        self.undelivered_total = 0
+        self._dequeues: Registry[list[Job]] = Registry([])
+        self._results: Registry[list[Job]] = Registry([])
+        self._attempts: dict[str, Waiter[list[Job]]] = {}
+        self._timer: Timer | None = None
+        self._armed: float | None = None
+
+    def snapshot(self, job: Job) -> Job:
+        """The job as it is now, its times in UTC."""
+        copy: Job = job.__copy__()  # type: ignore[attr-defined] # msgspec has it in C, a third of copy.copy, and leaves it out of its stubs
+        skew = self.clock.skew()
+        return shifted(copy, skew) if skew else copy
+
+    # Acting on what the engine did.
+
+    def _act(self, now: float) -> None:
+        """Hand out, wake, journal, re-arm."""
+        while events := self.engine.take_events():
+            for event in events:
+                if event.kind in _AVAILABLE:
+                    if len(self._dequeues):
+                        self._hand_out(event.queue, now)
+                elif event.kind is Kind.CONCLUDED and len(self._results):
+                    self._wake_results(event)
+            if self.journal is not None:
+                self.ticket = self.journal.append(events)
+        self._arm(now)
+
+    def _hand_out(self, queue: str, now: float) -> None:
+        """Assign available jobs to the oldest waiters of a queue until one of both runs out."""
+        while (waiter := self._dequeues.oldest(queue)) is not None and self.engine.available(queue):
+            assert waiter.want is not None
+            jobs = self.engine.dequeue(now, waiter.want)
+            if not jobs:
+                return
+            self._settle(waiter, [self.snapshot(job) for job in jobs])
+
+    def _settle(self, waiter: Waiter[list[Job]], jobs: list[Job]) -> None:
+        self._forget_attempt(waiter)
+        self._dequeues.settle(waiter, jobs)
+
+    def _forget_attempt(self, waiter: Waiter[list[Job]]) -> None:
+        attempt_id = waiter.want.attempt_id if waiter.want is not None else None
+        if attempt_id is not None and self._attempts.get(attempt_id) is waiter:
+            del self._attempts[attempt_id]
+
+    def _wake_results(self, event: Event) -> None:
+        assert event.job is not None
+        if self._results.count(event.job.id):
+            snapshot = self.snapshot(event.job)
+            while (waiter := self._results.oldest(event.job.id)) is not None:
+                self._results.settle(waiter, [snapshot])
+
+    async def _commit(self, now: float) -> None:
+        self._act(now)
+        if self.journal is not None:
+            await self.journal.committed(self.ticket)
+
+    # The ticker: one timer, set to the earliest thing that may be due. Nothing polls.
+
+    def _arm(self, now: float) -> None:
+        due = self.engine.next_deadline()
+        for wait in (self._dequeues.deadlines.next(), self._results.deadlines.next()):
+            if wait is not None and (due is None or wait < due):
+                due = wait
+        if due is None or (self._armed is not None and self._armed <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = max(due, now)
+        self._timer = self.clock.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        now = self.clock.now()
+        late = 0.0 if self._armed is None else now - self._armed
+        self._armed = self._timer = None
+        grace = min(late, STALL_GRACE_SECONDS_MAX) if late > STALL_SECONDS else 0.0
+        self.engine.tick(now, lease_grace=grace, limit=SLICE)
+        for _ in range(SLICE):
+            waiter = self._dequeues.deadlines.pop(now)
+            if waiter is None:
+                break
+            self._settle(waiter, [])
+        self._results.expire(now, SLICE)
+        self._act(now)
+
+    # The whole.
+
+    @property
+    def waiters(self) -> int:
+        """Requests held open: dequeues and waits for a result."""
+        return len(self._dequeues) + len(self._results)
+
+    def stats(self) -> BackendStats:
+        engine = self.engine
+        return BackendStats(
+            jobs_live=engine.live,
+            payload_bytes=engine.payload_bytes,
+            queues=len(engine.queues),
+            waiters=self.waiters,
+            leases=sum(queue.in_progress for queue in engine.queues.values()),
+            history=engine.history.counts(),
+            undelivered_total=self.undelivered_total,
+            draining=self.draining,
+        )
+
+    def drain(self) -> None:
+        self.draining = True
+        self._attempts.clear()
+        self._dequeues.settle_all()
+        self._results.settle_all()
+
+    async def close(self) -> None:
+        self.drain()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.journal is not None:
+            await self.journal.close()
+
+
+def shifted(job: Job, skew: float) -> Job:
+    """Move a snapshot's times from engine time to UTC, in place."""
+    job.created_at += skew
+    if job.run_at is not None:
+        job.run_at += skew
+    if job.expires_at is not None:
+        job.expires_at += skew
+    if job.lease is not None:
+        job.lease = msgspec.structs.replace(job.lease, expires_at=job.lease.expires_at + skew, started_at=job.lease.started_at + skew)
+    end = job.conclusion
+    if end is not None:
+        job.conclusion = msgspec.structs.replace(
+            end, concluded_at=end.concluded_at + skew, started_at=None if end.started_at is None else end.started_at + skew
+        )
+    return job

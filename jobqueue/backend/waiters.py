@@ -1,0 +1,139 @@
+"""Held requests: who waits, in which order, for what, and how each is woken.
+
+One `asyncio.Condition` per waiter and hand-off by assignment (docs/decisions/0001). Whatever answers a waiter (a job, the end of
+its wait, a drain, a newer request with its attempt_id) settles it in one synchronous step, takes it out of line in the same step,
+and notifies its Condition. So a waiter is settled once, a wake-up cannot be lost to a cancellation or a time-out in the same
+turn of the loop, and cost does not depend on how many stand.
+
+The end of a wait is such a settlement too, not an `asyncio.timeout`: one timer over one heap serves all waiters, a time-out is no
+cancellation that could race a hand-off, and ten thousand that end in one instant are answered in slices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from jobqueue.engine.deadlines import Deadlines
+from jobqueue.errors import TooManyWaiters
+from jobqueue.model import Want
+
+R = TypeVar("R")
+
+
+class Waiter(Generic[R]):
+    """One held request. `answer` is None until it is settled; `due` and `armed` are the deadline heap's."""
+
+    __slots__ = ("_condition", "answer", "armed", "due", "keys", "want")
+
+    def __init__(self, keys: tuple[str, ...], want: Want | None = None) -> None:
+        self.keys = keys
+        self.want = want
+        self.answer: R | None = None
+        self.due: float | None = None
+        self.armed: float | None = None
+        self._condition = asyncio.Condition()
+
+    async def wait(self) -> R:
+        """Sleep until settled; the answer. Cancellation passes through and leaves any answer in place for the caller to undo."""
+        async with self._condition:
+            while self.answer is None:
+                await self._condition.wait()
+        return self.answer
+
+    def settle(self, answer: R) -> None:
+        """Give the answer and wake the request. Only the registry calls this, and once."""
+        assert self.answer is None
+        self.answer = answer
+        # A Condition is notified under its lock. Ours is free whenever anyone but the waiter runs: the waiter holds it only
+        # between two points with no suspension in between (docs/decisions/0001). So acquiring completes on its first step.
+        acquiring = self._condition.acquire()
+        try:
+            acquiring.send(None)
+        except StopIteration:
+            self._condition.notify()
+            self._condition.release()
+        else:  # pragma: no cover - would mean the reasoning above is wrong
+            acquiring.close()
+            raise RuntimeError("a waiter's lock was held by someone else")
+
+
+class Registry(Generic[R]):
+    """Waiters in order of arrival under every key they wait on: queue names, or the id of one job.
+
+    OrderedDict, because taking the oldest of a plain dict is O(n) once many were removed at its front.
+    """
+
+    def __init__(self, empty: R) -> None:
+        self._lines: dict[str, OrderedDict[Waiter[R], None]] = {}
+        self._empty = empty
+        self.deadlines: Deadlines[Waiter[R]] = Deadlines()
+
+    def __len__(self) -> int:
+        return len(self.deadlines)
+
+    def add(self, waiter: Waiter[R], until: float) -> None:
+        """Put a waiter at the end of its lines until engine time `until`."""
+        for key in waiter.keys:
+            line = self._lines.get(key)
+            if line is None:
+                line = self._lines[key] = OrderedDict()
+            line[waiter] = None
+        self.deadlines.set(waiter, until)
+
+    def remove(self, waiter: Waiter[R]) -> None:
+        """Take a waiter out of every line; harmless when it is in none."""
+        if waiter.due is not None:
+            self.deadlines.set(waiter, None)
+        for key in waiter.keys:
+            line = self._lines.get(key)
+            if line is not None:
+                line.pop(waiter, None)
+                if not line:
+                    del self._lines[key]
+
+    def oldest(self, key: str) -> Waiter[R] | None:
+        """The waiter that has stood longest under a key."""
+        line = self._lines.get(key)
+        return next(iter(line)) if line else None
+
+    def count(self, key: str) -> int:
+        """How many stand under a key."""
+        line = self._lines.get(key)
+        return len(line) if line else 0
+
+    def keys(self) -> list[str]:
+        """Every key under which someone stands."""
+        return list(self._lines)
+
+    def settle(self, waiter: Waiter[R], answer: R) -> None:
+        """Take a waiter out of line and answer it."""
+        self.remove(waiter)
+        waiter.settle(answer)
+
+    def expire(self, now: float, limit: int) -> int:
+        """Answer those whose wait has passed with the empty answer, at most `limit`; how many."""
+        for count in range(limit):
+            waiter = self.deadlines.pop(now)
+            if waiter is None:
+                return count
+            self.settle(waiter, self._empty)
+        return limit
+
+    def settle_all(self) -> None:
+        """Answer everyone with the empty answer, oldest first under each key."""
+        for waiter in list(self._everyone()):
+            if waiter.answer is None:
+                self.settle(waiter, self._empty)
+
+    def _everyone(self) -> Iterator[Waiter[R]]:
+        for line in self._lines.values():
+            yield from line
+
+
+def check_room(standing: int, waiters_max: int) -> None:
+    """Raise TooManyWaiters when no more requests may be held."""
+    if standing >= waiters_max:
+        raise TooManyWaiters(f"{standing} requests are held open, as many as may be")

@@ -1,0 +1,115 @@
+"""Which values are allowed, whoever sends them: HTTP, a dialect, the pool or a test. Raises BadRequest naming field and reason.
+
+Wire formats (JSON types, RFC 3339) are the edges' business; by the time a value comes here it has the right Python type.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from jobqueue.errors import BadRequest, TooLarge
+from jobqueue.limits import CONTROL, CONTROL_BUT_LINES, NAME, Limits
+from jobqueue.model import PRIORITIES, Backoff, JobSpec, QueuePolicy, Want
+
+
+def name(field: str, value: str) -> None:
+    """A queue or type name."""
+    if NAME.fullmatch(value) is None:
+        raise BadRequest(field, f"{value[:80]!r} is not a name; use 1 to 64 characters of A-Z a-z 0-9 . _ : -")
+
+
+def text(field: str, value: str, chars_max: int, chars_min: int = 0, forbidden: re.Pattern[str] = CONTROL) -> None:
+    """A text without control characters: an id, a worker's name. With `CONTROL_BUT_LINES` it may have several lines."""
+    if not chars_min <= len(value) <= chars_max:
+        raise BadRequest(field, f"has {len(value)} characters; {chars_min} to {chars_max} are allowed")
+    if forbidden.search(value) is not None:
+        raise BadRequest(field, "holds a control character or a lone surrogate")
+
+
+def number(field: str, value: float, low: float, high: float, unit: str = "") -> None:
+    """A number between two bounds, both allowed. Rejects NaN and infinities."""
+    if not (math.isfinite(value) and low <= value <= high):
+        raise BadRequest(field, f"{value:g} is out of range; {low:g} to {high:g}{unit} is allowed")
+
+
+def lease_seconds(value: float, limits: Limits) -> None:
+    """A lease's length."""
+    number("lease_seconds", value, limits.lease_seconds_min, limits.lease_seconds_max, " seconds")
+
+
+def delay(value: float, limits: Limits, field: str = "delay") -> None:
+    """A delay's length."""
+    number(field, value, 0.0, limits.delay_seconds_max, " seconds")
+
+
+def backoff(value: Backoff, limits: Limits, field: str = "backoff") -> None:
+    """A backoff's base, factor and cap."""
+    number(f"{field}.base", value.base, 0.0, limits.delay_seconds_max, " seconds")
+    number(f"{field}.factor", value.factor, 1.0, 100.0)
+    number(f"{field}.cap", value.cap, 0.0, limits.delay_seconds_max, " seconds")
+
+
+def max_attempts(value: int, limits: Limits) -> None:
+    """How many attempts a job may get."""
+    number("max_attempts", value, 1, limits.max_attempts_max)
+
+
+def json_size(field: str, value: bytes, limits: Limits) -> None:
+    """The size of a payload, a result or an error."""
+    if len(value) > limits.payload_bytes_max:
+        raise TooLarge(field, f"has {len(value)} bytes; {limits.payload_bytes_max} are allowed")
+
+
+def spec(value: JobSpec, limits: Limits) -> None:
+    """A whole job as it was asked for. The queue's and the type's names are checked where they are first seen."""
+    json_size("payload", value.payload, limits)
+    if value.id is not None:
+        text("id", value.id, limits.id_chars_max, 1)
+    if not 0 <= value.priority < PRIORITIES:
+        raise BadRequest("priority", f"{value.priority} is out of range; 0 (most urgent) to {PRIORITIES - 1} is allowed")
+    if value.description is not None:
+        text("description", value.description, limits.text_chars_max, forbidden=CONTROL_BUT_LINES)
+    if value.delay is not None:
+        delay(value.delay, limits)
+        if value.run_at is not None:
+            raise BadRequest("run_at", "excludes delay; send one of them")
+    if value.expires_in is not None:
+        number("expires_in", value.expires_in, 0.001, limits.expires_seconds_max, " seconds")
+    if value.max_attempts is not None:
+        max_attempts(value.max_attempts, limits)
+    if value.backoff is not None:
+        backoff(value.backoff, limits)
+    if value.lease_seconds is not None:
+        lease_seconds(value.lease_seconds, limits)
+
+
+def run_at(value: float, now: float, limits: Limits) -> None:
+    """A time not before which a job runs; the past is allowed and means now."""
+    if not math.isfinite(value) or value - now > limits.delay_seconds_max:
+        raise BadRequest("run_at", f"is more than {limits.delay_seconds_max:g} seconds ahead")
+
+
+def policy(value: QueuePolicy, limits: Limits) -> None:
+    """A queue's policy."""
+    lease_seconds(value.lease_seconds, limits)
+    max_attempts(value.max_attempts, limits)
+    backoff(value.backoff, limits)
+    if value.max_jobs is not None:
+        number("max_jobs", value.max_jobs, 1, limits.jobs_max)
+
+
+def want(value: Want, limits: Limits) -> None:
+    """What a dequeue asks for."""
+    if not 1 <= len(value.queues) <= limits.dequeue_queues_max:
+        raise BadRequest("queue", f"names {len(value.queues)} queues; 1 to {limits.dequeue_queues_max} are allowed")
+    for queue in value.queues:
+        name("queue", queue)
+    if value.limit != 1:
+        number("limit", value.limit, 1, limits.batch_jobs_max)
+    if value.lease_seconds is not None:
+        lease_seconds(value.lease_seconds, limits)
+    if value.worker is not None:
+        text("worker", value.worker, limits.id_chars_max, 1)
+    if value.attempt_id is not None:
+        text("attempt_id", value.attempt_id, limits.id_chars_max, 1)

@@ -1,0 +1,216 @@
+"""The queue's operations on jobs: `op(now, ...)` returns a reply and leaves its events in `events`.
+
+An operation that raises has changed nothing. Time only moves jobs in `tick`: a lease that is past its expiry is live until
+`tick` says otherwise, so of a conclude and an expiry in the same instant exactly one wins, whichever is processed first.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobqueue.engine import checks
+from jobqueue.engine.admin import QueueAdmin
+from jobqueue.engine.events import Event, Kind
+from jobqueue.engine.leases import LeaseOperations
+from jobqueue.engine.lifecycle import Trigger, allow
+from jobqueue.engine.queues import QueueState
+from jobqueue.engine.state import BACK, FRONT
+from jobqueue.errors import IdConflict
+from jobqueue.model import Conclusion, Job, JobSpec, Lease, Outcome, Status, Want
+
+_COMPARED = ("payload", "queue", "type", "description", "priority", "max_attempts", "backoff", "lease_seconds")
+"""What makes an enqueue of a known id the same enqueue, byte for byte; beside these, delay, run_at and expires_in as sent."""
+
+
+class Engine(LeaseOperations, QueueAdmin):
+    """The whole queue. See `State` for its data, `LeaseOperations` and `QueueAdmin` for the rest of its operations."""
+
+    def enqueue(self, now: float, spec: JobSpec, skew: float = 0.0) -> tuple[Job, bool]:
+        """Take in a job; (job, True), or (the existing job, False) for a repeat of the same id and content.
+
+        skew: UTC minus engine time, for `spec.run_at`. Raises BadRequest, TooLarge, IdConflict, QueueFull, TooManyQueues.
+        """
+        checks.spec(spec, self.limits)
+        asked = (spec.delay, spec.run_at, spec.expires_in)
+        timed = asked != (None, None, None)
+        if spec.id is not None:
+            known = self.jobs.by_id.get(spec.id)
+            if known is not None:
+                self._same(known, spec, asked if timed else None)
+                return known, False
+        if spec.type is not None:
+            checks.name("type", spec.type)
+        run_at = expires_at = None
+        if timed:
+            if spec.delay:
+                run_at = now + spec.delay
+            elif spec.run_at is not None:
+                checks.run_at(spec.run_at - skew, now, self.limits)
+                run_at = spec.run_at - skew
+            if spec.expires_in is not None:
+                expires_at = now + spec.expires_in
+        queue = self.make_room(spec.queue, len(spec.payload))
+        number = self.jobs.next_number
+        job = Job(
+            id=self.ids.job_id(now) if spec.id is None else spec.id,
+            number=number,
+            queue=queue.name,
+            priority=spec.priority,
+            payload=spec.payload,
+            created_at=now,
+            status=Status.QUEUED,
+            type=spec.type,
+            description=spec.description,
+            max_attempts=spec.max_attempts,
+            backoff=spec.backoff,
+            lease_seconds=spec.lease_seconds,
+            asked=asked if timed else None,
+            run_at=run_at,
+            expires_at=expires_at,
+        )
+        self.jobs.add(job)
+        self._enter(job, queue, now)
+        queue.enqueued_total += 1
+        self.events.append(Event(Kind.ENQUEUED, queue.name, job))
+        return job, True
+
+    def _enter(self, job: Job, queue: QueueState, now: float) -> None:
+        """Give a new job its first place. The only status not set by `move`: it has none to move from."""
+        self.live += 1
+        self.payload_bytes += len(job.payload)
+        if job.run_at is not None and job.run_at > now:
+            job.status = Status.SCHEDULED
+            queue.scheduled[job.number] = job
+            self.deadlines.set(job, job.run_at if job.expires_at is None else min(job.run_at, job.expires_at))
+            return
+        job.seq = self.next_seq
+        self.next_seq += 1
+        queue.append(job)
+        if job.expires_at is not None:
+            self.deadlines.set(job, job.expires_at)
+
+    def _same(self, job: Job, spec: JobSpec, asked: tuple[float | None, float | None, float | None] | None) -> None:
+        for field in _COMPARED:
+            if getattr(job, field) != getattr(spec, field):
+                raise IdConflict(job.id, field)
+        if job.asked != asked:
+            raise IdConflict(job.id, "delay, run_at or expires_in")
+
+    def dequeue(self, now: float, want: Want) -> list[Job]:
+        """Take at most `want.limit` jobs, each under a new lease; [] when none is available. `want` must have passed `checks.want`.
+
+        Earlier queues of `want.queues` are emptied first; inside each, priority, then age.
+        """
+        taken: list[Job] = []
+        for name in want.queues:
+            queue = self.queues.get(name)
+            if queue is None or queue.policy.paused:
+                continue
+            while len(taken) < want.limit:
+                job = queue.peek()
+                if job is None:
+                    break
+                self.detach(job, queue)
+                if job.expires_at is not None and job.expires_at <= now:
+                    self.to_concluded(job, queue, Trigger.EXPIRE, Conclusion(Outcome.EXPIRED, now))
+                    continue
+                self._lease(job, queue, now, want)
+                taken.append(job)
+            if len(taken) >= want.limit:
+                break
+        if taken and want.attempt_id is not None:
+            self.attempts.setdefault(want.attempt_id, []).extend(taken)
+        return taken
+
+    def _lease(self, job: Job, queue: QueueState, now: float, want: Want) -> None:
+        seconds = want.lease_seconds or job.lease_seconds or queue.policy.lease_seconds
+        self.move(job, Trigger.DEQUEUE, Status.IN_PROGRESS)
+        job.attempts += 1
+        job.lease = Lease(self.ids.token(), now + seconds, seconds, now, want.worker, want.attempt_id)
+        queue.in_progress += 1
+        queue.dequeued_total += 1
+        if job.attempts > 1:
+            queue.redelivered_total += 1
+        self.deadlines.set(job, now + seconds)
+        self.events.append(Event(Kind.DEQUEUED, queue.name, job))
+
+    def available(self, name: str) -> bool:
+        """Whether a dequeue of this queue might find a job now."""
+        queue = self.queues.get(name)
+        return queue is not None and queue.queued > 0 and not queue.policy.paused
+
+    def replay(self, attempt_id: str) -> list[Job]:
+        """The jobs whose leases were taken under this attempt_id and still live, to be handed out again; [] when none is.
+
+        Amazon SQS calls the same thing ReceiveRequestAttemptId.
+        """
+        held = self.attempts.get(attempt_id)
+        if held is None:
+            return []
+        for job in held:
+            assert job.lease is not None
+            job.lease = msgspec.structs.replace(job.lease, replayed=True)
+        return list(held)
+
+    def put_back(self, now: float, job_id: str, token: str) -> bool:
+        """Undo a dequeue whose answer was not delivered: the job returns to its old place and the attempt does not count.
+
+        True if it did; False when the lease is no longer that one, or was handed out again by `replay`.
+        """
+        job = self.jobs.by_id.get(job_id)
+        if job is None:
+            return False
+        lease = self.lease_of(job, token)
+        if lease is None or lease.replayed:
+            return False
+        queue = self.queues[job.queue]
+        self.detach(job, queue)
+        job.attempts -= 1
+        queue.dequeued_total -= 1
+        if lease.cancel_requested:
+            self.to_concluded(job, queue, Trigger.UNDELIVERED, Conclusion(Outcome.CANCELLED, now))
+        else:
+            self.to_queued(job, queue, now, Trigger.UNDELIVERED, FRONT)
+        return True
+
+    def cancel(self, now: float, job_id: str) -> Job:
+        """Stop a job: at once if it waits, by a request its worker sees at the next extend if it is in progress.
+
+        Raises UnknownJob, NotInProgress (it is concluded).
+        """
+        job = self.job(job_id)
+        allow(job, Trigger.CANCEL)
+        queue = self.queues[job.queue]
+        if job.lease is not None:
+            self.move(job, Trigger.CANCEL, Status.IN_PROGRESS)
+            job.lease = msgspec.structs.replace(job.lease, cancel_requested=True)
+            self.events.append(Event(Kind.CANCEL_REQUESTED, queue.name, job))
+        else:
+            self.detach(job, queue)
+            self.to_concluded(job, queue, Trigger.CANCEL, Conclusion(Outcome.CANCELLED, now))
+        return job
+
+    def tick(self, now: float, lease_grace: float = 0.0, limit: int = 1_000) -> None:
+        """Do what is due: run scheduled jobs, expire jobs, end leases; at most `limit` of them, so that a herd does not stall the loop.
+
+        lease_grace: seconds by which a lease that would end now is prolonged instead, after the process itself stood still:
+        its worker may have tried to extend it and not been heard.
+        """
+        for _ in range(limit):
+            job = self.deadlines.pop(now)
+            if job is None:
+                return
+            queue = self.queues[job.queue]
+            if job.lease is not None:
+                if lease_grace > 0:
+                    job.lease = msgspec.structs.replace(job.lease, expires_at=now + lease_grace)
+                    self.deadlines.set(job, now + lease_grace)
+                else:
+                    self.expire_lease(job, queue, now)
+                continue
+            self.detach(job, queue)
+            if job.expires_at is not None and job.expires_at <= now:
+                self.to_concluded(job, queue, Trigger.EXPIRE, Conclusion(Outcome.EXPIRED, now))
+            else:
+                # Promise 6: a redelivered job goes to the front; one that was only delayed joins the back.
+                self.to_queued(job, queue, now, Trigger.DUE, FRONT if job.attempts else BACK)

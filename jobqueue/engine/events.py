@@ -1,0 +1,37 @@
+"""What an operation did, for whoever must act on it: hand out, wake, journal, count.
+
+An operation returns a reply and leaves its events in `State.events`; the shell takes them after every operation.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from jobqueue.model import Job
+
+
+class Kind(Enum):
+    """What happened."""
+
+    ENQUEUED = "enqueued"
+    QUEUED = "queued"
+    """An existing job became available again: due, released, undelivered, lease expired, retried."""
+    SCHEDULED = "scheduled"
+    DEQUEUED = "dequeued"
+    EXTENDED = "extended"
+    CANCEL_REQUESTED = "cancel_requested"
+    CONCLUDED = "concluded"
+    FORGOTTEN = "forgotten"
+    QUEUE_CHANGED = "queue_changed"
+    QUEUE_RESUMED = "queue_resumed"
+    QUEUE_DELETED = "queue_deleted"
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One thing that happened. job is None for events of a queue."""
+
+    kind: Kind
+    queue: str
+    job: Job | None = None

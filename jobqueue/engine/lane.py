@@ -1,0 +1,76 @@
+"""One priority of one queue: jobs leave in the order of their `seq`, whatever road they came back by.
+
+New jobs get ever greater numbers and join a ring. A job that comes back (released, lease expired, answer not delivered)
+keeps its number, which is smaller than that of every job still waiting in the ring, and goes to a heap that is emptied first:
+that is what "at the front of its priority" and "in its old place" mean, even when several come back in any order.
+
+Rejected: pushing returned jobs onto the ring's front. Two that come back in the wrong order would stay in it, and an
+ordered insertion is O(n) when many leases end together.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from jobqueue.engine.ring import Ring
+from jobqueue.model import Job
+
+_RETURNED = -2
+"""Slots at and below this: the job waits in the heap, under the entry of that number. -1 is "in no container"."""
+
+_SWEEP_MIN = 64
+
+
+class Lane:
+    """A FIFO with a way back in."""
+
+    __slots__ = ("_entry", "_returned", "_returned_live", "_ring")
+
+    def __init__(self) -> None:
+        self._ring = Ring()
+        self._returned: list[tuple[int, int, Job]] = []
+        self._returned_live = 0
+        self._entry = _RETURNED
+
+    def __len__(self) -> int:
+        return len(self._ring) + self._returned_live
+
+    def append(self, job: Job) -> None:
+        """Add a job whose seq is the greatest so far. O(1)."""
+        self._ring.append(job)
+
+    def give_back(self, job: Job) -> None:
+        """Put a job that was taken from here back in its old place. O(log of the jobs that came back)."""
+        # The entry's number tells a live entry from a stale one of the same job, and breaks ties in the heap.
+        self._entry -= 1
+        job.slot = self._entry
+        self._returned_live += 1
+        heapq.heappush(self._returned, (job.seq, self._entry, job))
+
+    def peek(self) -> Job | None:
+        """The next job to leave, None when empty."""
+        if self._returned_live:
+            heap = self._returned
+            while heap[0][2].slot != heap[0][1]:
+                heapq.heappop(heap)
+            return heap[0][2]
+        return self._ring.peek()
+
+    def remove(self, job: Job) -> None:
+        """Take out a job that is here, wherever it stands. O(1) amortised."""
+        if job.slot > _RETURNED:
+            self._ring.remove(job)
+            return
+        job.slot = -1
+        self._returned_live -= 1
+        # Its entry stays behind, stale (the slot says so), for peek to skip. Sweep when that is most of the heap.
+        if not self._returned_live:
+            self._returned.clear()
+        elif len(self._returned) > max(_SWEEP_MIN, 2 * self._returned_live):
+            self._returned = [entry for entry in self._returned if entry[2].slot == entry[1]]
+            heapq.heapify(self._returned)
+
+    def jobs(self) -> list[Job]:
+        """Every job in the order in which they leave. O(n log n)."""
+        returned = sorted((seq, n, job) for seq, n, job in self._returned if job.slot == n)
+        return [job for _, _, job in returned] + self._ring.jobs()

@@ -1,0 +1,142 @@
+"""The transition table: what every trigger does to a job in every status. The sole authority.
+
+`allow` is asked before anything is changed, and `State.move` in `state.py` is the one place that sets a status;
+both read `TABLE`. The table in docs/semantics.md is generated from here (`markdown()`; a test compares).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple, NoReturn
+
+from jobqueue.errors import LeaseLost, NotInProgress, NotRetryable
+from jobqueue.model import Job, Status
+
+
+class Trigger(Enum):
+    """What can happen to a job. The value is how the docs name it."""
+
+    DUE = "run_at reached"
+    DEQUEUE = "dequeue"
+    EXTEND = "extend"
+    RELEASE = "release"
+    UNDELIVERED = "answer not delivered"
+    CONCLUDE = "conclude"
+    LEASE_EXPIRED = "lease expires"
+    CANCEL = "cancel"
+    EXPIRE = "expires_at passes"
+    RETRY = "retry"
+    FORGET = "history full"
+
+
+class Rule(Enum):
+    """What a cell of the table does when it does not move the job."""
+
+    ALLOWED = "allowed"
+    NOTHING = "–"
+    LEASE_LOST = "409 `lease_lost`"
+    NOT_IN_PROGRESS = "409 `not_in_progress`"
+    NOT_RETRYABLE = "409 `not_retryable`"
+
+
+class Cell(NamedTuple):
+    """One cell: the rule, the statuses the event may lead to, and the words of the docs."""
+
+    rule: Rule
+    to: frozenset[Status] = frozenset()
+    text: str = ""
+
+
+def _to(text: str, *statuses: Status) -> Cell:
+    return Cell(Rule.ALLOWED, frozenset(statuses), text)
+
+
+_S, _Q, _P, _C = Status.SCHEDULED, Status.QUEUED, Status.IN_PROGRESS, Status.CONCLUDED
+_NOTHING = Cell(Rule.NOTHING)
+_LOST = Cell(Rule.LEASE_LOST)
+_OVER = Cell(Rule.NOT_IN_PROGRESS)
+_KEEP = Cell(Rule.NOT_RETRYABLE)
+
+TABLE: dict[Trigger, dict[Status, Cell]] = {
+    Trigger.DUE: {_S: _to("→ queued", _Q), _Q: _NOTHING, _P: _NOTHING, _C: _NOTHING},
+    Trigger.DEQUEUE: {_S: _NOTHING, _Q: _to("→ in_progress; attempts + 1; new lease", _P), _P: _NOTHING, _C: _NOTHING},
+    Trigger.EXTEND: {_S: _LOST, _Q: _LOST, _P: _to("new expiry; answer carries `cancel_requested`", _P), _C: _OVER},
+    Trigger.RELEASE: {
+        _S: _LOST,
+        _Q: _LOST,
+        _P: _to(
+            "attempt given back; → queued at the front of its priority, or scheduled; a cancel request ends it as cancelled", _Q, _S, _C
+        ),
+        _C: _OVER,
+    },
+    Trigger.UNDELIVERED: {
+        _S: _NOTHING,
+        _Q: _NOTHING,
+        _P: _to("attempt given back; → queued in its old place", _Q, _C),
+        _C: _NOTHING,
+    },
+    Trigger.CONCLUDE: {
+        _S: _LOST,
+        _Q: _LOST,
+        _P: _to(
+            "succeeded: → concluded/succeeded; failed: attempts < max_attempts and retry not refused → scheduled (backoff), "
+            "else → concluded/failed; a cancel request ends it as cancelled",
+            _C,
+            _S,
+        ),
+        _C: Cell(Rule.NOT_IN_PROGRESS, text="409 `not_in_progress`, but the very conclude that ended it answers 200 again"),
+    },
+    Trigger.LEASE_EXPIRED: {
+        _S: _NOTHING,
+        _Q: _NOTHING,
+        _P: _to(
+            "attempts < max_attempts → queued at the front of its priority; else → concluded/failed, error `lease_expired`; "
+            "a cancel request ends it as cancelled",
+            _Q,
+            _C,
+        ),
+        _C: _NOTHING,
+    },
+    Trigger.CANCEL: {
+        _S: _to("→ concluded/cancelled", _C),
+        _Q: _to("→ concluded/cancelled", _C),
+        _P: _to("`cancel_requested`: the next extend says so; conclude, release or expiry ends it as cancelled", _P),
+        _C: _OVER,
+    },
+    Trigger.EXPIRE: {_S: _to("→ concluded/expired", _C), _Q: _to("→ concluded/expired", _C), _P: _NOTHING, _C: _NOTHING},
+    Trigger.RETRY: {_S: _KEEP, _Q: _KEEP, _P: _KEEP, _C: _to("not succeeded → queued, attempts 0; succeeded → 409 `not_retryable`", _Q)},
+    Trigger.FORGET: {_S: _NOTHING, _Q: _NOTHING, _P: _NOTHING, _C: _to("oldest of its outcome class forgotten", _C)},
+}
+
+
+def describe(job: Job) -> str:
+    """The job's state in words: `queued`, or `concluded (failed)`."""
+    return str(job.status) if job.conclusion is None else f"concluded ({job.conclusion.outcome})"
+
+
+def refuse(job: Job, rule: Rule) -> NoReturn:
+    """Raise the error that `rule` stands for."""
+    if rule is Rule.NOT_IN_PROGRESS:
+        raise NotInProgress(job.id, describe(job))
+    if rule is Rule.NOT_RETRYABLE:
+        raise NotRetryable(job.id, describe(job))
+    raise LeaseLost(job.id)
+
+
+def allow(job: Job, event: Trigger) -> None:
+    """Return if `event` may happen to `job` as it is.
+
+    Raises LeaseLost, NotInProgress or NotRetryable, as the cell says. Changes nothing.
+    """
+    rule = TABLE[event][job.status].rule
+    if rule is not Rule.ALLOWED:
+        refuse(job, rule)
+
+
+def markdown() -> str:
+    """The table as docs/semantics.md shows it."""
+    lines = ["| event | " + " | ".join(Status) + " |", "|---|---|---|---|---|"]
+    for event, row in TABLE.items():
+        cells = " | ".join(cell.text or cell.rule.value for cell in (row[status] for status in Status))
+        lines.append(f"| {event.value} | {cells} |")
+    return "\n".join(lines) + "\n"

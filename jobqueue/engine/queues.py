@@ -1,0 +1,111 @@
+"""One queue's state: its policy, its lanes, its counters."""
+
+from __future__ import annotations
+
+from jobqueue.engine.lane import Lane
+from jobqueue.model import PRIORITIES, Job, QueuePolicy, QueueStats
+
+
+class QueueState:
+    """A queue. `ready` has the bit of every priority whose lane holds a job, so the most urgent is one operation away.
+
+    Lanes are made on first use: ten thousand queues that use one priority each hold ten thousand rings, not a hundred thousand.
+    """
+
+    __slots__ = (
+        "cancelled_total",
+        "dequeued_total",
+        "enqueued_total",
+        "expired_total",
+        "failed_total",
+        "in_progress",
+        "lanes",
+        "name",
+        "policy",
+        "queued",
+        "ready",
+        "redelivered_total",
+        "retried_total",
+        "scheduled",
+        "succeeded_total",
+    )
+
+    def __init__(self, name: str, policy: QueuePolicy) -> None:
+        self.name = name
+        self.policy = policy
+        self.lanes: list[Lane | None] = [None] * PRIORITIES
+        self.ready = 0
+        self.queued = 0
+        self.in_progress = 0
+        self.scheduled: dict[int, Job] = {}
+        self.enqueued_total = 0
+        self.dequeued_total = 0
+        self.redelivered_total = 0
+        self.succeeded_total = 0
+        self.failed_total = 0
+        self.cancelled_total = 0
+        self.expired_total = 0
+        self.retried_total = 0
+
+    @property
+    def live(self) -> int:
+        """Jobs that are not concluded."""
+        return self.queued + self.in_progress + len(self.scheduled)
+
+    def lane(self, priority: int) -> Lane:
+        """The lane of a priority."""
+        lane = self.lanes[priority]
+        if lane is None:
+            lane = self.lanes[priority] = Lane()
+        return lane
+
+    def append(self, job: Job) -> None:
+        """Put a job at the back of its priority."""
+        self.lane(job.priority).append(job)
+        self.ready |= 1 << job.priority
+        self.queued += 1
+
+    def give_back(self, job: Job) -> None:
+        """Put a job in its old place, ahead of all that never left."""
+        self.lane(job.priority).give_back(job)
+        self.ready |= 1 << job.priority
+        self.queued += 1
+
+    def peek(self) -> Job | None:
+        """The next job to leave: the oldest of the most urgent. Says nothing of `paused`."""
+        if not self.ready:
+            return None
+        return self.lane((self.ready & -self.ready).bit_length() - 1).peek()
+
+    def remove(self, job: Job) -> None:
+        """Take a queued job out, wherever it stands."""
+        lane = self.lane(job.priority)
+        lane.remove(job)
+        self.queued -= 1
+        if not lane:
+            self.ready &= ~(1 << job.priority)
+
+    def jobs(self) -> list[Job]:
+        """The queued jobs in the order in which they leave."""
+        return [job for lane in self.lanes if lane is not None for job in lane.jobs()]
+
+    def stats(self) -> QueueStats:
+        """Counts and policy, with no waiters: those are the backend's."""
+        fronts = [job for lane in self.lanes if lane is not None and (job := lane.peek()) is not None]
+        return QueueStats(
+            name=self.name,
+            policy=self.policy,
+            scheduled=len(self.scheduled),
+            queued=self.queued,
+            in_progress=self.in_progress,
+            oldest_queued_at=min((job.run_at or job.created_at for job in fronts), default=None),
+            waiters=0,
+            enqueued_total=self.enqueued_total,
+            dequeued_total=self.dequeued_total,
+            redelivered_total=self.redelivered_total,
+            succeeded_total=self.succeeded_total,
+            failed_total=self.failed_total,
+            cancelled_total=self.cancelled_total,
+            expired_total=self.expired_total,
+            retried_total=self.retried_total,
+        )

@@ -1,0 +1,100 @@
+"""A growing ring buffer: O(1) at both ends and for removal inside.
+
+Owns: the `slot` of every job it holds, an absolute position that grows for ever and is masked to an index. A job
+removed from inside leaves a tombstone; tombstones are skipped at the front and swept out when the ring is full and
+they are at least half of it, so the cost of a sweep is paid by the removals that made it necessary. The ring shrinks when
+it is an eighth full, so a burst does not hold its memory for ever.
+
+Why not `collections.deque`: it cannot remove inside in O(1), and skipping removed jobs lazily would keep each in memory until
+its turn comes, which in a paused queue is never.
+"""
+
+from __future__ import annotations
+
+from jobqueue.model import Job
+
+_CAPACITY_MIN = 16
+
+
+class Ring:
+    """Jobs in order. A job is in at most one ring at a time. The bound on how many is the engine's."""
+
+    __slots__ = ("_head", "_items", "_live", "_mask", "_tail")
+
+    def __init__(self) -> None:
+        self._items: list[Job | None] = [None] * _CAPACITY_MIN
+        self._mask = _CAPACITY_MIN - 1
+        self._head = 0
+        self._tail = 0
+        self._live = 0
+
+    def __len__(self) -> int:
+        return self._live
+
+    @property
+    def capacity(self) -> int:
+        """Places allocated, 8 bytes each."""
+        return self._mask + 1
+
+    def append(self, job: Job) -> None:
+        """Add at the back. O(1) amortised."""
+        if self._tail - self._head > self._mask:
+            self._resize()
+        job.slot = self._tail
+        self._items[self._tail & self._mask] = job
+        self._tail += 1
+        self._live += 1
+
+    def peek(self) -> Job | None:
+        """The job at the front, None when empty. O(1): the front is never a tombstone."""
+        return self._items[self._head & self._mask] if self._live else None
+
+    def popleft(self) -> Job:
+        """Take the job at the front; IndexError when empty. O(1) amortised."""
+        job = self.peek()
+        if job is None:
+            raise IndexError("pop from an empty ring")
+        self.remove(job)
+        return job
+
+    def remove(self, job: Job) -> None:
+        """Take out a job that is in this ring, wherever it stands. O(1) amortised."""
+        at = job.slot & self._mask
+        assert self._items[at] is job, "the job is not in this ring"
+        self._items[at] = None
+        job.slot = -1
+        self._live -= 1
+        head, tail, items, mask = self._head, self._tail, self._items, self._mask
+        while head < tail and items[head & mask] is None:
+            head += 1
+        self._head = head
+        if self._live << 3 < mask and mask >= _CAPACITY_MIN << 2:
+            self._resize()
+
+    def _resize(self) -> None:
+        """Grow, shrink or sweep: make room so that the live jobs fill between a quarter and a half of it."""
+        capacity = _CAPACITY_MIN
+        while capacity < self._live << 1:
+            capacity <<= 1
+        live = self.jobs()
+        if len(live) == self._tail - self._head and capacity > self._mask:
+            # No tombstones inside: positions stay, so growing is two copies in C and renumbers no job.
+            start = self._head & (capacity - 1)
+            room = capacity - start
+            items: list[Job | None] = [None] * capacity
+            items[start : start + min(room, len(live))] = live[:room]
+            items[: max(0, len(live) - room)] = live[room:]
+        else:
+            self._head, self._tail = 0, len(live)
+            for slot, job in enumerate(live):
+                job.slot = slot
+            items = [*live, *[None] * (capacity - len(live))]
+        self._items, self._mask = items, capacity - 1
+
+    def jobs(self) -> list[Job]:
+        """Every job, front to back. O(capacity)."""
+        start, stop = self._head & self._mask, self._tail & self._mask
+        if self._tail == self._head:
+            return []
+        span = self._items[start:stop] if start < stop else self._items[start:] + self._items[:stop]
+        return [job for job in span if job is not None]

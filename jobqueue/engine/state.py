@@ -1,0 +1,170 @@
+"""All of the engine's data, and the few moves every operation is made of.
+
+Invariants, checked by `check()` after every step of the property tests: a job is in exactly one place (a lane, its queue's
+scheduled set, leased, or history) and its status says which; counters equal what they count; live payload bytes add up; every
+scheduled, leased or expiring job has its due time in the heap. `move` is the only assignment to a job's status in the project.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from jobqueue.engine import checks
+from jobqueue.engine.catalogue import Catalogue
+from jobqueue.engine.deadlines import Deadlines
+from jobqueue.engine.events import Event, Kind
+from jobqueue.engine.history import History
+from jobqueue.engine.lifecycle import TABLE, Trigger
+from jobqueue.engine.queues import QueueState
+from jobqueue.errors import QueueFull, TooManyQueues, UnknownJob, UnknownQueue
+from jobqueue.ids import Ids
+from jobqueue.limits import Limits
+from jobqueue.model import Conclusion, Job, Lease, Outcome, QueuePolicy, Status
+
+FRONT, BACK = True, False
+
+
+class State:
+    """Jobs, queues, due times and history. Not thread-safe; every method is one synchronous step."""
+
+    def __init__(self, limits: Limits | None = None, ids: Ids | None = None, random: Random | None = None) -> None:
+        self.limits = limits or Limits()
+        self.ids = ids or Ids()
+        self.random = random or Random()
+        self.jobs = Catalogue()
+        self.queues: dict[str, QueueState] = {}
+        self.deadlines: Deadlines[Job] = Deadlines()
+        self.history = History(self.limits.history_jobs_max, self.limits.history_bytes_max)
+        self.attempts: dict[str, list[Job]] = {}
+        self.live = 0
+        self.payload_bytes = 0
+        self.next_seq = 1
+        self.events: list[Event] = []
+        self.default_policy = QueuePolicy(lease_seconds=self.limits.lease_seconds_default, max_attempts=self.limits.max_attempts_default)
+
+    def take_events(self) -> list[Event]:
+        """The events since the last call, in order."""
+        events = self.events
+        self.events = []
+        return events
+
+    def next_deadline(self) -> float | None:
+        """When `tick` must run next; it may be early, never late. None: nothing is due ever."""
+        return self.deadlines.next()
+
+    def job(self, job_id: str) -> Job:
+        """The job of this id, live or in history. Raises UnknownJob."""
+        job = self.jobs.by_id.get(job_id)
+        if job is None:
+            raise UnknownJob(job_id)
+        return job
+
+    def queue(self, name: str) -> QueueState:
+        """The queue of this name. Raises UnknownQueue."""
+        queue = self.queues.get(name)
+        if queue is None:
+            raise UnknownQueue(name)
+        return queue
+
+    def make_room(self, queue_name: str, payload_bytes: int) -> QueueState:
+        """The queue one more job may enter, made if need be. Raises QueueFull, TooManyQueues or BadRequest (name); changes nothing then."""
+        if self.live >= self.limits.jobs_max:
+            raise QueueFull(f"the server holds {self.live} live jobs, as many as it may")
+        if self.payload_bytes + payload_bytes > self.limits.payload_total_bytes_max:
+            raise QueueFull(f"the server holds {self.payload_bytes} bytes of payload; {self.limits.payload_total_bytes_max} are allowed")
+        queue = self.queues.get(queue_name)
+        if queue is None:
+            return self.make_queue(queue_name)
+        if queue.policy.max_jobs is not None and queue.live >= queue.policy.max_jobs:
+            raise QueueFull(f"queue {queue_name!r} holds {queue.live} live jobs, as many as it may")
+        return queue
+
+    def make_queue(self, name: str) -> QueueState:
+        """A new queue with the default policy. Raises TooManyQueues or BadRequest."""
+        checks.name("queue", name)
+        if len(self.queues) >= self.limits.queues_max:
+            raise TooManyQueues(f"the server has {len(self.queues)} queues, as many as it may; delete empty ones")
+        queue = self.queues[name] = QueueState(name, self.default_policy)
+        self.events.append(Event(Kind.QUEUE_CHANGED, name))
+        return queue
+
+    def lease_of(self, job: Job, token: str) -> Lease | None:
+        """The job's live lease if `token` is its token, else None."""
+        lease = job.lease
+        return lease if lease is not None and lease.token == token else None
+
+    def max_attempts(self, job: Job, queue: QueueState) -> int:
+        """The job's own, else its queue's."""
+        return queue.policy.max_attempts if job.max_attempts is None else job.max_attempts
+
+    # The moves. Each takes a job out of where it was before it is called: `detach` or a pop.
+
+    def move(self, job: Job, trigger: Trigger, to: Status) -> None:
+        """Set a job's status, if the table says that `trigger` may lead there."""
+        cell = TABLE[trigger][job.status]
+        assert to in cell.to, f"{trigger} does not lead from {job.status} to {to}"
+        job.status = to
+
+    def detach(self, job: Job, queue: QueueState) -> None:
+        """Take a live job out of its lane, schedule or lease, and its due time out of the heap."""
+        if job.status is Status.QUEUED:
+            queue.remove(job)
+        elif job.status is Status.SCHEDULED:
+            del queue.scheduled[job.number]
+        else:
+            queue.in_progress -= 1
+            lease = job.lease
+            assert lease is not None
+            job.lease = None
+            if lease.attempt_id is not None:
+                held = self.attempts[lease.attempt_id]
+                held.remove(job)
+                if not held:
+                    del self.attempts[lease.attempt_id]
+        if job.due is not None:
+            self.deadlines.set(job, None)
+
+    def to_queued(self, job: Job, queue: QueueState, now: float, trigger: Trigger, front: bool) -> None:
+        """Make a detached job available, in its old place or at the back; conclude it if its time is over."""
+        self.move(job, trigger, Status.QUEUED)
+        if front:
+            queue.give_back(job)
+        else:
+            job.seq = self.next_seq
+            self.next_seq += 1
+            queue.append(job)
+        if job.expires_at is not None:
+            if job.expires_at <= now:
+                self.detach(job, queue)
+                self.to_concluded(job, queue, Trigger.EXPIRE, Conclusion(Outcome.EXPIRED, now))
+                return
+            self.deadlines.set(job, job.expires_at)
+        self.events.append(Event(Kind.QUEUED, queue.name, job))
+
+    def to_scheduled(self, job: Job, queue: QueueState, run_at: float, trigger: Trigger) -> None:
+        """Put a detached job away until `run_at`, or until it expires if that is sooner."""
+        self.move(job, trigger, Status.SCHEDULED)
+        job.run_at = run_at
+        queue.scheduled[job.number] = job
+        self.deadlines.set(job, run_at if job.expires_at is None else min(run_at, job.expires_at))
+        self.events.append(Event(Kind.SCHEDULED, queue.name, job))
+
+    def to_concluded(self, job: Job, queue: QueueState, trigger: Trigger, conclusion: Conclusion) -> None:
+        """End a detached job and put it in history, which may forget older ones."""
+        self.move(job, trigger, Status.CONCLUDED)
+        job.conclusion = conclusion
+        self.live -= 1
+        self.payload_bytes -= len(job.payload)
+        outcome = conclusion.outcome
+        if outcome is Outcome.SUCCEEDED:
+            queue.succeeded_total += 1
+        elif outcome is Outcome.FAILED:
+            queue.failed_total += 1
+        elif outcome is Outcome.CANCELLED:
+            queue.cancelled_total += 1
+        else:
+            queue.expired_total += 1
+        self.events.append(Event(Kind.CONCLUDED, queue.name, job))
+        for forgotten in self.history.add(job, outcome):
+            self.jobs.remove(forgotten)
+            self.events.append(Event(Kind.FORGOTTEN, forgotten.queue, forgotten))

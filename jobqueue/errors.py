@@ -1,0 +1,183 @@
+"""What can go wrong, as one tree. A class says whose fault it was, its `code` is stable and goes over the wire.
+
+No HTTP here: `web/problems.py` maps codes to statuses, the client maps them back.
+
+QueueError
+├── CallerError        the request is wrong; repeating it as it is will fail again
+│   ├── BadRequest  UnknownJob  UnknownQueue  IdConflict  TooLarge  QueueNotEmpty
+│   └── Unauthorized  Forbidden
+├── LostRace           the request was right once; the job has moved on
+│   └── LeaseLost  NotInProgress  NotRetryable
+├── Full               a bound is reached; try again later
+│   └── QueueFull  TooManyQueues  TooManyWaiters  TooManyConnections
+└── Unavailable        ours; try again elsewhere or later
+    └── Draining  StorageUnavailable
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class QueueError(Exception):
+    """Base of all. str() is a sentence for people; `code` is for programs; `field` names the input at fault, if one is."""
+
+    code: ClassVar[str] = "error"
+    field: str | None = None
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class CallerError(QueueError):
+    """The request itself is wrong."""
+
+
+class BadRequest(CallerError):
+    """A field has a value that is not allowed, or the request cannot be read."""
+
+    code = "bad_request"
+
+    def __init__(self, field: str | None, reason: str) -> None:
+        super().__init__(reason if field is None else f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class UnknownJob(CallerError):
+    """No job has this id: it never existed, or history has forgotten it."""
+
+    code = "unknown_job"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job has the id {job_id!r}; it never existed or history has forgotten it")
+
+
+class UnknownQueue(CallerError):
+    """No queue has this name."""
+
+    code = "unknown_queue"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no queue is named {name!r}")
+
+
+class IdConflict(CallerError):
+    """A job with this id exists and was enqueued with other content."""
+
+    code = "id_conflict"
+
+    def __init__(self, job_id: str, field: str) -> None:
+        super().__init__(f"a job with the id {job_id!r} exists and differs in {field}")
+        self.field = field
+
+
+class TooLarge(CallerError):
+    """A body or a payload exceeds its bound in bytes."""
+
+    code = "too_large"
+
+    def __init__(self, field: str | None, reason: str) -> None:
+        super().__init__(reason if field is None else f"{field}: {reason}")
+        self.field = field
+
+
+class QueueNotEmpty(CallerError):
+    """A queue that holds live jobs is not deleted."""
+
+    code = "queue_not_empty"
+
+    def __init__(self, name: str, live: int) -> None:
+        super().__init__(f"queue {name!r} holds {live} jobs that are not concluded; purge it first")
+
+
+class Unauthorized(CallerError):
+    """No token, or one the server does not know."""
+
+    code = "unauthorized"
+
+
+class Forbidden(CallerError):
+    """The token is known and may not do this."""
+
+    code = "forbidden"
+
+
+class LostRace(QueueError):
+    """Something else happened to the job first. Nothing was changed."""
+
+
+class LeaseLost(LostRace):
+    """The lease token is not the live one: it expired, was released, or was never this job's."""
+
+    code = "lease_lost"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"this lease on job {job_id!r} is not live: it expired, ended or never was; nothing was changed")
+
+
+class NotInProgress(LostRace):
+    """The job is concluded, so it can be neither worked on nor cancelled."""
+
+    code = "not_in_progress"
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"job {job_id!r} is {state}; nothing was changed")
+
+
+class NotRetryable(LostRace):
+    """Only a concluded job that did not succeed can be retried."""
+
+    code = "not_retryable"
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"job {job_id!r} is {state}; only a job that failed, was cancelled or expired can be retried")
+
+
+class Full(QueueError):
+    """A bound is reached. retry_after: seconds after which it makes sense to try again."""
+
+    retry_after: ClassVar[int] = 1
+
+
+class QueueFull(Full):
+    """The server, or this queue, holds as many jobs or bytes as it may."""
+
+    code = "queue_full"
+
+
+class TooManyQueues(Full):
+    """The server has as many queues as it may."""
+
+    code = "too_many_queues"
+
+
+class TooManyWaiters(Full):
+    """As many requests are held open as may be."""
+
+    code = "too_many_waiters"
+
+
+class TooManyConnections(Full):
+    """As many connections are open as may be."""
+
+    code = "too_many_connections"
+
+
+class Unavailable(QueueError):
+    """The server cannot do it now, whoever asks. retry_after: seconds after which it makes sense to try again."""
+
+    retry_after: ClassVar[int] = 1
+
+
+class Draining(Unavailable):
+    """The server is shutting down and takes no new work."""
+
+    code = "draining"
+
+
+class StorageUnavailable(Unavailable):
+    """The change could not be made durable, so it was not acknowledged."""
+
+    code = "storage_unavailable"
