@@ -28,9 +28,11 @@ def text(field: str, value: str, chars_max: int, chars_min: int = 0, forbidden: 
 
 
 def number(field: str, value: float, low: float, high: float, unit: str = "") -> None:
-    """A number between two bounds, both allowed. Rejects NaN and infinities."""
-    if not (math.isfinite(value) and low <= value <= high):
-        raise BadRequest(field, f"{value:g} is out of range; {low:g} to {high:g}{unit} is allowed")
+    """A number between two bounds, both allowed. NaN is between none."""
+    if not low <= value <= high:
+        # A JSON integer may be too large for a float, or even to print.
+        shown = f"{value:g}" if abs(value) < 1e300 else "the number"
+        raise BadRequest(field, f"{shown} is out of range; {low:g} to {high:g}{unit} is allowed")
 
 
 def lease_seconds(value: float, limits: Limits) -> None:
@@ -67,7 +69,7 @@ def spec(value: JobSpec, limits: Limits) -> None:
     if value.id is not None:
         text("id", value.id, limits.id_chars_max, 1)
     if not 0 <= value.priority < PRIORITIES:
-        raise BadRequest("priority", f"{value.priority} is out of range; 0 (most urgent) to {PRIORITIES - 1} is allowed")
+        number("priority", value.priority, 0, PRIORITIES - 1)
     if value.description is not None:
         text("description", value.description, limits.text_chars_max, forbidden=CONTROL_BUT_LINES)
     if value.delay is not None:

@@ -1,0 +1,134 @@
+"""The process: sockets, signals, draining. Ties a backend, the HTTP edge and the event loop together.
+
+Shutting down, in order: listening stops; every held request is answered; requests in flight get `drain_seconds` to finish; connections
+close; the backend closes. A second signal skips the waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import resource
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+
+from jobqueue.backend.local import LocalBackend
+from jobqueue.config import Settings
+from jobqueue.web.app import App, build_app
+from jobqueue.web.connections import OVER_MAX, Server
+
+_logger = logging.getLogger("jobqueue.server")
+
+DESCRIPTORS_RESERVED = 24
+"""File descriptors kept for everything that is not a client's connection: the loop, the listener, standard streams, storage, libraries."""
+
+BACKLOG = 1_024
+
+CONNECTIONS_FEW = 1_024
+"""A cap below this, set by the file descriptors, is worth a warning: many systems' default of 1,024 is soon met by held requests."""
+
+
+def connection_cap(wanted: int) -> int:
+    """How many connections may be open: `wanted`, or as many as file descriptors allow after the soft limit is raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + DESCRIPTORS_RESERVED + OVER_MAX
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    cap = max(1, min(wanted, soft - DESCRIPTORS_RESERVED - OVER_MAX))
+    if cap < wanted:
+        _logger.log(
+            logging.WARNING if cap < CONNECTIONS_FEW else logging.DEBUG,
+            "file descriptors allow %d connections, not the %d of max-connections; see ulimit -n",
+            cap,
+            wanted,
+        )
+    return cap
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[tuple[App, int]]:
+    """A server that listens for as long as the context lasts; the app and the port it got. Raises OSError if it cannot bind.
+
+    Leaving drains and closes it.
+    """
+    backend = LocalBackend(settings.limits)
+    app = build_app(backend, settings.limits, token=settings.token, body_seconds=settings.body_seconds)
+    server = app.server(
+        connections_max=connection_cap(settings.limits.connections_max),
+        idle_seconds=settings.idle_seconds,
+        write_seconds=settings.write_seconds,
+    )
+    listener = await asyncio.get_running_loop().create_server(server, settings.host, settings.port, backlog=BACKLOG)
+    try:
+        yield app, listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        await drain(app, server, settings.drain_seconds)
+        await backend.close()
+
+
+async def drain(app: App, server: Server, seconds: float) -> None:
+    """Answer every held request, let those in flight finish within `seconds`, close every connection."""
+    # A request whose bytes are here but not read yet is better answered than cut off.
+    await asyncio.sleep(0)
+    app.drain()
+    server.pre_shutdown()
+    await server.shutdown(seconds)
+
+
+async def _serve(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        stop.set()
+        if signals > 1:
+            _logger.warning("second signal: not waiting for requests in flight")
+            for task in asyncio.all_tasks():
+                task.cancel()
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, on_signal)
+    try:
+        async with running(settings) as (app, port):
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            print(f"jobqueue serves http://{host}:{port}", flush=True)
+            # What exists now lives as long as the process: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            await stop.wait()
+            _logger.info("shutting down: %d requests held", app.backend.stats().waiters)
+    except OSError as error:
+        print(f"jobqueue: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except asyncio.CancelledError:
+        return 1
+    return 0
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the process's exit code."""
+    logging.basicConfig(level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if HttpRequestParser is HttpRequestParserPy:
+        print(
+            "jobqueue: aiohttp runs on its pure-Python HTTP parser, whose checks are weaker; unset AIOHTTP_NO_EXTENSIONS", file=sys.stderr
+        )
+        return 1
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(_serve(settings))
+    return uvloop.run(_serve(settings))

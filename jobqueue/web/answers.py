@@ -1,0 +1,177 @@
+"""Answers written in one piece: status line, headers and body in a single `transport.write`.
+
+aiohttp's own Response spends more on headers than a queue spends on a job (DESIGN section 7). This one keeps to what every answer
+of this server has in common and leaves the rest to the ordinary Response. It stands on these parts of aiohttp, which
+tests/web/test_answers.py pins: `RequestHandler` calls `prepare` and `write_eof` on what a handler returns and then
+reads `keep_alive`; a second `prepare` writes nothing; ConnectionError from it means the client has gone.
+
+`deliver` is promise 3: it says whether the kernel took the whole answer while the client was still there. It needs the transport's
+write buffer limit at 0 (`connections.py` sets it): then a write is attempted at once, an error is known when it returns, and
+"paused" means that some of it is not sent yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+JSON = b"application/json"
+PROBLEM = b"application/problem+json"
+
+_HEAD = b"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nDate: %s\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Length: "
+_HEAD_EMPTY = b"HTTP/1.1 %d %s\r\nDate: %s\r\nCache-Control: no-store\r\n"
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_PEEK = getattr(socket, "MSG_DONTWAIT", 0) and socket.MSG_PEEK | socket.MSG_DONTWAIT
+
+
+class _Heads:
+    """Everything of an answer before its length, made once a second for each status and type."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._date = b""
+        self._heads: dict[tuple[int, bytes], bytes] = {}
+
+    def get(self, status: int, content_type: bytes) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._date = formatdate(second, usegmt=True).encode()
+            self._heads.clear()
+        head = self._heads.get((status, content_type))
+        if head is None:
+            if content_type:
+                head = _HEAD % (status, _REASONS[status], content_type, self._date)
+            else:
+                head = _HEAD_EMPTY % (status, _REASONS[status], self._date)
+            self._heads[status, content_type] = head
+        return head
+
+
+_heads = _Heads()
+
+
+class Answer(web.StreamResponse):
+    """A whole answer. body b"" with content_type b"" is an answer without content (204).
+
+    headers: further header lines, each ended by CR LF. close: end the connection after this answer.
+    """
+
+    def __init__(self, status: int, body: bytes = b"", content_type: bytes = JSON, headers: bytes = b"", *, close: bool = False) -> None:
+        # StreamResponse.__init__ is left out on purpose: it builds the header map that this class exists to avoid.
+        self._status = status
+        self._content = body
+        self._content_type_bytes = content_type
+        self._header_lines = headers
+        self.close = close
+        self._written = False
+        self._keep = False
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._status
+
+    @property
+    def content(self) -> bytes:
+        """The body."""
+        return self._content
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection serves another request after this answer."""
+        return self._keep
+
+    def add_header(self, line: bytes) -> None:
+        """Add one header line, CR LF included, before the answer is written."""
+        self._header_lines += line
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write the answer, once. Raises ConnectionError when the client has gone."""
+        if not self._written:
+            self._write(request)
+            if request.protocol.writing_paused:
+                await self._drain(request)
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+    def _write(self, request: web.BaseRequest) -> None:
+        self._written = True
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        head = _heads.get(self._status, self._content_type_bytes)
+        lines = self._header_lines
+        # A body that was not read to its end would be taken for the next request.
+        self._keep = keep = request.keep_alive and not self.close and request.content.is_eof()
+        if not keep:
+            lines += b"Connection: close\r\n"
+        elif request.version[1] == 0:
+            lines += b"Connection: keep-alive\r\n"
+        if not self._content_type_bytes:
+            transport.write(b"%b%b\r\n" % (head, lines))
+        elif request.method == "HEAD":
+            transport.write(b"%b%d\r\n%b\r\n" % (head, len(self._content), lines))
+        else:
+            transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(self._content), lines, self._content))
+
+    async def _drain(self, request: web.BaseRequest) -> None:
+        """Wait until the kernel has all of it; cut off a client that does not read."""
+        seconds = getattr(request.protocol, "write_seconds", None)
+        try:
+            async with asyncio.timeout(seconds):
+                await request.writer.drain()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the client does not read") from None
+
+    async def deliver(self, request: web.BaseRequest) -> bool:
+        """Write the answer now; True if the kernel took all of it and the client had not hung up before.
+
+        False means that nobody has it. True cannot mean that the client has read it: for that there is the lease.
+        """
+        if has_hung_up(request):
+            self._written = True
+            if request.transport is not None:
+                request.transport.abort()
+            return False
+        try:
+            await self.prepare(request)
+        except ConnectionError:
+            return False
+        transport = request.transport
+        return transport is not None and not transport.is_closing()
+
+
+def has_hung_up(request: web.BaseRequest) -> bool:
+    """Whether the client's FIN or RST has arrived, even if the loop has not come to read it yet.
+
+    A peek at the socket, 2 µs: it closes the window between the loop's last look at the network and this hand-out, which is as long
+    as everything else that the loop does in the same turn. A half-closed connection counts as hung up, as everywhere in aiohttp. When
+    the client has sent more requests behind this one, they hide the FIN; then the lease is the backstop.
+    """
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        return True
+    sock = transport.get_extra_info("socket")
+    if not _PEEK or sock is None or sock.fileno() < 0:
+        return False
+    # The transport's own wrapper forbids recv. This one borrows the descriptor and gives it back by detach.
+    peek = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
+    try:
+        return peek.recv(1, _PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        peek.detach()

@@ -1,0 +1,102 @@
+"""Reading a request's body: bounded in bytes and time, JSON only, before anything is done or waited for.
+
+Order of refusal: too large (413, before a byte is read if Content-Length says so), too slow (408), encoded (415), of another
+type (415), not UTF-8 (400), nested too deep (400). What is left goes to the msgspec decoders of `wire.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from aiohttp import hdrs, web
+
+from jobqueue.errors import BadRequest, TooLarge
+from jobqueue.limits import JSON_DEPTH_MAX
+from jobqueue.web.problems import RequestTimeout, UnsupportedMediaType
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+
+
+async def read_body(request: web.BaseRequest, bytes_max: int, seconds: float) -> bytes:
+    """The body, b"" when there is none; JSON by its declared type. Raises TooLarge, RequestTimeout, UnsupportedMediaType, BadRequest."""
+    content = request.content
+    if content.is_eof():
+        body = content.read_nowait()
+        if len(body) > bytes_max:
+            raise _too_large(len(body), bytes_max)
+    else:
+        body = await _read_slowly(request, bytes_max, seconds)
+    if body:
+        headers = request.headers
+        if headers.get(hdrs.CONTENT_TYPE) != "application/json":
+            _check_type(headers.get(hdrs.CONTENT_TYPE, ""))
+        encoding = headers.get(hdrs.CONTENT_ENCODING)
+        if encoding is not None and encoding.lower() != "identity":
+            raise UnsupportedMediaType(f"Content-Encoding {encoding[:40]!r} is not supported; send the body as it is")
+        if not body.isascii():
+            _check_utf8(body)
+    return body
+
+
+def _too_large(size: int, bytes_max: int) -> TooLarge:
+    return TooLarge(None, f"the body has {size} bytes or more; {bytes_max} are allowed")
+
+
+async def _read_slowly(request: web.BaseRequest, bytes_max: int, seconds: float) -> bytes:
+    """A body that has not arrived whole with its head."""
+    length = request.content_length
+    if length is not None and length > bytes_max:
+        raise _too_large(length, bytes_max)
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > bytes_max:
+                    raise _too_large(len(body), bytes_max)
+    except TimeoutError:
+        raise RequestTimeout(f"the body did not arrive within {seconds:g} seconds") from None
+    except web.RequestPayloadError as error:
+        raise BadRequest(None, f"the body cannot be read: {error}") from None
+    return bytes(body)
+
+
+def _check_type(value: str) -> None:
+    kind, *parameters = (part.strip() for part in value.split(";"))
+    if kind.lower() != "application/json":
+        raise UnsupportedMediaType(
+            f"Content-Type is {kind[:60]!r}; send application/json" if kind else "Content-Type is missing; send application/json"
+        )
+    for parameter in parameters:
+        name, _, charset = parameter.partition("=")
+        if name.strip().lower() == "charset" and charset.strip().strip('"').lower() not in ("utf-8", "utf8"):
+            raise BadRequest("Content-Type", f"names the charset {charset[:40]!r}; JSON is UTF-8 (RFC 8259)")
+
+
+def _check_utf8(body: bytes) -> None:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(None, f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def check_depth(body: bytes) -> None:
+    """Raise BadRequest when JSON is nested deeper than `limits.JSON_DEPTH_MAX`. `body` must be grammatical JSON.
+
+    A body with no more opening brackets than that cannot be; else strings are cut out and the innermost pairs removed, one level a pass,
+    all at the speed of C: 1 MiB of brackets takes about 20 ms where a loop in Python takes 100.
+    """
+    if body.count(b"[") + body.count(b"{") <= JSON_DEPTH_MAX:
+        return
+    brackets = _STRING.sub(b"", body).translate(_ONE_KIND, _NOT_BRACKETS)
+    for _ in range(JSON_DEPTH_MAX):
+        if not brackets:
+            return
+        brackets = brackets.replace(b"[]", b"")
+    if brackets:
+        raise BadRequest(None, f"the body is nested deeper than {JSON_DEPTH_MAX} levels")

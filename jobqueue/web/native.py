@@ -1,0 +1,235 @@
+"""The native API's operations: decode, call one backend operation, encode. No queue logic here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from aiohttp import web
+
+from jobqueue.backend.base import Conclude, Extend
+from jobqueue.engine import checks
+from jobqueue.errors import BadRequest, Draining, QueueError
+from jobqueue.model import Job, JobFilter, Outcome, QueueStats, Verdict
+from jobqueue.web import views, wire
+from jobqueue.web.answers import Answer
+from jobqueue.web.body import check_depth
+from jobqueue.web.problems import describe
+
+if TYPE_CHECKING:
+    from jobqueue.web.app import App
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def enqueue(app: App, request: web.BaseRequest, _: str) -> Answer:
+    """POST /jobs/enqueue."""
+    body = await app.read_body(request)
+    asked: wire.EnqueueBody = wire.decode_enqueue(body)
+    check_depth(body)
+    job, created = await app.backend.enqueue(asked.spec())
+    place = job.id if asked.id is None else quote(job.id, safe="")
+    return Answer(
+        201 if created else 200,
+        views.encode(views.enqueued(job, created)),
+        headers=f"Location: {app.native_prefix}/jobs/{place}\r\n".encode(),
+    )
+
+
+def _verdict(body: wire.ConcludeBody) -> Verdict:
+    failed = body.outcome == "failed"
+    if failed and body.result is not msgspec.UNSET:
+        raise BadRequest("result", "does not go with the outcome failed; send error")
+    if not failed and body.error is not msgspec.UNSET:
+        raise BadRequest("error", "does not go with the outcome succeeded; send result")
+    return Verdict(
+        outcome=Outcome.FAILED if failed else Outcome.SUCCEEDED,
+        result=None if isinstance(body.result, msgspec.UnsetType) else bytes(body.result),
+        error=None if isinstance(body.error, msgspec.UnsetType) else bytes(body.error),
+        retry=body.retry,
+    )
+
+
+def _whole(job: Job) -> Answer:
+    return Answer(200, views.encode(views.job_view(job, whole=False)))
+
+
+async def conclude(app: App, request: web.BaseRequest, job_id: str) -> Answer:
+    """POST /jobs/{id}/conclude."""
+    body = await app.read_body(request)
+    asked: wire.ConcludeBody = wire.decode_conclude(body)
+    check_depth(body)
+    return _whole(await app.backend.conclude(app.job_id(job_id), asked.lease, _verdict(asked)))
+
+
+def _extended(job: Job) -> views.ExtendedView:
+    assert job.lease is not None
+    return views.ExtendedView(job.id, views.stamp(job.lease.expires_at), job.lease.cancel_requested)
+
+
+async def extend(app: App, request: web.BaseRequest, job_id: str) -> Answer:
+    """POST /jobs/{id}/extend."""
+    asked: wire.ExtendBody = wire.decode_extend(await app.read_body(request))
+    item = Extend(app.job_id(job_id), asked.lease, asked.lease_seconds, asked.progress, asked.message)
+    return Answer(200, views.encode(_extended(await app.backend.extend(item))))
+
+
+async def release(app: App, request: web.BaseRequest, job_id: str) -> Answer:
+    """POST /jobs/{id}/release."""
+    asked: wire.ReleaseBody = wire.decode_release(await app.read_body(request))
+    return _whole(await app.backend.release(app.job_id(job_id), asked.lease, asked.delay))
+
+
+async def cancel(app: App, request: web.BaseRequest, job_id: str) -> Answer:
+    """POST /jobs/{id}/cancel."""
+    await app.read_nothing(request)
+    return _whole(await app.backend.cancel(app.job_id(job_id)))
+
+
+async def retry(app: App, request: web.BaseRequest, job_id: str) -> Answer:
+    """POST /jobs/{id}/retry."""
+    await app.read_nothing(request)
+    return _whole(await app.backend.retry(app.job_id(job_id)))
+
+
+# Batches.
+
+
+async def _items(app: App, request: web.BaseRequest) -> Sequence[msgspec.Raw]:
+    body = await app.read_body(request)
+    items: list[msgspec.Raw] = wire.decode_batch(body).jobs
+    check_depth(body)
+    if len(items) > app.limits.batch_jobs_max:
+        raise BadRequest("jobs", f"has {len(items)} items; {app.limits.batch_jobs_max} are allowed")
+    return items
+
+
+def _decoded(items: Sequence[msgspec.Raw], decode: wire.Decoder, make: Callable[[Any], T]) -> list[T | QueueError]:
+    """What each item asks for, or what is wrong with it."""
+    asked: list[T | QueueError] = []
+    for item in items:
+        try:
+            asked.append(make(decode(item)))
+        except QueueError as error:
+            asked.append(error)
+    return asked
+
+
+def _batch(replies: Sequence[R | QueueError], view: Callable[[R], Any]) -> Answer:
+    return Answer(
+        200,
+        views.encode(
+            views.BatchView([views.FailedItem(describe(reply)) if isinstance(reply, QueueError) else view(reply) for reply in replies])
+        ),
+    )
+
+
+async def batch_enqueue(app: App, request: web.BaseRequest, _: str) -> Answer:
+    """POST /batch/enqueue."""
+    specs = _decoded(await _items(app, request), wire.decode_enqueue, wire.EnqueueBody.spec)
+    return _batch(await app.backend.enqueue_batch(specs), lambda reply: views.enqueued(reply.job, reply.created))
+
+
+async def batch_conclude(app: App, request: web.BaseRequest, _: str) -> Answer:
+    """POST /batch/conclude."""
+
+    def make(item: wire.ConcludeItem) -> Conclude:
+        return Conclude(app.job_id(item.id), item.lease, _verdict(item))
+
+    items = _decoded(await _items(app, request), wire.decode_conclude_item, make)
+    return _batch(await app.backend.conclude_batch(items), views.concluded)
+
+
+async def batch_extend(app: App, request: web.BaseRequest, _: str) -> Answer:
+    """POST /batch/extend."""
+
+    def make(item: wire.ExtendItem) -> Extend:
+        return Extend(app.job_id(item.id), item.lease, item.lease_seconds, item.progress, item.message)
+
+    items = _decoded(await _items(app, request), wire.decode_extend_item, make)
+    return _batch(await app.backend.extend_batch(items), _extended)
+
+
+# Reading.
+
+
+async def jobs(app: App, request: web.BaseRequest, _: str) -> Answer:
+    """GET /jobs."""
+    asked = wire.decode_query(list(request.query.items()), wire.ListQuery)
+    limit = app.limits.page_jobs_default if asked.limit is None else asked.limit
+    checks.number("limit", limit, 1, app.limits.page_jobs_max)
+    wanted = JobFilter(status=asked.status, outcome=asked.outcome, queue=asked.queue, type=asked.type, limit=limit, before=asked.cursor)
+    found, cursor = await app.backend.jobs(wanted)
+    return Answer(200, views.encode(views.PageView([views.job_view(job, whole=False) for job in found], cursor)))
+
+
+# Queues.
+
+
+def _queue(stats: QueueStats) -> Answer:
+    return Answer(200, views.encode(views.queue_view(stats)))
+
+
+async def queues(app: App, request: web.BaseRequest, _: str) -> Answer:
+    """GET /queues."""
+    return Answer(200, views.encode(views.QueuesView([views.queue_view(stats) for stats in await app.backend.queues()])))
+
+
+async def queue(app: App, request: web.BaseRequest, name: str) -> Answer:
+    """GET /queues/{name}."""
+    return _queue(await app.backend.queue(name))
+
+
+async def put_queue(app: App, request: web.BaseRequest, name: str) -> Answer:
+    """PUT /queues/{name}."""
+    asked: wire.PolicyBody = wire.decode_policy(await app.read_body(request))
+    return _queue(await app.backend.put_policy(name, asked.policy(app.default_policy)))
+
+
+async def delete_queue(app: App, request: web.BaseRequest, name: str) -> Answer:
+    """DELETE /queues/{name}."""
+    await app.read_nothing(request)
+    await app.backend.delete_queue(name)
+    return Answer(204, content_type=b"")
+
+
+async def pause(app: App, request: web.BaseRequest, name: str) -> Answer:
+    """POST /queues/{name}/pause."""
+    await app.read_nothing(request)
+    return _queue(await app.backend.set_paused(name, True))
+
+
+async def resume(app: App, request: web.BaseRequest, name: str) -> Answer:
+    """POST /queues/{name}/resume."""
+    await app.read_nothing(request)
+    return _queue(await app.backend.set_paused(name, False))
+
+
+async def purge(app: App, request: web.BaseRequest, name: str) -> Answer:
+    """POST /queues/{name}/purge."""
+    await app.read_nothing(request)
+    return Answer(200, views.encode(views.PurgedView(name, await app.backend.purge(name))))
+
+
+async def redrive(app: App, request: web.BaseRequest, name: str) -> Answer:
+    """POST /queues/{name}/retry."""
+    await app.read_nothing(request)
+    return Answer(200, views.encode(views.RetriedView(name, await app.backend.redrive(name))))
+
+
+# The server itself.
+
+
+async def healthz(app: App, request: web.BaseRequest, _: str) -> Answer:
+    """GET /healthz: the process lives and its loop turns."""
+    return Answer(200, b'{"status":"ok"}')
+
+
+async def readyz(app: App, request: web.BaseRequest, _: str) -> Answer:
+    """GET /readyz: it takes new work. 503 while it drains."""
+    if app.draining:
+        raise Draining("the server is shutting down")
+    return Answer(200, b'{"status":"ready"}')

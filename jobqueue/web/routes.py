@@ -1,0 +1,133 @@
+"""The route table and the way to it.
+
+Paths are matched raw, before percent-decoding, so an encoded slash stays inside its segment, and a job whose id is the name of a route is
+reached by encoding any of its letters. A fixed segment is preferred to a variable one; a path that only a variable one serves with
+the request's method goes there (GET /jobs/enqueue is the job of that id, POST /jobs/enqueue the operation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from jobqueue.errors import BadRequest
+from jobqueue.web.problems import MethodNotAllowed, NotFound
+
+if TYPE_CHECKING:
+    from jobqueue.web.app import App
+
+from urllib.parse import unquote
+
+Handler = Callable[["App", web.BaseRequest, str], Awaitable[web.StreamResponse]]
+"""A handler is given the one variable segment of its path, decoded, or ""."""
+
+
+class Scope(StrEnum):
+    """What a token must allow."""
+
+    ENQUEUE = "enqueue"
+    DEQUEUE = "dequeue"
+    READ = "read"
+    ADMIN = "admin"
+    PUBLIC = "public"
+    """No token needed: for orchestrators and load balancers."""
+
+
+class Route:
+    """One operation: its place, its handler, and what the reference documentation says of it.
+
+    path: a template with at most one variable segment, `{id}` or `{name}`; body and answer: the msgspec types of request and response;
+    errors: codes beside those every route may answer; counts: answers by status, read by /metrics.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        scope: Scope,
+        summary: str,
+        *,
+        body: Any = None,
+        query: Any = None,
+        answers: dict[int, Any] | None = None,
+        errors: tuple[str, ...] = (),
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.handler = handler
+        self.scope = scope
+        self.summary = summary
+        self.body = body
+        self.query = query
+        self.answers = answers or {}
+        self.errors = errors
+        self.counts: dict[int, int] = {}
+        self.seconds = 0.0
+
+
+def _variable(segment: str) -> bool:
+    return segment.startswith("{")
+
+
+class Router:
+    """Finds the route of a method and a raw path."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self.routes = routes
+        self._exact: dict[str, dict[str, Route]] = {}
+        self._patterns: dict[int, list[tuple[int, dict[tuple[str, ...], dict[str, Route]]]]] = {}
+        for route in routes:
+            segments = route.path.split("/")
+            at = next((index for index, segment in enumerate(segments) if _variable(segment)), None)
+            if at is None:
+                self._add(self._exact.setdefault(route.path, {}), route)
+                continue
+            patterns = self._patterns.setdefault(len(segments), [])
+            table = next((table for index, table in patterns if index == at), None)
+            if table is None:
+                table = {}
+                # Later variable segments first: what more fixed segments lead to is the narrower route.
+                patterns.append((at, table))
+                patterns.sort(key=lambda pattern: -pattern[0])
+            self._add(table.setdefault((*segments[:at], *segments[at + 1 :]), {}), route)
+
+    def _add(self, methods: dict[str, Route], route: Route) -> None:
+        if route.method in methods:
+            raise ValueError(f"two routes for {route.method} {route.path}")
+        methods[route.method] = route
+        if route.method == "GET":
+            methods.setdefault("HEAD", route)
+
+    def find(self, method: str, path: str) -> tuple[Route, str]:
+        """The route and its variable segment, decoded. Raises NotFound, MethodNotAllowed, BadRequest (a path that is not UTF-8)."""
+        methods = self._exact.get(path)
+        if methods is not None:
+            route = methods.get(method)
+            if route is not None:
+                return route, ""
+        allowed = set(methods or ())
+        segments = path.split("/")
+        for at, table in self._patterns.get(len(segments), ()):
+            found = table.get((*segments[:at], *segments[at + 1 :]))
+            if found is None or not segments[at]:
+                continue
+            route = found.get(method)
+            if route is not None:
+                return route, _decode(segments[at])
+            allowed.update(found)
+        if allowed:
+            raise MethodNotAllowed(method, sorted(allowed))
+        raise NotFound(f"no such path: {path[:200]!r}")
+
+
+def _decode(segment: str) -> str:
+    if "%" not in segment:
+        return segment
+    try:
+        return unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequest("path", "is not UTF-8 once its percent-encoding is undone") from None

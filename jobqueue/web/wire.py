@@ -1,0 +1,238 @@
+"""What the native API is sent: bodies and queries, decoded strictly. One decoder per type, built at import.
+
+Payloads, results and errors stay the bytes they came as: checked for grammar once, never parsed, never re-encoded. They are copied out
+of the body, because a msgspec.Raw keeps the whole of it alive. Times are RFC 3339, durations seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from jobqueue.errors import BadRequest
+from jobqueue.model import DEFAULT_QUEUE, Backoff, JobSpec, Outcome, QueuePolicy, Status
+
+T = TypeVar("T")
+
+Time = Annotated[datetime, Meta(tz=True)]
+_Int = Annotated[int, Meta(ge=-(2**62), le=2**62)]
+_PATH = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`", re.DOTALL)
+_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A request body: unknown fields are refused."""
+
+
+class BackoffBody(_Body, kw_only=True):
+    """Parts of a backoff; what is missing is as `Backoff` has it."""
+
+    base: float = Backoff().base
+    factor: float = Backoff().factor
+    cap: float = Backoff().cap
+
+
+class EnqueueBody(_Body, kw_only=True):
+    """POST /jobs/enqueue, and an item of POST /batch/enqueue."""
+
+    payload: Raw
+    id: str | None = None
+    queue: str = DEFAULT_QUEUE
+    type: str | None = None
+    description: str | None = None
+    priority: _Int = 5
+    delay: float | None = None
+    run_at: Time | None = None
+    expires_in: float | None = None
+    max_attempts: _Int | None = None
+    backoff: BackoffBody | None = None
+    lease_seconds: float | None = None
+
+    def spec(self) -> JobSpec:
+        """What the backend is asked for."""
+        backoff = self.backoff
+        return JobSpec(
+            payload=bytes(self.payload),
+            id=self.id,
+            queue=self.queue,
+            type=self.type,
+            description=self.description,
+            priority=self.priority,
+            delay=self.delay,
+            run_at=None if self.run_at is None else self.run_at.timestamp(),
+            expires_in=self.expires_in,
+            max_attempts=self.max_attempts,
+            backoff=None if backoff is None else Backoff(backoff.base, backoff.factor, backoff.cap),
+            lease_seconds=self.lease_seconds,
+        )
+
+
+class DequeueBody(_Body, kw_only=True):
+    """POST /jobs/dequeue, as a body or a query."""
+
+    queue: str | list[str] = DEFAULT_QUEUE
+    wait: float | None = None
+    lease_seconds: float | None = None
+    worker: str | None = None
+    attempt_id: str | None = None
+
+
+class BatchDequeueBody(DequeueBody, kw_only=True):
+    """POST /batch/dequeue."""
+
+    limit: _Int = 1
+
+
+class ConcludeBody(_Body, kw_only=True):
+    """POST /jobs/{id}/conclude."""
+
+    lease: str
+    outcome: Literal["succeeded", "failed"]
+    result: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+    retry: bool = True
+
+
+class ConcludeItem(ConcludeBody, kw_only=True):
+    """An item of POST /batch/conclude."""
+
+    id: str
+
+
+class ExtendBody(_Body, kw_only=True):
+    """POST /jobs/{id}/extend."""
+
+    lease: str
+    lease_seconds: float | None = None
+    progress: float | None = None
+    message: str | None = None
+
+
+class ExtendItem(ExtendBody, kw_only=True):
+    """An item of POST /batch/extend."""
+
+    id: str
+
+
+class ReleaseBody(_Body, kw_only=True):
+    """POST /jobs/{id}/release."""
+
+    lease: str
+    delay: float = 0.0
+
+
+class PolicyBody(_Body, kw_only=True):
+    """PUT /queues/{name}: the whole policy; what is missing is as the server's defaults have it."""
+
+    lease_seconds: float | None = None
+    max_attempts: _Int | None = None
+    backoff: BackoffBody | None = None
+    max_jobs: _Int | None = None
+    paused: bool = False
+
+    def policy(self, default: QueuePolicy) -> QueuePolicy:
+        """What the backend is asked for."""
+        backoff = self.backoff
+        return QueuePolicy(
+            lease_seconds=default.lease_seconds if self.lease_seconds is None else self.lease_seconds,
+            max_attempts=default.max_attempts if self.max_attempts is None else self.max_attempts,
+            backoff=default.backoff if backoff is None else Backoff(backoff.base, backoff.factor, backoff.cap),
+            max_jobs=self.max_jobs,
+            paused=self.paused,
+        )
+
+
+class WaitQuery(_Body, kw_only=True):
+    """GET /jobs/{id}."""
+
+    wait: float = 0.0
+
+
+class ListQuery(_Body, kw_only=True):
+    """GET /jobs."""
+
+    status: Status | None = None
+    outcome: Outcome | None = None
+    queue: str | None = None
+    type: str | None = None
+    limit: _Int | None = None
+    cursor: _Int | None = None
+
+
+class NoQuery(_Body, kw_only=True):
+    """An operation that takes no parameters."""
+
+
+class BatchBody(_Body, kw_only=True):
+    """POST /batch/…: items are decoded one by one, so that a bad one harms no other."""
+
+    jobs: list[Raw]
+
+
+class Decoder:
+    """Decodes one type of body strictly; every failure is a BadRequest that names the field, where there is one."""
+
+    def __init__(self, kind: Any) -> None:
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def __call__(self, body: bytes | Raw) -> Any:
+        """The decoded body."""
+        try:
+            decoded = self._decode(body)
+        except msgspec.ValidationError as error:
+            raise bad_field(error) from None
+        except msgspec.DecodeError as error:
+            reason = "is empty; send a JSON object" if not body else f"is not valid JSON: {error}"
+            raise BadRequest(None, f"the body {reason}") from None
+        except RecursionError:
+            raise BadRequest(None, "the body is nested too deep") from None
+        except ValueError as error:
+            # An integer of thousands of digits in one of our own fields.
+            raise BadRequest(None, f"the body holds a value that cannot be read: {error}") from None
+        return decoded
+
+
+def bad_field(error: msgspec.ValidationError) -> BadRequest:
+    """A decoder's complaint as one of ours: field and reason."""
+    text = str(error)
+    path = ""
+    match = _PATH.fullmatch(text)
+    if match is not None:
+        text, path = match[1], match[2]
+    match = _FIELD.fullmatch(text)
+    if match is not None:
+        path = f"{path}.{match[2]}" if path else match[2]
+        text = "is unknown" if match[1] == "contains unknown" else "is missing"
+    return BadRequest(path[:200] or None, text if path else f"the body: {text}")
+
+
+decode_enqueue = Decoder(EnqueueBody)
+decode_dequeue = Decoder(DequeueBody)
+decode_batch_dequeue = Decoder(BatchDequeueBody)
+decode_conclude = Decoder(ConcludeBody)
+decode_conclude_item = Decoder(ConcludeItem)
+decode_extend = Decoder(ExtendBody)
+decode_extend_item = Decoder(ExtendItem)
+decode_release = Decoder(ReleaseBody)
+decode_policy = Decoder(PolicyBody)
+decode_batch = Decoder(BatchBody)
+
+
+def decode_query(query: list[tuple[str, str]], kind: type[T], repeated: frozenset[str] = frozenset()) -> T:
+    """Query parameters as `kind`; those in `repeated` may come more than once. Raises BadRequest."""
+    values: dict[str, Any] = {}
+    for name, value in query:
+        if name in repeated:
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise BadRequest(name[:200], "is given more than once")
+        else:
+            values[name] = value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise bad_field(error) from None
