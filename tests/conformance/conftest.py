@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from jobqueue.limits import Limits
+
+from .rig import RIGS, Rig
+
+MakeBackend = Callable[..., Awaitable[Rig]]
+
+
+@pytest.fixture(params=sorted(RIGS))
+async def make_backend(request: pytest.FixtureRequest) -> AsyncIterator[MakeBackend]:
+    """Makes backends of one kind, each in its rig, with the given bounds; closes them all."""
+    rigs: list[Rig] = []
+
+    async def make(**bounds: float) -> Rig:
+        rig = await RIGS[request.param](Limits(**bounds))  # type: ignore[arg-type]
+        rigs.append(rig)
+        return rig
+
+    yield make
+    for rig in rigs:
+        await rig.close()
+
+
+@pytest.fixture
+async def rig(make_backend: MakeBackend) -> Rig:
+    """A backend with the default bounds."""
+    return await make_backend()
