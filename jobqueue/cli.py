@@ -1,0 +1,78 @@
+"""The command line. It reads settings and starts what they ask for; it decides nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobqueue import __version__
+from jobqueue.config import GROUPS, SETTINGS, BadSetting, Setting, load
+from jobqueue.units import SWITCH
+
+
+class _Refused(click.ClickException):
+    """One line on stderr, and the exit code of a wrong command line."""
+
+    exit_code = 2
+
+
+class _GroupedCommand(click.Command):
+    """Shows its options under the headings of the settings table, all in one column."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups = {
+            title: [(f"{setting.flag} {setting.kind.metavar}", f"{setting.help} [{setting.default}]") for setting in group]
+            for title, group in GROUPS.items()
+        }
+        groups["Other"] = [("-h, --help", "Show this message and exit.")]
+        width = max(len(flag) for rows in groups.values() for flag, _ in rows)
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{flag:<{width}}", text) for flag, text in rows], col_max=width)
+
+
+def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    # Text and None throughout: config.load reads all three sources alike, so all three are refused in the same words.
+    flag = f"{setting.flag}/--no-{setting.flag[2:]}" if setting.kind is SWITCH else setting.flag
+    return click.option(flag, setting.name, default=None)
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for setting in reversed(SETTINGS):
+        command = _option(setting)(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="jobqueue", message="%(prog)s %(version)s")
+def main() -> None:
+    """A long-polling HTTP job queue: producers submit, workers block on dequeue."""
+
+
+@main.command(
+    cls=_GroupedCommand,
+    epilog="SIZE is bytes, or 64KiB, 1MiB, 1GiB. TIME is seconds, or 30s, 5m, 12h, 30d. Every option is a variable too, in the "
+    "environment or in a .env file in this folder: --max-jobs is JOBQUEUE_MAX_JOBS. Options win over the environment, and that over .env.",
+)
+@_options
+def serve(**given: str | bool | None) -> None:
+    """Run the server until SIGTERM or SIGINT.
+
+    \b
+    Example:
+      JOBQUEUE_TOKEN=secret jobqueue serve --host 0.0.0.0 --max-jobs 50000 --max-wait 30s
+    """
+    flags = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
+    try:
+        settings = load(flags, os.environ, Path(".env"))
+    except BadSetting as error:
+        raise _Refused(str(error)) from None
+    # Here, so that --help and a bad setting answer without loading a web server.
+    from jobqueue.server import run
+
+    sys.exit(run(settings))

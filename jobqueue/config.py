@@ -1,0 +1,263 @@
+"""What an operator may set: one table, from which the flags, the `JOBQUEUE_*` variables, the `.env` lines and the docs all follow.
+
+Owns: the names and units of settings, where a value comes from (flag, environment, `.env`, default, in that order) and what is said
+when it is bad. Defaults stand at `Settings` and `Limits`, and so do the relations between them. `python -m jobqueue.config` prints the
+tables of docs/operations.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from dotenv.parser import Binding, parse_stream
+
+from jobqueue.limits import Limits
+from jobqueue.units import COUNT, DURATION, HOST, LEVEL, PORT, SIZE, SWITCH, TOKEN, Kind
+
+PREFIX = "JOBQUEUE_"
+CLIENT_VARIABLES = frozenset({"JOBQUEUE_URL"})
+"""Variables that clients read, and that may stand in a `.env` which both share."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a server is started with. Durations in seconds.
+
+    idle_seconds: a connection without a complete request for this long is closed, slow headers included; body_seconds: a request's
+    body must arrive within this; write_seconds: a client that does not read its answer for this long is disconnected; drain_seconds:
+    how long requests in flight may take to finish after SIGTERM.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = None
+    allow_anonymous: bool = False
+    limits: Limits = Limits()
+    idle_seconds: float = 75.0
+    body_seconds: float = 30.0
+    write_seconds: float = 30.0
+    drain_seconds: float = 10.0
+    log_level: str = "info"
+
+    def __repr__(self) -> str:
+        """All but the token, so that no log or traceback shows it."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        shown["token"] = None if self.token is None else "***"
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+class BadSetting(Exception):
+    """A value that cannot be used. str() is one line: which setting, where it came from, why."""
+
+
+class Setting(NamedTuple):
+    """One row. `field` is the field of Settings or of Limits it fills; `beyond` is what exceeding it answers, for the docs."""
+
+    name: str
+    kind: Kind
+    field: str
+    help: str
+    beyond: str = ""
+    zero: bool = False
+
+    @property
+    def flag(self) -> str:
+        """As it stands on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """As it stands in the environment and in `.env`."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def default(self) -> str:
+        """As an operator would write it."""
+        whole = Settings()
+        return self.kind.show(getattr(whole.limits if self.bounds else whole, self.field))
+
+    @property
+    def bounds(self) -> bool:
+        """Whether it fills a field of Limits."""
+        return self.field in Limits.__struct_fields__
+
+    def read(self, text: str) -> object:
+        """The value. Raises ValueError with the reason."""
+        if not text:
+            raise ValueError("is empty; leave it out for the default")
+        value = self.kind.parse(text)
+        if self.kind in (COUNT, SIZE, DURATION) and value == 0 and not self.zero:
+            raise ValueError("must be above 0")
+        return value
+
+
+_FULL = "429 `queue_full`"
+_OUT_OF_RANGE = "400 `bad_request` that names the bound"
+
+GROUPS: dict[str, tuple[Setting, ...]] = {
+    "Listening": (
+        Setting("host", HOST, "host", "Address to listen on."),
+        Setting("port", PORT, "port", "Port to listen on; 0 takes any free one."),
+        Setting("token", TOKEN, "token", "Token to ask for; ps shows it, so prefer JOBQUEUE_TOKEN.", "401 `unauthorized`"),
+        Setting("allow_anonymous", SWITCH, "allow_anonymous", "Listen beyond this machine without a token."),
+        Setting("log_level", LEVEL, "log_level", "debug, info, warning or error."),
+    ),
+    "What the server holds": (
+        Setting("max_jobs", COUNT, "jobs_max", "Live jobs in all queues.", _FULL),
+        Setting("max_payload_total_bytes", SIZE, "payload_total_bytes_max", "Payload of all live jobs.", _FULL),
+        Setting("max_queues", COUNT, "queues_max", "Queues, with jobs or without.", "429 `too_many_queues`"),
+        Setting("max_waiters", COUNT, "waiters_max", "Requests held open: dequeues and waits for a result.", "429 `too_many_waiters`"),
+        Setting("max_connections", COUNT, "connections_max", "Open connections, health checks aside.", "429 `too_many_connections`"),
+        Setting(
+            "history_jobs", COUNT, "history_jobs_max", "Concluded jobs remembered, per outcome.",
+            "the oldest of that outcome is forgotten; its id answers 404 `unknown_job`", zero=True,
+        ),
+        Setting(
+            "history_bytes", SIZE, "history_bytes_max", "Bytes of them, per outcome.",
+            "as above", zero=True,
+        ),
+    ),
+    "What a request may ask": (
+        Setting("max_body_bytes", SIZE, "body_bytes_max", "A request's body, batches included.", "413 `too_large`"),
+        Setting("max_payload_bytes", SIZE, "payload_bytes_max", "A job's payload, result or error.", "413 `too_large`"),
+        Setting("max_batch_jobs", COUNT, "batch_jobs_max", "Jobs in a batch.", _OUT_OF_RANGE),
+        Setting("max_wait", DURATION, "wait_seconds_max", "Longest wait; proxies often cut silence at 60s.", _OUT_OF_RANGE),
+        Setting("default_wait", DURATION, "wait_seconds_default", "Wait of a dequeue that names none."),
+        Setting("min_lease", DURATION, "lease_seconds_min", "Shortest lease.", _OUT_OF_RANGE),
+        Setting("max_lease", DURATION, "lease_seconds_max", "Longest lease of a job, a policy or an extend.", _OUT_OF_RANGE),
+        Setting("default_lease", DURATION, "lease_seconds_default", "Lease in a queue whose policy names none."),
+        Setting("max_delay", DURATION, "delay_seconds_max", "Longest delay, backoff included.", _OUT_OF_RANGE),
+        Setting("max_expires_in", DURATION, "expires_seconds_max", "Longest expires_in.", _OUT_OF_RANGE),
+        Setting("default_max_attempts", COUNT, "max_attempts_default", "Attempts at a job of a queue whose policy names none."),
+        Setting("max_attempts_cap", COUNT, "max_attempts_max", "Highest max_attempts of a job or a policy.", _OUT_OF_RANGE),
+    ),
+    "Patience with clients": (
+        Setting("idle_timeout", DURATION, "idle_seconds", "With a connection that sends no whole request head.", "it is closed"),
+        Setting("body_timeout", DURATION, "body_seconds", "With a body that does not arrive.", "408 `request_timeout`"),
+        Setting(
+            "write_timeout", DURATION, "write_seconds", "With a client that does not read its answer.",
+            "it is cut; a job the answer carried goes back to its place",
+        ),
+        Setting(
+            "drain_timeout", DURATION, "drain_seconds", "With requests in flight after SIGTERM.", "they are cut", zero=True
+        ),
+    ),
+}  # fmt: skip
+
+SETTINGS = tuple(setting for group in GROUPS.values() for setting in group)
+
+FIXED: dict[str, str] = {
+    "page_jobs_default": "jobs on a page of a listing that names no `limit`",
+    "page_jobs_max": "the highest `limit` of a listing",
+    "page_scan_max": "jobs looked at for one page; a page that ends there is short and has a next one",
+    "dequeue_queues_max": "queues that one dequeue names",
+    "id_chars_max": "characters of a job's id, a worker's name, an `attempt_id`",
+    "text_chars_max": "characters of a description or a progress message",
+}
+"""Bounds that are no settings, because clients are written against them: the same on every server."""
+
+
+# Where values come from.
+
+
+def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Path) -> Settings:
+    """The settings, by name in `flags` (None where not given), then `environ`, then the file `dotenv`, then defaults. Raises BadSetting."""
+    lines = read_dotenv(dotenv)
+    plain: dict[str, Any] = {}
+    bounds: dict[str, Any] = {}
+    origins = {setting.field: f"the default of {setting.flag}" for setting in SETTINGS}
+    for setting in SETTINGS:
+        flag = flags.get(setting.name)
+        if flag is not None:
+            origin, text = setting.flag, flag
+        elif setting.variable in environ:
+            origin, text = f"{setting.variable} in the environment", environ[setting.variable]
+        elif setting.variable in lines:
+            origin, text = lines[setting.variable]
+        else:
+            continue
+        origins[setting.field] = origin
+        try:
+            (bounds if setting.bounds else plain)[setting.field] = setting.read(text)
+        except ValueError as reason:
+            shown = "" if setting.kind is TOKEN else f"{text[:80]!r} "
+            raise BadSetting(f"{origin}: {shown}{reason}") from None
+    try:
+        limits = Limits(**bounds)
+    except ValueError as contradiction:
+        raise BadSetting(re.sub(r"\w+", lambda word: origins.get(word[0], word[0]), str(contradiction))) from None
+    settings = Settings(limits=limits, **plain)
+    _check_exposure(settings)
+    return settings
+
+
+def read_dotenv(path: Path) -> dict[str, tuple[str, str]]:
+    """The settings in a `.env` file, by variable: origin and text. Nothing is interpolated. Raises BadSetting."""
+    found: dict[str, tuple[str, str]] = {}
+    variables = {setting.variable for setting in SETTINGS}
+    for number, line in _bindings(path):
+        origin = f"{path.name}, line {number}"
+        if line.key is None or line.error:
+            if PREFIX in line.original.string and not line.original.string.lstrip().startswith("#"):
+                raise BadSetting(f"{origin}: cannot be read; write NAME=value")
+        elif line.key in variables:
+            if line.value is None:
+                raise BadSetting(f"{line.key} in {origin}: has no value; write {line.key}=value")
+            found[line.key] = (f"{line.key} in {origin}", line.value)
+        elif line.key.upper().startswith(PREFIX) and line.key not in CLIENT_VARIABLES:
+            raise BadSetting(f"{origin}: {line.key} is no setting; `jobqueue serve --help` lists them")
+    return found
+
+
+def _bindings(path: Path) -> Iterator[tuple[int, Binding]]:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for line in parse_stream(stream):
+                # A binding begins where the one before ended, so blank lines above belong to it.
+                text = line.original.string
+                yield line.original.line + text[: len(text) - len(text.lstrip())].count("\n"), line
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{path.name} cannot be read: {error}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there: 127.0.0.0/8, ::1 or localhost."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address in ipaddress.ip_network("127.0.0.0/8") or address == ipaddress.IPv6Address("::1")
+
+
+def _check_exposure(settings: Settings) -> None:
+    if settings.token is None and not settings.allow_anonymous and not is_loopback(settings.host):
+        raise BadSetting(
+            f"refusing to listen on {settings.host} without a token, since others could then use this queue. "
+            "Set a token (JOBQUEUE_TOKEN=...), or say --allow-anonymous (JOBQUEUE_ALLOW_ANONYMOUS=true) if that is what you want."
+        )
+
+
+# The docs.
+
+
+def markdown() -> str:
+    """The tables of docs/operations.md."""
+    parts = []
+    for title, group in GROUPS.items():
+        rows = [f"| `{s.flag}` | `{s.variable}` | {s.default} | {s.help} | {s.beyond or '–'} |" for s in group]
+        parts.append("\n".join((f"### {title}", "", "| flag | variable | default | what | beyond it |", "|---|---|---|---|---|", *rows)))
+    rows = [f"| {getattr(Limits(), field)} | {what} |" for field, what in FIXED.items()]
+    parts.append("\n".join(("### Fixed", "", "| bound | what |", "|---|---|", *rows)))
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -1,0 +1,105 @@
+"""How an operator writes a value, and how a default is written back: counts, sizes, durations, switches.
+
+Sizes are bytes or binary units, durations seconds or a number with a unit; inside the server both are plain numbers. A parser
+raises ValueError with the reason, worded to follow the value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jobqueue.limits import DAY, GIB, KIB, MIB
+
+DURATION_SECONDS_MAX = 3_650 * DAY
+"""Ten years: further ahead, times would leave what RFC 3339 can write."""
+
+_SIZES = {"GiB": GIB, "MiB": MIB, "KiB": KIB}
+_SPANS = {"d": DAY, "h": 3_600.0, "m": 60.0, "s": 1.0}
+
+
+def _whole(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,18}", text) is None:
+        raise ValueError("is not a whole number")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    port = _whole(text)
+    if port > 65_535:
+        raise ValueError("is not a port; 0 to 65535 are, and 0 takes any free one")
+    return port
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,15}) ?(KiB|MiB|GiB)?", text)
+    if match is None:
+        raise ValueError("is not a size; write bytes, as 65536, or 64KiB, 1MiB, 1GiB")
+    return int(match[1]) * (_SIZES[match[2]] if match[2] else 1)
+
+
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([smhd])?", text)
+    if match is None:
+        raise ValueError("is not a duration; write seconds, as 30 or 0.5, or 30s, 5m, 12h, 30d")
+    seconds = float(match[1]) * _SPANS[match[2] or "s"]
+    if seconds > DURATION_SECONDS_MAX:
+        raise ValueError(f"is longer than {_show_duration(DURATION_SECONDS_MAX)}")
+    return seconds
+
+
+def _host(text: str) -> str:
+    # The encoding is what the resolver does first; it refuses labels that are empty or too long.
+    with contextlib.suppress(UnicodeError):
+        if re.fullmatch(r"[^\s\x00-\x1f\x7f]+", text.encode("idna").decode()):
+            return text
+    raise ValueError("is not a host name or an address")
+
+
+def _token(text: str) -> str:
+    # Anything else could not be sent as `Authorization: Bearer`, so it would lock everyone out.
+    if re.fullmatch(r"[!-~]{1,4096}", text) is None:
+        raise ValueError("must be 1 to 4096 printable ASCII characters without spaces")
+    return text
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in ("true", "yes", "on", "1"):
+        return True
+    if text.lower() in ("false", "no", "off", "0"):
+        return False
+    raise ValueError("is neither true nor false")
+
+
+def _level(text: str) -> str:
+    if text.lower() not in ("debug", "info", "warning", "error"):
+        raise ValueError("is not one of debug, info, warning, error")
+    return text.lower()
+
+
+def _show_size(value: int) -> str:
+    return next((f"{value // unit}{name}" for name, unit in _SIZES.items() if value and value % unit == 0), str(value))
+
+
+def _show_duration(value: float) -> str:
+    return next((f"{value / unit:g}{name}" for name, unit in _SPANS.items() if value >= unit and value % unit == 0), f"{value:g}s")
+
+
+class Kind(NamedTuple):
+    """A type of value: its name in the help, how it is read, how a default is written."""
+
+    metavar: str
+    parse: Callable[[str], Any]
+    show: Callable[[Any], str] = str
+
+
+HOST = Kind("HOST", _host)
+PORT = Kind("PORT", _port)
+TOKEN = Kind("TOKEN", _token, lambda _: "none")
+SWITCH = Kind("", _switch, lambda value: "yes" if value else "no")
+LEVEL = Kind("LEVEL", _level)
+COUNT = Kind("N", _whole)
+SIZE = Kind("SIZE", _size, _show_size)
+DURATION = Kind("TIME", _duration, _show_duration)
