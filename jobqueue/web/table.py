@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jobqueue.web import longpoll, native, views, wire
+from jobqueue.web.metrics import Metrics
+from jobqueue.web.openapi import Document
 from jobqueue.web.routes import Route, Scope
 
 _LEASE_ERRORS = ("unknown_job", "lease_lost", "not_in_progress")
 _ROOM_ERRORS = ("queue_full", "too_many_queues")
+_CLOSED = ("draining",)
 
 
 def native_routes(prefix: str) -> list[Route]:
@@ -26,7 +31,7 @@ def native_routes(prefix: str) -> list[Route]:
             "Submit a job",
             body=wire.EnqueueBody,
             answers={201: views.EnqueuedView, 200: views.EnqueuedView},
-            errors=("id_conflict", "too_large", *_ROOM_ERRORS),
+            errors=("id_conflict", "too_large", *_ROOM_ERRORS, *_CLOSED),
         ),
         route(
             "POST",
@@ -37,7 +42,7 @@ def native_routes(prefix: str) -> list[Route]:
             body=wire.DequeueBody,
             query=wire.DequeueBody,
             answers={200: views.DequeuedView, 204: None},
-            errors=("too_many_waiters",),
+            errors=("too_many_waiters", *_CLOSED),
         ),
         route("GET", "/jobs", native.jobs, R, "List jobs, newest first", query=wire.ListQuery, answers={200: views.PageView}),
         route(
@@ -80,7 +85,15 @@ def native_routes(prefix: str) -> list[Route]:
             answers={200: job},
             errors=_LEASE_ERRORS,
         ),
-        route("POST", "/jobs/{id}/cancel", native.cancel, E, "Stop a job", answers={200: job}, errors=("unknown_job", "not_in_progress")),
+        route(
+            "POST",
+            "/jobs/{id}/cancel",
+            native.cancel,
+            E,
+            "Stop a job",
+            answers={200: job},
+            errors=("unknown_job", "not_in_progress", *_CLOSED),
+        ),
         route(
             "POST",
             "/jobs/{id}/retry",
@@ -88,7 +101,7 @@ def native_routes(prefix: str) -> list[Route]:
             E,
             "Queue a failed, cancelled or expired job again",
             answers={200: job},
-            errors=("unknown_job", "not_retryable", *_ROOM_ERRORS),
+            errors=("unknown_job", "not_retryable", *_ROOM_ERRORS, *_CLOSED),
         ),
         route(
             "POST",
@@ -98,6 +111,7 @@ def native_routes(prefix: str) -> list[Route]:
             "Submit many jobs",
             body=list[wire.EnqueueBody],
             answers={200: list[views.EnqueuedView]},
+            errors=_CLOSED,
         ),
         route(
             "POST",
@@ -108,7 +122,7 @@ def native_routes(prefix: str) -> list[Route]:
             body=wire.BatchDequeueBody,
             query=wire.BatchDequeueBody,
             answers={200: list[views.DequeuedView]},
-            errors=("too_many_waiters",),
+            errors=("too_many_waiters", *_CLOSED),
         ),
         route(
             "POST",
@@ -138,7 +152,7 @@ def native_routes(prefix: str) -> list[Route]:
             "Make a queue or set its policy",
             body=wire.PolicyBody,
             answers={200: queue},
-            errors=("too_many_queues",),
+            errors=("too_many_queues", *_CLOSED),
         ),
         route(
             "DELETE",
@@ -147,10 +161,14 @@ def native_routes(prefix: str) -> list[Route]:
             A,
             "Delete an empty queue",
             answers={204: None},
-            errors=("unknown_queue", "queue_not_empty"),
+            errors=("unknown_queue", "queue_not_empty", *_CLOSED),
         ),
-        route("POST", "/queues/{name}/pause", native.pause, A, "Hand out nothing", answers={200: queue}, errors=("unknown_queue",)),
-        route("POST", "/queues/{name}/resume", native.resume, A, "Hand out again", answers={200: queue}, errors=("unknown_queue",)),
+        route(
+            "POST", "/queues/{name}/pause", native.pause, A, "Hand out nothing", answers={200: queue}, errors=("unknown_queue", *_CLOSED)
+        ),
+        route(
+            "POST", "/queues/{name}/resume", native.resume, A, "Hand out again", answers={200: queue}, errors=("unknown_queue", *_CLOSED)
+        ),
         route(
             "POST",
             "/queues/{name}/purge",
@@ -158,7 +176,7 @@ def native_routes(prefix: str) -> list[Route]:
             A,
             "Cancel every waiting job",
             answers={200: views.PurgedView},
-            errors=("unknown_queue",),
+            errors=("unknown_queue", *_CLOSED),
         ),
         route(
             "POST",
@@ -167,8 +185,10 @@ def native_routes(prefix: str) -> list[Route]:
             A,
             "Queue every failed job again",
             answers={200: views.RetriedView},
-            errors=("unknown_queue",),
+            errors=("unknown_queue", *_CLOSED),
         ),
+        route("GET", "/metrics", Metrics().scrape, R, "Read the server's counts, for Prometheus", answers={200: str}),
+        route("GET", "/openapi.json", Document().get, Scope.PUBLIC, "Read this document", answers={200: dict[str, Any]}),
         route("GET", "/healthz", native.healthz, Scope.PUBLIC, "Is the process alive?", answers={200: dict[str, str]}),
         route("GET", "/readyz", native.readyz, Scope.PUBLIC, "Does it take new work?", answers={200: dict[str, str]}, errors=("draining",)),
     ]

@@ -1,0 +1,171 @@
+"""What the types do not say: each field's meaning, unit and bounds, and what an operation does beyond its summary.
+
+The OpenAPI document takes it from here, and docs/protocol.md is compared with that. A field has one meaning wherever it stands, so most are
+found by their name; where a type uses a name otherwise, `Type.name` comes first. Bounds are the server's own, from its `Limits`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobqueue.limits import NAME, Limits
+from jobqueue.model import PRIORITIES
+
+Notes = dict[str, dict[str, Any]]
+"""JSON Schema keywords by field."""
+
+
+def _span(text: str, low: float, high: float, **more: Any) -> dict[str, Any]:
+    return {"description": text, "minimum": low, "maximum": high, **more}
+
+
+def _name(text: str) -> dict[str, Any]:
+    return {"description": text, "pattern": f"^{NAME.pattern}$"}
+
+
+def _text(text: str, low: int, high: int, *, lines: bool = False) -> dict[str, Any]:
+    # As limits.CONTROL and CONTROL_BUT_LINES, in the dialect of JSON Schema, whose texts hold no surrogates.
+    controls = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f" if lines else r"\u0000-\u001f\u007f-\u009f"
+    return {"description": text, "minLength": low, "maxLength": high, "pattern": f"^[^{controls}]*$"}
+
+
+def _time(text: str) -> dict[str, Any]:
+    return {"description": f"{text} RFC 3339, UTC, milliseconds.", "format": "date-time"}
+
+
+def notes(limits: Limits) -> Notes:
+    """What is to be said of the fields of requests and answers."""
+    return {**_asked(limits), **_answered(), **_renamed(limits)}
+
+
+def _asked(limits: Limits) -> Notes:
+    """Fields that clients send."""
+    lease = (limits.lease_seconds_min, limits.lease_seconds_max)
+    return {
+        "payload": {"description": f"The work: any JSON, at most {limits.payload_bytes_max} bytes; kept and handed out byte for byte."},
+        "id": _text("The job's id; without one the server makes a UUIDv7. No control characters.", 1, limits.id_chars_max),
+        "queue": _name("The queue's name. A queue is made by the first job."),
+        "type": _name("What kind of work it is. The server only stores and filters by it."),
+        "description": _text(
+            "For people. Tabs and line ends are allowed, other control characters are not.", 0, limits.text_chars_max, lines=True
+        ),
+        "priority": _span("0 is the most urgent.", 0, PRIORITIES - 1),
+        "delay": _span("Seconds to wait before the job is queued. Excludes run_at.", 0, limits.delay_seconds_max),
+        "run_at": {
+            "description": f"Queue the job at this time: RFC 3339 with an offset, at most {limits.delay_seconds_max:.0f} seconds ahead; "
+            "the past means now. Excludes delay."
+        },
+        "expires_in": _span(
+            "Seconds after which the job is concluded as expired if no worker holds it then.", 0.001, limits.expires_seconds_max
+        ),
+        "max_attempts": _span("Attempts before a failure is final; without it the queue's policy decides.", 1, limits.max_attempts_max),
+        "backoff": {"description": "How long to wait before the next attempt; without it the queue's policy decides."},
+        "lease_seconds": _span("Seconds the lease holds; without it the job's, else the queue's policy decides.", *lease),
+        "base": _span("Seconds before the second attempt, at most.", 0, limits.delay_seconds_max),
+        "factor": _span("How much longer each further wait may be.", 1, 100),
+        "cap": _span("Seconds that no wait exceeds.", 0, limits.delay_seconds_max),
+        "wait": _span(f"Seconds to wait for a job; {limits.wait_seconds_default:g} if not given.", 0, limits.wait_seconds_max),
+        "worker": _text("Who takes the job; shown while it is in progress.", 1, limits.id_chars_max),
+        "attempt_id": _text("Repeating a dequeue with the same one answers the same jobs while their leases live.", 1, limits.id_chars_max),
+        "limit": _span("The most jobs to answer.", 1, limits.batch_jobs_max),
+        "lease": {"description": "The token of the lease, as the dequeue answered it."},
+        "outcome": {"description": "How the job ended, null while it is live."},
+        "result": {"description": f"What a succeeded job came to: any JSON, at most {limits.payload_bytes_max} bytes."},
+        "error": {"description": f"Why a job failed: any JSON, at most {limits.payload_bytes_max} bytes; of the last failure."},
+        "retry": {"description": "false makes a failure final."},
+        "progress": _span("How much is done.", 0, 1),
+        "message": _text("What the worker is at, for people.", 0, limits.text_chars_max, lines=True),
+        "max_jobs": _span("Live jobs this queue may hold; null for the server's bound alone.", 1, limits.jobs_max),
+        "paused": {"description": "true hands out nothing and accepts everything."},
+        "cursor": {"description": "Where the next page begins: the cursor that the page before answered."},
+        "status": {"description": "Where the job is in its life."},
+    }
+
+
+def _answered() -> Notes:
+    """Fields that only the server sends."""
+    return {
+        "created": {"description": "false when a job of this id and content existed already."},
+        "attempts": {"description": "Attempts so far, the one in progress included."},
+        "created_at": _time("When the job was enqueued."),
+        "expires_at": _time("When the job expires, or the lease does."),
+        "started_at": _time("When the attempt in progress, or the last one, began."),
+        "concluded_at": _time("When the job was concluded."),
+        "lease_expires_at": _time("When the live lease ends."),
+        "oldest_queued_at": _time("When the oldest queued job was created, or was due; null with none."),
+        "cancel_requested": {"description": "true asks the worker to stop: whatever it answers, the job ends as cancelled."},
+        "scheduled": {"description": "Jobs that wait for their time."},
+        "queued": {"description": "Jobs that wait for a worker."},
+        "in_progress": {"description": "Jobs under a lease."},
+        "waiters": {"description": "Held dequeues that wait on this queue."},
+        "totals": {"description": "What happened since the queue was made or the server started."},
+        "policy": {"description": "What the queue does with jobs that do not say otherwise."},
+        "purged": {"description": "Jobs cancelled."},
+        "retried": {"description": "Jobs queued again."},
+        "code": {"description": "What went wrong, for programs. It never changes."},
+        "detail": {"description": "What went wrong, for people."},
+        "field": {"description": "The field at fault, if one is."},
+        "title": {"description": "What the code means."},
+    }
+
+
+def _renamed(limits: Limits) -> Notes:
+    """Where one type means something else by a name."""
+    queue = {"description": f"The queue, or up to {limits.dequeue_queues_max} in order of preference."}
+    return {
+        "DequeueBody.queue": queue,
+        "BatchDequeueBody.queue": queue,
+        "ExtendBody.lease_seconds": _span(
+            "Seconds from now on; without it as long as before.", limits.lease_seconds_min, limits.lease_seconds_max
+        ),
+        "ExtendItem.lease_seconds": _span(
+            "Seconds from now on; without it as long as before.", limits.lease_seconds_min, limits.lease_seconds_max
+        ),
+        "ReleaseBody.delay": _span("Seconds to wait before the job is queued again.", 0, limits.delay_seconds_max),
+        "PolicyBody.lease_seconds": _span(
+            f"Seconds a lease holds; {limits.lease_seconds_default:g} if not given.", limits.lease_seconds_min, limits.lease_seconds_max
+        ),
+        "PolicyBody.max_attempts": _span(
+            f"Attempts before a failure is final; {limits.max_attempts_default} if not given.", 1, limits.max_attempts_max
+        ),
+        "PolicyBody.backoff": {"description": "How long to wait before the next attempt."},
+        "WaitQuery.wait": _span("Seconds to wait for the job's conclusion; 0 answers at once.", 0, limits.wait_seconds_max),
+        "ListQuery.queue": {"description": "Only jobs of this queue."},
+        "ListQuery.type": {"description": "Only jobs of this type."},
+        "ListQuery.status": {"description": "Only jobs of this status."},
+        "ListQuery.outcome": {"description": "Only jobs that ended so."},
+        "ListQuery.limit": _span(f"Jobs on a page; {limits.page_jobs_default} if not given.", 1, limits.page_jobs_max),
+        "ConcludeBody.outcome": {"description": "How the attempt ended."},
+        "ConcludeItem.outcome": {"description": "How the attempt ended."},
+        "LeaseView.token": {"description": "Proves the holder; 128 random bits."},
+        "JobView.run_at": _time("When a delayed job, or its next attempt, is due."),
+        "EnqueuedView.run_at": _time("When a delayed job is due."),
+        "ConcludedView.run_at": _time("When the next attempt is due, after a failure that is retried."),
+        "Problem.type": {"description": "urn:jobqueue:problem: and the code."},
+        "Problem.status": {"description": "The HTTP status, here also for an item of a batch."},
+    }
+
+
+OPERATIONS: dict[str, str] = {
+    "POST /jobs/enqueue": "Repeating it with the same id and content answers the job that exists, whatever became of it since.",
+    "POST /jobs/dequeue": "Held until there is a job or the wait has passed. Parameters go into the body or into the query, not both.",
+    "POST /jobs/{id}/conclude": "A failure is retried after a backoff while attempts are left. Repeating it with the same lease and "
+    "content answers the same again.",
+    "POST /jobs/{id}/extend": "A heartbeat: it may carry progress, and its answer may ask the worker to stop.",
+    "POST /jobs/{id}/release": "The attempt does not count. Without a delay the job goes to its old place, ahead of all that never left.",
+    "POST /jobs/{id}/cancel": "A job that waits is concluded at once. One in progress is marked, and its worker told at its next extend.",
+    "POST /jobs/{id}/retry": "The job joins the back of its queue with no attempts and without its old expiry.",
+    "GET /jobs/{id}": "With a wait, held until the job is concluded or the wait has passed.",
+    "GET /jobs": "A page may be short, or empty, and still have a cursor; the listing ends where the cursor is null.",
+    "POST /batch/enqueue": "Each item is as the body of its single twin. One that fails carries its error and harms no other.",
+    "POST /batch/dequeue": "Answers as soon as one job is there, with as many as are there then.",
+    "POST /batch/conclude": "Each item is as the body of its single twin, with the job's id.",
+    "POST /batch/extend": "Each item is as the body of its single twin, with the job's id.",
+    "PUT /queues/{name}": "Sets the whole policy: what is not given becomes the server's default.",
+    "DELETE /queues/{name}": "Only a queue without live jobs; its concluded jobs stay in history.",
+    "POST /queues/{name}/pause": "Jobs are still accepted; workers wait.",
+    "POST /queues/{name}/purge": "Every job that was queued or scheduled when it began; those in progress go on.",
+    "POST /queues/{name}/retry": "Oldest first, while there is room.",
+    "GET /metrics": "The Prometheus text format, or OpenMetrics when Accept asks for it.",
+}
+"""What an operation does beyond its summary."""
