@@ -1,0 +1,201 @@
+"""The operations on queues."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Serve
+from .harness import NOW, Api, answered, assert_problem, at
+
+POLICY = {"lease_seconds": 300, "max_attempts": 5, "backoff": {"base": 1, "factor": 2, "cap": 300}, "max_jobs": None, "paused": False}
+TOTALS = dict.fromkeys(("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried"), 0)
+
+
+async def test_a_new_queue_has_the_default_policy(api: Api) -> None:
+    """PUT with an empty object makes a queue; every field of the answer."""
+    reply = await api.put("/queues/q")
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert reply.json == {
+        "name": "q",
+        "policy": POLICY,
+        "scheduled": 0,
+        "queued": 0,
+        "in_progress": 0,
+        "waiters": 0,
+        "oldest_queued_at": None,
+        "totals": TOTALS,
+    }
+    assert (await api.get("/queues/q")).json == reply.json
+
+
+async def test_put_sets_the_whole_policy(api: Api) -> None:
+    """What is left out goes back to the defaults."""
+    policy = {"lease_seconds": 60, "max_attempts": 2, "backoff": {"base": 3, "factor": 1, "cap": 9}, "max_jobs": 7, "paused": True}
+    assert (await api.put("/queues/q", **policy)).json["policy"] == policy
+    changed = {**POLICY, "backoff": {**POLICY["backoff"], "cap": 10}}  # type: ignore[dict-item]
+    assert (await api.put("/queues/q", backoff={"cap": 10})).json["policy"] == changed
+    assert (await api.put("/queues/q", lease_seconds=None, max_attempts=None, backoff=None, max_jobs=None)).json["policy"] == POLICY
+
+
+async def test_the_servers_defaults_are_the_default_policy(serve: Serve) -> None:
+    """Settings for lease and attempts reach queues made by PUT and by use alike."""
+    api = await serve(lease_seconds_default=30.0, max_attempts_default=9)
+    await api.enqueue(queue="used")
+    await api.put("/queues/made")
+    for queue in (await api.get("/queues")).json["queues"]:
+        assert (queue["policy"]["lease_seconds"], queue["policy"]["max_attempts"]) == (30, 9)
+
+
+async def test_a_queue_counts_its_jobs(api: Api) -> None:
+    """By status, who waits, the age of the oldest, and totals since the start."""
+    await api.concluded("s", queue="q")
+    await api.concluded("f", "failed", queue="q")
+    await api.post("/jobs/f/retry")
+    assert (await api.take(queue="q"))["id"] == "f"
+    await api.enqueue(id="c", queue="q")
+    await api.post("/jobs/c/cancel")
+    await api.enqueue(queue="q", expires_in=1)
+    api.clock.advance(1)
+    await api.enqueue(queue="q", delay=9)
+    api.clock.advance(1)
+    await api.enqueue(queue="q")
+    await api.enqueue(queue="q")
+    found = (await api.get("/queues/q")).json
+    assert (found["scheduled"], found["queued"], found["in_progress"], found["oldest_queued_at"]) == (1, 2, 1, at(2))
+    assert found["totals"] == {
+        "enqueued": 7,
+        "dequeued": 3,
+        "redelivered": 0,
+        "succeeded": 1,
+        "failed": 1,
+        "cancelled": 1,
+        "expired": 1,
+        "retried": 1,
+    }
+
+
+async def test_redeliveries_are_counted(api: Api) -> None:
+    """An attempt beyond a job's first."""
+    await api.working("j", queue="q", lease_seconds=1)
+    api.clock.advance(1)
+    await api.take(queue="q")
+    totals = (await api.get("/queues/q")).json["totals"]
+    assert (totals["dequeued"], totals["redelivered"]) == (2, 1)
+
+
+async def test_queues_are_listed_by_name(api: Api) -> None:
+    """Each as its own GET shows it."""
+    for name in ("b", "a", "B"):
+        await api.put(f"/queues/{name}")
+    listed = (await api.get("/queues")).json["queues"]
+    assert [queue["name"] for queue in listed] == ["B", "a", "b"]
+    assert listed == [(await api.get(f"/queues/{queue['name']}")).json for queue in listed]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", ""), ("DELETE", "")] + [("POST", f"/{op}") for op in ("pause", "resume", "purge", "retry")]
+)
+async def test_an_unknown_queue_is_404(api: Api, method: str, path: str) -> None:
+    """Only a job, or PUT, makes a queue."""
+    assert "'none'" in assert_problem(await api.send(method, f"/queues/none{path}"), 404, "unknown_queue")
+    assert (await api.get("/queues")).json["queues"] == []
+
+
+@pytest.mark.parametrize("name", ["a%20b", "x" * 65, "%C3%A9", "a%2Fb", "%00"])
+async def test_a_queue_of_another_name_cannot_be_made(api: Api, name: str) -> None:
+    """1 to 64 characters of A-Z a-z 0-9 . _ : -"""
+    assert_problem(await api.put(f"/queues/{name}"), 400, "bad_request", "queue")
+    assert_problem(await api.get(f"/queues/{name}"), 404, "unknown_queue")
+
+
+async def test_an_empty_queue_can_be_deleted(api: Api) -> None:
+    """204; its concluded jobs stay in history."""
+    await api.concluded("j", queue="q")
+    reply = await api.send("DELETE", "/queues/q")
+    assert (reply.status, reply.body) == (204, b"")
+    assert_problem(await api.get("/queues/q"), 404, "unknown_queue")
+    assert (await api.job("j"))["queue"] == "q"
+
+
+@pytest.mark.parametrize("state", ["queued", "scheduled", "in_progress"])
+async def test_a_queue_with_live_jobs_is_not_deleted(api: Api, state: str) -> None:
+    """409, nothing changed."""
+    await api.enqueue(id="j", queue="q", delay=5 if state == "scheduled" else None)
+    if state == "in_progress":
+        await api.take(queue="q")
+    before = api.state()
+    assert_problem(await api.send("DELETE", "/queues/q"), 409, "queue_not_empty")
+    assert api.state() == before
+
+
+async def test_a_waiter_outlives_its_queue(api: Api) -> None:
+    """Who stands for a queue that is deleted is served by the one that comes after it."""
+    await api.put("/queues/q")
+    held = await api.hold("/jobs/dequeue", queue="q")
+    assert (await api.send("DELETE", "/queues/q")).status == 204
+    await api.enqueue(id="j", queue="q")
+    assert (await answered(held)).json["id"] == "j"
+
+
+async def test_pause_and_resume_answer_the_queue(api: Api) -> None:
+    """Doing it twice is the same as once; the rest of the policy stays."""
+    await api.put("/queues/q", max_attempts=2)
+    for operation, paused in (("pause", True), ("pause", True), ("resume", False), ("resume", False)):
+        reply = await api.post(f"/queues/q/{operation}")
+        assert (reply.status, reply.json["name"]) == (200, "q")
+        assert reply.json["policy"] == {**POLICY, "max_attempts": 2, "paused": paused}
+
+
+async def test_purge_cancels_what_waits(api: Api) -> None:
+    """Queued and scheduled jobs of that queue, not those in progress, not those of others."""
+    await api.working("working", queue="q")
+    await api.enqueue(id="queued", queue="q")
+    await api.enqueue(id="scheduled", queue="q", delay=5)
+    await api.enqueue(id="other")
+    reply = await api.post("/queues/q/purge")
+    assert (reply.status, reply.json) == (200, {"queue": "q", "purged": 2})
+    shown = {job["id"]: job["outcome"] or job["status"] for job in (await api.get("/jobs")).json["jobs"]}
+    assert shown == {"working": "in_progress", "queued": "cancelled", "scheduled": "cancelled", "other": "queued"}
+    assert (await api.post("/queues/q/purge")).json["purged"] == 0
+
+
+async def test_retry_redrives_every_failed_job(api: Api) -> None:
+    """Those that failed, oldest first; not the cancelled, not another queue's."""
+    for job_id in ("a", "b"):
+        await api.concluded(job_id, "failed", queue="q")
+    await api.concluded("other", "failed")
+    await api.enqueue(id="c", queue="q")
+    await api.post("/jobs/c/cancel")
+    reply = await api.post("/queues/q/retry")
+    assert (reply.status, reply.json) == (200, {"queue": "q", "retried": 2})
+    assert [(await api.take(queue="q"))["id"] for _ in range(2)] == ["a", "b"]
+    assert (await api.job("other"))["outcome"] == "failed"
+
+
+async def test_a_redrive_stops_when_the_queue_is_full(api: Api) -> None:
+    """How many it did is said; the others stay failed."""
+    for job_id in ("a", "b"):
+        await api.concluded(job_id, "failed", queue="q")
+    await api.put("/queues/q", max_jobs=1)
+    assert (await api.post("/queues/q/retry")).json["retried"] == 1
+    assert [(await api.job(job_id))["status"] for job_id in ("a", "b")] == ["queued", "concluded"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("DELETE", "")] + [("POST", f"/{op}") for op in ("pause", "resume", "purge", "retry")])
+async def test_operations_on_queues_take_no_body(api: Api, method: str, path: str) -> None:
+    """An empty object is accepted, anything more is refused rather than ignored."""
+    await api.put("/queues/q")
+    before = api.state()
+    json_type = {"Content-Type": "application/json"}
+    assert_problem(await api.send(method, f"/queues/q{path}", b'{"force":true}', json_type), 400, "bad_request")
+    assert api.state() == before
+    assert (await api.send(method, f"/queues/q{path}", b"{}", json_type)).status in (200, 204)
+
+
+async def test_oldest_queued_at_is_when_the_job_became_available(api: Api) -> None:
+    """A delayed job's age counts from run_at."""
+    await api.enqueue(queue="q", delay=5)
+    api.clock.advance(7)
+    assert (await api.get("/queues/q")).json["oldest_queued_at"] == at(5)
+    await api.enqueue(queue="p")
+    assert (await api.get("/queues/p")).json["oldest_queued_at"] == at(7) > NOW
