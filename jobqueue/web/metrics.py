@@ -165,8 +165,8 @@ class Metrics:
         other = dict(zip(_TOTALS, self._rest.totals, strict=True)) if any(self._rest.totals) else {}
         for what, text in (
             ("enqueued", "Jobs submitted."),
-            ("dequeued", "Jobs handed to a worker, redelivered ones included."),
-            ("redelivered", "Jobs handed to a worker that had been attempted before."),
+            ("dequeued", "Jobs handed to a worker, again or for the first time, less those put back undelivered."),
+            ("redelivered", "Jobs handed to a worker again, after an earlier attempt."),
             ("retried", "Concluded jobs queued again by a retry."),
         ):
             counter = CounterMetricFamily(f"jobqueue_jobs_{what}", text, labels=("queue",))

@@ -162,7 +162,7 @@ def _operation(route: Route, schemas: dict[str, Any], limits: Limits, secured: b
             if (example.method, example.template) == (route.method, route.path) and example.body is not None
         }
         content = {"application/json": _content(_schema(route.body, limits=limits), examples)}
-        operation["requestBody"] = {"required": route.query is None and route.method != "PUT", "content": content}
+        operation["requestBody"] = {"required": route.query is None, "content": content}
     return operation
 
 
