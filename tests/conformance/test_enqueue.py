@@ -29,8 +29,9 @@ async def test_what_was_asked_for_is_kept(rig: Rig) -> None:
         "backoff": BACKOFF,
         "lease_seconds": 20.0,
     }
-    job, created = await rig.backend.enqueue(spec("j", **asked))
-    assert created
+    reply = await rig.backend.enqueue(spec("j", **asked))
+    assert reply.created
+    job = reply.job
     assert (job.id, job.status, job.attempts, job.created_at) == ("j", Status.QUEUED, 0, rig.utc())
     assert {field: getattr(job, field) for field in asked} == asked
     stands = await rig.backend.job("j")
@@ -110,9 +111,9 @@ async def test_a_repeat_is_the_same_job_in_every_status(rig: Rig) -> None:
     assert first.created
 
     async def repeat() -> Status:
-        job, created = await rig.backend.enqueue(spec("j", **fields))
-        assert (job.id, job.number, created) == ("j", first.job.number, False)
-        return job.status
+        reply = await rig.backend.enqueue(spec("j", **fields))
+        assert (reply.job.id, reply.job.number, reply.created) == ("j", first.job.number, False)
+        return reply.job.status
 
     assert await repeat() is Status.SCHEDULED
     await rig.advance(5)

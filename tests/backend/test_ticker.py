@@ -1,0 +1,168 @@
+"""The ticker: one timer, set to the earliest thing that may be due; nothing polls; a herd is handled a slice a turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from jobqueue.backend.base import Extend
+from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.shell import SLICE
+from jobqueue.model import JobSpec, Want
+
+from .clocks import TurnClock
+
+HERD = 2 * SLICE + 100
+"""Three slices, the last not full."""
+
+
+@pytest.fixture
+def clock() -> TurnClock:
+    return TurnClock()
+
+
+@pytest.fixture
+async def backend(clock: TurnClock) -> AsyncIterator[LocalBackend]:
+    made = LocalBackend(clock=clock)
+    yield made
+    await made.close()
+
+
+async def take(backend: LocalBackend, limit: int = 1, lease_seconds: float = 10.0) -> list[tuple[str, str]]:
+    taking = backend.dequeue(Want(limit=limit, lease_seconds=lease_seconds), 0)
+    async with taking as jobs:
+        taking.delivered()
+    return [(job.id, job.lease.token) for job in jobs if job.lease is not None]
+
+
+async def hold(backend: LocalBackend, wait: float, queue: str = "default") -> int:
+    taking = backend.dequeue(Want(queues=(queue,)), wait)
+    async with taking as jobs:
+        taking.delivered()
+    return len(jobs)
+
+
+async def fill(backend: LocalBackend, count: int, **fields: object) -> None:
+    for start in range(0, count, 1_000):
+        specs = [JobSpec(payload=b"1", id=f"j{n}", **fields) for n in range(start, min(count, start + 1_000))]  # type: ignore[arg-type]
+        await backend.enqueue_batch(specs)
+
+
+async def per_turn(count: Callable[[], int]) -> list[int]:
+    """A number after the current turn of the loop and after each that follows, until it stands still."""
+    seen = [count()]
+    while len(seen) < 2 or seen[-1] != seen[-2]:
+        await asyncio.sleep(0)
+        seen.append(count())
+    return seen[:-1]
+
+
+async def test_waits_that_end_together_are_answered_a_slice_a_turn(backend: LocalBackend, clock: TurnClock) -> None:
+    """A herd of waits that end in one instant is answered in slices, and the loop turns in between."""
+    tasks = [asyncio.create_task(hold(backend, 10.0)) for _ in range(HERD)]
+    await asyncio.sleep(0)
+    clock.advance(10)
+    assert await per_turn(lambda: backend.stats().waiters) == [HERD - SLICE, HERD - 2 * SLICE, 0]
+    assert await asyncio.gather(*tasks) == [0] * HERD
+
+
+async def test_waits_for_results_end_a_slice_a_turn(backend: LocalBackend, clock: TurnClock) -> None:
+    """A herd of waits for one job's result that end together is answered in slices too."""
+    await fill(backend, 1)
+    tasks = [asyncio.create_task(backend.job("j0", 10.0)) for _ in range(HERD)]
+    await asyncio.sleep(0)
+    clock.advance(10)
+    assert await per_turn(lambda: backend.stats().waiters) == [HERD - SLICE, HERD - 2 * SLICE, 0]
+    assert {job.id for job in await asyncio.gather(*tasks)} == {"j0"}
+
+
+async def test_leases_that_end_together_are_ended_a_slice_a_turn(backend: LocalBackend, clock: TurnClock) -> None:
+    """A herd of leases that run out in one instant is ended in slices."""
+    await fill(backend, HERD)
+    while await take(backend, limit=1_000):
+        pass
+    clock.advance(10)
+    assert await per_turn(lambda: backend.stats().leases) == [HERD - SLICE, HERD - 2 * SLICE, 0]
+    assert (await backend.queue("default")).queued == HERD
+
+
+async def test_delayed_jobs_that_fall_due_together_are_queued_a_slice_a_turn(backend: LocalBackend, clock: TurnClock) -> None:
+    """A herd of jobs with one run_at joins the queue in slices, in order."""
+    await fill(backend, HERD, delay=10.0)
+    clock.advance(10)
+    assert await per_turn(lambda: backend.engine.queues["default"].queued) == [SLICE, 2 * SLICE, HERD]
+    assert [job_id for job_id, _ in await take(backend, limit=1_000)] == [f"j{n}" for n in range(1_000)]
+
+
+async def test_work_goes_on_between_slices(backend: LocalBackend, clock: TurnClock) -> None:
+    """While a herd of leases ends, an extend that comes between two slices saves its own."""
+    await fill(backend, 1_000)
+    leases = await take(backend, limit=1_000)
+    clock.advance(10)
+    job_id, token = leases[-1]
+    extended = await backend.extend(Extend(job_id, token))
+    assert extended.lease is not None
+    assert (await per_turn(lambda: backend.stats().leases))[-1] == 1
+    assert (await backend.job(job_id)).lease == extended.lease
+
+
+async def test_nothing_polls(backend: LocalBackend, clock: TurnClock) -> None:
+    """While nothing falls due no timer fires, however long that is; then exactly one does."""
+    await fill(backend, 1)
+    await take(backend, lease_seconds=3_600)
+    tasks = [asyncio.create_task(hold(backend, 1_000.0, "empty")) for _ in range(10)]
+    await asyncio.sleep(0)
+    clock.advance(999)
+    assert clock.fired == 0
+    clock.advance(1)
+    assert clock.fired == 1
+    assert await asyncio.gather(*tasks) == [0] * 10
+    assert clock.set_at[-1] == clock.now() + 2_600
+
+
+async def test_an_idle_backend_sets_no_timer(backend: LocalBackend, clock: TurnClock) -> None:
+    """Queued jobs alone are never due: no timer is set for them."""
+    await fill(backend, 10)
+    clock.advance(1_000_000)
+    assert (clock.set_at, clock.fired) == ([], 0)
+
+
+async def test_an_earlier_end_moves_the_timer_forward(backend: LocalBackend, clock: TurnClock) -> None:
+    """A wait shorter than anything due so far is answered in its time; the later one keeps its own."""
+    long = asyncio.create_task(hold(backend, 100.0))
+    await asyncio.sleep(0)
+    short = asyncio.create_task(hold(backend, 10.0))
+    await asyncio.sleep(0)
+    clock.advance(10)
+    await asyncio.sleep(0)
+    assert (await short, long.done()) == (0, False)
+    clock.advance(90)
+    assert await long == 0
+    assert clock.fired == 2
+
+
+async def test_extending_a_lease_sets_no_timer(backend: LocalBackend, clock: TurnClock) -> None:
+    """A heartbeat leaves the timer where it is; when that comes up, it is set to the lease's new end."""
+    await fill(backend, 1)
+    ((job_id, token),) = await take(backend)
+    for _ in range(100):
+        clock.advance(0.0625)
+        await backend.extend(Extend(job_id, token))
+    assert (len(clock.set_at), clock.fired) == (1, 0)
+    end = clock.now() + 10
+    clock.advance(end - clock.now() - 1)
+    assert (await backend.job(job_id)).lease is not None
+    assert (clock.fired, clock.set_at[-1]) == (1, end)
+    clock.advance(1)
+    assert (await backend.job(job_id)).lease is None
+
+
+async def test_a_closed_backend_keeps_no_timer(backend: LocalBackend, clock: TurnClock) -> None:
+    """After close nothing fires any more, also for what was still to come."""
+    await fill(backend, 1)
+    await take(backend)
+    await backend.close()
+    clock.advance(1_000)
+    assert clock.fired == 0
