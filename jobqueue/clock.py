@@ -18,6 +18,10 @@ SKEW_STEP_SECONDS = 0.5
 """Differences below this are jitter between two clock readings, not a step of the wall clock."""
 
 
+SKEW_READ_SECONDS = 0.05
+"""How often the two clocks are compared, at most: it is asked for with every job."""
+
+
 class Timer(Protocol):
     """A callback that is still to come."""
 
@@ -44,6 +48,7 @@ class SystemClock:
     def __init__(self) -> None:
         self._anchor = time.time() - time.monotonic()
         self._skew = 0.0
+        self._skew_read_at = 0.0
 
     def now(self) -> float:
         """See Clock.now."""
@@ -51,9 +56,12 @@ class SystemClock:
 
     def skew(self) -> float:
         """See Clock.skew."""
-        skew = time.time() - time.monotonic() - self._anchor
-        if abs(skew - self._skew) > SKEW_STEP_SECONDS:
-            self._skew = skew
+        monotonic = time.monotonic()
+        if monotonic - self._skew_read_at > SKEW_READ_SECONDS:
+            self._skew_read_at = monotonic
+            skew = time.time() - monotonic - self._anchor
+            if abs(skew - self._skew) > SKEW_STEP_SECONDS:
+                self._skew = skew
         return self._skew
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:

@@ -15,44 +15,50 @@ _POOL_BYTES = 4_096
 
 _COUNTER_MAX = 0xFFF
 
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The variant's two bits are 10; the two below them are random."""
+
 
 class Ids:
     """Makes ids and tokens from `entropy`, a function from a number of bytes to that many random bytes."""
 
     def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._entropy = entropy
-        self._pool = b""
+        self._pool = ""
         self._at = 0
         self._last_ms = 0
         self._counter = 0
+        self._head = ""
 
-    def _take(self, count: int) -> bytes:
-        end = self._at + count
+    def _take(self, digits: int) -> str:
+        """So many random hexadecimal digits."""
+        at = self._at
+        end = at + digits
         if end > len(self._pool):
-            self._pool = self._entropy(_POOL_BYTES)
-            self._at, end = 0, count
-        taken = self._pool[self._at : end]
+            self._pool = self._entropy(_POOL_BYTES).hex()
+            at, end = 0, digits
         self._at = end
-        return taken
+        return self._pool[at:end]
 
     def token(self) -> str:
         """A lease token: 32 hexadecimal digits, 128 random bits."""
-        return self._take(16).hex()
+        return self._take(32)
 
     def job_id(self, now: float) -> str:
         """A UUIDv7 for engine time `now` (seconds); greater than every one made before it."""
         ms = int(now * 1_000)
-        random = self._take(9)
         if ms > self._last_ms:
-            self._last_ms = ms
-            # The top bit starts at 0, so that at least 2,048 ids of one millisecond stay in order.
-            self._counter = random[8] << 3
+            # The counter's top bit starts at 0, so that at least 2,048 ids of one millisecond stay in order.
+            self._begin(ms, int(self._take(2), 16) << 3)
+        elif self._counter == _COUNTER_MAX:
+            self._begin(self._last_ms + 1, 0)
         else:
             self._counter += 1
-            if self._counter > _COUNTER_MAX:
-                self._last_ms += 1
-                self._counter = 0
-        tail = random[:8].hex()
-        variant = "89ab"[random[0] & 3]
-        time = f"{self._last_ms:012x}"
-        return f"{time[:8]}-{time[8:]}-7{self._counter:03x}-{variant}{tail[1:4]}-{tail[4:]}"
+        tail = self._take(16)
+        return f"{self._head}{self._counter:03x}-{_VARIANT[tail[0]]}{tail[1:4]}-{tail[4:]}"
+
+    def _begin(self, ms: int, counter: int) -> None:
+        """Start on another millisecond."""
+        self._last_ms = ms
+        self._counter = counter
+        self._head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"

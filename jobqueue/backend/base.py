@@ -9,7 +9,7 @@ three a worker needs to hand in its work (extend, release, conclude).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -17,7 +17,7 @@ from jobqueue.errors import QueueError
 from jobqueue.model import Job, JobFilter, JobSpec, Outcome, QueuePolicy, QueueStats, Verdict, Want
 
 
-class Enqueued(NamedTuple):
+class Enqueued(msgspec.Struct, frozen=True, gc=False):
     """A job as it stood right after the enqueue, before any worker was handed it; created is False for a repeat."""
 
     job: Job

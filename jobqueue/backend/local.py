@@ -30,11 +30,14 @@ class LocalBackend(Shell):
             raise Draining("the server is shutting down")
 
     async def enqueue(self, spec: JobSpec) -> Enqueued:
-        self._check_open()
+        if self.draining:
+            self._check_open()
         now = self.clock.now()
         job, created = self.engine.enqueue(now, spec, self.clock.skew())
         reply = Enqueued(self.snapshot(job), created)
-        await self._commit(now)
+        self._act(now)
+        if self.journal is not None:
+            await self.journal.committed(self.ticket)
         return reply
 
     async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
@@ -112,7 +115,9 @@ class LocalBackend(Shell):
 
     async def _one(self, now: float, job: Job) -> Job:
         reply = self.snapshot(job)
-        await self._commit(now)
+        self._act(now)
+        if self.journal is not None:
+            await self.journal.committed(self.ticket)
         return reply
 
     async def conclude(self, job_id: str, token: str, verdict: Verdict) -> Job:

@@ -7,6 +7,8 @@ a queue that has both a job to give and a waiter standing for it. Only then may 
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from jobqueue.backend.base import BackendStats
@@ -47,7 +49,7 @@ class Shell:
         self._results: Registry[list[Job]] = Registry([])
         self._attempts: dict[str, Waiter[list[Job]]] = {}
         self._timer: Timer | None = None
-        self._armed: float | None = None
+        self._armed = math.inf
 
     def snapshot(self, job: Job) -> Job:
         """The job as it is now, its times in UTC."""
@@ -59,13 +61,15 @@ class Shell:
 
     def _act(self, now: float) -> None:
         """Hand out, wake, journal, re-arm."""
-        while events := self.engine.take_events():
-            for event in events:
-                if event.kind in _AVAILABLE:
-                    if len(self._dequeues):
+        engine = self.engine
+        while engine.events:
+            events = engine.take_events()
+            if self._dequeues.deadlines.live or self._results.deadlines.live:
+                for event in events:
+                    if event.kind in _AVAILABLE:
                         self._hand_out(event.queue, now)
-                elif event.kind is Kind.CONCLUDED and len(self._results):
-                    self._wake_results(event)
+                    elif event.kind is Kind.CONCLUDED:
+                        self._wake_results(event)
             if self.journal is not None:
                 self.ticket = self.journal.append(events)
         self._arm(now)
@@ -103,11 +107,10 @@ class Shell:
     # The ticker: one timer, set to the earliest thing that may be due. Nothing polls.
 
     def _arm(self, now: float) -> None:
-        due = self.engine.next_deadline()
-        for wait in (self._dequeues.deadlines.next(), self._results.deadlines.next()):
-            if wait is not None and (due is None or wait < due):
-                due = wait
-        if due is None or (self._armed is not None and self._armed <= due):
+        due = self.engine.deadlines.earliest
+        due = min(due, self._dequeues.deadlines.earliest)
+        due = min(due, self._results.deadlines.earliest)
+        if due >= self._armed:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -116,8 +119,8 @@ class Shell:
 
     def _tick(self) -> None:
         now = self.clock.now()
-        late = 0.0 if self._armed is None else now - self._armed
-        self._armed = self._timer = None
+        late = now - self._armed
+        self._armed, self._timer = math.inf, None
         grace = min(late, STALL_GRACE_SECONDS_MAX) if late > STALL_SECONDS else 0.0
         self.engine.tick(now, lease_grace=grace, limit=SLICE)
         for _ in range(SLICE):

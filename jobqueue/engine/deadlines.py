@@ -9,6 +9,7 @@ at 10,000 jobs a second with leases of 300 s, three million would otherwise pile
 from __future__ import annotations
 
 import heapq
+import math
 from typing import Generic, Protocol, TypeVar
 
 _SWEEP_MIN = 64
@@ -25,18 +26,23 @@ T = TypeVar("T", bound=HasDue)
 
 
 class Deadlines(Generic[T]):
-    """Items by due time. Ties leave in the order in which they were armed."""
+    """Items by due time. Ties leave in the order in which they were armed.
 
-    __slots__ = ("_count", "_heap", "_live")
+    live: items that have a due time. earliest: when something may be due next; it may be early (a stale entry), never late;
+    infinity when the heap is empty.
+    """
+
+    __slots__ = ("_count", "_heap", "earliest", "live")
 
     def __init__(self) -> None:
+        self.earliest = math.inf
         self._heap: list[tuple[float, int, T]] = []
         self._count = 0
-        self._live = 0
+        self.live = 0
 
     def __len__(self) -> int:
         """Items that have a due time."""
-        return self._live
+        return self.live
 
     @property
     def entries(self) -> int:
@@ -48,12 +54,12 @@ class Deadlines(Generic[T]):
         if due is None:
             if item.due is not None:
                 item.due = None
-                self._live -= 1
-                if len(self._heap) > _SWEEP_MIN and len(self._heap) > 2 * self._live:
+                self.live -= 1
+                if len(self._heap) > _SWEEP_MIN and len(self._heap) > 2 * self.live:
                     self._sweep()
             return
         if item.due is None:
-            self._live += 1
+            self.live += 1
         item.due = due
         if item.armed is None or due < item.armed:
             self._arm(item, due)
@@ -62,6 +68,7 @@ class Deadlines(Generic[T]):
         item.armed = due
         self._count += 1
         heapq.heappush(self._heap, (due, self._count, item))
+        self.earliest = min(self.earliest, due)
 
     def _sweep(self) -> None:
         kept: list[tuple[float, int, T]] = []
@@ -75,16 +82,18 @@ class Deadlines(Generic[T]):
                 kept.append(entry)
         heapq.heapify(kept)
         self._heap = kept
+        self.earliest = kept[0][0] if kept else math.inf
 
     def next(self) -> float | None:
-        """The earliest time at which something may be due. It may be early (a stale entry), never late."""
-        return self._heap[0][0] if self._heap else None
+        """`earliest`, None for never."""
+        return None if self.earliest == math.inf else self.earliest
 
     def pop(self, now: float) -> T | None:
         """Take out one item that is due at `now`, the earliest first; None when none is."""
         heap = self._heap
         while heap and heap[0][0] <= now:
             at, _, item = heapq.heappop(heap)
+            self.earliest = heap[0][0] if heap else math.inf
             if item.armed != at:
                 continue
             item.armed = None
@@ -94,6 +103,6 @@ class Deadlines(Generic[T]):
                 self._arm(item, item.due)
                 continue
             item.due = None
-            self._live -= 1
+            self.live -= 1
             return item
         return None

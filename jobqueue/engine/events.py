@@ -5,14 +5,14 @@ An operation returns a reply and leaves its events in `State.events`; the shell 
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 import msgspec
 
 from jobqueue.model import Job
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What happened."""
 
     ENQUEUED = "enqueued"

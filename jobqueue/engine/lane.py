@@ -21,23 +21,19 @@ _RETURNED = -2
 _SWEEP_MIN = 64
 
 
-class Lane:
-    """A FIFO with a way back in."""
+class Lane(Ring):
+    """A FIFO with a way back in. `append` is the ring's: it wants a job whose seq is the greatest so far."""
 
-    __slots__ = ("_entry", "_returned", "_returned_live", "_ring")
+    __slots__ = ("_entry", "_returned", "_returned_live")
 
     def __init__(self) -> None:
-        self._ring = Ring()
+        super().__init__()
         self._returned: list[tuple[int, int, Job]] = []
         self._returned_live = 0
         self._entry = _RETURNED
 
     def __len__(self) -> int:
-        return len(self._ring) + self._returned_live
-
-    def append(self, job: Job) -> None:
-        """Add a job whose seq is the greatest so far. O(1)."""
-        self._ring.append(job)
+        return self._live + self._returned_live
 
     def give_back(self, job: Job) -> None:
         """Put a job that was taken from here back in its old place. O(log of the jobs that came back)."""
@@ -54,12 +50,12 @@ class Lane:
             while heap[0][2].slot != heap[0][1]:
                 heapq.heappop(heap)
             return heap[0][2]
-        return self._ring.peek()
+        return super().peek()
 
     def remove(self, job: Job) -> None:
         """Take out a job that is here, wherever it stands. O(1) amortised."""
         if job.slot > _RETURNED:
-            self._ring.remove(job)
+            super().remove(job)
             return
         job.slot = -1
         self._returned_live -= 1
@@ -73,4 +69,4 @@ class Lane:
     def jobs(self) -> list[Job]:
         """Every job in the order in which they leave. O(n log n)."""
         returned = sorted((seq, n, job) for seq, n, job in self._returned if job.slot == n)
-        return [job for _, _, job in returned] + self._ring.jobs()
+        return [job for _, _, job in returned] + super().jobs()

@@ -61,8 +61,12 @@ class QueueState:
 
     def append(self, job: Job) -> None:
         """Put a job at the back of its priority."""
-        self.lane(job.priority).append(job)
-        self.ready |= 1 << job.priority
+        priority = job.priority
+        lane = self.lanes[priority]
+        if lane is None:
+            lane = self.lane(priority)
+        lane.append(job)
+        self.ready |= 1 << priority
         self.queued += 1
 
     def give_back(self, job: Job) -> None:
@@ -73,13 +77,17 @@ class QueueState:
 
     def peek(self) -> Job | None:
         """The next job to leave: the oldest of the most urgent. Says nothing of `paused`."""
-        if not self.ready:
+        ready = self.ready
+        if not ready:
             return None
-        return self.lane((self.ready & -self.ready).bit_length() - 1).peek()
+        lane = self.lanes[(ready & -ready).bit_length() - 1]
+        assert lane is not None
+        return lane.peek()
 
     def remove(self, job: Job) -> None:
         """Take a queued job out, wherever it stands."""
-        lane = self.lane(job.priority)
+        lane = self.lanes[job.priority]
+        assert lane is not None
         lane.remove(job)
         self.queued -= 1
         if not lane:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from jobqueue.model import Job
 
 _CAPACITY_MIN = 16
+_SHRINK_MIN = _CAPACITY_MIN << 2
 
 
 class Ring:
@@ -38,11 +39,13 @@ class Ring:
 
     def append(self, job: Job) -> None:
         """Add at the back. O(1) amortised."""
-        if self._tail - self._head > self._mask:
+        tail = self._tail
+        if tail - self._head > self._mask:
             self._resize()
-        job.slot = self._tail
-        self._items[self._tail & self._mask] = job
-        self._tail += 1
+            tail = self._tail
+        job.slot = tail
+        self._items[tail & self._mask] = job
+        self._tail = tail + 1
         self._live += 1
 
     def peek(self) -> Job | None:
@@ -64,11 +67,13 @@ class Ring:
         self._items[at] = None
         job.slot = -1
         self._live -= 1
-        head, tail, items, mask = self._head, self._tail, self._items, self._mask
-        while head < tail and items[head & mask] is None:
-            head += 1
-        self._head = head
-        if self._live << 3 < mask and mask >= _CAPACITY_MIN << 2:
+        mask = self._mask
+        if at == self._head & mask:
+            head, tail, items = self._head + 1, self._tail, self._items
+            while head < tail and items[head & mask] is None:
+                head += 1
+            self._head = head
+        if mask >= _SHRINK_MIN and self._live << 3 < mask:
             self._resize()
 
     def _resize(self) -> None:

@@ -20,6 +20,9 @@ from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
+
+from jobqueue.web.request import Request
 
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
@@ -63,6 +66,9 @@ class Answer(web.StreamResponse):
     headers: further header lines, each ended by CR LF. close: end the connection after this answer.
     """
 
+    _written = False
+    _keep = False
+
     def __init__(self, status: int, body: bytes = b"", content_type: bytes = JSON, headers: bytes = b"", *, close: bool = False) -> None:
         # StreamResponse.__init__ is left out on purpose: it builds the header map that this class exists to avoid.
         self._status = status
@@ -70,8 +76,6 @@ class Answer(web.StreamResponse):
         self._content_type_bytes = content_type
         self._header_lines = headers
         self.close = close
-        self._written = False
-        self._keep = False
 
     @property
     def status(self) -> int:
@@ -94,72 +98,82 @@ class Answer(web.StreamResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Write the answer, once. Raises ConnectionError when the client has gone."""
+        assert isinstance(request, Request)
         if not self._written:
-            self._write(request)
-            if request.protocol.writing_paused:
-                await self._drain(request)
+            self.write_now(request)
+            if request.connection.writing_paused:
+                await self.wait_drained(request)
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to write."""
 
-    def _write(self, request: web.BaseRequest) -> None:
+    def write_now(self, request: Request) -> None:
+        """Write the answer, once, without waiting for a slow reader. Raises ConnectionError when the client has gone."""
+        if self._written:
+            return
         self._written = True
-        transport = request.transport
+        transport = request.connection.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
         head = _heads.get(self._status, self._content_type_bytes)
+        message = request.head
         lines = self._header_lines
         # A body that was not read to its end would be taken for the next request.
-        self._keep = keep = request.keep_alive and not self.close and request.content.is_eof()
-        if not keep:
+        if self.close or message.should_close or not request.body.is_eof():
             lines += b"Connection: close\r\n"
-        elif request.version[1] == 0:
-            lines += b"Connection: keep-alive\r\n"
+        else:
+            self._keep = True
+            if message.version[1] == 0:
+                lines += b"Connection: keep-alive\r\n"
+        content = self._content
         if not self._content_type_bytes:
             transport.write(b"%b%b\r\n" % (head, lines))
-        elif request.method == "HEAD":
-            transport.write(b"%b%d\r\n%b\r\n" % (head, len(self._content), lines))
+        elif message.method == "HEAD":
+            transport.write(b"%b%d\r\n%b\r\n" % (head, len(content), lines))
         else:
-            transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(self._content), lines, self._content))
+            transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(content), lines, content))
 
-    async def _drain(self, request: web.BaseRequest) -> None:
+    async def wait_drained(self, request: Request) -> None:
         """Wait until the kernel has all of it; cut off a client that does not read."""
-        seconds = getattr(request.protocol, "write_seconds", None)
+        transport = request.connection.transport
+        assert transport is not None
+        # Not asyncio.timeout, which needs a task: this may run outside one (connections.py).
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(request.connection.write_seconds, transport.abort)
         try:
-            async with asyncio.timeout(seconds):
-                await request.writer.drain()
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError("the client does not read") from None
+            await StreamWriter(request.connection, loop).drain()
+        finally:
+            timer.cancel()
+        if request.connection.transport is None:
+            raise ConnectionResetError("the client did not read its answer, or has gone")
 
-    async def deliver(self, request: web.BaseRequest) -> bool:
+    async def deliver(self, request: Request) -> bool:
         """Write the answer now; True if the kernel took all of it and the client had not hung up before.
 
         False means that nobody has it. True cannot mean that the client has read it: for that there is the lease.
         """
         if has_hung_up(request):
             self._written = True
-            if request.transport is not None:
-                request.transport.abort()
+            if request.connection.transport is not None:
+                request.connection.transport.abort()
             return False
         try:
             await self.prepare(request)
         except ConnectionError:
             return False
-        transport = request.transport
+        transport = request.connection.transport
         return transport is not None and not transport.is_closing()
 
 
-def has_hung_up(request: web.BaseRequest) -> bool:
+def has_hung_up(request: Request) -> bool:
     """Whether the client's FIN or RST has arrived, even if the loop has not come to read it yet.
 
     A peek at the socket, 2 µs: it closes the window between the loop's last look at the network and this hand-out, which is as long
     as everything else that the loop does in the same turn. A half-closed connection counts as hung up, as everywhere in aiohttp. When
     the client has sent more requests behind this one, they hide the FIN; then the lease is the backstop.
     """
-    transport = request.transport
+    transport = request.connection.transport
     if transport is None or transport.is_closing():
         return True
     sock = transport.get_extra_info("socket")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import time
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
+from aiohttp.http import HttpVersion11, RawRequestMessage
 
 from jobqueue.backend.base import Backend
 from jobqueue.engine import checks
@@ -18,9 +19,10 @@ from jobqueue.limits import Limits
 from jobqueue.model import QueuePolicy
 from jobqueue.web.answers import Answer
 from jobqueue.web.auth import Auth
-from jobqueue.web.body import read_body
-from jobqueue.web.connections import Connection, Server
+from jobqueue.web.body import body_at_once, read_body
+from jobqueue.web.connections import Server
 from jobqueue.web.problems import HttpVersionNotSupported, InternalError, problem
+from jobqueue.web.request import Request
 from jobqueue.web.routes import Route, Router, Scope
 from jobqueue.web.table import native_routes
 
@@ -57,11 +59,12 @@ class App:
         self.draining = True
         self.backend.drain()
 
-    async def read_body(self, request: web.BaseRequest) -> bytes:
+    async def read_body(self, request: Request) -> bytes:
         """A request's JSON body, b"" if it has none. Raises as `body.read_body` does."""
-        return await read_body(request, self.limits.body_bytes_max, self.body_seconds)
+        body = body_at_once(request, self.limits.body_bytes_max)
+        return await read_body(request, self.limits.body_bytes_max, self.body_seconds) if body is None else body
 
-    async def read_nothing(self, request: web.BaseRequest) -> None:
+    async def read_nothing(self, request: Request) -> None:
         """For operations without parameters: a body may only be an empty object. Raises BadRequest."""
         body = await self.read_body(request)
         if body.strip() not in (b"", b"{}"):
@@ -72,16 +75,20 @@ class App:
         checks.text("id", job_id, self.limits.id_chars_max, 1)
         return job_id
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: Request) -> Answer:
         """Answer one request. Every error becomes a problem here, and nothing else does."""
         started = time.perf_counter()
         route: Route | None = None
         try:
-            path = request.raw_path.partition("?")[0]
-            if path[:1] != "/":
-                path = request.rel_url.raw_path
-            route, argument = self.router.find(request.method, path)
-            self._check(request, route)
+            message = request.head
+            route, argument = self.router.find(message.method, message.path)
+            if message.version is not HttpVersion11 or len(message.headers.getall(hdrs.HOST, ())) != 1:
+                _check_protocol(message)
+            if route.scope is not Scope.PUBLIC:
+                if request.connection.over:
+                    raise TooManyConnections("the server has as many connections as it may")
+                if self._auth is not None:
+                    self._auth.check(request, route.scope)
             answer = await route.handler(self, request, argument)
         except QueueError as error:
             answer = problem(error)
@@ -89,30 +96,23 @@ class App:
             # The client went away while its body was read. It gets no answer, so any will do.
             answer = problem(BadRequest(None, "the client has gone"), close=True)
         except Exception:
-            _logger.exception("a defect: %s %s", request.method, path)
+            _logger.exception("a defect: %s %s", request.head.method, request.head.path)
             answer = problem(InternalError("the server has a defect; its log says more"), close=True)
-        if self.draining and isinstance(answer, Answer):
+        if self.draining:
             answer.close = True
         if route is not None:
-            status = answer.status
-            route.counts[status] = route.counts.get(status, 0) + 1
+            route.counts[answer.status] = route.counts.get(answer.status, 0) + 1
             route.seconds += time.perf_counter() - started
         return answer
 
-    def _check(self, request: web.BaseRequest, route: Route) -> None:
-        """What every request must satisfy before its handler runs."""
-        version = request.version
-        if version[0] != 1:
-            raise HttpVersionNotSupported("speak HTTP/1.1 or HTTP/1.0")
-        hosts = request.headers.getall(hdrs.HOST, ())
-        if len(hosts) != 1 and (hosts or version[1]):
-            raise BadRequest("Host", "must be given exactly once (RFC 9112, section 3.2)")
-        connection = request.protocol
-        if route.scope is not Scope.PUBLIC:
-            if isinstance(connection, Connection) and connection.over:
-                raise TooManyConnections("the server has as many connections as it may")
-            if self._auth is not None:
-                self._auth.check(request, route.scope)
+
+def _check_protocol(message: RawRequestMessage) -> None:
+    """What HTTP itself asks of a request and aiohttp's parser lets pass. Raises HttpVersionNotSupported, BadRequest."""
+    if message.version[0] != 1:
+        raise HttpVersionNotSupported("speak HTTP/1.1 or HTTP/1.0")
+    hosts = len(message.headers.getall(hdrs.HOST, ()))
+    if hosts > 1 or (hosts == 0 and message.version[1] > 0):
+        raise BadRequest("Host", "must be given exactly once (RFC 9112, section 3.2)")
 
 
 def build_app(backend: Backend, limits: Limits | None = None, *, token: str | None = None, body_seconds: float = 30.0) -> App:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hmac
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from jobqueue.errors import Unauthorized
+from jobqueue.web.request import Request
 from jobqueue.web.routes import Scope
 
 
@@ -19,7 +20,7 @@ class Auth:
     def __init__(self, token: str) -> None:
         self._token = token.encode("utf-8", "surrogateescape")
 
-    def check(self, request: web.BaseRequest, scope: Scope) -> None:
+    def check(self, request: Request, scope: Scope) -> None:
         """Return if the request may do what needs `scope`. Raises Unauthorized. Constant time in the token."""
         if scope is Scope.PUBLIC:
             return

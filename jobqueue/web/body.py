@@ -14,38 +14,51 @@ from aiohttp import hdrs, web
 from jobqueue.errors import BadRequest, TooLarge
 from jobqueue.limits import JSON_DEPTH_MAX
 from jobqueue.web.problems import RequestTimeout, UnsupportedMediaType
+from jobqueue.web.request import Request
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 
-async def read_body(request: web.BaseRequest, bytes_max: int, seconds: float) -> bytes:
-    """The body, b"" when there is none; JSON by its declared type. Raises TooLarge, RequestTimeout, UnsupportedMediaType, BadRequest."""
-    content = request.content
-    if content.is_eof():
-        body = content.read_nowait()
-        if len(body) > bytes_max:
-            raise _too_large(len(body), bytes_max)
-    else:
-        body = await _read_slowly(request, bytes_max, seconds)
+def body_at_once(request: Request, bytes_max: int) -> bytes | None:
+    """The body if it has arrived whole with the head, else None. b"" when there is none. Raises as read_body does."""
+    content = request.body
+    if not content.is_eof():
+        return None
+    body = content.read_nowait()
+    if len(body) > bytes_max:
+        raise _too_large(len(body), bytes_max)
     if body:
-        headers = request.headers
-        if headers.get(hdrs.CONTENT_TYPE) != "application/json":
-            _check_type(headers.get(hdrs.CONTENT_TYPE, ""))
-        encoding = headers.get(hdrs.CONTENT_ENCODING)
-        if encoding is not None and encoding.lower() != "identity":
-            raise UnsupportedMediaType(f"Content-Encoding {encoding[:40]!r} is not supported; send the body as it is")
-        if not body.isascii():
-            _check_utf8(body)
+        _check(request, body)
     return body
+
+
+async def read_body(request: Request, bytes_max: int, seconds: float) -> bytes:
+    """The body, b"" when there is none; JSON by its declared type. Raises TooLarge, RequestTimeout, UnsupportedMediaType, BadRequest."""
+    body = await _read_slowly(request, bytes_max, seconds)
+    if body:
+        _check(request, body)
+    return body
+
+
+def _check(request: Request, body: bytes) -> None:
+    headers = request.head.headers
+    kind = headers.get(hdrs.CONTENT_TYPE, "")
+    if kind != "application/json":
+        _check_type(kind)
+    encoding = headers.get(hdrs.CONTENT_ENCODING)
+    if encoding is not None and encoding.lower() != "identity":
+        raise UnsupportedMediaType(f"Content-Encoding {encoding[:40]!r} is not supported; send the body as it is")
+    if not body.isascii():
+        _check_utf8(body)
 
 
 def _too_large(size: int, bytes_max: int) -> TooLarge:
     return TooLarge(None, f"the body has {size} bytes or more; {bytes_max} are allowed")
 
 
-async def _read_slowly(request: web.BaseRequest, bytes_max: int, seconds: float) -> bytes:
+async def _read_slowly(request: Request, bytes_max: int, seconds: float) -> bytes:
     """A body that has not arrived whole with its head."""
     length = request.content_length
     if length is not None and length > bytes_max:
@@ -55,7 +68,7 @@ async def _read_slowly(request: web.BaseRequest, bytes_max: int, seconds: float)
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
-            while chunk := await request.content.readany():
+            while chunk := await request.body.readany():
                 body += chunk
                 if len(body) > bytes_max:
                     raise _too_large(len(body), bytes_max)

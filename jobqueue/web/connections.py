@@ -1,20 +1,36 @@
-"""Connections: how many there may be, how they end, and what aiohttp's parser answers to what is not HTTP.
+"""Connections: how many there may be, how a request is served at once, and what is answered to what is not HTTP.
 
-Over the cap, a few more connections are accepted and answered 429 on everything but the public routes, so that a health check still
-gets through a full server; beyond those, connections are cut at once. The server never runs out of file descriptors, which would make
-the accept loop spin.
+**The cap.** Over it, a few more connections are accepted and answered 429 on everything but the public routes, so that a health check still
+gets through a full server; beyond those, connections are cut at once. So the server never runs out of file descriptors, which would
+make the accept loop spin.
+
+**Serving at once.** aiohttp wakes a task for every request, which makes another one: three turns of the loop, half of what a small request
+costs. A request that arrives whole on an idle connection is instead run right where it was parsed, to its end or to its first
+suspension. Most end there: an enqueue or a conclude in memory never suspends. One that does (a held dequeue, a commit, a slow reader) is
+handed, half run, to aiohttp's own task, which carries on with it as if it had begun it (`resumed`): from then on cancellation on
+disconnect and shutdown are aiohttp's. Python 3.12 calls this an eager task; here it also works on 3.11 and spares the
+task altogether when none is needed.
+
+What this uses of aiohttp beyond its documented face, pinned by tests/web/test_connections.py: `RequestHandler._messages`, `_waiter`,
+`_parser.message_consumed()`, `_buffer_paused`, `_reading_paused`, `_paused` and `_next_keepalive_close_time`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
 
 from jobqueue.errors import BadRequest
+from jobqueue.web.answers import Answer
 from jobqueue.web.problems import problem
+from jobqueue.web.request import Request
 
 OVER_MAX = 8
 """Connections accepted beyond the cap, for health checks."""
@@ -24,22 +40,52 @@ OVER_SECONDS = 2.0
 
 _logger = logging.getLogger("jobqueue.web")
 
+_Serving = Coroutine[Any, Any, web.StreamResponse]
+Handler = Callable[[Request], Coroutine[Any, Any, Answer]]
+
+
+async def _drained(answer: Answer, request: Request) -> web.StreamResponse:
+    """The answer, once the client has read enough of it. Raises ConnectionError when it does not."""
+    await answer.wait_drained(request)
+    return answer
+
+
+@types.coroutine
+def resumed(serving: _Serving, waits_for: Any) -> Generator[Any, Any, web.StreamResponse]:
+    """Carry on, in a task, with a coroutine that was run to its first suspension outside one. `waits_for` is what it yielded there.
+
+    Such a coroutine must not have asked for the current task before.
+    """
+    while True:
+        try:
+            value = yield waits_for
+        except BaseException as error:
+            step: Callable[[Any], Any] = serving.throw
+            given: Any = error
+        else:
+            step, given = serving.send, value
+        try:
+            waits_for = step(given)
+        except StopIteration as stop:
+            return cast(web.StreamResponse, stop.value)
+
 
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_over_timer", "over", "write_seconds")
+    __slots__ = ("_half", "_over_timer", "_server", "over", "write_seconds")
 
     def __init__(self, manager: Server, *, write_seconds: float, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
+        self._server = manager
         self.write_seconds = write_seconds
         self.over = False
         self._over_timer: asyncio.TimerHandle | None = None
+        self._half: tuple[_Serving, Any] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, and refuse it when there are far too many."""
-        server = self._manager
-        assert isinstance(server, Server)
+        server = self._server
         # Not an isinstance check: uvloop's transports are no subclasses of asyncio's.
         transport = cast(asyncio.Transport, transport)
         excess = len(server.open) - server.connections_max
@@ -54,12 +100,83 @@ class Connection(web.RequestHandler):
             self._over_timer = self._loop.call_later(OVER_SECONDS, transport.abort)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the connection; a held handler is cancelled by aiohttp."""
-        if isinstance(self._manager, Server):
-            self._manager.open.discard(self)
+        """Forget the connection; a held handler is cancelled, by aiohttp, or here if its task has not taken it over yet."""
+        self._server.open.discard(self)
         if self._over_timer is not None:
             self._over_timer.cancel()
+        if self._half is not None:
+            serving, self._half = self._half[0], None
+            serving.close()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and serve at once what can be; the rest is left to the connection's task, in order."""
+        waiter = self._waiter
+        if waiter is None or self._messages or waiter.done():
+            super().data_received(data)
+            return
+        # Without a waiter to wake, aiohttp only parses.
+        self._waiter = None
+        super().data_received(data)
+        self._waiter = waiter
+        messages = self._messages
+        while messages and not self._buffer_paused:
+            message, payload = messages[0]
+            if not isinstance(message, RawRequestMessage) or message.should_close or message.upgrade or not payload.is_eof():
+                break
+            if not self._served_at_once(message, payload):
+                break
+            messages.popleft()
+            if self._force_close or self._close:
+                return
+        if messages and not waiter.done():
+            waiter.set_result(None)
+
+    def _served_at_once(self, message: RawRequestMessage, payload: StreamReader) -> bool:
+        """Serve a request outside any task. False if it suspended: `_half` has it then, for the task that aiohttp gives this message."""
+        server = self._server
+        # No writer: an Answer needs one only to wait for a slow reader, and makes it then.
+        request = Request(message, payload, self, None, self._task_handler, self._loop)
+        serving = server.handler(request)
+        try:
+            waits_for = serving.send(None)
+        except StopIteration as stop:
+            if not self._written(stop.value, request):
+                return False
+        else:
+            self._half = serving, waits_for
+            return False
+        self._parser.message_consumed()  # type: ignore[union-attr] # there is one until the connection is lost
+        server.requests_count += 1
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return True
+
+    def _written(self, answer: Answer, request: Request) -> bool:
+        """Write a finished answer. False when the client is slow to read it: `_half` waits for it then."""
+        try:
+            answer.write_now(request)
+        except ConnectionError:
+            self.force_close()
+            return True
+        if self._paused:
+            serving = _drained(answer, request)
+            self._half = serving, serving.send(None)
+            return False
+        if not answer.keep_alive:
+            self.close()
+            if self.transport is not None:
+                self.transport.close()
+        return True
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Resume when paused. aiohttp calls this for every body read, and parses an empty chunk each time."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def take_half(self) -> tuple[_Serving, Any] | None:
+        """The request that was begun outside a task, once."""
+        half, self._half = self._half, None
+        return half
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -71,10 +188,11 @@ class Connection(web.RequestHandler):
 
 
 class Server(web.Server):
-    """Makes a Connection of every accepted socket."""
+    """Makes a Connection of every accepted socket. handler must not need the current task before it first suspends."""
 
-    def __init__(self, handler: Any, *, connections_max: int, idle_seconds: float, write_seconds: float) -> None:
-        super().__init__(handler, handler_cancellation=True)
+    def __init__(self, handler: Handler, *, connections_max: int, idle_seconds: float, write_seconds: float) -> None:
+        super().__init__(cast(Any, self._in_task), request_factory=cast(Any, self._make), handler_cancellation=True)
+        self.handler = handler
         self.connections_max = connections_max
         self.open: set[Connection] = set()
         self._options: dict[str, Any] = {
@@ -84,6 +202,15 @@ class Server(web.Server):
             "lingering_time": 2.0,
             "write_seconds": write_seconds,
         }
+
+    def _make(self, message: RawRequestMessage, payload: StreamReader, protocol: Connection, writer: Any, task: Any) -> Request:
+        return Request(message, payload, protocol, writer, task, self._loop)
+
+    async def _in_task(self, request: Request) -> web.StreamResponse:
+        half = request.connection.take_half()
+        if half is not None:
+            return await resumed(*half)
+        return await self.handler(request)
 
     def __call__(self) -> web.RequestHandler:
         """A connection's protocol, for loop.create_server."""

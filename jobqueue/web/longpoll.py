@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from jobqueue.engine import checks
 from jobqueue.errors import BadRequest
 from jobqueue.model import Job, Want
 from jobqueue.web import views, wire
 from jobqueue.web.answers import Answer
+from jobqueue.web.request import Request
 
 if TYPE_CHECKING:
     from jobqueue.web.app import App
@@ -30,7 +29,7 @@ def wait_seconds(app: App, wait: float | None) -> float:
     return wait
 
 
-async def _asked(app: App, request: web.BaseRequest, batch: bool) -> tuple[Want, float]:
+async def _asked(app: App, request: Request, batch: bool) -> tuple[Want, float]:
     body = await app.read_body(request)
     asked: wire.DequeueBody
     if body and request.query_string:
@@ -53,7 +52,7 @@ async def _asked(app: App, request: web.BaseRequest, batch: bool) -> tuple[Want,
     return want, wait_seconds(app, asked.wait)
 
 
-async def dequeue(app: App, request: web.BaseRequest, _: str) -> Answer:
+async def dequeue(app: App, request: Request, _: str) -> Answer:
     """POST /jobs/dequeue: the job, or 204 when the wait passed."""
     want, wait = await _asked(app, request, batch=False)
     taking = app.backend.dequeue(want, wait)
@@ -66,7 +65,7 @@ async def dequeue(app: App, request: web.BaseRequest, _: str) -> Answer:
     return answer
 
 
-async def batch_dequeue(app: App, request: web.BaseRequest, _: str) -> Answer:
+async def batch_dequeue(app: App, request: Request, _: str) -> Answer:
     """POST /batch/dequeue: as soon as one job is there, at most `limit`; an empty list when the wait passed."""
     want, wait = await _asked(app, request, batch=True)
     taking = app.backend.dequeue(want, wait)
@@ -86,7 +85,7 @@ def nothing(app: App) -> Answer:
     return Answer(204, content_type=b"", headers=_RETRY_AFTER if app.draining else b"")
 
 
-async def job(app: App, request: web.BaseRequest, job_id: str) -> Answer:
+async def job(app: App, request: Request, job_id: str) -> Answer:
     """GET /jobs/{id}: the job; with `wait`, held until it is concluded or the wait passed."""
     wait = 0.0
     if request.query_string:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -29,6 +29,7 @@ from jobqueue.limits import Limits
 from jobqueue.model import QueueStats
 from jobqueue.web.answers import Answer
 from jobqueue.web.connections import Connection, Server
+from jobqueue.web.request import Request
 from jobqueue.web.routes import Route
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Metrics:
         PlatformCollector(registry=self._machine)
         GCCollector(registry=self._machine)
 
-    async def scrape(self, app: App, request: web.BaseRequest, _: str) -> Answer:
+    async def scrape(self, app: App, request: Request, _: str) -> Answer:
         """GET /metrics."""
         accept = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
         modern = "application/openmetrics-text" in accept.lower()
@@ -200,7 +201,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=value)
 
 
-def _server(request: web.BaseRequest) -> Server | None:
+def _server(request: Request) -> Server | None:
     """The server that accepted the connection on which this request came."""
     connection = request.protocol
     manager = connection._manager if isinstance(connection, Connection) else None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
-from aiohttp import web
 
 from jobqueue.backend.base import Conclude, Extend
 from jobqueue.engine import checks
@@ -15,8 +14,9 @@ from jobqueue.errors import BadRequest, Draining, QueueError
 from jobqueue.model import Job, JobFilter, Outcome, QueueStats, Verdict
 from jobqueue.web import views, wire
 from jobqueue.web.answers import Answer
-from jobqueue.web.body import check_depth
+from jobqueue.web.body import body_at_once, check_depth
 from jobqueue.web.problems import describe
+from jobqueue.web.request import Request
 
 if TYPE_CHECKING:
     from jobqueue.web.app import App
@@ -25,16 +25,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def enqueue(app: App, request: web.BaseRequest, _: str) -> Answer:
+async def enqueue(app: App, request: Request, _: str) -> Answer:
     """POST /jobs/enqueue."""
-    body = await app.read_body(request)
+    body = body_at_once(request, app.limits.body_bytes_max)
+    if body is None:
+        body = await app.read_body(request)
     asked: wire.EnqueueBody = wire.decode_enqueue(body)
     check_depth(body)
-    job, created = await app.backend.enqueue(asked.spec())
+    reply = await app.backend.enqueue(asked.spec())
+    job = reply.job
     place = job.id if asked.id is None else quote(job.id, safe="")
     return Answer(
-        201 if created else 200,
-        views.encode(views.enqueued(job, created)),
+        201 if reply.created else 200,
+        views.encode(views.enqueued(job, reply.created)),
         headers=f"Location: {app.native_prefix}/jobs/{place}\r\n".encode(),
     )
 
@@ -57,7 +60,7 @@ def _whole(job: Job) -> Answer:
     return Answer(200, views.encode(views.job_view(job, whole=False)))
 
 
-async def conclude(app: App, request: web.BaseRequest, job_id: str) -> Answer:
+async def conclude(app: App, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/conclude."""
     body = await app.read_body(request)
     asked: wire.ConcludeBody = wire.decode_conclude(body)
@@ -70,26 +73,26 @@ def _extended(job: Job) -> views.ExtendedView:
     return views.ExtendedView(job.id, views.stamp(job.lease.expires_at), job.lease.cancel_requested)
 
 
-async def extend(app: App, request: web.BaseRequest, job_id: str) -> Answer:
+async def extend(app: App, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/extend."""
     asked: wire.ExtendBody = wire.decode_extend(await app.read_body(request))
     item = Extend(app.job_id(job_id), asked.lease, asked.lease_seconds, asked.progress, asked.message)
     return Answer(200, views.encode(_extended(await app.backend.extend(item))))
 
 
-async def release(app: App, request: web.BaseRequest, job_id: str) -> Answer:
+async def release(app: App, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/release."""
     asked: wire.ReleaseBody = wire.decode_release(await app.read_body(request))
     return _whole(await app.backend.release(app.job_id(job_id), asked.lease, asked.delay))
 
 
-async def cancel(app: App, request: web.BaseRequest, job_id: str) -> Answer:
+async def cancel(app: App, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/cancel."""
     await app.read_nothing(request)
     return _whole(await app.backend.cancel(app.job_id(job_id)))
 
 
-async def retry(app: App, request: web.BaseRequest, job_id: str) -> Answer:
+async def retry(app: App, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/retry."""
     await app.read_nothing(request)
     return _whole(await app.backend.retry(app.job_id(job_id)))
@@ -98,7 +101,7 @@ async def retry(app: App, request: web.BaseRequest, job_id: str) -> Answer:
 # Batches.
 
 
-async def _items(app: App, request: web.BaseRequest) -> Sequence[msgspec.Raw]:
+async def _items(app: App, request: Request) -> Sequence[msgspec.Raw]:
     body = await app.read_body(request)
     items: list[msgspec.Raw] = wire.decode_batch(body).jobs
     check_depth(body)
@@ -127,13 +130,13 @@ def _batch(replies: Sequence[R | QueueError], view: Callable[[R], Any]) -> Answe
     )
 
 
-async def batch_enqueue(app: App, request: web.BaseRequest, _: str) -> Answer:
+async def batch_enqueue(app: App, request: Request, _: str) -> Answer:
     """POST /batch/enqueue."""
     specs = _decoded(await _items(app, request), wire.decode_enqueue, wire.EnqueueBody.spec)
     return _batch(await app.backend.enqueue_batch(specs), lambda reply: views.enqueued(reply.job, reply.created))
 
 
-async def batch_conclude(app: App, request: web.BaseRequest, _: str) -> Answer:
+async def batch_conclude(app: App, request: Request, _: str) -> Answer:
     """POST /batch/conclude."""
 
     def make(item: wire.ConcludeItem) -> Conclude:
@@ -143,7 +146,7 @@ async def batch_conclude(app: App, request: web.BaseRequest, _: str) -> Answer:
     return _batch(await app.backend.conclude_batch(items), views.concluded)
 
 
-async def batch_extend(app: App, request: web.BaseRequest, _: str) -> Answer:
+async def batch_extend(app: App, request: Request, _: str) -> Answer:
     """POST /batch/extend."""
 
     def make(item: wire.ExtendItem) -> Extend:
@@ -156,7 +159,7 @@ async def batch_extend(app: App, request: web.BaseRequest, _: str) -> Answer:
 # Reading.
 
 
-async def jobs(app: App, request: web.BaseRequest, _: str) -> Answer:
+async def jobs(app: App, request: Request, _: str) -> Answer:
     """GET /jobs."""
     asked = wire.decode_query(list(request.query.items()), wire.ListQuery)
     limit = app.limits.page_jobs_default if asked.limit is None else asked.limit
@@ -173,48 +176,48 @@ def _queue(stats: QueueStats) -> Answer:
     return Answer(200, views.encode(views.queue_view(stats)))
 
 
-async def queues(app: App, request: web.BaseRequest, _: str) -> Answer:
+async def queues(app: App, request: Request, _: str) -> Answer:
     """GET /queues."""
     return Answer(200, views.encode(views.QueuesView([views.queue_view(stats) for stats in await app.backend.queues()])))
 
 
-async def queue(app: App, request: web.BaseRequest, name: str) -> Answer:
+async def queue(app: App, request: Request, name: str) -> Answer:
     """GET /queues/{name}."""
     return _queue(await app.backend.queue(name))
 
 
-async def put_queue(app: App, request: web.BaseRequest, name: str) -> Answer:
+async def put_queue(app: App, request: Request, name: str) -> Answer:
     """PUT /queues/{name}."""
     asked: wire.PolicyBody = wire.decode_policy(await app.read_body(request))
     return _queue(await app.backend.put_policy(name, asked.policy(app.default_policy)))
 
 
-async def delete_queue(app: App, request: web.BaseRequest, name: str) -> Answer:
+async def delete_queue(app: App, request: Request, name: str) -> Answer:
     """DELETE /queues/{name}."""
     await app.read_nothing(request)
     await app.backend.delete_queue(name)
     return Answer(204, content_type=b"")
 
 
-async def pause(app: App, request: web.BaseRequest, name: str) -> Answer:
+async def pause(app: App, request: Request, name: str) -> Answer:
     """POST /queues/{name}/pause."""
     await app.read_nothing(request)
     return _queue(await app.backend.set_paused(name, True))
 
 
-async def resume(app: App, request: web.BaseRequest, name: str) -> Answer:
+async def resume(app: App, request: Request, name: str) -> Answer:
     """POST /queues/{name}/resume."""
     await app.read_nothing(request)
     return _queue(await app.backend.set_paused(name, False))
 
 
-async def purge(app: App, request: web.BaseRequest, name: str) -> Answer:
+async def purge(app: App, request: Request, name: str) -> Answer:
     """POST /queues/{name}/purge."""
     await app.read_nothing(request)
     return Answer(200, views.encode(views.PurgedView(name, await app.backend.purge(name))))
 
 
-async def redrive(app: App, request: web.BaseRequest, name: str) -> Answer:
+async def redrive(app: App, request: Request, name: str) -> Answer:
     """POST /queues/{name}/retry."""
     await app.read_nothing(request)
     return Answer(200, views.encode(views.RetriedView(name, await app.backend.redrive(name))))
@@ -223,12 +226,12 @@ async def redrive(app: App, request: web.BaseRequest, name: str) -> Answer:
 # The server itself.
 
 
-async def healthz(app: App, request: web.BaseRequest, _: str) -> Answer:
+async def healthz(app: App, request: Request, _: str) -> Answer:
     """GET /healthz: the process lives and its loop turns."""
     return Answer(200, b'{"status":"ok"}')
 
 
-async def readyz(app: App, request: web.BaseRequest, _: str) -> Answer:
+async def readyz(app: App, request: Request, _: str) -> Answer:
     """GET /readyz: it takes new work. 503 while it drains."""
     if app.draining:
         raise Draining("the server is shutting down")

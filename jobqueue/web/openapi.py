@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import msgspec
-from aiohttp import web
 
 from jobqueue import __version__
 from jobqueue.limits import Limits
@@ -20,6 +19,7 @@ from jobqueue.web.answers import Answer
 from jobqueue.web.examples import STORY
 from jobqueue.web.problems import PROBLEMS, Problem
 from jobqueue.web.reference import OPERATIONS, Notes, notes
+from jobqueue.web.request import Request
 from jobqueue.web.routes import Route, Scope
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Document:
     def __init__(self) -> None:
         self._bytes: bytes | None = None
 
-    async def get(self, app: App, request: web.BaseRequest, _: str) -> Answer:
+    async def get(self, app: App, request: Request, _: str) -> Answer:
         """GET /openapi.json."""
         if self._bytes is None:
             self._bytes = msgspec.json.encode(document(app.router.routes, app.limits, secured=app._auth is not None))

@@ -11,17 +11,17 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
 from jobqueue.errors import BadRequest
+from jobqueue.web.answers import Answer
 from jobqueue.web.problems import MethodNotAllowed, NotFound
+from jobqueue.web.request import Request
 
 if TYPE_CHECKING:
     from jobqueue.web.app import App
 
 from urllib.parse import unquote
 
-Handler = Callable[["App", web.BaseRequest, str], Awaitable[web.StreamResponse]]
+Handler = Callable[["App", Request, str], Awaitable[Answer]]
 """A handler is given the one variable segment of its path, decoded, or ""."""
 
 
@@ -102,9 +102,16 @@ class Router:
         if route.method == "GET":
             methods.setdefault("HEAD", route)
 
-    def find(self, method: str, path: str) -> tuple[Route, str]:
-        """The route and its variable segment, decoded. Raises NotFound, MethodNotAllowed, BadRequest (a path that is not UTF-8)."""
+    def find(self, method: str, target: str) -> tuple[Route, str]:
+        """The route of a request target (RFC 9112, section 3.2) and its variable segment, decoded.
+
+        Raises NotFound, MethodNotAllowed, BadRequest (a path that is not UTF-8).
+        """
+        path = target
         methods = self._exact.get(path)
+        if methods is None and ("?" in target or target[:1] != "/"):
+            path = _path(target)
+            methods = self._exact.get(path)
         if methods is not None:
             route = methods.get(method)
             if route is not None:
@@ -122,6 +129,16 @@ class Router:
         if allowed:
             raise MethodNotAllowed(method, sorted(allowed))
         raise NotFound(f"no such path: {path[:200]!r}")
+
+
+def _path(target: str) -> str:
+    """The path of a request target in origin-form or absolute-form."""
+    target = target.partition("?")[0]
+    if target[:1] == "/":
+        return target
+    _, found, rest = target.partition("://")
+    slash = rest.find("/")
+    return rest[slash:] if found and slash >= 0 else "/" if found else target
 
 
 def _decode(segment: str) -> str:
