@@ -1,0 +1,149 @@
+"""What is always true of an engine, and a picture of all its state to compare before and after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from jobqueue.engine.engine import Engine
+from jobqueue.engine.history import job_bytes
+from jobqueue.engine.queues import QueueState
+from jobqueue.model import Job, Outcome, Status
+
+_TOTALS = ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried")
+
+
+def fingerprint(engine: Engine) -> dict[str, Any]:
+    """Everything the engine knows, as plain values.
+
+    Left out: `armed` and how many stale entries the deadline heap holds. They are its lazy housekeeping, which a tick that
+    finds nothing due may do, and no operation's outcome depends on them.
+    """
+    return {
+        "jobs": {job.id: {**msgspec.structs.asdict(job), "armed": None} for job in engine.jobs.by_id.values()},
+        "order of ids": list(engine.jobs.by_id),
+        "listing": [job.id for job in engine.jobs.newest_first(None)],
+        "next": (engine.jobs.next_number, engine.next_seq),
+        "queues": {name: _queue(queue) for name, queue in engine.queues.items()},
+        "due": len(engine.deadlines),
+        "history": {outcome: [job.id for job in engine.history.jobs(outcome)] for outcome in Outcome},
+        "history counts": engine.history.counts(),
+        "attempts": {attempt: [job.id for job in jobs] for attempt, jobs in engine.attempts.items()},
+        "live": engine.live,
+        "payload bytes": engine.payload_bytes,
+        "random": engine.random.getstate(),
+        "events": list(engine.events),
+    }
+
+
+def _queue(queue: QueueState) -> dict[str, Any]:
+    return {
+        "stats": queue.stats(),
+        "lanes": [None if lane is None else [job.id for job in lane.jobs()] for lane in queue.lanes],
+        "ready": queue.ready,
+        "scheduled": [job.id for job in queue.scheduled.values()],
+    }
+
+
+def invariants(engine: Engine) -> None:
+    """Assert everything the docstring of `State` promises."""
+    places = Counter[str]()
+    for queue in engine.queues.values():
+        _check_queue(engine, queue, places)
+    for outcome in Outcome:
+        _check_history(engine, outcome, places)
+    jobs = list(engine.jobs.by_id.values())
+    for job in jobs:
+        assert engine.jobs.by_id[job.id] is job
+        if job.status is Status.IN_PROGRESS:
+            places[job.id] += 1
+        _check_job(engine, job)
+    assert places == Counter(dict.fromkeys(engine.jobs.by_id, 1)), "each job is in exactly one place"
+    numbers = [job.number for job in engine.jobs.newest_first(None)]
+    assert numbers == sorted((job.number for job in jobs), reverse=True)
+    live = [job for job in jobs if job.status is not Status.CONCLUDED]
+    assert engine.live == len(live) <= engine.limits.jobs_max
+    assert engine.payload_bytes == sum(len(job.payload) for job in live) <= engine.limits.payload_total_bytes_max
+    assert len(engine.queues) <= engine.limits.queues_max
+    _check_deadlines(engine, live)
+    _check_leases(engine, live)
+
+
+def _check_queue(engine: Engine, queue: QueueState, places: Counter[str]) -> None:
+    queued = 0
+    for priority, lane in enumerate(queue.lanes):
+        jobs = [] if lane is None else lane.jobs()
+        assert ((lane is not None and len(lane)) or 0) == len(jobs)
+        assert bool(queue.ready >> priority & 1) == bool(jobs)
+        assert [job.seq for job in jobs] == sorted({job.seq for job in jobs}), "a lane is in the order of its seqs"
+        assert all(job.status is Status.QUEUED and job.priority == priority and job.queue == queue.name for job in jobs)
+        places.update(job.id for job in jobs)
+        queued += len(jobs)
+    assert queue.queued == queued
+    first = queue.peek()
+    assert (first is None) == (queued == 0)
+    assert first is None or first is queue.jobs()[0]
+    assert all(number == job.number and job.status is Status.SCHEDULED for number, job in queue.scheduled.items())
+    places.update(job.id for job in queue.scheduled.values())
+    leased = [job for job in engine.jobs.by_id.values() if job.queue == queue.name and job.status is Status.IN_PROGRESS]
+    assert queue.in_progress == len(leased)
+    totals = {name: getattr(queue, f"{name}_total") for name in _TOTALS}
+    assert min(totals.values()) >= 0
+    concluded = sum(totals[outcome.value] for outcome in Outcome)
+    assert totals["enqueued"] + totals["retried"] == queue.live + concluded, "what came in is here or has ended"
+
+
+def _check_history(engine: Engine, outcome: Outcome, places: Counter[str]) -> None:
+    jobs = engine.history.jobs(outcome)
+    places.update(job.id for job in jobs)
+    assert all(job.outcome is outcome for job in jobs)
+    held = sum(job_bytes(job) for job in jobs)
+    assert engine.history.counts()[outcome] == (len(jobs), held)
+    assert len(jobs) <= engine.limits.history_jobs_max
+    assert held <= engine.limits.history_bytes_max
+    times = [job.conclusion.concluded_at for job in jobs if job.conclusion is not None]
+    assert times == sorted(times), "history is in the order in which jobs ended"
+
+
+def _check_job(engine: Engine, job: Job) -> None:
+    assert (job.lease is not None) == (job.status is Status.IN_PROGRESS)
+    assert (job.conclusion is not None) == (job.status is Status.CONCLUDED)
+    assert job.status is Status.CONCLUDED or job.queue in engine.queues
+    assert job.attempts >= (job.lease is not None)
+    if job.lease is not None:
+        due = job.lease.expires_at
+    elif job.status is Status.SCHEDULED:
+        assert job.run_at is not None
+        due = job.run_at if job.expires_at is None else min(job.run_at, job.expires_at)
+    else:
+        due = None if job.status is Status.CONCLUDED else job.expires_at
+    assert job.due == due
+
+
+def _check_deadlines(engine: Engine, live: list[Job]) -> None:
+    deadlines = engine.deadlines
+    timed = [job for job in live if job.due is not None]
+    assert len(deadlines) == len(timed)
+    # The one look behind the engine's face: a due time that is in no entry would show only when its moment is missed.
+    entries = {(at, id(job)) for at, _, job in deadlines._heap}
+    for job in timed:
+        assert job.armed is not None
+        assert job.due is not None
+        assert job.armed <= job.due, "an entry comes up early, never late"
+        assert (job.armed, id(job)) in entries
+    upcoming = engine.next_deadline()
+    assert not timed or (upcoming is not None and upcoming <= min(job.due for job in timed if job.due is not None))
+    assert deadlines.entries <= 2 * len(deadlines) + 64
+
+
+def _check_leases(engine: Engine, live: list[Job]) -> None:
+    leases = [job.lease for job in live if job.lease is not None]
+    assert len({lease.token for lease in leases}) == len(leases), "no two leases share a token"
+    held: dict[str, set[str]] = {}
+    for job in live:
+        if job.lease is not None and job.lease.attempt_id is not None:
+            held.setdefault(job.lease.attempt_id, set()).add(job.id)
+    assert {attempt: {job.id for job in jobs} for attempt, jobs in engine.attempts.items()} == held
+    assert all(len(jobs) == len({job.id for job in jobs}) for jobs in engine.attempts.values())

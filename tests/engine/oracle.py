@@ -1,0 +1,309 @@
+"""A queue made of plain lists and dicts, slow and obvious, written from section 2 of the design: what the engine is compared with.
+
+It knows no heap, no ring and no counters: whatever it is asked, it looks at every job. What the engine alone can know (ids, tokens,
+the random part of a backoff) it is told. A request that is refused returns the error's code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from jobqueue.limits import Limits
+from jobqueue.model import Backoff, JobSpec, Outcome, QueuePolicy, Verdict
+
+LOST, OVER, KEEP, UNKNOWN = "lease_lost", "not_in_progress", "not_retryable", "unknown_job"
+WAITS = ("scheduled", "queued")
+
+
+@dataclass
+class Hold:
+    """A lease."""
+
+    token: str
+    until: float
+    seconds: float
+    attempt_id: str | None
+    turn: int
+    cancel: bool = False
+    replayed: bool = False
+
+
+@dataclass
+class Item:
+    """A job. place: where it stands among the queued, smaller is nearer; came_back: it left once and returned to its old place."""
+
+    id: str
+    spec: JobSpec
+    run_at: float | None
+    expires_at: float | None
+    status: str = "queued"
+    attempts: int = 0
+    place: int = 0
+    came_back: bool = False
+    hold: Hold | None = None
+    error: bytes | None = None
+    outcome: str | None = None
+    result: bytes | None = None
+    ended_by: str | None = None
+    said: Outcome | None = None
+
+    def due(self) -> float | None:
+        if self.status == "in_progress":
+            return self.hold.until if self.hold else None
+        times = [at for at in (self.run_at if self.status == "scheduled" else None, self.expires_at) if at is not None]
+        return min(times) if times and self.status in WAITS else None
+
+    def size(self) -> int:
+        return sum(len(text) for text in (self.spec.payload, self.error, self.result) if text is not None)
+
+
+class Oracle:
+    """See the module. Every method is an operation of the engine; `turn` numbers what has an order of its own."""
+
+    def __init__(self, limits: Limits, policy: QueuePolicy) -> None:
+        self.limits = limits
+        self.policy = policy
+        self.queues: dict[str, QueuePolicy] = {}
+        self.items: dict[str, Item] = {}
+        self.history: dict[str, list[Item]] = {outcome.value: [] for outcome in Outcome}
+        self.turn = 0
+
+    # Looking.
+
+    def live(self, queue: str | None = None) -> list[Item]:
+        return [item for item in self.items.values() if item.outcome is None and queue in (None, item.spec.queue)]
+
+    def waiting(self, queue: str) -> list[Item]:
+        """The queued jobs in the order in which they leave."""
+        queued = [item for item in self.live(queue) if item.status == "queued"]
+        return sorted(queued, key=lambda item: (item.spec.priority, not item.came_back, item.place))
+
+    def attempts_of(self, item: Item) -> int:
+        own = item.spec.max_attempts
+        return self.queues[item.spec.queue].max_attempts if own is None else own
+
+    def ceiling(self, item: Item) -> float:
+        backoff: Backoff = item.spec.backoff or self.queues[item.spec.queue].backoff
+        return min(backoff.cap, backoff.base * backoff.factor ** (item.attempts - 1))
+
+    def no_room(self, queue: str, payload: bytes) -> str | None:
+        live = self.live()
+        if len(live) >= self.limits.jobs_max:
+            return "queue_full"
+        if sum(len(item.spec.payload) for item in live) + len(payload) > self.limits.payload_total_bytes_max:
+            return "queue_full"
+        if queue not in self.queues:
+            return "too_many_queues" if len(self.queues) >= self.limits.queues_max else None
+        max_jobs = self.queues[queue].max_jobs
+        return "queue_full" if max_jobs is not None and len(self.live(queue)) >= max_jobs else None
+
+    # Moving.
+
+    def next_turn(self) -> int:
+        self.turn += 1
+        return self.turn
+
+    def to_back(self, item: Item) -> None:
+        item.status, item.came_back, item.place = "queued", False, self.next_turn()
+
+    def to_old_place(self, item: Item, now: float) -> None:
+        item.status, item.came_back = "queued", True
+        if item.expires_at is not None and item.expires_at <= now:
+            self.end(item, "expired")
+
+    def end(self, item: Item, outcome: str, hold: Hold | None = None, verdict: Verdict | None = None) -> None:
+        item.status, item.outcome, item.hold = "concluded", outcome, None
+        if verdict is not None and hold is not None:
+            item.ended_by, item.said, item.result = hold.token, verdict.outcome, verdict.result
+        past = self.history[outcome]
+        past.append(item)
+        while len(past) > self.limits.history_jobs_max or sum(one.size() for one in past) > self.limits.history_bytes_max:
+            del self.items[past.pop(0).id]
+
+    # Operations.
+
+    def enqueue(self, now: float, spec: JobSpec, new_id: str) -> str:
+        known = self.items.get(spec.id or new_id)
+        if known is not None:
+            return "known" if msgspec.structs.replace(known.spec, id=None) == msgspec.structs.replace(spec, id=None) else "id_conflict"
+        if (full := self.no_room(spec.queue, spec.payload)) is not None:
+            return full
+        self.queues.setdefault(spec.queue, self.policy)
+        run_at = now + spec.delay if spec.delay else spec.run_at
+        item = Item(spec.id or new_id, spec, run_at, None if spec.expires_in is None else now + spec.expires_in)
+        self.items[item.id] = item
+        if run_at is not None and run_at > now:
+            item.status = "scheduled"
+        else:
+            self.to_back(item)
+        return "made"
+
+    def dequeue(self, now: float, queues: tuple[str, ...], limit: int) -> list[Item]:
+        """The jobs a dequeue takes; the caller says with `lease` under which token."""
+        taken: list[Item] = []
+        for name in queues:
+            if name not in self.queues or self.queues[name].paused:
+                continue
+            for item in self.waiting(name):
+                if len(taken) == limit:
+                    break
+                if item.expires_at is not None and item.expires_at <= now:
+                    self.end(item, "expired")
+                    continue
+                item.status = "in_progress"
+                item.attempts += 1
+                taken.append(item)
+        return taken
+
+    def lease(self, item: Item, now: float, token: str, seconds: float | None, attempt_id: str | None) -> None:
+        length = seconds or item.spec.lease_seconds or self.queues[item.spec.queue].lease_seconds
+        item.hold = Hold(token, now + length, length, attempt_id, self.next_turn())
+
+    def replay(self, attempt_id: str) -> list[str]:
+        held = [(item.hold.turn, item) for item in self.items.values() if item.hold and item.hold.attempt_id == attempt_id]
+        for _, item in held:
+            assert item.hold is not None
+            item.hold.replayed = True
+        return [item.id for _, item in sorted(held, key=lambda pair: pair[0])]
+
+    def put_back(self, now: float, job_id: str, token: str) -> bool:
+        item = self.items.get(job_id)
+        if item is None or item.hold is None or item.hold.token != token or item.hold.replayed:
+            return False
+        self.give_up(item, now)
+        return True
+
+    def give_up(self, item: Item, now: float, delay: float = 0.0) -> None:
+        hold, item.hold = item.hold, None
+        assert hold is not None
+        item.attempts -= 1
+        if hold.cancel:
+            self.end(item, "cancelled")
+        elif delay:
+            item.status, item.run_at = "scheduled", now + delay
+        else:
+            self.to_old_place(item, now)
+
+    def refusal(self, job_id: str, token: str) -> str | None:
+        """Why this token may not be used, if it may not."""
+        item = self.items.get(job_id)
+        if item is None:
+            return UNKNOWN
+        if item.hold is not None and item.hold.token == token:
+            return None
+        return OVER if item.ended_by == token else LOST
+
+    def extend(self, now: float, job_id: str, token: str, seconds: float | None) -> str | None:
+        if (why := self.refusal(job_id, token)) is not None:
+            return why
+        hold = self.items[job_id].hold
+        assert hold is not None
+        hold.until = now + (seconds or hold.seconds)
+        return None
+
+    def release(self, now: float, job_id: str, token: str, delay: float) -> str | None:
+        if (why := self.refusal(job_id, token)) is None:
+            self.give_up(self.items[job_id], now, delay)
+        return why
+
+    def conclude(self, job_id: str, token: str, verdict: Verdict) -> str | None:
+        """None: done, or done before. "retry": the job is to be scheduled, and the caller says with `back_off` for when."""
+        item = self.items.get(job_id)
+        if item is not None and item.ended_by == token and (item.said, item.result) == (verdict.outcome, verdict.result):
+            same_error = verdict.outcome is Outcome.SUCCEEDED or item.error == verdict.error
+            return None if same_error else OVER
+        if (why := self.refusal(job_id, token)) is not None:
+            return why
+        assert item is not None
+        hold, item.hold = item.hold, None
+        assert hold is not None
+        failed = verdict.outcome is Outcome.FAILED
+        if failed:
+            item.error = verdict.error
+        if hold.cancel:
+            self.end(item, "cancelled", hold, verdict)
+        elif failed and verdict.retry and item.attempts < self.attempts_of(item):
+            return "retry"
+        else:
+            self.end(item, verdict.outcome.value, hold, verdict)
+        return None
+
+    def back_off(self, job_id: str, run_at: float) -> None:
+        item = self.items[job_id]
+        item.status, item.run_at = "scheduled", run_at
+
+    def cancel(self, job_id: str) -> str | None:
+        item = self.items.get(job_id)
+        if item is None:
+            return UNKNOWN
+        if item.outcome is not None:
+            return OVER
+        if item.hold is not None:
+            item.hold.cancel = True
+        else:
+            self.end(item, "cancelled")
+        return None
+
+    def retry(self, job_id: str) -> str | None:
+        item = self.items.get(job_id)
+        if item is None:
+            return UNKNOWN
+        if item.outcome in (None, "succeeded"):
+            return KEEP
+        if (full := self.no_room(item.spec.queue, item.spec.payload)) is not None:
+            return full
+        self.queues.setdefault(item.spec.queue, self.policy)
+        self.history[item.outcome].remove(item)
+        item.outcome = item.error = item.result = item.ended_by = item.said = item.run_at = item.expires_at = None
+        item.attempts = 0
+        self.to_back(item)
+        return None
+
+    def tick(self, now: float, order: list[str]) -> None:
+        """Do what is due, the earliest first; `order` settles ties alone."""
+        due: list[tuple[float, int, Item]] = []
+        for item in self.live():
+            at = item.due()
+            if at is not None and at <= now:
+                due.append((at, order.index(item.id), item))
+        assert len(order) == len(due), "the engine moved a job that was not due"
+        for _, _, item in sorted(due, key=lambda entry: entry[:2]):
+            self.pass_time(item, now)
+
+    def pass_time(self, item: Item, now: float) -> None:
+        hold, item.hold = item.hold, None
+        if hold is None:
+            if item.expires_at is not None and item.expires_at <= now:
+                self.end(item, "expired")
+            elif item.attempts:
+                self.to_old_place(item, now)
+            else:
+                self.to_back(item)
+            return
+        if hold.cancel:
+            self.end(item, "cancelled")
+            return
+        item.error = b'"lease_expired"'
+        if item.attempts < self.attempts_of(item):
+            self.to_old_place(item, now)
+        else:
+            self.end(item, "failed")
+
+    def view(self) -> dict[str, Any]:
+        """Every job as the engine should show it."""
+        return {
+            item.id: (
+                item.status,
+                item.outcome,
+                item.attempts,
+                item.run_at,
+                item.expires_at,
+                item.error,
+                item.result,
+                None if item.hold is None else (item.hold.token, item.hold.until, item.hold.cancel, item.hold.replayed),
+            )
+            for item in self.items.values()
+        }
