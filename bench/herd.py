@@ -10,15 +10,18 @@ from typing import NamedTuple
 from bench.crowd import HEALTHZ
 from bench.held import Crowd, crowd, make_queue, waiters
 from bench.plan import Plan
-from bench.process import BenchError, Server, ours
+from bench.process import BenchError, Server, bare, ours
 from bench.report import Row
 from bench.wire import Blocking
 
 KEYS = ("expire", "vanish")
-PAUSE_SECONDS = 0.001
+PAUSE_SECONDS = 0.005
 """Between a probe's answer and the next probe: short beside any stall that matters, long enough not to be a load."""
-PROBES_PER_LOOK = 50
+PROBES_PER_LOOK = 10
 CALM_SECONDS = 0.3
+CALIBRATION_SECONDS = 0.5
+BARE_SECONDS = 2.0
+"""How long the bare handler is watched: it cannot be asked how many it holds."""
 LINEAR_MAX = 1.5
 STALL_MS_MAX = 250
 
@@ -64,32 +67,32 @@ class Prober:
         self.for_seconds(CALM_SECONDS)
 
 
-def _herd(kind: str, count: int) -> Event:
+def _herd(kind: str, count: int, *, on_bare: bool = False) -> Event:
     """One herd on a server of its own."""
-    with ours() as server:
-        make_queue(server)
+    path = "/hold" if on_bare else "/jobs/dequeue"
+    with bare() if on_bare else ours() as server:
+        if not on_bare:
+            make_queue(server)
         # The first herd of a process also pays for memory that later ones find there; a small one warms up.
-        with crowd(server, 50, "/jobs/dequeue", 0.1) as small:
+        with crowd(server, 50, path, 0.1) as small:
             small.answers()
         prober = Prober(server)
-        prober.for_seconds(CALM_SECONDS)
         before, probes = server.cpu_ns(), prober.probes
-        prober.for_seconds(CALM_SECONDS)
+        prober.for_seconds(CALIBRATION_SECONDS)
         each_probe = (server.cpu_ns() - before) / (prober.probes - probes)
         prober.longest = 0.0
         seconds = 1.5 + count / 2_000
-        with crowd(server, count, "/jobs/dequeue", seconds if kind == "expire" else 55, together=kind == "expire") as standing:
-            used = _event(server, prober, standing, kind, count)
+        with crowd(server, count, path, seconds if kind == "expire" else 55, together=kind == "expire") as standing:
+            used = _event(server, prober, standing, kind, count, on_bare=on_bare)
     return Event(prober.longest * 1_000, (used - each_probe * prober.probes) / count / 1_000)
 
 
-def _event(server: Server, prober: Prober, standing: Crowd, kind: str, count: int) -> int:
+def _event(server: Server, prober: Prober, standing: Crowd, kind: str, count: int, *, on_bare: bool) -> int:
     """Let it happen; nanoseconds of server CPU, the prober's included. The prober's counts are of this alone."""
-    look = Blocking(server.port)
     if kind == "expire" and time.monotonic() > standing.end - 0.3:
         raise BenchError("this machine is too slow just now to let so many waits end together")
-    if waiters(look) != count:
-        raise BenchError(f"{waiters(look)} dequeues are held, not {count}")
+    if not on_bare and (held := waiters(Blocking(server.port))) != count:
+        raise BenchError(f"{held} dequeues are held, not {count}")
     if kind == "expire":
         time.sleep(max(0.0, standing.end - time.monotonic() - 0.1))
     # A gap counts from here: the prober was silent while the crowd gathered.
@@ -98,7 +101,10 @@ def _event(server: Server, prober: Prober, standing: Crowd, kind: str, count: in
     before = server.cpu_ns()
     if kind == "vanish":
         standing.process.kill()
-    prober.until_gone()
+    if on_bare:
+        prober.for_seconds(BARE_SECONDS)
+    else:
+        prober.until_gone()
     used = server.cpu_ns() - before
     if kind == "expire" and (answers := standing.answers()) != {"204": count}:
         raise BenchError(f"the waits ended with {answers}")
@@ -110,13 +116,15 @@ def _row(plan: Plan, kind: str, what: str) -> Row:
     cpu = {count: statistics.median(event.cpu_us for event in found) for count, found in events.items()}
     stalls = {count: max(event.stall_ms for event in found) for count, found in events.items()}
     least, most = plan.herds[0], plan.herds[-1]
+    on_bare = [_herd(kind, most, on_bare=True) for _ in range(plan.herd_rounds)]
+    bare_stall, bare_cpu = max(event.stall_ms for event in on_bare), statistics.median(event.cpu_us for event in on_bare)
     growth = cpu[most] / cpu[least]
     return Row(
         kind,
         f"{most:,} {what}: longest stall",
         f"≤ {STALL_MS_MAX} ms; linear",
         f"{stalls[most]:.0f} ms; {cpu[most]:.0f} µs of CPU each",
-        "",
+        f"{bare_stall:.0f} ms; {bare_cpu:.0f} µs",
         f"{growth:.2f} (linear: 1)",
         "; ".join(f"{count:,}: {stalls[count]:.0f} ms, {cpu[count]:.0f} µs" for count in plan.herds[:-1]),
         stalls[most] <= STALL_MS_MAX and growth <= LINEAR_MAX,

@@ -24,10 +24,11 @@ every round, over 32 keep-alive connections with one request outstanding on each
 - A batch's cost is that of its enqueue, its dequeue and its conclude together, for each job, in units of the enqueue's *B*.
 - Memory is the growth of `Rss` in `/proc/<pid>/smaps_rollup`. A held request's bare value is a bare handler that sleeps.
 - Pickup: one held dequeue, one producer; from sending the enqueue to having read the dequeue's answer, against a bare round trip.
-- Stalls are seen from outside: the longest gap between two answers to a prober that asks GET /healthz again 1 ms after each answer.
+- Stalls are seen from outside: the longest gap between two answers to a prober that asks GET /healthz again 5 ms after each answer.
   All waits end within about 2 ms of each other; clients vanish by SIGKILL of the process that holds all their connections. The
-  measured value is the worst of the rounds; the spread shows the smaller herds. "linear" compares the CPU for each request, the
-  prober's taken off, at the greatest and the least number: 1.0 is linear, 4.0 would be quadratic.
+  measured value is the worst of the rounds, the bare one that of as many requests asleep in the bare handler; the spread shows the
+  smaller herds. "linear" compares the CPU for each request, the prober's taken off, at the greatest and the least number: 1.0 is
+  linear, 4.0 would be quadratic.
 - Depth compares two servers, filled through the batch API, in turns."""
 
 
