@@ -1,0 +1,319 @@
+"""Strict decoding: whatever is wrong in a request is a 400 that names the field and the reason, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from .harness import Api, assert_problem
+
+LONG = "x" * 2_000
+HUGE = 10**400
+DEEP = 100
+"""How deep a body may be nested."""
+
+TEXTS = [5, True, [], {}, 1.5]
+INTEGERS = ["5", True, 1.5, [], {}, HUGE, -HUGE]
+NUMBERS = ["5", True, [], {}, HUGE, -HUGE]
+BACKOFFS = [
+    5,
+    "x",
+    [],
+    {"base": "1"},
+    {"nope": 1},
+    {"base": -1},
+    {"factor": 0.5},
+    {"factor": 101},
+    {"cap": -1},
+    {"cap": 2_592_001},
+    {"base": None},
+]
+
+WRONG: dict[str, dict[str, list[Any]]] = {
+    "POST /jobs/enqueue": {
+        "id": [*TEXTS, "", "x" * 129, "a\nb", "\x00", "\x7f", "\x9f"],
+        "queue": [*TEXTS, None, "", "a b", "é", "x" * 65, "a/b", "a\n"],
+        "type": [*TEXTS, "", "a b", "x" * 65, "a\n"],
+        "description": [*TEXTS, LONG, "\x00", "\x1b[0m"],
+        "priority": [*INTEGERS, None, -1, 10],
+        "delay": [*NUMBERS, -1, -0.001, 2_592_001],
+        "run_at": [*TEXTS, "", "tomorrow", "2027-01-15T08:00:00", "2027-13-01T00:00:00Z", "2027-03-01T00:00:00Z", "9999-12-31T23:59:59Z"],
+        "expires_in": [*NUMBERS, 0, -1, 2_592_001],
+        "max_attempts": [*INTEGERS, 0, -1, 1_001],
+        "backoff": BACKOFFS,
+        "lease_seconds": [*NUMBERS, 0, 0.999, 43_201],
+        "nope": [None, 1],
+    },
+    "POST /jobs/dequeue": {
+        "queue": [5, True, {}, None, "", "a b", [], ["a", 5], ["a", "b c"], [None], [["a"]]],
+        "wait": [*NUMBERS, -1, 55.1],
+        "lease_seconds": [*NUMBERS, 0, 43_201],
+        "worker": [*TEXTS, "", "x" * 129, "a\nb"],
+        "attempt_id": [*TEXTS, "", "x" * 129, "\x00"],
+        "nope": [None],
+    },
+    "POST /batch/dequeue": {"limit": [*INTEGERS, None, 0, -1, 1_001], "wait": [-1], "nope": [1]},
+    "POST /jobs/job/conclude": {
+        "lease": [*TEXTS, None],
+        "outcome": [*TEXTS, None, "cancelled", "expired", "Succeeded", ""],
+        "retry": [0, 1, "true", None, []],
+        "nope": [1],
+    },
+    "POST /jobs/job/extend": {
+        "lease": [*TEXTS, None],
+        "lease_seconds": [*NUMBERS, 0, 43_201],
+        "progress": [*NUMBERS, -0.001, 1.001],
+        "message": [*TEXTS, LONG, "\x00"],
+        "nope": [1],
+    },
+    "POST /jobs/job/release": {"lease": [*TEXTS, None], "delay": [*NUMBERS, None, -1, 2_592_001], "nope": [1]},
+    "PUT /queues/default": {
+        "lease_seconds": [*NUMBERS, 0, 43_201],
+        "max_attempts": [*INTEGERS, 0, 1_001],
+        "backoff": BACKOFFS,
+        "max_jobs": [*INTEGERS, 0, -1, 1_000_001],
+        "paused": [0, "no", None, []],
+        "nope": [1],
+    },
+}
+
+RIGHT: dict[str, dict[str, Any]] = {
+    "POST /jobs/enqueue": {"payload": 1},
+    "POST /jobs/dequeue": {"wait": 0},
+    "POST /batch/dequeue": {"wait": 0},
+    "POST /jobs/job/conclude": {"outcome": "succeeded"},
+    "POST /jobs/job/extend": {},
+    "POST /jobs/job/release": {},
+    "PUT /queues/default": {},
+}
+
+CASES = [(operation, field) for operation, fields in WRONG.items() for field in fields]
+
+
+async def prepared(api: Api, operation: str) -> dict[str, Any]:
+    """A job in progress and one that is queued; a body that the operation would take."""
+    token = await api.working("job")
+    await api.enqueue(id="queued")
+    lease = {"lease": token} if "/jobs/job/" in operation else {}
+    return {**RIGHT[operation], **lease}
+
+
+@pytest.mark.parametrize(("operation", "field"), CASES)
+async def test_a_wrong_value_is_named_and_changes_nothing(api: Api, operation: str, field: str) -> None:
+    """Wrong types, numbers out of range, texts that are none: each a 400 for that field; the right body then works."""
+    method, path = operation.split()
+    right = await prepared(api, operation)
+    before = api.state()
+    for value in WRONG[operation][field]:
+        reply = await api.send(method, path, json.dumps({**right, field: value}).encode())
+        named = reply.json.get("field", "")
+        assert named.split(".")[0].split("[")[0] == field, (value, reply.body)
+        detail = assert_problem(reply, 400, "bad_request", named)
+        assert detail.startswith(f"{named}: ")
+        assert len(detail) < 500
+    assert api.state() == before
+    assert (await api.send(method, path, json.dumps(right).encode())).status in (200, 201)
+
+
+async def test_every_field_of_every_body_is_tried(api: Api) -> None:
+    """A field that is added must be added here."""
+    for operation, fields in WRONG.items():
+        method, path = operation.replace("/job/", "/{id}/").replace("/default", "/{name}").split()
+        (route,) = [route for route in api.app.router.routes if (route.method, route.path) == (method, path)]
+        known = {*fields, "payload", "result", "error"}
+        if operation == "POST /batch/dequeue":
+            known |= set(WRONG["POST /jobs/dequeue"])
+        assert set(route.body.__struct_fields__) <= known
+
+
+@pytest.mark.parametrize("operation", [operation for operation, fields in WRONG.items() if any(HUGE in wrong for wrong in fields.values())])
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity", "9" * 5_000, "-" + "9" * 5_000, "0x10", "01", "1.", "+1"])
+async def test_a_number_that_no_field_holds_is_400(api: Api, operation: str, number: str) -> None:
+    """Beyond a double's range, thousands of digits, or no JSON number at all."""
+    method, path = operation.split()
+    right = await prepared(api, operation)
+    before = api.state()
+    for field in [field for field, values in WRONG[operation].items() if HUGE in values]:
+        body = json.dumps({**right, field: "@"}).replace('"@"', number).encode()
+        assert_problem(await api.send(method, path, body), 400, "bad_request", field if "9" in number else None)
+    assert api.state() == before
+
+
+NOT_JSON = {
+    "nothing": b"",
+    "space": b" ",
+    "half an object": b'{"payload":1',
+    "an open string": b'{"payload":"a',
+    "a trailing comma": b'{"payload":1,}',
+    "two values": b'{"payload":1}{}',
+    "single quotes": b"{'payload':1}",
+    "a comment": b'{"payload":1/**/}',
+    "NaN": b'{"payload":NaN}',
+    "NaN inside": b'{"payload":[[NaN]]}',
+    "minus infinity": b'{"payload":-Infinity}',
+    "a leading zero": b'{"payload":01}',
+    "a control character in a string": b'{"payload":"\t"}',
+    "a NUL": b'{"payload":1}\x00',
+    "a byte order mark": b'\xef\xbb\xbf{"payload":1}',
+    "UTF-16": '{"payload":1}'.encode("utf-16"),
+    "bad UTF-8 in a payload": b'{"payload":"\xff"}',
+    "bad UTF-8 in a field": b'{"payload":1,"id":"\xc3"}',
+    "bad UTF-8 in a name": b'{"payload":1,"\xff":1}',
+    "an encoded surrogate": b'{"payload":"\xed\xa0\x80"}',
+    "an overlong encoding": b'{"payload":"\xc0\xaf"}',
+    "a lone surrogate": b'{"payload":1,"id":"\\ud800"}',
+    "a lone low surrogate": b'{"payload":1,"description":"\\udc00x"}',
+    "half a pair": b'{"payload":1,"id":"\\ud800\\u0041"}',
+    "a bad escape": b'{"payload":"\\x41"}',
+    "a bad escape of hex": b'{"payload":"\\u00g0"}',
+    "text": b"payload=1",
+}
+
+
+@pytest.mark.parametrize("name", sorted(NOT_JSON))
+@pytest.mark.parametrize("path", ["/jobs/enqueue", "/batch/enqueue"])
+async def test_what_is_not_json_is_400(api: Api, name: str, path: str) -> None:
+    """The message says that it is the body, and why; nothing is enqueued."""
+    body = NOT_JSON[name]
+    if path == "/batch/enqueue" and body.strip():
+        body = b'{"jobs":[{"payload":0},' + body + b"]}"
+    reply = await api.post(path, body)
+    assert assert_problem(reply, 400, "bad_request").startswith("the body ")
+    assert (await api.get("/queues")).json["queues"] == []
+
+
+@pytest.mark.parametrize("body", [b"null", b"5", b'"x"', b"[]", b"true"])
+@pytest.mark.parametrize("operation", sorted(RIGHT))
+async def test_a_body_that_is_no_object_is_400(api: Api, operation: str, body: bytes) -> None:
+    """Every operation's parameters have names."""
+    method, path = operation.split()
+    assert "Expected `object`" in assert_problem(await api.send(method, path, body), 400, "bad_request")
+
+
+NESTINGS = [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"[":', b"}]")]
+
+
+@pytest.mark.parametrize(("start", "end"), NESTINGS)
+async def test_depth_is_bounded_just_inside_and_just_outside(api: Api, start: bytes, end: bytes) -> None:
+    """A body of 100 levels passes, one of 101 does not: in a payload, in a result, in a batch."""
+    step = start.count(b"[") - start.count(b'"[') + start.count(b"{")
+
+    def nested(levels: int) -> bytes:
+        whole, rest = divmod(levels, step)
+        return b"[" * rest + start * whole + b"0" + end * whole + b"]" * rest
+
+    def enqueue(levels: int) -> bytes:
+        return b'{"payload":' + nested(levels - 1) + b"}"
+
+    def batch(levels: int) -> bytes:
+        return b'{"jobs":[{"payload":1},{"payload":' + nested(levels - 3) + b"}]}"
+
+    for path, body in (("/jobs/enqueue", enqueue), ("/batch/enqueue", batch)):
+        before = api.state()
+        assert "deeper than 100 levels" in assert_problem(await api.post(path, body(DEEP + 1)), 400, "bad_request")
+        assert api.state() == before
+        assert (await api.post(path, body(DEEP))).status in (200, 201)
+
+    token = await api.working("job", queue="q")
+
+    def conclude(levels: int) -> bytes:
+        return b'{"lease":"%b","outcome":"succeeded","result":%b}' % (token.encode(), nested(levels - 1))
+
+    before = api.state()
+    assert_problem(await api.post("/jobs/job/conclude", conclude(DEEP + 1)), 400, "bad_request")
+    item = conclude(DEEP - 1).replace(b"{", b'{"id":"job",', 1)
+    assert_problem(await api.post("/batch/conclude", b'{"jobs":[' + item + b"]}"), 400, "bad_request")
+    assert api.state() == before
+    assert (await api.post("/jobs/job/conclude", conclude(DEEP))).status == 200
+
+
+@pytest.mark.parametrize("path", ["/jobs/enqueue", "/jobs/dequeue", "/jobs/job/conclude", "/jobs/job/extend", "/batch/enqueue"])
+@pytest.mark.parametrize("key", ["payload", "lease", "jobs", "nope", "queue"])
+@pytest.mark.parametrize("bomb", [b"[" * 100_000 + b"]" * 100_000, b"[" * 100_000, b'{"a":' * 50_000 + b"1" + b"}" * 50_000])
+async def test_a_bomb_of_brackets_is_400(api: Api, path: str, key: str, bomb: bytes) -> None:
+    """Anywhere in any body, closed or not."""
+    assert_problem_400(await api.post(path, b'{"%b":%b}' % (key.encode(), bomb)))
+    assert_problem_400(await api.post(path, bomb))
+
+
+def assert_problem_400(reply: Any) -> None:
+    """A 400 of whatever field."""
+    assert_problem(reply, 400, "bad_request", reply.json.get("field"))
+
+
+async def test_200_000_keys_are_refused_or_kept_like_any_json(api: Api) -> None:
+    """As fields they are unknown; as a payload they are over its size."""
+    keys = b",".join(b'"k%d":1' % n for n in range(90_000))
+    assert_problem(await api.post("/jobs/enqueue", b"{" + keys + b"}"), 400, "bad_request", "k0")
+    assert_problem(await api.post("/jobs/enqueue", b'{"payload":{' + keys + b"}}"), 413, "too_large", "payload")
+
+
+@pytest.mark.parametrize("path", ["/jobs/%00", "/jobs/a%0d%0ab", "/jobs/%7f", "/jobs/%C2%80", "/jobs/" + "x" * 129])
+async def test_an_id_that_cannot_be_is_400(api: Api, path: str) -> None:
+    """In every path that has one."""
+    assert_problem(await api.get(path), 400, "bad_request", "id")
+    for operation, body in (("cancel", None), ("retry", None), ("release", b'{"lease":"x"}'), ("extend", b'{"lease":"x"}')):
+        assert_problem(await api.post(f"{path}/{operation}", body), 400, "bad_request", "id")
+    assert_problem(await api.post(f"{path}/conclude", lease="x", outcome="succeeded"), 400, "bad_request", "id")
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/jobs?nope=1", "nope"),
+        ("/jobs?limit=1&limit=2", "limit"),
+        ("/jobs?status=done", "status"),
+        ("/jobs?cursor=x", "cursor"),
+        ("/jobs/job?nope=1", "nope"),
+        ("/jobs/job?wait=1&wait=2", "wait"),
+        ("/jobs/job?wait=", "wait"),
+        ("/jobs/job?wait=soon", "wait"),
+    ],
+)
+async def test_a_wrong_query_is_named(api: Api, path: str, field: str) -> None:
+    """As strictly as a body."""
+    await api.enqueue(id="job")
+    assert_problem(await api.get(path), 400, "bad_request", field)
+
+
+@pytest.mark.parametrize("query", ["queue=a&nope=1", "wait=0&wait=1", "lease_seconds=x", "wait=true", "limit=1"])
+async def test_a_wrong_query_of_a_dequeue_is_named(api: Api, query: str) -> None:
+    """And nothing is taken."""
+    await api.enqueue(queue="a")
+    before = api.state()
+    assert_problem_400(await api.post(f"/jobs/dequeue?{query}"))
+    assert api.state() == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/jobs/enqueue?queue=mail", b'{"payload":1}'),
+        ("POST", "/jobs/job/cancel?reason=x", None),
+        ("POST", "/jobs/job/release?delay=60", None),
+        ("POST", "/batch/enqueue?queue=mail", b'{"jobs":[]}'),
+        ("PUT", "/queues/default?max_jobs=1", b"{}"),
+        ("POST", "/queues/default/purge?status=scheduled", None),
+        ("GET", "/queues?limit=1", None),
+        ("GET", "/queues/default?wait=5", None),
+    ],
+)
+async def test_a_query_where_none_is_taken_is_400(api: Api, method: str, path: str, body: bytes | None) -> None:
+    """A parameter that has no effect is refused, not ignored: `?queue=mail` must not put the job elsewhere."""
+    token = await api.working("job")
+    if "release" in path:
+        body = json.dumps({"lease": token}).encode()
+    before = api.state()
+    name = path.partition("?")[2].partition("=")[0]
+    assert_problem(await api.send(method, path, body), 400, "bad_request", name)
+    assert api.state() == before
+
+
+@pytest.mark.parametrize(("field", "value"), [("delay", 2_592_001), ("expires_in", 2_592_001), ("delay", 1e300)])
+async def test_a_number_out_of_range_is_shown_as_it_is(api: Api, field: str, value: float) -> None:
+    """The value and the bound differ in the message as they do in fact."""
+    detail = assert_problem(await api.post("/jobs/enqueue", {"payload": 1, field: value}), 400, "bad_request", field)
+    shown, _, bounds = detail.removeprefix(f"{field}: ").partition(" is out of range; ")
+    assert shown != bounds.split(" to ")[1].split(" ")[0], detail
