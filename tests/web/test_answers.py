@@ -15,6 +15,7 @@ from aiohttp import web
 
 from jobqueue.web import answers
 from jobqueue.web.answers import PROBLEM, Answer, has_hung_up
+from jobqueue.web.request import Request
 
 from .harness import GUARD, Reply, request, serving, until
 
@@ -194,6 +195,38 @@ async def test_preparing_twice_writes_once() -> None:
             assert (await wire.ask(request("GET", "/"))).body == b"once"
         wire.finish()
         assert await wire.rest() == b""
+
+
+# The request a handler is given.
+
+REQUEST_PROPERTIES = (
+    *("method", "version", "raw_path", "path", "path_qs", "rel_url", "url", "scheme", "secure", "host", "remote", "forwarded"),
+    *("query", "query_string", "headers", "raw_headers", "cookies", "content_length", "content_type", "charset", "http_range"),
+    *("keep_alive", "can_read_body", "body_exists", "content", "transport", "protocol", "if_modified_since", "if_none_match"),
+)
+
+
+@pytest.mark.parametrize("target", ["/a%2Fb/%C3%A9?x=1&x=%20&y", "http://test/a?b=c"])
+@pytest.mark.parametrize("ends", [False, True])
+async def test_a_request_is_what_aiohttp_would_make_of_it(target: str, ends: bool) -> None:
+    """Whatever BaseRequest offers reads the same, served at once or in the connection's task (one that ends the connection)."""
+    differ: list[str] = []
+    compared: list[str] = []
+
+    async def handler(asked: Request) -> Answer:
+        plain = web.BaseRequest(asked.head, asked.body, asked.connection, None, None, asyncio.get_running_loop())  # type: ignore[arg-type]
+        for name in REQUEST_PROPERTIES:
+            compared.append(name)
+            if getattr(asked, name) != getattr(plain, name):
+                differ.append(name)
+        return Answer(200, b"")
+
+    async with serving(handler) as site:  # type: ignore[arg-type]
+        wire = await site.wire()
+        lines = ("Cookie: a=b", "Range: bytes=1-2", "Forwarded: for=x", "If-None-Match: *", *(["Connection: close"] if ends else []))
+        assert (await wire.ask(request("POST", target, b"12345", *lines))).status == 200
+    assert compared == list(REQUEST_PROPERTIES)
+    assert not differ
 
 
 # Writing: the loop must try at once, and "paused" must mean "not all sent".
