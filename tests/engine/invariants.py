@@ -77,14 +77,12 @@ def _check_queue(engine: Engine, queue: QueueState, places: Counter[str]) -> Non
         jobs = [] if lane is None else lane.jobs()
         assert ((lane is not None and len(lane)) or 0) == len(jobs)
         assert bool(queue.ready >> priority & 1) == bool(jobs)
+        assert lane is None or lane.peek() is (jobs[0] if jobs else None)
         assert [job.seq for job in jobs] == sorted({job.seq for job in jobs}), "a lane is in the order of its seqs"
         assert all(job.status is Status.QUEUED and job.priority == priority and job.queue == queue.name for job in jobs)
         places.update(job.id for job in jobs)
         queued += len(jobs)
     assert queue.queued == queued
-    first = queue.peek()
-    assert (first is None) == (queued == 0)
-    assert first is None or first is queue.jobs()[0]
     assert all(number == job.number and job.status is Status.SCHEDULED for number, job in queue.scheduled.items())
     places.update(job.id for job in queue.scheduled.values())
     leased = [job for job in engine.jobs.by_id.values() if job.queue == queue.name and job.status is Status.IN_PROGRESS]

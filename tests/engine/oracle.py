@@ -33,7 +33,10 @@ class Hold:
 
 @dataclass
 class Item:
-    """A job. place: where it stands among the queued, smaller is nearer; came_back: it left once and returned to its old place."""
+    """A job.
+
+    place: where it stands among the queued, smaller is nearer, 0 before it ever stood; came_back: it left and returned to its place.
+    """
 
     id: str
     spec: JobSpec
@@ -128,7 +131,8 @@ class Oracle:
     def enqueue(self, now: float, spec: JobSpec, new_id: str) -> str:
         known = self.items.get(spec.id or new_id)
         if known is not None:
-            return "known" if msgspec.structs.replace(known.spec, id=None) == msgspec.structs.replace(spec, id=None) else "id_conflict"
+            then, now_said = (msgspec.structs.replace(one, id=None, delay=one.delay or None) for one in (known.spec, spec))
+            return "known" if then == now_said else "id_conflict"
         if (full := self.no_room(spec.queue, spec.payload)) is not None:
             return full
         self.queues.setdefault(spec.queue, self.policy)
@@ -162,8 +166,10 @@ class Oracle:
         length = seconds or item.spec.lease_seconds or self.queues[item.spec.queue].lease_seconds
         item.hold = Hold(token, now + length, length, attempt_id, self.next_turn())
 
-    def replay(self, attempt_id: str) -> list[str]:
-        held = [(item.hold.turn, item) for item in self.items.values() if item.hold and item.hold.attempt_id == attempt_id]
+    def replay(self, attempt_id: str, queues: tuple[str, ...]) -> list[str]:
+        held = [
+            (item.hold.turn, item) for item in self.live() if item.hold and item.hold.attempt_id == attempt_id and item.spec.queue in queues
+        ]
         for _, item in held:
             assert item.hold is not None
             item.hold.replayed = True
@@ -247,7 +253,7 @@ class Oracle:
             self.end(item, "cancelled")
         return None
 
-    def retry(self, job_id: str) -> str | None:
+    def retry(self, now: float, job_id: str) -> str | None:
         item = self.items.get(job_id)
         if item is None:
             return UNKNOWN
@@ -257,8 +263,8 @@ class Oracle:
             return full
         self.queues.setdefault(item.spec.queue, self.policy)
         self.history[item.outcome].remove(item)
-        item.outcome = item.error = item.result = item.ended_by = item.said = item.run_at = item.expires_at = None
-        item.attempts = 0
+        item.outcome = item.error = item.result = item.ended_by = item.said = item.expires_at = None
+        item.run_at, item.attempts = now, 0
         self.to_back(item)
         return None
 
@@ -278,7 +284,7 @@ class Oracle:
         if hold is None:
             if item.expires_at is not None and item.expires_at <= now:
                 self.end(item, "expired")
-            elif item.attempts:
+            elif item.place:
                 self.to_old_place(item, now)
             else:
                 self.to_back(item)

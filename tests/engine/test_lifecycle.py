@@ -214,14 +214,14 @@ def test_full_history_forgets_the_oldest_of_its_outcome_and_no_live_job(state: s
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "expired"])
 def test_retry_starts_a_job_over_at_the_back_of_its_queue(state: str) -> None:
-    """A job that did not succeed is queued again behind those that wait: no attempts, no error, no expiry, no end."""
+    """A job that did not succeed is queued again behind those that wait, as of now: no attempts, no error, no expiry, no end."""
     engine = make_engine()
     placed = bring(engine, state, expires_in=100.0)
     waiting = enqueue(engine, id="waiting")
     engine.take_events()
     job = engine.retry(NOW + 200.0, placed.job.id)
     assert job is placed.job
-    assert (job.status, job.attempts, job.error, job.run_at, job.expires_at, job.conclusion) == (Q, 0, None, None, None, None)
+    assert (job.status, job.attempts, job.error, job.run_at, job.expires_at, job.conclusion) == (Q, 0, None, NOW + 200.0, None, None)
     assert [event.kind for event in engine.take_events()] == [Kind.QUEUED]
     assert engine.queue("default").jobs() == [waiting, job]
     assert engine.queue("default").retried_total == 1

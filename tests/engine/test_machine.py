@@ -128,8 +128,8 @@ class EngineMachine(RuleBasedStateMachine):
     def dequeue(self, names: tuple[str, ...], limit: int, lease: float | None, attempt: str | None) -> None:
         now = self.moment()
         if attempt is not None:
-            again = self.engine.replay(attempt)
-            assert [job.id for job in again] == self.oracle.replay(attempt)
+            again = self.engine.replay(Want(queues=names, attempt_id=attempt))
+            assert [job.id for job in again] == self.oracle.replay(attempt, names)
             if again:
                 return
         jobs = self.engine.dequeue(now, Want(queues=names, limit=limit, lease_seconds=lease, attempt_id=attempt))
@@ -196,8 +196,8 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(which=pick)
     def retry(self, which: int) -> None:
-        job_id = self.known(which)
-        assert self.ask("retry", self.moment(), job_id)[0] == self.oracle.retry(job_id)
+        now, job_id = self.moment(), self.known(which)
+        assert self.ask("retry", now, job_id)[0] == self.oracle.retry(now, job_id)
 
     @rule(name=queues, policy=policies)
     def put_policy(self, name: str, policy: QueuePolicy) -> None:
@@ -246,10 +246,10 @@ class EngineMachine(RuleBasedStateMachine):
         jobs = self.engine.failed(name)
         ids = [item.id for item in self.oracle.history["failed"] if item.spec.queue == name]
         assert [job.id for job in jobs] == ids
-        retried = 0
-        while retried < len(ids) and self.oracle.retry(ids[retried]) is None:
+        now, retried = self.moment(), 0
+        while retried < len(ids) and self.oracle.retry(now, ids[retried]) is None:
             retried += 1
-        assert self.engine.redrive(self.moment(), jobs) == retried
+        assert self.engine.redrive(now, jobs) == retried
 
     # Time.
 

@@ -35,14 +35,24 @@ def test_jobs_join_their_queue_in_the_order_of_their_run_at() -> None:
     assert drain_ids(engine, NOW + 1_000.0) == [str(delay) for delay in range(1, 200)]
 
 
-def test_job_released_with_a_delay_joins_by_its_run_at_after_a_late_tick() -> None:
-    """A job that was leased before it was put off does not pass one whose time came earlier."""
+def test_late_tick_ends_leases_in_the_order_of_their_expiry() -> None:
+    """A lease that was extended past another's end is ended after it, though it had been due before."""
     engine = make_engine()
-    enqueue(engine, id="later")
-    engine.release(NOW, "later", token_of(dequeue(engine, lease_seconds=1.0)), 20.0)
-    enqueue(engine, id="sooner", delay=10.0)
+    enqueue(engine, id="extended", max_attempts=1), enqueue(engine, id="silent", max_attempts=1)
+    extended, _ = engine.dequeue(NOW, Want(limit=2, lease_seconds=10.0))
+    engine.extend(NOW, "extended", token_of(extended), 20.0)
     engine.tick(NOW + 30.0)
-    assert drain_ids(engine, NOW + 30.0) == ["sooner", "later"]
+    assert [job.id for job in engine.history.jobs(Outcome.FAILED)] == ["silent", "extended"]
+
+
+def test_job_put_off_after_a_first_attempt_keeps_its_place() -> None:
+    """A job that was handed out and released with a delay stands ahead of those that waited, when its time comes."""
+    engine = make_engine()
+    for name in ("released", "waiting"):
+        enqueue(engine, id=name)
+    engine.release(NOW, "released", token_of(dequeue(engine)), 20.0)
+    engine.tick(NOW + 20.0)
+    assert drain_ids(engine, NOW + 20.0) == ["released", "waiting"]
 
 
 def test_limit_bounds_one_tick_and_the_rest_stays_due() -> None:
