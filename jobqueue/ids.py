@@ -26,7 +26,7 @@ class Ids:
         self._entropy = entropy
         self._pool = ""
         self._at = 0
-        self._last_ms = 0
+        self._last_ms = -1
         self._counter = 0
         self._head = ""
 

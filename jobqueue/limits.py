@@ -60,7 +60,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Check every bound and how they relate; ValueError names the first two that disagree."""
         for name in self.__struct_fields__:
-            if not getattr(self, name) > 0 and name not in ("history_jobs_max", "history_bytes_max"):
+            if name in ("history_jobs_max", "history_bytes_max"):
+                if getattr(self, name) < 0:
+                    raise ValueError(f"{name} must not be below 0")
+            elif not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0")
         for small, large in (
             ("payload_bytes_max", "body_bytes_max"),

@@ -16,6 +16,7 @@ no cycle can be missed.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -40,6 +41,17 @@ class Outcome(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+
+
+# Members by themselves, for hot paths: on Python 3.11 `Status.QUEUED` costs 0.2 µs, a name of the module 0.01.
+SCHEDULED: Final = Status.SCHEDULED
+QUEUED: Final = Status.QUEUED
+IN_PROGRESS: Final = Status.IN_PROGRESS
+CONCLUDED: Final = Status.CONCLUDED
+SUCCEEDED: Final = Outcome.SUCCEEDED
+FAILED: Final = Outcome.FAILED
+CANCELLED: Final = Outcome.CANCELLED
+EXPIRED: Final = Outcome.EXPIRED
 
 
 class Backoff(msgspec.Struct, frozen=True, gc=False):

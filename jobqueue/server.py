@@ -33,6 +33,10 @@ CONNECTIONS_FEW = 1_024
 """A cap below this, set by the file descriptors, is worth a warning: many systems' default of 1,024 is soon met by held requests."""
 
 
+class CannotListenError(Exception):
+    """The address is taken, not ours, or not to be had."""
+
+
 def connection_cap(wanted: int) -> int:
     """How many connections may be open: `wanted`, or as many as file descriptors allow after the soft limit is raised."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -57,7 +61,7 @@ def connection_cap(wanted: int) -> int:
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[tuple[App, int]]:
-    """A server that listens for as long as the context lasts; the app and the port it got. Raises OSError if it cannot bind.
+    """A server that listens for as long as the context lasts; the app and the port it got. Raises CannotListenError.
 
     Leaving drains and closes it.
     """
@@ -68,7 +72,10 @@ async def running(settings: Settings) -> AsyncIterator[tuple[App, int]]:
         idle_seconds=settings.idle_seconds,
         write_seconds=settings.write_seconds,
     )
-    listener = await asyncio.get_running_loop().create_server(server, settings.host, settings.port, backlog=BACKLOG)
+    try:
+        listener = await asyncio.get_running_loop().create_server(server, settings.host, settings.port, backlog=BACKLOG)
+    except OSError as error:
+        raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
     try:
         yield app, listener.sockets[0].getsockname()[1]
     finally:
@@ -83,7 +90,8 @@ async def drain(app: App, server: Server, seconds: float) -> None:
     await asyncio.sleep(0)
     app.drain()
     server.pre_shutdown()
-    await server.shutdown(seconds)
+    # aiohttp takes 0 for no limit at all.
+    await server.shutdown(max(seconds, 0.001))
 
 
 async def _serve(settings: Settings) -> int:
@@ -111,8 +119,8 @@ async def _serve(settings: Settings) -> int:
             gc.freeze()
             await stop.wait()
             _logger.info("shutting down: %d requests held", app.backend.stats().waiters)
-    except OSError as error:
-        print(f"jobqueue: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}", file=sys.stderr)
+    except CannotListenError as error:
+        print(f"jobqueue: {error}", file=sys.stderr)
         return 1
     except asyncio.CancelledError:
         return 1

@@ -90,8 +90,9 @@ class Backend(Protocol):
         """Take up to `want.limit` jobs, waiting up to `wait` seconds for the first.
 
         Waiters are served in the order in which they came; one that comes while an older one stands for the same queue never passes it.
-        With an attempt_id whose leases live, the same jobs and leases are answered again. A waiter with the same attempt_id that still
-        stands is answered [] in favour of the newer. Raises, on entering, BadRequest and TooManyWaiters.
+        With an attempt_id whose leases live, the same worker is answered those of the same jobs and leases again that are in `want.queues`.
+        Its older waiter with that attempt_id, if one still stands, is answered [] in favour of the newer. Raises, on entering, BadRequest
+        and TooManyWaiters.
         """
 
     async def conclude(self, job_id: str, token: str, verdict: Verdict) -> Job:

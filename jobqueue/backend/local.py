@@ -9,12 +9,12 @@ from typing import TypeVar
 import msgspec
 
 from jobqueue.backend.base import Conclude, Enqueued, Extend
-from jobqueue.backend.shell import SLICE, Shell
+from jobqueue.backend.shell import SLICE, Shell, attempt_of
 from jobqueue.backend.taking import LocalTaking
 from jobqueue.backend.waiters import Waiter, check_room
 from jobqueue.engine import checks
 from jobqueue.errors import Draining, QueueError
-from jobqueue.model import Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Status, Verdict, Want
+from jobqueue.model import CONCLUDED, Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict, Want
 
 _Item = TypeVar("_Item")
 _Reply = TypeVar("_Reply")
@@ -69,12 +69,19 @@ class LocalBackend(Shell):
         return LocalTaking(self, want, wait)
 
     def replay(self, want: Want) -> list[Job]:
-        """The jobs of a repeated attempt_id whose leases live, if any. Raises Draining, BadRequest."""
+        """The jobs of a repeated attempt_id whose leases live, if any. An older waiter of the same attempt is answered [].
+
+        Raises Draining, BadRequest.
+        """
         self._check_open()
         checks.want(want, self.limits)
-        if want.attempt_id is None:
+        attempt = attempt_of(want)
+        if attempt is None:
             return []
-        return [self.snapshot(job) for job in self.engine.replay(want.attempt_id)]
+        older = self._attempts.get(attempt)
+        if older is not None:
+            self._settle(older, [])
+        return [self.snapshot(job) for job in self.engine.replay(want)]
 
     def take(self, want: Want) -> list[Job]:
         """What is available at once. No waiter stands for these queues while something is."""
@@ -89,11 +96,9 @@ class LocalBackend(Shell):
         check_room(self.waiters, self.limits.waiters_max)
         now = self.clock.now()
         waiter: Waiter[list[Job]] = Waiter(want.queues, want)
-        if want.attempt_id is not None:
-            older = self._attempts.get(want.attempt_id)
-            if older is not None:
-                self._settle(older, [])
-            self._attempts[want.attempt_id] = waiter
+        attempt = attempt_of(want)
+        if attempt is not None:
+            self._attempts[attempt] = waiter
         self._dequeues.add(waiter, now + wait)
         self._arm(now)
         return waiter
@@ -157,7 +162,7 @@ class LocalBackend(Shell):
 
     async def job(self, job_id: str, wait: float = 0.0) -> Job:
         job = self.engine.job(job_id)
-        if wait <= 0 or job.status is Status.CONCLUDED or self.draining:
+        if wait <= 0 or job.status is CONCLUDED or self.draining:
             return self.snapshot(job)
         check_room(self.waiters, self.limits.waiters_max)
         now = self.clock.now()
@@ -168,6 +173,8 @@ class LocalBackend(Shell):
             concluded = await waiter.wait()
         finally:
             self._results.remove(waiter)
+        if concluded and self.journal is not None:
+            await self.journal.committed(self.ticket)
         return concluded[0] if concluded else self.snapshot(job)
 
     async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:

@@ -16,9 +16,9 @@ from jobqueue.backend.journal import Journal
 from jobqueue.backend.waiters import Registry, Waiter
 from jobqueue.clock import Clock, SystemClock, Timer
 from jobqueue.engine.engine import Engine
-from jobqueue.engine.events import Event, Kind
+from jobqueue.engine.events import K_CONCLUDED, K_ENQUEUED, K_QUEUE_RESUMED, K_QUEUED, Event
 from jobqueue.limits import Limits
-from jobqueue.model import Job
+from jobqueue.model import Job, Want
 
 STALL_SECONDS = 0.25
 """A ticker this late means the process itself stood still, and its clients were not heard meanwhile."""
@@ -29,7 +29,15 @@ STALL_GRACE_SECONDS_MAX = 10.0
 SLICE = 500
 """Due jobs and ended waits handled in one turn of the loop."""
 
-_AVAILABLE = frozenset({Kind.ENQUEUED, Kind.QUEUED, Kind.QUEUE_RESUMED})
+_AVAILABLE = frozenset({K_ENQUEUED, K_QUEUED, K_QUEUE_RESUMED})
+
+
+Attempt = tuple[str, str | None]
+
+
+def attempt_of(want: Want) -> Attempt | None:
+    """What makes a dequeue the same one asked again: its attempt_id, from the same worker."""
+    return None if want.attempt_id is None else (want.attempt_id, want.worker)
 
 
 class Shell:
@@ -47,9 +55,11 @@ class Shell:
         self.undelivered_total = 0
         self._dequeues: Registry[list[Job]] = Registry([])
         self._results: Registry[list[Job]] = Registry([])
-        self._attempts: dict[str, Waiter[list[Job]]] = {}
+        self._attempts: dict[Attempt, Waiter[list[Job]]] = {}
         self._timer: Timer | None = None
         self._armed = math.inf
+        self._stall_ended = -math.inf
+        self._grace = 0.0
 
     def snapshot(self, job: Job) -> Job:
         """The job as it is now, its times in UTC."""
@@ -68,7 +78,7 @@ class Shell:
                 for event in events:
                     if event.kind in _AVAILABLE:
                         self._hand_out(event.queue, now)
-                    elif event.kind is Kind.CONCLUDED:
+                    elif event.kind is K_CONCLUDED:
                         self._wake_results(event)
             if self.journal is not None:
                 self.ticket = self.journal.append(events)
@@ -88,9 +98,9 @@ class Shell:
         self._dequeues.settle(waiter, jobs)
 
     def _forget_attempt(self, waiter: Waiter[list[Job]]) -> None:
-        attempt_id = waiter.want.attempt_id if waiter.want is not None else None
-        if attempt_id is not None and self._attempts.get(attempt_id) is waiter:
-            del self._attempts[attempt_id]
+        attempt = None if waiter.want is None else attempt_of(waiter.want)
+        if attempt is not None and self._attempts.get(attempt) is waiter:
+            del self._attempts[attempt]
 
     def _wake_results(self, event: Event) -> None:
         assert event.job is not None
@@ -121,7 +131,10 @@ class Shell:
         now = self.clock.now()
         late = now - self._armed
         self._armed, self._timer = math.inf, None
-        grace = min(late, STALL_GRACE_SECONDS_MAX) if late > STALL_SECONDS else 0.0
+        if late > STALL_SECONDS:
+            self._stall_ended, self._grace = now, min(late, STALL_GRACE_SECONDS_MAX)
+        # All that came due before the stall ended is given the grace, in however many slices it is worked off.
+        grace = self._grace if self.engine.deadlines.earliest <= self._stall_ended else 0.0
         self.engine.tick(now, lease_grace=grace, limit=SLICE)
         for _ in range(SLICE):
             waiter = self._dequeues.deadlines.pop(now)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from jobqueue.engine import checks
-from jobqueue.engine.events import Event, Kind
-from jobqueue.engine.lifecycle import Rule, Trigger, allow, refuse
+from jobqueue.engine.events import K_QUEUE_CHANGED, K_QUEUE_DELETED, K_QUEUE_RESUMED, Event
+from jobqueue.engine.lifecycle import T_CANCEL, T_RETRY, Rule, allow, refuse
+from jobqueue.engine.queues import QueueState
 from jobqueue.engine.state import BACK, State
 from jobqueue.errors import Full, QueueNotEmpty
-from jobqueue.model import Conclusion, Job, JobFilter, Outcome, QueuePolicy, Status
+from jobqueue.model import CANCELLED, FAILED, QUEUED, SCHEDULED, SUCCEEDED, Conclusion, Job, JobFilter, QueuePolicy
 
 
 class QueueAdmin(State):
@@ -22,16 +23,19 @@ class QueueAdmin(State):
         made = queue is None
         if queue is None:
             queue = self.make_queue(name)
+        self._set_policy(queue, policy)
+        return made
+
+    def _set_policy(self, queue: QueueState, policy: QueuePolicy) -> None:
         resumed = queue.policy.paused and not policy.paused
         queue.policy = policy
-        self.events.append(Event(Kind.QUEUE_RESUMED if resumed else Kind.QUEUE_CHANGED, name))
-        return made
+        self.events.append(Event(K_QUEUE_RESUMED if resumed else K_QUEUE_CHANGED, queue.name))
 
     def set_paused(self, name: str, paused: bool) -> None:
         """Pause or resume; doing it twice is the same as once. Raises UnknownQueue."""
         queue = self.queue(name)
         if queue.policy.paused != paused:
-            self.put_policy(name, msgspec.structs.replace(queue.policy, paused=paused))
+            self._set_policy(queue, msgspec.structs.replace(queue.policy, paused=paused))
 
     def delete_queue(self, name: str) -> None:
         """Delete a queue without live jobs; its concluded ones stay in history. Raises UnknownQueue, QueueNotEmpty."""
@@ -39,7 +43,7 @@ class QueueAdmin(State):
         if queue.live:
             raise QueueNotEmpty(name, queue.live)
         del self.queues[name]
-        self.events.append(Event(Kind.QUEUE_DELETED, name))
+        self.events.append(Event(K_QUEUE_DELETED, name))
 
     def waiting(self, name: str) -> list[Job]:
         """A queue's queued and scheduled jobs. Raises UnknownQueue."""
@@ -50,10 +54,10 @@ class QueueAdmin(State):
         """Cancel those of `jobs` that still wait; how many. The shell slices what `waiting` returned: a million must not stall the loop."""
         purged = 0
         for job in jobs:
-            if job.status in (Status.QUEUED, Status.SCHEDULED):
+            if job.status in (QUEUED, SCHEDULED):
                 queue = self.queues[job.queue]
                 self.detach(job, queue)
-                self.to_concluded(job, queue, Trigger.CANCEL, Conclusion(Outcome.CANCELLED, now))
+                self.to_concluded(job, queue, T_CANCEL, Conclusion(CANCELLED, now))
                 purged += 1
         return purged
 
@@ -63,29 +67,31 @@ class QueueAdmin(State):
         Raises UnknownJob, NotRetryable, QueueFull, TooManyQueues.
         """
         job = self.job(job_id)
-        allow(job, Trigger.RETRY)
-        if job.outcome is Outcome.SUCCEEDED:
+        allow(job, T_RETRY)
+        if job.outcome is SUCCEEDED:
             refuse(job, Rule.NOT_RETRYABLE)
         queue = self.make_room(job.queue, len(job.payload))
         self.history.remove(job)
-        job.conclusion = job.error = job.run_at = job.expires_at = None
+        job.conclusion = job.error = job.expires_at = None
+        # It waits since now, not since it was made.
+        job.run_at = now
         job.attempts = 0
         self.live += 1
         self.payload_bytes += len(job.payload)
         queue.retried_total += 1
-        self.to_queued(job, queue, now, Trigger.RETRY, BACK)
+        self.to_queued(job, queue, now, T_RETRY, BACK)
         return job
 
     def failed(self, name: str) -> list[Job]:
         """A queue's failed jobs in history, oldest first. Raises UnknownQueue."""
         self.queue(name)
-        return [job for job in self.history.jobs(Outcome.FAILED) if job.queue == name]
+        return [job for job in self.history.jobs(FAILED) if job.queue == name]
 
     def redrive(self, now: float, jobs: list[Job]) -> int:
         """Retry those of `jobs` that are still failed, in order, until the queue is full; how many."""
         retried = 0
         for job in jobs:
-            if job.outcome is not Outcome.FAILED or self.jobs.by_id.get(job.id) is not job:
+            if job.outcome is not FAILED or self.jobs.by_id.get(job.id) is not job:
                 continue
             try:
                 self.retry(now, job.id)

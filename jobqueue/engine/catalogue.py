@@ -27,10 +27,11 @@ class Catalogue:
         """Take in a job made with the number `next_number`."""
         self.by_id[job.id] = job
         number = job.number
-        chunk = self._chunks.get(number >> _CHUNK_BITS)
-        if chunk is None:
-            chunk = self._chunks[number >> _CHUNK_BITS] = {}
-        chunk[number] = job
+        key = number >> _CHUNK_BITS
+        if key in self._chunks:
+            self._chunks[key][number] = job
+        else:
+            self._chunks[key] = {number: job}
         self.next_number = number + 1
 
     def remove(self, job: Job) -> None:

@@ -31,8 +31,8 @@ def number(field: str, value: float, low: float, high: float, unit: str = "") ->
     """A number between two bounds, both allowed. NaN is between none."""
     if not low <= value <= high:
         # A JSON integer may be too large for a float, or even to print.
-        shown = f"{value:g}" if abs(value) < 1e300 else "the number"
-        raise BadRequest(field, f"{shown} is out of range; {low:g} to {high:g}{unit} is allowed")
+        shown = f"{value:.15g}" if abs(value) < 1e300 else "the number"
+        raise BadRequest(field, f"{shown} is out of range; {low:.15g} to {high:.15g}{unit} is allowed")
 
 
 def lease_seconds(value: float, limits: Limits) -> None:
@@ -65,7 +65,8 @@ def json_size(field: str, value: bytes, limits: Limits) -> None:
 
 def spec(value: JobSpec, limits: Limits) -> None:
     """A whole job as it was asked for. The queue's and the type's names are checked where they are first seen."""
-    json_size("payload", value.payload, limits)
+    if len(value.payload) > limits.payload_bytes_max:
+        json_size("payload", value.payload, limits)
     if value.id is not None:
         text("id", value.id, limits.id_chars_max, 1)
     if not 0 <= value.priority < PRIORITIES:

@@ -69,13 +69,18 @@ class Deadlines(Generic[T]):
         self._count += 1
         heapq.heappush(self._heap, (due, self._count, item))
         self.earliest = min(self.earliest, due)
+        if len(self._heap) > _SWEEP_MIN and len(self._heap) > 2 * self.live:
+            self._sweep()
 
     def _sweep(self) -> None:
         kept: list[tuple[float, int, T]] = []
+        seen: set[int] = set()
         for entry in self._heap:
             item = entry[2]
-            if item.armed != entry[0]:
+            # Two entries of one item at one time: it was moved away from that time and back.
+            if item.armed != entry[0] or id(item) in seen:
                 continue
+            seen.add(id(item))
             if item.due is None:
                 item.armed = None
             else:
@@ -99,10 +104,14 @@ class Deadlines(Generic[T]):
             item.armed = None
             if item.due is None:
                 continue
-            if item.due > now:
+            if item.due > at:
+                # Even if it is due by now: something that was due before it may be further down.
                 self._arm(item, item.due)
+                heap = self._heap
                 continue
             item.due = None
             self.live -= 1
+            if len(heap) > _SWEEP_MIN and len(heap) > 2 * self.live:
+                self._sweep()
             return item
         return None

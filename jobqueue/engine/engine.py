@@ -10,16 +10,19 @@ import msgspec
 
 from jobqueue.engine import checks
 from jobqueue.engine.admin import QueueAdmin
-from jobqueue.engine.events import Event, Kind
+from jobqueue.engine.events import K_CANCEL_REQUESTED, K_DEQUEUED, K_ENQUEUED, Event
 from jobqueue.engine.leases import LeaseOperations
-from jobqueue.engine.lifecycle import Trigger, allow
+from jobqueue.engine.lifecycle import T_CANCEL, T_DEQUEUE, T_DUE, T_EXPIRE, T_UNDELIVERED, allow
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.state import BACK, FRONT
 from jobqueue.errors import IdConflict
-from jobqueue.model import Conclusion, Job, JobSpec, Lease, Outcome, Status, Want
+from jobqueue.model import CANCELLED, EXPIRED, IN_PROGRESS, QUEUED, SCHEDULED, Conclusion, Job, JobSpec, Lease, Want
 
 _COMPARED = ("payload", "queue", "type", "description", "priority", "max_attempts", "backoff", "lease_seconds")
 """What makes an enqueue of a known id the same enqueue, byte for byte; beside these, delay, run_at and expires_in as sent."""
+
+
+_NO_TIMES = (None, None, None)
 
 
 class Engine(LeaseOperations, QueueAdmin):
@@ -32,8 +35,8 @@ class Engine(LeaseOperations, QueueAdmin):
         """
         checks.spec(spec, self.limits)
         asked = run_at = expires_at = None
-        if spec.delay is not None or spec.run_at is not None or spec.expires_in is not None:
-            asked = (spec.delay, spec.run_at, spec.expires_in)
+        if spec.delay or spec.run_at is not None or spec.expires_in is not None:
+            asked = (spec.delay or None, spec.run_at, spec.expires_in)
         if spec.id is not None:
             known = self.jobs.by_id.get(spec.id)
             if known is not None:
@@ -53,7 +56,7 @@ class Engine(LeaseOperations, QueueAdmin):
             spec.priority,
             payload,
             now,
-            Status.QUEUED,
+            QUEUED,
             spec.type,
             spec.description,
             spec.max_attempts,
@@ -69,7 +72,7 @@ class Engine(LeaseOperations, QueueAdmin):
         queue.enqueued_total += 1
         # The first status is the only one not set by `move`: a new job has none to move from.
         if run_at is not None and run_at > now:
-            job.status = Status.SCHEDULED
+            job.status = SCHEDULED
             queue.scheduled[job.number] = job
             self.deadlines.set(job, run_at if expires_at is None else min(run_at, expires_at))
         else:
@@ -78,7 +81,7 @@ class Engine(LeaseOperations, QueueAdmin):
             queue.append(job)
             if expires_at is not None:
                 self.deadlines.set(job, expires_at)
-        self.events.append(Event(Kind.ENQUEUED, queue.name, job))
+        self.events.append(Event(K_ENQUEUED, queue.name, job))
         return job, True
 
     def _times(self, now: float, spec: JobSpec, skew: float) -> tuple[float | None, float | None]:
@@ -87,16 +90,17 @@ class Engine(LeaseOperations, QueueAdmin):
         if spec.delay:
             run_at = now + spec.delay
         elif spec.run_at is not None:
-            run_at = spec.run_at - skew
-            checks.run_at(run_at, now, self.limits)
+            checks.run_at(spec.run_at - skew, now, self.limits)
+            run_at = max(now, spec.run_at - skew)
         return run_at, None if spec.expires_in is None else now + spec.expires_in
 
     def _same(self, job: Job, spec: JobSpec, asked: tuple[float | None, float | None, float | None] | None) -> None:
         for field in _COMPARED:
             if getattr(job, field) != getattr(spec, field):
                 raise IdConflict(job.id, field)
-        if job.asked != asked:
-            raise IdConflict(job.id, "delay, run_at or expires_in")
+        for field, was, wanted in zip(("delay", "run_at", "expires_in"), job.asked or _NO_TIMES, asked or _NO_TIMES, strict=True):
+            if was != wanted:
+                raise IdConflict(job.id, field)
 
     def dequeue(self, now: float, want: Want) -> list[Job]:
         """Take at most `want.limit` jobs, each under a new lease; [] when none is available. `want` must have passed `checks.want`.
@@ -109,13 +113,14 @@ class Engine(LeaseOperations, QueueAdmin):
             if queue is None or queue.policy.paused:
                 continue
             while len(taken) < want.limit:
-                job = queue.peek()
+                job = queue.pop()
                 if job is None:
                     break
-                self.detach(job, queue)
-                if job.expires_at is not None and job.expires_at <= now:
-                    self.to_concluded(job, queue, Trigger.EXPIRE, Conclusion(Outcome.EXPIRED, now))
-                    continue
+                if job.expires_at is not None:
+                    self.deadlines.set(job, None)
+                    if job.expires_at <= now:
+                        self.to_concluded(job, queue, T_EXPIRE, Conclusion(EXPIRED, now))
+                        continue
                 self._lease(job, queue, now, want)
                 taken.append(job)
             if len(taken) >= want.limit:
@@ -126,33 +131,36 @@ class Engine(LeaseOperations, QueueAdmin):
 
     def _lease(self, job: Job, queue: QueueState, now: float, want: Want) -> None:
         seconds = want.lease_seconds or job.lease_seconds or queue.policy.lease_seconds
-        self.move(job, Trigger.DEQUEUE, Status.IN_PROGRESS)
+        expires_at = now + seconds
+        self.move(job, T_DEQUEUE, IN_PROGRESS)
         job.attempts += 1
-        job.lease = Lease(self.ids.token(), now + seconds, seconds, now, want.worker, want.attempt_id)
+        job.lease = Lease(self.ids.token(), expires_at, seconds, now, want.worker, want.attempt_id)
         queue.in_progress += 1
         queue.dequeued_total += 1
         if job.attempts > 1:
             queue.redelivered_total += 1
-        self.deadlines.set(job, now + seconds)
-        self.events.append(Event(Kind.DEQUEUED, queue.name, job))
+        self.deadlines.set(job, expires_at)
+        self.events.append(Event(K_DEQUEUED, queue.name, job))
 
     def available(self, name: str) -> bool:
         """Whether a dequeue of this queue might find a job now."""
         queue = self.queues.get(name)
         return queue is not None and queue.queued > 0 and not queue.policy.paused
 
-    def replay(self, attempt_id: str) -> list[Job]:
+    def replay(self, want: Want) -> list[Job]:
         """The jobs whose leases were taken under this attempt_id and still live, to be handed out again; [] when none is.
 
-        Amazon SQS calls the same thing ReceiveRequestAttemptId.
+        Only the same worker is answered so, and only with jobs of the queues it asks for. Amazon SQS calls the same thing ReceiveRequestAttemptId.
         """
-        held = self.attempts.get(attempt_id)
-        if held is None:
-            return []
-        for job in held:
-            assert job.lease is not None
-            job.lease = msgspec.structs.replace(job.lease, replayed=True)
-        return list(held)
+        held = self.attempts.get(want.attempt_id) if want.attempt_id is not None else None
+        replayed = []
+        for job in held or ():
+            lease = job.lease
+            assert lease is not None
+            if lease.worker == want.worker and job.queue in want.queues:
+                job.lease = msgspec.structs.replace(lease, replayed=True)
+                replayed.append(job)
+        return replayed
 
     def put_back(self, now: float, job_id: str, token: str) -> bool:
         """Undo a dequeue whose answer was not delivered: the job returns to its old place and the attempt does not count.
@@ -168,11 +176,10 @@ class Engine(LeaseOperations, QueueAdmin):
         queue = self.queues[job.queue]
         self.detach(job, queue)
         job.attempts -= 1
-        queue.dequeued_total -= 1
         if lease.cancel_requested:
-            self.to_concluded(job, queue, Trigger.UNDELIVERED, Conclusion(Outcome.CANCELLED, now))
+            self.to_concluded(job, queue, T_UNDELIVERED, Conclusion(CANCELLED, now))
         else:
-            self.to_queued(job, queue, now, Trigger.UNDELIVERED, FRONT)
+            self.to_queued(job, queue, now, T_UNDELIVERED, FRONT)
         return True
 
     def cancel(self, now: float, job_id: str) -> Job:
@@ -181,15 +188,15 @@ class Engine(LeaseOperations, QueueAdmin):
         Raises UnknownJob, NotInProgress (it is concluded).
         """
         job = self.job(job_id)
-        allow(job, Trigger.CANCEL)
+        allow(job, T_CANCEL)
         queue = self.queues[job.queue]
         if job.lease is not None:
-            self.move(job, Trigger.CANCEL, Status.IN_PROGRESS)
+            self.move(job, T_CANCEL, IN_PROGRESS)
             job.lease = msgspec.structs.replace(job.lease, cancel_requested=True)
-            self.events.append(Event(Kind.CANCEL_REQUESTED, queue.name, job))
+            self.events.append(Event(K_CANCEL_REQUESTED, queue.name, job))
         else:
             self.detach(job, queue)
-            self.to_concluded(job, queue, Trigger.CANCEL, Conclusion(Outcome.CANCELLED, now))
+            self.to_concluded(job, queue, T_CANCEL, Conclusion(CANCELLED, now))
         return job
 
     def tick(self, now: float, lease_grace: float = 0.0, limit: int = 1_000) -> None:
@@ -212,7 +219,7 @@ class Engine(LeaseOperations, QueueAdmin):
                 continue
             self.detach(job, queue)
             if job.expires_at is not None and job.expires_at <= now:
-                self.to_concluded(job, queue, Trigger.EXPIRE, Conclusion(Outcome.EXPIRED, now))
+                self.to_concluded(job, queue, T_EXPIRE, Conclusion(EXPIRED, now))
             else:
-                # Promise 6: a redelivered job goes to the front; one that was only delayed joins the back.
-                self.to_queued(job, queue, now, Trigger.DUE, FRONT if job.attempts else BACK)
+                # Promise 6: a job that was handed out before goes to the front; one that was only delayed has no place yet.
+                self.to_queued(job, queue, now, T_DUE, FRONT if job.seq else BACK)

@@ -6,6 +6,7 @@ An operation returns a reply and leaves its events in `State.events`; the shell 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -35,3 +36,17 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     kind: Kind
     queue: str
     job: Job | None = None
+
+
+# Members by themselves, for hot paths; see model.py.
+K_ENQUEUED: Final = Kind.ENQUEUED
+K_QUEUED: Final = Kind.QUEUED
+K_SCHEDULED: Final = Kind.SCHEDULED
+K_DEQUEUED: Final = Kind.DEQUEUED
+K_EXTENDED: Final = Kind.EXTENDED
+K_CANCEL_REQUESTED: Final = Kind.CANCEL_REQUESTED
+K_CONCLUDED: Final = Kind.CONCLUDED
+K_FORGOTTEN: Final = Kind.FORGOTTEN
+K_QUEUE_CHANGED: Final = Kind.QUEUE_CHANGED
+K_QUEUE_RESUMED: Final = Kind.QUEUE_RESUMED
+K_QUEUE_DELETED: Final = Kind.QUEUE_DELETED

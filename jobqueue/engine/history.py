@@ -6,8 +6,6 @@ It never touches a live job: only concluded ones are ever put in here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from jobqueue.engine.ring import Ring
 from jobqueue.model import Job, Outcome
 
@@ -19,8 +17,9 @@ def job_bytes(job: Job) -> int:
         size += len(job.error)
     if job.description is not None:
         size += len(job.description)
-    if job.conclusion is not None and job.conclusion.result is not None:
-        size += len(job.conclusion.result)
+    end = job.conclusion
+    if end is not None and end.result is not None:
+        size += len(end.result)
     return size
 
 
@@ -35,20 +34,19 @@ class History:
         self._rings = {outcome: Ring() for outcome in Outcome}
         self._bytes = dict.fromkeys(Outcome, 0)
 
-    def add(self, job: Job, outcome: Outcome) -> Iterator[Job]:
-        """Take in a concluded job; yields those that are forgotten for it, which may include the job itself."""
+    def add(self, job: Job, outcome: Outcome) -> list[Job] | None:
+        """Take in a concluded job; those that are forgotten for it, which may include the job itself, or None."""
         ring = self._rings[outcome]
         ring.append(job)
-        size = self._bytes[outcome] = self._bytes[outcome] + job_bytes(job)
-        if len(ring) <= self._jobs_max and size <= self._bytes_max:
-            return iter(())
-        return self._evict(ring, outcome)
-
-    def _evict(self, ring: Ring, outcome: Outcome) -> Iterator[Job]:
+        self._bytes[outcome] += job_bytes(job)
+        if len(ring) <= self._jobs_max and self._bytes[outcome] <= self._bytes_max:
+            return None
+        forgotten = []
         while len(ring) > self._jobs_max or self._bytes[outcome] > self._bytes_max:
             oldest = ring.popleft()
             self._bytes[outcome] -= job_bytes(oldest)
-            yield oldest
+            forgotten.append(oldest)
+        return forgotten
 
     def remove(self, job: Job) -> None:
         """Take out a job that is retried."""

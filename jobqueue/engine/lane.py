@@ -52,6 +52,15 @@ class Lane(Ring):
             return heap[0][2]
         return super().peek()
 
+    def popleft(self) -> Job:
+        """Take the next job to leave; IndexError when empty."""
+        if not self._returned_live:
+            return super().popleft()
+        job = self.peek()
+        assert job is not None
+        self.remove(job)
+        return job
+
     def remove(self, job: Job) -> None:
         """Take out a job that is here, wherever it stands. O(1) amortised."""
         if job.slot > _RETURNED:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from jobqueue.engine import checks
-from jobqueue.engine.events import Event, Kind
-from jobqueue.engine.lifecycle import Rule, Trigger, allow, refuse
+from jobqueue.engine.events import K_EXTENDED, Event
+from jobqueue.engine.lifecycle import T_CONCLUDE, T_EXTEND, T_LEASE_EXPIRED, T_RELEASE, Trigger, allow
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.state import FRONT, State
-from jobqueue.errors import LeaseLost
+from jobqueue.errors import BadRequest, LeaseLost
 from jobqueue.limits import CONTROL_BUT_LINES
-from jobqueue.model import Conclusion, Job, Lease, Outcome, Status, Verdict
+from jobqueue.model import CANCELLED, FAILED, IN_PROGRESS, SUCCEEDED, Conclusion, Job, Lease, Outcome, Verdict
 
 LEASE_EXPIRED = b'"lease_expired"'
 """The error of a job whose last lease ran out."""
@@ -50,8 +50,8 @@ class LeaseOperations(State):
             checks.number("progress", progress, 0.0, 1.0)
         if message is not None:
             checks.text("message", message, self.limits.text_chars_max, forbidden=CONTROL_BUT_LINES)
-        job, lease = self._held(job_id, token, Trigger.EXTEND)
-        self.move(job, Trigger.EXTEND, Status.IN_PROGRESS)
+        job, lease = self._held(job_id, token, T_EXTEND)
+        self.move(job, T_EXTEND, IN_PROGRESS)
         expires_at = now + (lease.seconds if lease_seconds is None else lease_seconds)
         job.lease = msgspec.structs.replace(
             lease,
@@ -60,7 +60,7 @@ class LeaseOperations(State):
             message=lease.message if message is None else message,
         )
         self.deadlines.set(job, expires_at)
-        self.events.append(Event(Kind.EXTENDED, job.queue, job))
+        self.events.append(Event(K_EXTENDED, job.queue, job))
         return job
 
     def release(self, now: float, job_id: str, token: str, delay: float = 0.0) -> Job:
@@ -69,16 +69,16 @@ class LeaseOperations(State):
         Raises BadRequest, UnknownJob, LeaseLost, NotInProgress.
         """
         checks.delay(delay, self.limits)
-        job, lease = self._held(job_id, token, Trigger.RELEASE)
+        job, lease = self._held(job_id, token, T_RELEASE)
         queue = self.queues[job.queue]
         self.detach(job, queue)
         job.attempts -= 1
         if lease.cancel_requested:
-            self._end(job, queue, Trigger.RELEASE, Outcome.CANCELLED, lease, now)
+            self._end(job, queue, T_RELEASE, CANCELLED, lease, now)
         elif delay > 0:
-            self.to_scheduled(job, queue, now + delay, Trigger.RELEASE)
+            self.to_scheduled(job, queue, now + delay, T_RELEASE)
         else:
-            self.to_queued(job, queue, now, Trigger.RELEASE, FRONT)
+            self.to_queued(job, queue, now, T_RELEASE, FRONT)
         return job
 
     def conclude(self, now: float, job_id: str, token: str, verdict: Verdict) -> Job:
@@ -87,53 +87,57 @@ class LeaseOperations(State):
         A repeat of the very conclude that ended the job answers as it did. Raises BadRequest, TooLarge, UnknownJob, LeaseLost,
         NotInProgress (the same lease, another verdict).
         """
-        if verdict.result is not None:
+        failed = verdict.outcome is FAILED
+        if not failed and verdict.outcome is not SUCCEEDED:
+            raise BadRequest("outcome", f"{verdict.outcome} is not for a worker to say; succeeded or failed is")
+        if verdict.result is not None and len(verdict.result) > self.limits.payload_bytes_max:
             checks.json_size("result", verdict.result, self.limits)
-        if verdict.error is not None:
+        if verdict.error is not None and len(verdict.error) > self.limits.payload_bytes_max:
             checks.json_size("error", verdict.error, self.limits)
         job = self.jobs.by_id.get(job_id)
-        if job is not None and job.conclusion is not None and job.conclusion.token == token:
-            if self._repeats(job, job.conclusion, verdict):
-                return job
-            refuse(job, Rule.NOT_IN_PROGRESS)
-        job, lease = self._held(job_id, token, Trigger.CONCLUDE)
+        lease = None if job is None else job.lease
+        if job is None or lease is None or lease.token != token:
+            return self._conclude_again(job_id, token, verdict)
         queue = self.queues[job.queue]
         self.detach(job, queue)
-        if verdict.outcome is Outcome.FAILED:
+        if failed:
             job.error = verdict.error
         if lease.cancel_requested:
-            self._end(job, queue, Trigger.CONCLUDE, Outcome.CANCELLED, lease, now, verdict)
-        elif verdict.outcome is Outcome.FAILED and verdict.retry and job.attempts < self.max_attempts(job, queue):
-            self.to_scheduled(job, queue, now + self._backoff(job, queue), Trigger.CONCLUDE)
+            self._end(job, queue, T_CONCLUDE, CANCELLED, lease, now, verdict)
+        elif failed and verdict.retry and job.attempts < self.max_attempts(job, queue):
+            self.to_scheduled(job, queue, now + self._backoff(job, queue), T_CONCLUDE)
         else:
-            self._end(job, queue, Trigger.CONCLUDE, verdict.outcome, lease, now, verdict)
+            self._end(job, queue, T_CONCLUDE, verdict.outcome, lease, now, verdict)
+        return job
+
+    def _conclude_again(self, job_id: str, token: str, verdict: Verdict) -> Job:
+        """The job, if this very conclude ended it; otherwise raise what `_held` does of a token that is not the live one."""
+        job = self.jobs.by_id.get(job_id)
+        if job is None or job.conclusion is None or job.conclusion.token != token or not self._repeats(job, job.conclusion, verdict):
+            self._held(job_id, token, T_CONCLUDE)
+            raise LeaseLost(job_id)
         return job
 
     def _repeats(self, job: Job, conclusion: Conclusion, verdict: Verdict) -> bool:
         if conclusion.said is not verdict.outcome or conclusion.result != verdict.result:
             return False
-        return verdict.outcome is Outcome.SUCCEEDED or job.error == verdict.error
+        return verdict.outcome is SUCCEEDED or job.error == verdict.error
 
     def _backoff(self, job: Job, queue: QueueState) -> float:
         policy = queue.policy.backoff if job.backoff is None else job.backoff
         try:
             ceiling = min(policy.cap, policy.base * policy.factor ** (job.attempts - 1))
         except OverflowError:
-            ceiling = policy.cap
+            ceiling = policy.cap if policy.base else 0.0
         return self.random.uniform(0.0, ceiling)
 
     def _end(
         self, job: Job, queue: QueueState, trigger: Trigger, outcome: Outcome, lease: Lease, now: float, verdict: Verdict | None = None
     ) -> None:
-        conclusion = Conclusion(
-            outcome=outcome,
-            concluded_at=now,
-            result=None if verdict is None else verdict.result,
-            token=None if verdict is None else lease.token,
-            said=None if verdict is None else verdict.outcome,
-            worker=lease.worker,
-            started_at=lease.started_at,
-        )
+        if verdict is None:
+            conclusion = Conclusion(outcome, now, None, None, None, lease.worker, lease.started_at)
+        else:
+            conclusion = Conclusion(outcome, now, verdict.result, lease.token, verdict.outcome, lease.worker, lease.started_at)
         self.to_concluded(job, queue, trigger, conclusion)
 
     def expire_lease(self, job: Job, queue: QueueState, now: float) -> None:
@@ -142,10 +146,10 @@ class LeaseOperations(State):
         assert lease is not None
         self.detach(job, queue)
         if lease.cancel_requested:
-            self._end(job, queue, Trigger.LEASE_EXPIRED, Outcome.CANCELLED, lease, now)
+            self._end(job, queue, T_LEASE_EXPIRED, CANCELLED, lease, now)
             return
         job.error = LEASE_EXPIRED
         if job.attempts < self.max_attempts(job, queue):
-            self.to_queued(job, queue, now, Trigger.LEASE_EXPIRED, FRONT)
+            self.to_queued(job, queue, now, T_LEASE_EXPIRED, FRONT)
         else:
-            self._end(job, queue, Trigger.LEASE_EXPIRED, Outcome.FAILED, lease, now)
+            self._end(job, queue, T_LEASE_EXPIRED, FAILED, lease, now)

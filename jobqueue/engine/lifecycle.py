@@ -7,7 +7,7 @@ both read `TABLE`. The table in docs/semantics.md is generated from here (`markd
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from typing import NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from jobqueue.errors import LeaseLost, NotInProgress, NotRetryable
 from jobqueue.model import Job, Status
@@ -27,6 +27,20 @@ class Trigger(StrEnum):
     EXPIRE = "expires_at passes"
     RETRY = "retry"
     FORGET = "history full"
+
+
+# Members by themselves, for hot paths; see model.py.
+T_DUE: Final = Trigger.DUE
+T_DEQUEUE: Final = Trigger.DEQUEUE
+T_EXTEND: Final = Trigger.EXTEND
+T_RELEASE: Final = Trigger.RELEASE
+T_UNDELIVERED: Final = Trigger.UNDELIVERED
+T_CONCLUDE: Final = Trigger.CONCLUDE
+T_LEASE_EXPIRED: Final = Trigger.LEASE_EXPIRED
+T_CANCEL: Final = Trigger.CANCEL
+T_EXPIRE: Final = Trigger.EXPIRE
+T_RETRY: Final = Trigger.RETRY
+T_FORGET: Final = Trigger.FORGET
 
 
 class Rule(Enum):

@@ -76,13 +76,22 @@ class QueueState:
         self.queued += 1
 
     def peek(self) -> Job | None:
-        """The next job to leave: the oldest of the most urgent. Says nothing of `paused`."""
+        """The next job to leave; None when there is none. Says nothing of `paused`."""
+        return self.lane((self.ready & -self.ready).bit_length() - 1).peek() if self.ready else None
+
+    def pop(self) -> Job | None:
+        """Take the next job to leave, the oldest of the most urgent; None when there is none. Says nothing of `paused`."""
         ready = self.ready
         if not ready:
             return None
-        lane = self.lanes[(ready & -ready).bit_length() - 1]
+        lowest = ready & -ready
+        lane = self.lanes[lowest.bit_length() - 1]
         assert lane is not None
-        return lane.peek()
+        job = lane.popleft()
+        self.queued -= 1
+        if not lane:
+            self.ready = ready ^ lowest
+        return job
 
     def remove(self, job: Job) -> None:
         """Take a queued job out, wherever it stands."""
@@ -106,7 +115,7 @@ class QueueState:
             scheduled=len(self.scheduled),
             queued=self.queued,
             in_progress=self.in_progress,
-            oldest_queued_at=min((job.run_at or job.created_at for job in fronts), default=None),
+            oldest_queued_at=min((max(job.run_at or 0.0, job.created_at) for job in fronts), default=None),
             waiters=0,
             enqueued_total=self.enqueued_total,
             dequeued_total=self.dequeued_total,

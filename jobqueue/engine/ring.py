@@ -54,11 +54,28 @@ class Ring:
 
     def popleft(self) -> Job:
         """Take the job at the front; IndexError when empty. O(1) amortised."""
-        job = self.peek()
-        if job is None:
+        if not self._live:
             raise IndexError("pop from an empty ring")
-        self.remove(job)
+        items, mask, head = self._items, self._mask, self._head
+        job = items[head & mask]
+        assert job is not None, "the front is never a tombstone"
+        items[head & mask] = None
+        job.slot = -1
+        self._live -= 1
+        self._skip(head + 1)
         return job
+
+    def _skip(self, head: int) -> None:
+        """Set the front to the first job from `head` on, and shrink if there is much more room than jobs."""
+        if self._live:
+            items, mask = self._items, self._mask
+            while items[head & mask] is None:
+                head += 1
+            self._head = head
+        else:
+            self._head = self._tail
+        if self._mask >= _SHRINK_MIN and self._live << 3 < self._mask:
+            self._resize()
 
     def remove(self, job: Job) -> None:
         """Take out a job that is in this ring, wherever it stands. O(1) amortised."""
@@ -67,21 +84,14 @@ class Ring:
         self._items[at] = None
         job.slot = -1
         self._live -= 1
-        mask = self._mask
-        if at == self._head & mask:
-            head, tail, items = self._head + 1, self._tail, self._items
-            while head < tail and items[head & mask] is None:
-                head += 1
-            self._head = head
-        if mask >= _SHRINK_MIN and self._live << 3 < mask:
-            self._resize()
+        self._skip(self._head)
 
     def _resize(self) -> None:
         """Grow, shrink or sweep: make room so that the live jobs fill between a quarter and a half of it."""
         capacity = _CAPACITY_MIN
         while capacity < self._live << 1:
             capacity <<= 1
-        live = self.jobs()
+        live = Ring.jobs(self)
         if len(live) == self._tail - self._head and capacity > self._mask:
             # No tombstones inside: positions stay, so growing is two copies in C and renumbers no job.
             start = self._head & (capacity - 1)

@@ -12,14 +12,14 @@ from random import Random
 from jobqueue.engine import checks
 from jobqueue.engine.catalogue import Catalogue
 from jobqueue.engine.deadlines import Deadlines
-from jobqueue.engine.events import Event, Kind
+from jobqueue.engine.events import K_CONCLUDED, K_FORGOTTEN, K_QUEUE_CHANGED, K_QUEUED, K_SCHEDULED, Event
 from jobqueue.engine.history import History
-from jobqueue.engine.lifecycle import TABLE, Trigger
+from jobqueue.engine.lifecycle import T_EXPIRE, TABLE, Trigger
 from jobqueue.engine.queues import QueueState
 from jobqueue.errors import QueueFull, TooManyQueues, UnknownJob, UnknownQueue
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
-from jobqueue.model import Conclusion, Job, Lease, Outcome, QueuePolicy, Status
+from jobqueue.model import CANCELLED, CONCLUDED, EXPIRED, FAILED, QUEUED, SCHEDULED, SUCCEEDED, Conclusion, Job, Lease, QueuePolicy, Status
 
 FRONT, BACK = True, False
 
@@ -85,7 +85,7 @@ class State:
         if len(self.queues) >= self.limits.queues_max:
             raise TooManyQueues(f"the server has {len(self.queues)} queues, as many as it may; delete empty ones")
         queue = self.queues[name] = QueueState(name, self.default_policy)
-        self.events.append(Event(Kind.QUEUE_CHANGED, name))
+        self.events.append(Event(K_QUEUE_CHANGED, name))
         return queue
 
     def lease_of(self, job: Job, token: str) -> Lease | None:
@@ -107,9 +107,9 @@ class State:
 
     def detach(self, job: Job, queue: QueueState) -> None:
         """Take a live job out of its lane, schedule or lease, and its due time out of the heap."""
-        if job.status is Status.QUEUED:
+        if job.status is QUEUED:
             queue.remove(job)
-        elif job.status is Status.SCHEDULED:
+        elif job.status is SCHEDULED:
             del queue.scheduled[job.number]
         else:
             queue.in_progress -= 1
@@ -126,7 +126,7 @@ class State:
 
     def to_queued(self, job: Job, queue: QueueState, now: float, trigger: Trigger, front: bool) -> None:
         """Make a detached job available, in its old place or at the back; conclude it if its time is over."""
-        self.move(job, trigger, Status.QUEUED)
+        self.move(job, trigger, QUEUED)
         if front:
             queue.give_back(job)
         else:
@@ -136,35 +136,37 @@ class State:
         if job.expires_at is not None:
             if job.expires_at <= now:
                 self.detach(job, queue)
-                self.to_concluded(job, queue, Trigger.EXPIRE, Conclusion(Outcome.EXPIRED, now))
+                self.to_concluded(job, queue, T_EXPIRE, Conclusion(EXPIRED, now))
                 return
             self.deadlines.set(job, job.expires_at)
-        self.events.append(Event(Kind.QUEUED, queue.name, job))
+        self.events.append(Event(K_QUEUED, queue.name, job))
 
     def to_scheduled(self, job: Job, queue: QueueState, run_at: float, trigger: Trigger) -> None:
         """Put a detached job away until `run_at`, or until it expires if that is sooner."""
-        self.move(job, trigger, Status.SCHEDULED)
+        self.move(job, trigger, SCHEDULED)
         job.run_at = run_at
         queue.scheduled[job.number] = job
         self.deadlines.set(job, run_at if job.expires_at is None else min(run_at, job.expires_at))
-        self.events.append(Event(Kind.SCHEDULED, queue.name, job))
+        self.events.append(Event(K_SCHEDULED, queue.name, job))
 
     def to_concluded(self, job: Job, queue: QueueState, trigger: Trigger, conclusion: Conclusion) -> None:
         """End a detached job and put it in history, which may forget older ones."""
-        self.move(job, trigger, Status.CONCLUDED)
+        self.move(job, trigger, CONCLUDED)
         job.conclusion = conclusion
         self.live -= 1
         self.payload_bytes -= len(job.payload)
         outcome = conclusion.outcome
-        if outcome is Outcome.SUCCEEDED:
+        if outcome is SUCCEEDED:
             queue.succeeded_total += 1
-        elif outcome is Outcome.FAILED:
+        elif outcome is FAILED:
             queue.failed_total += 1
-        elif outcome is Outcome.CANCELLED:
+        elif outcome is CANCELLED:
             queue.cancelled_total += 1
         else:
             queue.expired_total += 1
-        self.events.append(Event(Kind.CONCLUDED, queue.name, job))
-        for forgotten in self.history.add(job, outcome):
-            self.jobs.remove(forgotten)
-            self.events.append(Event(Kind.FORGOTTEN, forgotten.queue, forgotten))
+        self.events.append(Event(K_CONCLUDED, queue.name, job))
+        forgotten = self.history.add(job, outcome)
+        if forgotten is not None:
+            for old in forgotten:
+                self.jobs.remove(old)
+                self.events.append(Event(K_FORGOTTEN, old.queue, old))

@@ -71,7 +71,7 @@ class Answer(web.StreamResponse):
 
     def __init__(self, status: int, body: bytes = b"", content_type: bytes = JSON, headers: bytes = b"", *, close: bool = False) -> None:
         # StreamResponse.__init__ is left out on purpose: it builds the header map that this class exists to avoid.
-        self._status = status
+        self.status_code = status
         self._content = body
         self._content_type_bytes = content_type
         self._header_lines = headers
@@ -80,7 +80,7 @@ class Answer(web.StreamResponse):
     @property
     def status(self) -> int:
         """The HTTP status."""
-        return self._status
+        return self.status_code
 
     @property
     def content(self) -> bytes:
@@ -116,7 +116,7 @@ class Answer(web.StreamResponse):
         transport = request.connection.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
-        head = _heads.get(self._status, self._content_type_bytes)
+        head = _heads.get(self.status_code, self._content_type_bytes)
         message = request.head
         lines = self._header_lines
         # A body that was not read to its end would be taken for the next request.

@@ -17,14 +17,15 @@ from jobqueue.engine import checks
 from jobqueue.errors import BadRequest, QueueError, TooManyConnections
 from jobqueue.limits import Limits
 from jobqueue.model import QueuePolicy
+from jobqueue.web import wire
 from jobqueue.web.answers import Answer
 from jobqueue.web.auth import Auth
 from jobqueue.web.body import body_at_once, read_body
 from jobqueue.web.connections import Server
 from jobqueue.web.problems import HttpVersionNotSupported, InternalError, problem
 from jobqueue.web.request import Request
-from jobqueue.web.routes import Route, Router, Scope
-from jobqueue.web.table import native_routes
+from jobqueue.web.routes import Router
+from jobqueue.web.table import native_routes, unmatched_route
 
 _logger = logging.getLogger("jobqueue.web")
 
@@ -43,6 +44,7 @@ class App:
         self.native_prefix = ""
         self.default_policy = QueuePolicy(lease_seconds=limits.lease_seconds_default, max_attempts=limits.max_attempts_default)
         self.router = Router(native_routes(self.native_prefix))
+        self.unmatched = unmatched_route()
         self._auth = None if token is None else Auth(token)
 
     def server(self, *, connections_max: int | None = None, idle_seconds: float = 75.0, write_seconds: float = 30.0) -> Server:
@@ -53,6 +55,11 @@ class App:
             idle_seconds=idle_seconds,
             write_seconds=write_seconds,
         )
+
+    @property
+    def secured(self) -> bool:
+        """Whether a token is asked for."""
+        return self._auth is not None
 
     def drain(self) -> None:
         """Answer every held request now and take no new work."""
@@ -67,8 +74,8 @@ class App:
     async def read_nothing(self, request: Request) -> None:
         """For operations without parameters: a body may only be an empty object. Raises BadRequest."""
         body = await self.read_body(request)
-        if body.strip() not in (b"", b"{}"):
-            raise BadRequest(None, "this operation takes no body")
+        if body:
+            wire.decode_nothing(body)
 
     def job_id(self, job_id: str) -> str:
         """A job id from a path or a batch item, checked. Raises BadRequest."""
@@ -78,13 +85,16 @@ class App:
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Every error becomes a problem here, and nothing else does."""
         started = time.perf_counter()
-        route: Route | None = None
+        route = self.unmatched
         try:
             message = request.head
             route, argument = self.router.find(message.method, message.path)
             if message.version is not HttpVersion11 or len(message.headers.getall(hdrs.HOST, ())) != 1:
                 _check_protocol(message)
-            if route.scope is not Scope.PUBLIC:
+            if route.query is None and "?" in message.path:
+                for name, _ in wire.query_of(message.path):
+                    raise BadRequest(name, "is unknown; this operation takes no query parameters")
+            if not route.public:
                 if request.connection.over:
                     raise TooManyConnections("the server has as many connections as it may")
                 if self._auth is not None:
@@ -100,9 +110,9 @@ class App:
             answer = problem(InternalError("the server has a defect; its log says more"), close=True)
         if self.draining:
             answer.close = True
-        if route is not None:
-            route.counts[answer.status] = route.counts.get(answer.status, 0) + 1
-            route.seconds += time.perf_counter() - started
+        status = answer.status_code
+        route.counts[status] = route.counts.get(status, 0) + 1
+        route.seconds += time.perf_counter() - started
         return answer
 
 

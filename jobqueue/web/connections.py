@@ -38,6 +38,9 @@ OVER_MAX = 8
 OVER_SECONDS = 2.0
 """How long one of those may stay."""
 
+FIELD_BYTES_MAX = 16_384
+"""The longest header line. aiohttp's own 8,190 would answer a long token 400 where 401 is meant."""
+
 _logger = logging.getLogger("jobqueue.web")
 
 _Serving = Coroutine[Any, Any, web.StreamResponse]
@@ -200,6 +203,7 @@ class Server(web.Server):
             "auto_decompress": False,
             "keepalive_timeout": idle_seconds,
             "lingering_time": 2.0,
+            "max_field_size": FIELD_BYTES_MAX,
             "write_seconds": write_seconds,
         }
 

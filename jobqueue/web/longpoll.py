@@ -32,13 +32,13 @@ def wait_seconds(app: App, wait: float | None) -> float:
 async def _asked(app: App, request: Request, batch: bool) -> tuple[Want, float]:
     body = await app.read_body(request)
     asked: wire.DequeueBody
-    if body and request.query_string:
+    if body and "?" in request.head.path:
         raise BadRequest(None, "parameters go into the body or into the query, not into both")
     if body:
         asked = (wire.decode_batch_dequeue if batch else wire.decode_dequeue)(body)
-    elif request.query_string:
+    elif "?" in request.head.path:
         kind = wire.BatchDequeueBody if batch else wire.DequeueBody
-        asked = wire.decode_query(list(request.query.items()), kind, frozenset({"queue"}))
+        asked = wire.decode_query(wire.query_of(request.head.path), kind, frozenset({"queue"}))
     else:
         asked = wire.BatchDequeueBody() if batch else wire.DequeueBody()
     queue = asked.queue
@@ -88,8 +88,8 @@ def nothing(app: App) -> Answer:
 async def job(app: App, request: Request, job_id: str) -> Answer:
     """GET /jobs/{id}: the job; with `wait`, held until it is concluded or the wait passed."""
     wait = 0.0
-    if request.query_string:
-        asked = wire.decode_query(list(request.query.items()), wire.WaitQuery)
+    if "?" in request.head.path:
+        asked = wire.decode_query(wire.query_of(request.head.path), wire.WaitQuery)
         wait = wait_seconds(app, asked.wait)
     found: Job = await app.backend.job(app.job_id(job_id), wait)
     return Answer(200, views.encode(views.job_view(found, whole=True)), headers=_RETRY_AFTER if wait and app.draining else b"")

@@ -106,7 +106,7 @@ class Metrics:
         families = itertools.chain(
             self._queues(queues),
             _bounds(stats, app.limits, _server(request)),
-            _requests(app.router.routes),
+            _requests([*app.router.routes, app.unmatched]),
             self._about(),
             self._machine.collect(),
         )

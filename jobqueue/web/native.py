@@ -161,7 +161,7 @@ async def batch_extend(app: App, request: Request, _: str) -> Answer:
 
 async def jobs(app: App, request: Request, _: str) -> Answer:
     """GET /jobs."""
-    asked = wire.decode_query(list(request.query.items()), wire.ListQuery)
+    asked = wire.decode_query(wire.query_of(request.head.path), wire.ListQuery)
     limit = app.limits.page_jobs_default if asked.limit is None else asked.limit
     checks.number("limit", limit, 1, app.limits.page_jobs_max)
     wanted = JobFilter(status=asked.status, outcome=asked.outcome, queue=asked.queue, type=asked.type, limit=limit, before=asked.cursor)

@@ -46,10 +46,14 @@ class Request(web.BaseRequest):
         self._payload_writer: Any = payload_writer
         self._task: Any = task
         self._loop = loop
-        self._cache = {}
+        self._cache: dict[str, Any] = {}
         self._state = {}
         url = message.url
-        self._rel_url = url.relative() if url.absolute else url
+        if url.absolute:
+            # The target's own host goes before the Host header (RFC 9112, section 3.2.2).
+            self._cache["url"], self._cache["host"] = url, url.host
+            url = url.relative()
+        self._rel_url = url
 
     def __getattr__(self, name: str) -> Any:
         # The connection's addresses, for the few who ask: BaseRequest has them as attributes.

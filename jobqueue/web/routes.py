@@ -60,6 +60,7 @@ class Route:
         self.path = path
         self.handler = handler
         self.scope = scope
+        self.public = scope is Scope.PUBLIC
         self.summary = summary
         self.body = body
         self.query = query

@@ -14,6 +14,11 @@ _ROOM_ERRORS = ("queue_full", "too_many_queues")
 _CLOSED = ("draining",)
 
 
+def unmatched_route() -> Route:
+    """What requests that match no route are counted under. It is in no router."""
+    return Route("", "(unmatched)", native.healthz, Scope.PUBLIC, "Requests for which there is no route")
+
+
 def native_routes(prefix: str) -> list[Route]:
     """Every native operation, its path behind `prefix`."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -21,6 +22,8 @@ T = TypeVar("T")
 Time = Annotated[datetime, Meta(tz=True)]
 _Int = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 _PATH = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`", re.DOTALL)
+_SURROGATE = re.compile(rb"\\\\u[dD][89abAB]")
+_PARAMETERS_MAX = 64
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 
 
@@ -163,7 +166,7 @@ class ListQuery(_Body, kw_only=True):
     cursor: _Int | None = None
 
 
-class NoQuery(_Body, kw_only=True):
+class Nothing(_Body, kw_only=True):
     """An operation that takes no parameters."""
 
 
@@ -187,6 +190,9 @@ class Decoder:
             raise bad_field(error) from None
         except msgspec.DecodeError as error:
             reason = "is empty; send a JSON object" if not body else f"is not valid JSON: {error}"
+            if "truncated" in reason and _SURROGATE.search(body):
+                # msgspec reports an escape whose other half is missing at the end of a string so.
+                reason = "is not valid JSON: it is truncated or holds a lone surrogate"
             raise BadRequest(None, f"the body {reason}") from None
         except RecursionError:
             raise BadRequest(None, "the body is nested too deep") from None
@@ -220,6 +226,17 @@ decode_extend_item = Decoder(ExtendItem)
 decode_release = Decoder(ReleaseBody)
 decode_policy = Decoder(PolicyBody)
 decode_batch = Decoder(BatchBody)
+decode_nothing = Decoder(Nothing)
+
+
+def query_of(target: str) -> list[tuple[str, str]]:
+    """The query parameters of a request target, decoded. Raises BadRequest."""
+    try:
+        return parse_qsl(target.partition("?")[2], keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX)
+    except UnicodeDecodeError:
+        raise BadRequest(None, "the query is not UTF-8 once its percent-encoding is undone") from None
+    except ValueError:
+        raise BadRequest(None, f"the query has more than {_PARAMETERS_MAX} parameters") from None
 
 
 def decode_query(query: list[tuple[str, str]], kind: type[T], repeated: frozenset[str] = frozenset()) -> T:
@@ -233,6 +250,10 @@ def decode_query(query: list[tuple[str, str]], kind: type[T], repeated: frozense
         else:
             values[name] = value
     try:
-        return msgspec.convert(values, kind, strict=False)
+        decoded = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise bad_field(error) from None
+    for name in values:
+        if getattr(decoded, name) is None:
+            raise BadRequest(name, "null is no value here; leave the parameter out")
+    return decoded

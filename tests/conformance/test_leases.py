@@ -285,6 +285,14 @@ async def test_a_result_above_the_bound_is_refused(make_backend: MakeBackend) ->
     assert (await rig.backend.job("j")).lease == job.lease
 
 
+@pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.EXPIRED])
+async def test_a_worker_says_succeeded_or_failed_and_nothing_else(rig: Rig, outcome: Outcome) -> None:
+    """A verdict with an outcome that is not a worker's to give raises BadRequest, and the job stays in progress."""
+    job = await leased(rig)
+    assert isinstance(await raised(rig.backend.conclude("j", token(job), Verdict(outcome=outcome))), BadRequest)
+    assert (await rig.backend.job("j")).lease == job.lease
+
+
 async def test_tokens_are_never_used_twice(rig: Rig) -> None:
     """Every attempt at every job has a token of its own."""
     await rig.put_all("a", "b")

@@ -57,6 +57,26 @@ async def test_a_newer_waiter_of_the_same_attempt_takes_the_older_ones_place(rig
     assert newer.ids == ["j"]
 
 
+async def test_a_newer_request_that_is_served_at_once_answers_the_older_waiter(rig: Rig) -> None:
+    """A repeat that finds a job in another queue ends the older waiter of its attempt, which gets [] and takes nothing more."""
+    await rig.put("j", queue="b")
+    older = await rig.stand("a", attempt_id="x")
+    newer = rig.hold("b", attempt_id="x")
+    await rig.idle()
+    assert newer.ids == ["j"]
+    assert (older.answered, older.jobs) == (True, [])
+    assert rig.backend.stats().waiters == 0
+
+
+async def test_a_newer_request_that_does_not_wait_answers_the_older_waiter(rig: Rig) -> None:
+    """A repeat with wait 0 that finds nothing ends the older waiter of its attempt too: no job goes to a request that was given up."""
+    older = await rig.stand(attempt_id="x")
+    assert await rig.take_all(attempt_id="x") == []
+    await rig.idle()
+    assert (older.answered, older.jobs) == (True, [])
+    assert rig.backend.stats().waiters == 0
+
+
 async def test_a_cancelled_waiter_of_an_attempt_leaves_the_newer_one_standing(rig: Rig) -> None:
     """The older request's end, when it comes, does not touch the newer one that took its place."""
     older = await rig.stand(attempt_id="x")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from jobqueue.backend.base import Extend
-from jobqueue.model import Outcome, Status
+from jobqueue.model import Job, Outcome, Status
 
-from .rig import FAILED_FOR_GOOD, Rig, token
+from .rig import FAILED_FOR_GOOD, Rig, spec, token
 
 DAY = 86_400.0
 
@@ -94,6 +94,17 @@ async def test_after_a_stall_an_extend_that_was_not_heard_is_accepted(rig: Rig) 
     assert extended.lease.expires_at == rig.utc() + 10
     await rig.advance(9)
     assert not waiter.answered
+
+
+async def test_after_a_stall_no_worker_of_many_loses_its_lease(rig: Rig) -> None:
+    """A stall past the end of two thousand leases ends none of those that are extended right after it."""
+    await rig.backend.enqueue_batch([spec(f"j{n}") for n in range(1_000)])
+    await rig.backend.enqueue_batch([spec(f"j{n}") for n in range(1_000, 2_000)])
+    jobs = [job for _ in range(2) for job in await rig.take_all(limit=1_000, lease_seconds=10)]
+    assert len(jobs) == 2_000
+    await rig.stall(15)
+    replies = await rig.backend.extend_batch([Extend(job.id, token(job)) for job in jobs])
+    assert [reply for reply in replies if not isinstance(reply, Job)] == []
 
 
 async def test_a_worker_that_died_before_a_stall_loses_its_lease_soon_after(rig: Rig) -> None:
