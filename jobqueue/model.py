@@ -77,7 +77,7 @@ class QueuePolicy(msgspec.Struct, frozen=True, gc=False):
     paused: bool = False
 
 
-class JobSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class JobSpec(msgspec.Struct, gc=False, kw_only=True):
     """A job as its producer asked for it. None means "not said": the queue's policy or the server's default decides.
 
     run_at is UTC (seconds since the epoch); delay and run_at exclude each other.

@@ -44,9 +44,11 @@ class LocalBackend(Shell):
         self._check_open()
         now, skew = self.clock.now(), self.clock.skew()
 
+        enqueue, snapshot = self.engine.enqueue, self.snapshot
+
         def one(spec: JobSpec) -> Enqueued:
-            job, created = self.engine.enqueue(now, spec, skew)
-            return Enqueued(self.snapshot(job), created)
+            job, created = enqueue(now, spec, skew)
+            return Enqueued(snapshot(job), created)
 
         return await self._batch(now, specs, one)
 

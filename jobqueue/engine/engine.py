@@ -150,7 +150,8 @@ class Engine(LeaseOperations, QueueAdmin):
     def replay(self, want: Want) -> list[Job]:
         """The jobs whose leases were taken under this attempt_id and still live, to be handed out again; [] when none is.
 
-        Only the same worker is answered so, and only with jobs of the queues it asks for. Amazon SQS calls the same thing ReceiveRequestAttemptId.
+        Only the same worker is answered so, and only with jobs of the queues it asks for. Amazon SQS calls the same thing
+        ReceiveRequestAttemptId.
         """
         held = self.attempts.get(want.attempt_id) if want.attempt_id is not None else None
         replayed = []

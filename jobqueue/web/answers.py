@@ -5,15 +5,14 @@ of this server has in common and leaves the rest to the ordinary Response. It st
 tests/web/test_answers.py pins: `RequestHandler` calls `prepare` and `write_eof` on what a handler returns and then
 reads `keep_alive`; a second `prepare` writes nothing; ConnectionError from it means the client has gone.
 
-`deliver` is promise 3: it says whether the kernel took the whole answer while the client was still there. It needs the transport's
-write buffer limit at 0 (`connections.py` sets it): then a write is attempted at once, an error is known when it returns, and
-"paused" means that some of it is not sent yet.
+`deliver_now` and `deliver` are promise 3: they say whether the kernel took the whole answer while the client was still there. They
+need the transport's write buffer limit at 0 (`connections.py` sets it): then a write is attempted at once, an error is known when it
+returns, and "paused" means that some of it is not sent yet.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from email.utils import formatdate
 from http import HTTPStatus
@@ -30,7 +29,6 @@ PROBLEM = b"application/problem+json"
 _HEAD = b"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nDate: %s\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Length: "
 _HEAD_EMPTY = b"HTTP/1.1 %d %s\r\nDate: %s\r\nCache-Control: no-store\r\n"
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-_PEEK = getattr(socket, "MSG_DONTWAIT", 0) and socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 
 class _Heads:
@@ -148,44 +146,30 @@ class Answer(web.StreamResponse):
         if request.connection.transport is None:
             raise ConnectionResetError("the client did not read its answer, or has gone")
 
-    async def deliver(self, request: Request) -> bool:
-        """Write the answer now; True if the kernel took all of it and the client had not hung up before.
+    def deliver_now(self, request: Request) -> bool | None:
+        """Write the answer; True if the kernel took all of it and the client had not hung up before, None if it took a part.
 
-        False means that nobody has it. True cannot mean that the client has read it: for that there is the lease.
+        False means that nobody has it. True cannot mean that the client has read it: for that there is the lease. After None, `deliver`
+        waits for the rest.
         """
-        if has_hung_up(request):
+        connection = request.connection
+        if connection.has_hung_up():
             self._written = True
-            if request.connection.transport is not None:
-                request.connection.transport.abort()
+            connection.force_close()
             return False
         try:
-            await self.prepare(request)
+            self.write_now(request)
+        except ConnectionError:
+            return False
+        if connection.writing_paused:
+            return None
+        return connection.transport is not None and not connection.transport.is_closing()
+
+    async def deliver(self, request: Request) -> bool:
+        """Wait until the kernel has taken the rest of an answer; False when the client will not have it whole."""
+        try:
+            await self.wait_drained(request)
         except ConnectionError:
             return False
         transport = request.connection.transport
         return transport is not None and not transport.is_closing()
-
-
-def has_hung_up(request: Request) -> bool:
-    """Whether the client's FIN or RST has arrived, even if the loop has not come to read it yet.
-
-    A peek at the socket, 2 µs: it closes the window between the loop's last look at the network and this hand-out, which is as long
-    as everything else that the loop does in the same turn. A half-closed connection counts as hung up, as everywhere in aiohttp. When
-    the client has sent more requests behind this one, they hide the FIN; then the lease is the backstop.
-    """
-    transport = request.connection.transport
-    if transport is None or transport.is_closing():
-        return True
-    sock = transport.get_extra_info("socket")
-    if not _PEEK or sock is None or sock.fileno() < 0:
-        return False
-    # The transport's own wrapper forbids recv. This one borrows the descriptor and gives it back by detach.
-    peek = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
-    try:
-        return peek.recv(1, _PEEK) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    finally:
-        peek.detach()

@@ -79,7 +79,8 @@ class App:
 
     def job_id(self, job_id: str) -> str:
         """A job id from a path or a batch item, checked. Raises BadRequest."""
-        checks.text("id", job_id, self.limits.id_chars_max, 1)
+        if not (job_id.isascii() and job_id.isprintable() and 0 < len(job_id) <= self.limits.id_chars_max):
+            checks.text("id", job_id, self.limits.id_chars_max, 1)
         return job_id
 
     async def handle(self, request: Request) -> Answer:

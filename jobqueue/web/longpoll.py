@@ -60,7 +60,8 @@ async def dequeue(app: App, request: Request, _: str) -> Answer:
         if not jobs:
             return nothing(app)
         answer = Answer(200, views.encode(views.dequeued(jobs[0])))
-        if await answer.deliver(request):
+        done = answer.deliver_now(request)
+        if done or (done is None and await answer.deliver(request)):
             taking.delivered()
     return answer
 
@@ -75,7 +76,8 @@ async def batch_dequeue(app: App, request: Request, _: str) -> Answer:
             if app.draining:
                 answer.add_header(_RETRY_AFTER)
             return answer
-        if await answer.deliver(request):
+        done = answer.deliver_now(request)
+        if done or (done is None and await answer.deliver(request)):
             taking.delivered()
     return answer
 

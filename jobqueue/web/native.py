@@ -11,7 +11,7 @@ import msgspec
 from jobqueue.backend.base import Conclude, Extend
 from jobqueue.engine import checks
 from jobqueue.errors import BadRequest, Draining, QueueError
-from jobqueue.model import Job, JobFilter, Outcome, QueueStats, Verdict
+from jobqueue.model import FAILED, SUCCEEDED, Job, JobFilter, QueueStats, Verdict
 from jobqueue.web import views, wire
 from jobqueue.web.answers import Answer
 from jobqueue.web.body import body_at_once, check_depth
@@ -49,7 +49,7 @@ def _verdict(body: wire.ConcludeBody) -> Verdict:
     if not failed and body.error is not msgspec.UNSET:
         raise BadRequest("error", "does not go with the outcome succeeded; send result")
     return Verdict(
-        outcome=Outcome.FAILED if failed else Outcome.SUCCEEDED,
+        outcome=FAILED if failed else SUCCEEDED,
         result=None if isinstance(body.result, msgspec.UnsetType) else bytes(body.result),
         error=None if isinstance(body.error, msgspec.UnsetType) else bytes(body.error),
         retry=body.retry,
@@ -101,24 +101,34 @@ async def retry(app: App, request: Request, job_id: str) -> Answer:
 # Batches.
 
 
-async def _items(app: App, request: Request) -> Sequence[msgspec.Raw]:
+async def _items(app: App, request: Request, at_once: wire.Decoder, item: wire.Decoder, make: Callable[[Any], T]) -> list[T | QueueError]:
+    """What each item of a batch asks for, or what is wrong with it.
+
+    Decoded at once when all is well; otherwise one by one, so that a bad item harms no other.
+    """
     body = await app.read_body(request)
-    items: list[msgspec.Raw] = wire.decode_batch(body).jobs
+    try:
+        items: Sequence[Any] = at_once(body).jobs
+    except BadRequest:
+        items = [_decoded(item, raw) for raw in wire.decode_batch(body).jobs]
     check_depth(body)
     if len(items) > app.limits.batch_jobs_max:
         raise BadRequest("jobs", f"has {len(items)} items; {app.limits.batch_jobs_max} are allowed")
-    return items
+    return [found if isinstance(found, QueueError) else _made(make, found) for found in items]
 
 
-def _decoded(items: Sequence[msgspec.Raw], decode: wire.Decoder, make: Callable[[Any], T]) -> list[T | QueueError]:
-    """What each item asks for, or what is wrong with it."""
-    asked: list[T | QueueError] = []
-    for item in items:
-        try:
-            asked.append(make(decode(item)))
-        except QueueError as error:
-            asked.append(error)
-    return asked
+def _decoded(decode: wire.Decoder, raw: msgspec.Raw) -> Any:
+    try:
+        return decode(raw)
+    except QueueError as error:
+        return error
+
+
+def _made(make: Callable[[Any], T], item: Any) -> T | QueueError:
+    try:
+        return make(item)
+    except QueueError as error:
+        return error
 
 
 def _batch(replies: Sequence[R | QueueError], view: Callable[[R], Any]) -> Answer:
@@ -132,7 +142,7 @@ def _batch(replies: Sequence[R | QueueError], view: Callable[[R], Any]) -> Answe
 
 async def batch_enqueue(app: App, request: Request, _: str) -> Answer:
     """POST /batch/enqueue."""
-    specs = _decoded(await _items(app, request), wire.decode_enqueue, wire.EnqueueBody.spec)
+    specs = await _items(app, request, wire.decode_batch_enqueue, wire.decode_enqueue, wire.EnqueueBody.spec)
     return _batch(await app.backend.enqueue_batch(specs), lambda reply: views.enqueued(reply.job, reply.created))
 
 
@@ -142,7 +152,7 @@ async def batch_conclude(app: App, request: Request, _: str) -> Answer:
     def make(item: wire.ConcludeItem) -> Conclude:
         return Conclude(app.job_id(item.id), item.lease, _verdict(item))
 
-    items = _decoded(await _items(app, request), wire.decode_conclude_item, make)
+    items = await _items(app, request, wire.decode_batch_conclude, wire.decode_conclude_item, make)
     return _batch(await app.backend.conclude_batch(items), views.concluded)
 
 
@@ -152,7 +162,7 @@ async def batch_extend(app: App, request: Request, _: str) -> Answer:
     def make(item: wire.ExtendItem) -> Extend:
         return Extend(app.job_id(item.id), item.lease, item.lease_seconds, item.progress, item.message)
 
-    items = _decoded(await _items(app, request), wire.decode_extend_item, make)
+    items = await _items(app, request, wire.decode_batch_extend, wire.decode_extend_item, make)
     return _batch(await app.backend.extend_batch(items), _extended)
 
 

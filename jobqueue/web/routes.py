@@ -80,7 +80,7 @@ class Router:
     def __init__(self, routes: list[Route]) -> None:
         self.routes = routes
         self._exact: dict[str, dict[str, Route]] = {}
-        self._patterns: dict[int, list[tuple[int, dict[tuple[str, ...], dict[str, Route]]]]] = {}
+        self._patterns: dict[int, list[tuple[int, dict[str, dict[str, Route]]]]] = {}
         for route in routes:
             segments = route.path.split("/")
             at = next((index for index, segment in enumerate(segments) if _variable(segment)), None)
@@ -94,7 +94,8 @@ class Router:
                 # Later variable segments first: what more fixed segments lead to is the narrower route.
                 patterns.append((at, table))
                 patterns.sort(key=lambda pattern: -pattern[0])
-            self._add(table.setdefault((*segments[:at], *segments[at + 1 :]), {}), route)
+            segments[at] = "*"
+            self._add(table.setdefault("/".join(segments), {}), route)
 
     def _add(self, methods: dict[str, Route], route: Route) -> None:
         if route.method in methods:
@@ -120,12 +121,14 @@ class Router:
         allowed = set(methods or ())
         segments = path.split("/")
         for at, table in self._patterns.get(len(segments), ()):
-            found = table.get((*segments[:at], *segments[at + 1 :]))
-            if found is None or not segments[at]:
+            variable, segments[at] = segments[at], "*"
+            found = table.get("/".join(segments))
+            segments[at] = variable
+            if found is None or not variable:
                 continue
             route = found.get(method)
             if route is not None:
-                return route, _decode(segments[at])
+                return route, _decode(variable) if "%" in variable else variable
             allowed.update(found)
         if allowed:
             raise MethodNotAllowed(method, sorted(allowed))
@@ -143,8 +146,6 @@ def _path(target: str) -> str:
 
 
 def _decode(segment: str) -> str:
-    if "%" not in segment:
-        return segment
     try:
         return unquote(segment, errors="strict")
     except UnicodeDecodeError:

@@ -5,7 +5,6 @@ Payloads, results and errors are copied in as the bytes they came as. Times are 
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -21,14 +20,14 @@ _seconds: dict[int, str] = {}
 def stamp(at: float) -> str:
     """RFC 3339 in UTC with milliseconds, rounded down."""
     # The microsecond makes up for what a float loses: 2**31 + 0.002 is a little less than it says.
-    ms = math.floor(at * 1_000 + 0.001)
-    second, ms = divmod(ms, 1_000)
+    total_ms = int((at * 1_000 + 0.001) // 1)
+    second = total_ms // 1_000
     text = _seconds.get(second)
     if text is None:
         if len(_seconds) > 1_000:
             _seconds.clear()
         text = _seconds[second] = "{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}".format(*time.gmtime(second)[:6])
-    return f"{text}.{ms:03d}Z"
+    return f"{text}.{total_ms - second * 1_000:03d}Z"
 
 
 def _stamp(at: float | None) -> str | None:

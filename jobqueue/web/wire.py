@@ -31,47 +31,29 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A request body: unknown fields are refused."""
 
 
-class BackoffBody(_Body, kw_only=True):
+class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True, gc=False):
     """Parts of a backoff; what is missing is as `Backoff` has it."""
 
-    base: float = Backoff().base
-    factor: float = Backoff().factor
-    cap: float = Backoff().cap
 
+class EnqueueBody(JobSpec, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """POST /jobs/enqueue, and an item of POST /batch/enqueue: a JobSpec, once `spec` has been called.
 
-class EnqueueBody(_Body, kw_only=True):
-    """POST /jobs/enqueue, and an item of POST /batch/enqueue."""
+    Decoded straight into the form the engine takes; payload and run_at are the two that JSON has otherwise.
+    """
 
     payload: Raw
-    id: str | None = None
-    queue: str = DEFAULT_QUEUE
-    type: str | None = None
-    description: str | None = None
+    run_at: Time | None = None  # type: ignore[assignment]
     priority: _Int = 5
-    delay: float | None = None
-    run_at: Time | None = None
-    expires_in: float | None = None
     max_attempts: _Int | None = None
     backoff: BackoffBody | None = None
-    lease_seconds: float | None = None
 
     def spec(self) -> JobSpec:
-        """What the backend is asked for."""
-        backoff = self.backoff
-        return JobSpec(
-            payload=bytes(self.payload),
-            id=self.id,
-            queue=self.queue,
-            type=self.type,
-            description=self.description,
-            priority=self.priority,
-            delay=self.delay,
-            run_at=None if self.run_at is None else self.run_at.timestamp(),
-            expires_in=self.expires_in,
-            max_attempts=self.max_attempts,
-            backoff=None if backoff is None else Backoff(backoff.base, backoff.factor, backoff.cap),
-            lease_seconds=self.lease_seconds,
-        )
+        """This very object as the backend takes it."""
+        spec: JobSpec = self
+        spec.payload = bytes(self.payload)
+        if self.run_at is not None:
+            spec.run_at = self.run_at.timestamp()
+        return spec
 
 
 class DequeueBody(_Body, kw_only=True):
@@ -139,11 +121,10 @@ class PolicyBody(_Body, kw_only=True):
 
     def policy(self, default: QueuePolicy) -> QueuePolicy:
         """What the backend is asked for."""
-        backoff = self.backoff
         return QueuePolicy(
             lease_seconds=default.lease_seconds if self.lease_seconds is None else self.lease_seconds,
             max_attempts=default.max_attempts if self.max_attempts is None else self.max_attempts,
-            backoff=default.backoff if backoff is None else Backoff(backoff.base, backoff.factor, backoff.cap),
+            backoff=default.backoff if self.backoff is None else self.backoff,
             max_jobs=self.max_jobs,
             paused=self.paused,
         )
@@ -174,6 +155,24 @@ class BatchBody(_Body, kw_only=True):
     """POST /batch/…: items are decoded one by one, so that a bad one harms no other."""
 
     jobs: list[Raw]
+
+
+class BatchEnqueueBody(_Body, kw_only=True):
+    """POST /batch/enqueue when every item is as it should be."""
+
+    jobs: list[EnqueueBody]
+
+
+class BatchConcludeBody(_Body, kw_only=True):
+    """POST /batch/conclude when every item is as it should be."""
+
+    jobs: list[ConcludeItem]
+
+
+class BatchExtendBody(_Body, kw_only=True):
+    """POST /batch/extend when every item is as it should be."""
+
+    jobs: list[ExtendItem]
 
 
 class Decoder:
@@ -226,6 +225,9 @@ decode_extend_item = Decoder(ExtendItem)
 decode_release = Decoder(ReleaseBody)
 decode_policy = Decoder(PolicyBody)
 decode_batch = Decoder(BatchBody)
+decode_batch_enqueue = Decoder(BatchEnqueueBody)
+decode_batch_extend = Decoder(BatchExtendBody)
+decode_batch_conclude = Decoder(BatchConcludeBody)
 decode_nothing = Decoder(Nothing)
 
 
