@@ -9,18 +9,20 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from aiohttp import ClientSession, TCPConnector, hdrs, web
+from aiohttp import ClientSession, TCPConnector, hdrs
 from yarl import URL
 
 from jobqueue.backend.local import LocalBackend
 from jobqueue.clock import ManualClock
 from jobqueue.limits import Limits
+from jobqueue.web.answers import Answer
 from jobqueue.web.app import App, build_app
 from jobqueue.web.connections import Server
 from jobqueue.web.problems import PROBLEMS
+from jobqueue.web.request import Request
 
 GUARD = 10.0
 """Seconds after which a test that waits in vain gives up."""
@@ -139,7 +141,7 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def serving(handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> AsyncIterator[Site]:
+async def serving(handler: Callable[[Request], Coroutine[Any, Any, Answer]], **options: Any) -> AsyncIterator[Site]:
     """A server whose every request is answered by `handler`."""
     site = await Site.start(Server(handler, **{"connections_max": 100, "idle_seconds": 60.0, "write_seconds": GUARD, **options}))
     try:

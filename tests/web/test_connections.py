@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import cast
 
 import pytest
 from aiohttp import web
 
 from jobqueue.web import connections
 from jobqueue.web.answers import Answer
-from jobqueue.web.connections import OVER_MAX, Connection, resumed
+from jobqueue.web.connections import OVER_MAX, resumed
 
 from .conftest import Serve
 from .harness import GUARD, Api, Wire, answered, assert_problem, request, serving, until
@@ -260,7 +259,7 @@ async def test_requests_far_ahead_of_their_answers_are_bounded() -> None:
     async with serving(handler) as site:
         wire = await site.wire()
         wire.send(b"".join(request("GET", f"/{n}") for n in range(300)))
-        await until(lambda: any(cast(Connection, each)._buffer_paused for each in site.server.open))
+        await until(lambda: any(each._buffer_paused for each in site.server.open))
         (connection,) = site.server.open
         assert 0 < len(connection._messages) < 100
         go.set()
