@@ -6,6 +6,7 @@ import pytest
 
 from jobqueue.backend.local import LocalBackend
 from jobqueue.web.app import build_app
+from jobqueue.web.connections import FIELD_BYTES_MAX
 from jobqueue.web.routes import Route, Scope
 
 from .conftest import Serve
@@ -88,8 +89,9 @@ WRONG = {
     "twice": b"Bearer " + TOKEN.encode() + b", Bearer " + TOKEN.encode(),
     "not ASCII": b"Bearer \xe9\xff\x80",
     "UTF-8": "Bearer tökén".encode(),
-    "8 KB": b"Bearer " + b"x" * 8_000,
-    "8 KB of bytes above ASCII": b"Bearer " + b"\xff" * 8_000,
+    "8 KB": b"Bearer " + b"x" * 8_192,
+    "8 KB of bytes above ASCII": b"Bearer " + b"\xff" * 8_192,
+    "nearly the longest line": b"Bearer " + b"x" * (FIELD_BYTES_MAX - 100),
 }
 
 

@@ -100,7 +100,7 @@ async def test_a_query_serves_as_well_as_a_body(api: Api) -> None:
     """curl -X POST '/jobs/dequeue?…' needs no JSON: every parameter, `queue` once or more."""
     await api.enqueue(id="low", queue="b")
     await api.enqueue(id="high", queue="a")
-    path = "/jobs/dequeue?queue=a&queue=b&wait=0&lease_seconds=60&worker=w%20%C3%A9&attempt_id=x"
+    path = "/jobs/dequeue?queue=a&queue=b&wait=0&lease_seconds=60&worker=w%20%C3%A9&attempt_id=null"
     first = await api.post(path)
     assert (first.status, first.json["id"], first.json["lease"]["expires_at"]) == (200, "high", at(60))
     assert (await api.job("high"))["worker"] == "w é"
@@ -182,14 +182,46 @@ async def test_a_lost_answer_can_be_asked_for_again(api: Api) -> None:
     assert (await api.take(attempt_id="x"))["id"] == "b"
 
 
-async def test_a_newer_request_of_the_same_attempt_takes_the_place_of_the_older(api: Api) -> None:
+@pytest.mark.parametrize("other", [{"worker": "w2"}, {}, {"worker": "w1", "queue": "b"}])
+async def test_a_lost_answer_is_only_for_who_asked_for_it(api: Api, other: dict[str, str]) -> None:
+    """Another worker that happens to choose the same attempt_id gets a job of its own; so does one that asks for another queue."""
+    for job_id, queue in (("first", "default"), ("second", "default"), ("elsewhere", "b")):
+        await api.enqueue(id=job_id, queue=queue)
+    first = await api.take(attempt_id="x", worker="w1")
+    second = await api.take(attempt_id="x", **other)
+    assert (first["id"], second["id"]) == ("first", "elsewhere" if "queue" in other else "second")
+    assert await api.take(attempt_id="x", worker="w1") == first
+    assert await api.take(attempt_id="x", **other) == second
+
+
+@pytest.mark.parametrize("worker", [{}, {"worker": "w"}])
+async def test_a_newer_request_of_the_same_attempt_takes_the_place_of_the_older(api: Api, worker: dict[str, str]) -> None:
     """A worker whose connection broke without a sign does not compete with itself: the older is answered 204."""
-    older = await api.hold("/jobs/dequeue", attempt_id="x")
-    newer = asyncio.create_task(api.post("/jobs/dequeue", attempt_id="x"))
+    older = await api.hold("/jobs/dequeue", attempt_id="x", **worker)
+    newer = asyncio.create_task(api.post("/jobs/dequeue", attempt_id="x", **worker))
     assert (await answered(older)).status == 204
     await until(lambda: api.backend.stats().waiters == 1)
     job = await api.enqueue()
     assert (await answered(newer)).json["id"] == job["id"]
+
+
+@pytest.mark.parametrize(("queue", "status"), [("full", 200), ("default", 204)])
+async def test_a_newer_request_that_does_not_wait_ends_the_older_too(api: Api, queue: str, status: int) -> None:
+    """Whether it finds a job at once or nothing: its answer is the attempt's answer."""
+    await api.enqueue(queue="full")
+    older = await api.hold("/jobs/dequeue", attempt_id="x", worker="w")
+    assert (await api.post("/jobs/dequeue", attempt_id="x", worker="w", queue=queue, wait=0)).status == status
+    assert (await answered(older)).status == 204
+    assert api.backend.stats().waiters == 0
+
+
+async def test_another_workers_request_leaves_the_older_in_its_place(api: Api) -> None:
+    """The same attempt_id under another name, or under none, is another attempt."""
+    held = [await api.hold("/jobs/dequeue", attempt_id="x", **worker) for worker in ({"worker": "w1"}, {"worker": "w2"}, {})]
+    assert api.backend.stats().waiters == 3
+    for n in range(3):
+        await api.enqueue(id=f"j{n}")
+    assert [(await answered(task)).json["id"] for task in held] == ["j0", "j1", "j2"]
 
 
 async def test_waiters_are_served_in_the_order_they_came(api: Api) -> None:

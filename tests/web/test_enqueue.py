@@ -75,8 +75,11 @@ async def test_a_job_runs_at_run_at(api: Api) -> None:
 
 
 async def test_a_run_at_in_the_past_means_now(api: Api) -> None:
-    """A clock that is a little behind does not make an enqueue fail."""
-    assert (await api.enqueue(run_at="2027-01-15T07:59:59Z"))["status"] == "queued"
+    """A clock that is a little behind does not make an enqueue fail; what is shown is when the job came."""
+    api.clock.advance(3)
+    summary = await api.enqueue(run_at="2027-01-15T07:59:59Z")
+    assert (summary["status"], summary["run_at"]) == ("queued", at(3))
+    assert (await api.enqueue(run_at="1969-12-31T23:59:59Z"))["run_at"] == at(3)
 
 
 @pytest.mark.parametrize("millisecond", [1, 7, 29, 57, 113, 333, 569, 999])
@@ -112,6 +115,34 @@ async def test_the_same_id_with_other_content_is_a_conflict(api: Api, field: str
     reply = await api.post("/jobs/enqueue", {"payload": 1, "id": "j", field: value})
     assert_problem(reply, 409, "id_conflict", field)
     assert api.state() == before
+
+
+TIMES: dict[str, tuple[object, object]] = {
+    "delay": (5, 6),
+    "run_at": ("2027-01-15T08:00:05Z", "2027-01-15T08:00:06Z"),
+    "expires_in": (5, 6),
+}
+
+
+@pytest.mark.parametrize("field", sorted(TIMES))
+async def test_another_time_is_a_conflict_of_that_field(api: Api, field: str) -> None:
+    """Delay, start and expiry are compared as they were sent, each by itself; the same again is a repeat."""
+    first, other = TIMES[field]
+    await api.enqueue(id="j", **{field: first})
+    api.clock.advance(1)
+    assert (await api.enqueue(id="j", **{field: first}))["created"] is False
+    for again in ({field: other}, {}):
+        reply = await api.post("/jobs/enqueue", {"payload": 1, "id": "j", **again})
+        assert assert_problem(reply, 409, "id_conflict", field).endswith(f" differs in {field}")
+
+
+async def test_no_delay_and_a_delay_of_0_are_the_same(api: Api) -> None:
+    """A repeat may say either, or null."""
+    await api.enqueue(id="j")
+    await api.enqueue(id="k", delay=0)
+    for job_id in ("j", "k"):
+        for again in ({}, {"delay": 0}, {"delay": None}):
+            assert (await api.enqueue(id=job_id, **again))["created"] is False
 
 
 @pytest.mark.parametrize(

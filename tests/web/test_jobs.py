@@ -283,6 +283,17 @@ async def test_what_did_not_succeed_can_be_retried(api: Api, outcome: str) -> No
     assert (await api.take())["attempts"] == 1
 
 
+async def test_a_retried_job_runs_from_the_retry_on(api: Api) -> None:
+    """run_at is the time of the retry, whatever the job was enqueued with."""
+    await api.enqueue(id="j", delay=2, max_attempts=1)
+    api.clock.advance(2)
+    token = (await api.take())["lease"]["token"]
+    failed = (await api.post("/jobs/j/conclude", lease=token, outcome="failed")).json
+    api.clock.advance(7)
+    retried = (await api.post("/jobs/j/retry")).json
+    assert (failed["run_at"], retried["run_at"], retried["created_at"]) == (at(2), at(9), NOW)
+
+
 @pytest.mark.parametrize("state", ["scheduled", "queued", "in_progress", "succeeded"])
 async def test_nothing_else_can_be_retried(api: Api, state: str) -> None:
     """409, nothing changed."""
@@ -314,9 +325,15 @@ async def test_cancel_and_retry_of_an_unknown_job_are_404(api: Api, operation: s
 
 @pytest.mark.parametrize("operation", ["cancel", "retry"])
 async def test_cancel_and_retry_take_no_body(api: Api, operation: str) -> None:
-    """An empty object is accepted, anything more is refused rather than ignored."""
-    await api.enqueue(id="j")
+    """An empty object is accepted, anything more is refused rather than ignored, a field by its name."""
+    await api.concluded("j", "failed")
     before = api.state()
-    for body in (b'{"reason":"x"}', b"[]", b"null", b"x"):
-        assert_problem(await api.post(f"/jobs/j/{operation}", body), 400, "bad_request")
+    for body, field in ((b'{"reason":"x"}', "reason"), (b"[]", None), (b"null", None), (b"x", None), (b" ", None)):
+        assert_problem(await api.post(f"/jobs/j/{operation}", body), 400, "bad_request", field)
     assert api.state() == before
+    for job_id, body in (("a", b"{}"), ("b", b" { } "), ("c", b"")):
+        await api.concluded(job_id, "failed")
+        if operation == "cancel":
+            await api.post(f"/jobs/{job_id}/retry")
+        assert (await api.post(f"/jobs/{job_id}/{operation}", body)).status == 200
+        await api.post("/queues/default/purge")

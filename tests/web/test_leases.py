@@ -180,6 +180,20 @@ async def test_release_with_a_delay_schedules_the_job(api: Api) -> None:
     assert (await answered(held)).json["id"] == "j"
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_a_released_job_keeps_its_place_over_the_delay(api: Api, attempts: int) -> None:
+    """When it is due it goes ahead of every job that never left, whether it was ever tried before or not."""
+    token = await api.working("first", lease_seconds=1)
+    if attempts == 2:
+        api.clock.advance(1)
+        token = (await api.take())["lease"]["token"]
+    await api.enqueue(id="second")
+    reply = await api.post("/jobs/first/release", lease=token, delay=30)
+    assert reply.json["attempts"] == attempts - 1
+    api.clock.advance(30)
+    assert [(await api.take())["id"] for _ in range(2)] == ["first", "second"]
+
+
 async def test_release_of_a_cancelled_job_ends_it(api: Api) -> None:
     """A job that is to stop is not handed out again."""
     token = await api.working("j")

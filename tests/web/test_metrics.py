@@ -175,6 +175,7 @@ async def test_requests_are_told_by_route_never_by_path(api: Api) -> None:
     for status in ("200", "404"):
         assert found[key("jobqueue_http_requests_total", method="GET", route="/jobs/{id}", status=status)] == 1
     assert found[key("jobqueue_http_request_seconds_total", method="GET", route="/jobs/{id}")] > 0
+    assert found[key("jobqueue_http_requests_total", method="", route="(unmatched)", status="404")] == 1
     assert b"-id" not in reply.body
     assert b"no-such-path" not in reply.body
 

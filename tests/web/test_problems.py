@@ -8,6 +8,7 @@ import pytest
 
 from jobqueue.errors import Full, QueueError, Unavailable
 from jobqueue.web import native, problems  # noqa: F401 # every module that may define an error is loaded
+from jobqueue.web.connections import FIELD_BYTES_MAX
 from jobqueue.web.problems import PROBLEMS, problem
 
 from .conftest import Serve
@@ -227,7 +228,8 @@ BROKEN = {
     "no host": b"GET /healthz HTTP/1.1\r\n\r\n",
     "two hosts": b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "a raw byte in the path": b"GET /jobs/\xff HTTP/1.1\r\nHost: test\r\n\r\n",
-    "a long header": b"GET /healthz HTTP/1.1\r\nHost: test\r\nX: " + b"a" * 9_000 + b"\r\n\r\n",
+    "a long header": b"GET /healthz HTTP/1.1\r\nHost: test\r\nX: " + b"a" * (FIELD_BYTES_MAX + 1) + b"\r\n\r\n",
+    "a long path": b"GET /jobs/" + b"a" * 8_200 + b" HTTP/1.1\r\nHost: test\r\n\r\n",
     "many headers": b"GET /healthz HTTP/1.1\r\nHost: test\r\n" + b"X: 1\r\n" * 200 + b"\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01",
     "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -243,6 +245,13 @@ async def test_what_is_no_request_is_400(api: Api, name: str, caplog: pytest.Log
     assert not [record for record in caplog.records if record.exc_info or record.levelname not in ("DEBUG", "INFO")]
     assert reply.headers["connection"] == "close"
     assert await wire.rest() == b""
+
+
+async def test_a_head_of_the_documented_size_is_read(api: Api) -> None:
+    """A target of 8,190 bytes, a header line of 16,384, 128 header lines."""
+    wire = await api.site.wire()
+    target = "/jobs?queue=" + "a" * (8_190 - len("/jobs?queue="))
+    assert (await wire.ask(request("GET", target, None, "X: " + "a" * (FIELD_BYTES_MAX - 3), *["X: a"] * 126))).status == 200
 
 
 @pytest.mark.parametrize("chunk", [b"zz\r\n", b"-1\r\n"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from jobqueue.model import Want
+
 from .conftest import Serve
 from .harness import NOW, Api, answered, assert_problem, at
 
@@ -183,13 +185,15 @@ async def test_a_redrive_stops_when_the_queue_is_full(api: Api) -> None:
 
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "")] + [("POST", f"/{op}") for op in ("pause", "resume", "purge", "retry")])
 async def test_operations_on_queues_take_no_body(api: Api, method: str, path: str) -> None:
-    """An empty object is accepted, anything more is refused rather than ignored."""
+    """An empty object is accepted, anything more is refused rather than ignored, a field by its name."""
     await api.put("/queues/q")
     before = api.state()
-    json_type = {"Content-Type": "application/json"}
-    assert_problem(await api.send(method, f"/queues/q{path}", b'{"force":true}', json_type), 400, "bad_request")
+    for body, field in ((b'{"force":true}', "force"), (b"[]", None), (b"null", None), (b"x", None), (b" ", None)):
+        assert_problem(await api.send(method, f"/queues/q{path}", body), 400, "bad_request", field)
     assert api.state() == before
-    assert (await api.send(method, f"/queues/q{path}", b"{}", json_type)).status in (200, 204)
+    for body in (b"{}", b" { } ", b""):
+        await api.put("/queues/q")
+        assert (await api.send(method, f"/queues/q{path}", body)).status in (200, 204)
 
 
 async def test_oldest_queued_at_is_when_the_job_became_available(api: Api) -> None:
@@ -199,3 +203,28 @@ async def test_oldest_queued_at_is_when_the_job_became_available(api: Api) -> No
     assert (await api.get("/queues/q")).json["oldest_queued_at"] == at(5)
     await api.enqueue(queue="p")
     assert (await api.get("/queues/p")).json["oldest_queued_at"] == at(7) > NOW
+
+
+async def test_oldest_queued_at_is_when_a_job_was_retried(api: Api) -> None:
+    """It has waited since then, not since it was made."""
+    await api.concluded("j", "failed", queue="q")
+    api.clock.advance(9)
+    await api.post("/jobs/j/retry")
+    assert (await api.get("/queues/q")).json["oldest_queued_at"] == at(9)
+
+
+async def test_a_run_at_long_past_makes_no_old_queue(api: Api) -> None:
+    """A job has waited since it was enqueued at most."""
+    await api.enqueue(queue="q", run_at="2001-01-01T00:00:00Z")
+    assert (await api.get("/queues/q")).json["oldest_queued_at"] == NOW
+
+
+async def test_a_hand_out_that_is_put_back_stays_counted(api: Api) -> None:
+    """Totals only grow: the put-back is told by jobqueue_jobs_undelivered_total, the next hand-out counts anew, as no redelivery."""
+    await api.enqueue(queue="q")
+    async with api.backend.dequeue(Want(queues=("q",)), 0.0) as jobs:
+        assert len(jobs) == 1
+    assert (await api.take(queue="q"))["attempts"] == 1
+    totals = (await api.get("/queues/q")).json["totals"]
+    assert (totals["dequeued"], totals["redelivered"]) == (2, 0)
+    assert b"\njobqueue_jobs_undelivered_total 1.0\n" in (await api.get("/metrics")).body
