@@ -22,6 +22,7 @@ from jobqueue.engine.lifecycle import markdown
 from jobqueue.limits import Limits
 from jobqueue.server import running
 from jobqueue.web.app import App
+from jobqueue.web.connections import FIELD_BYTES_MAX
 from jobqueue.web.openapi import document
 from jobqueue.web.problems import PROBLEMS
 from jobqueue.web.routes import Route
@@ -381,8 +382,9 @@ def test_the_protocol_has_the_default_bounds() -> None:
         (limits.connections_max, "connections are open"),
         (limits.jobs_max, "live jobs or 1 GiB"),
         (limits.page_scan_max, "jobs at most"),
+        (FIELD_BYTES_MAX, ", and there may be 128 of these"),
     ):
-        assert f"{number} {unit}".replace(" .", ".") in text
+        assert re.sub(r" ([.,])", r"\1", f"{number} {unit}") in text
     assert f"without it, {limits.wait_seconds_default:g}." in text
     assert f"without it, {limits.page_jobs_default}." in text
     assert f"without it, {limits.lease_seconds_default:g}." in text

@@ -166,7 +166,7 @@ class Metrics:
         other = dict(zip(_TOTALS, self._rest.totals, strict=True)) if any(self._rest.totals) else {}
         for what, text in (
             ("enqueued", "Jobs submitted."),
-            ("dequeued", "Jobs handed to a worker, again or for the first time, less those put back undelivered."),
+            ("dequeued", "Jobs handed to a worker, again or for the first time, those put back undelivered included."),
             ("redelivered", "Jobs handed to a worker again, after an earlier attempt."),
             ("retried", "Concluded jobs queued again by a retry."),
         ):

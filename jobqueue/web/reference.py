@@ -53,7 +53,7 @@ def _asked(limits: Limits) -> Notes:
         "delay": _span("Seconds to wait before the job is queued. Excludes run_at.", 0, limits.delay_seconds_max),
         "run_at": {
             "description": f"Queue the job at this time: RFC 3339 with an offset, at most {limits.delay_seconds_max:.0f} seconds ahead; "
-            "the past means now. Excludes delay."
+            "the past means now, and is shown as now. Excludes delay."
         },
         "expires_in": _span(
             "Seconds after which the job is concluded as expired if no worker holds it then.", 0.001, limits.expires_seconds_max
@@ -66,7 +66,11 @@ def _asked(limits: Limits) -> Notes:
         "cap": _span("Seconds that no wait exceeds.", 0, limits.delay_seconds_max),
         "wait": _span(f"Seconds to wait for a job; {limits.wait_seconds_default:g} if not given.", 0, limits.wait_seconds_max),
         "worker": _text("Who takes the job; shown while it is in progress.", 1, limits.id_chars_max),
-        "attempt_id": _text("Repeating a dequeue with the same one answers the same jobs while their leases live.", 1, limits.id_chars_max),
+        "attempt_id": _text(
+            "Repeating a dequeue with the same one, as the same worker, answers the same jobs while their leases live.",
+            1,
+            limits.id_chars_max,
+        ),
         "limit": _span("The most jobs to answer.", 1, limits.batch_jobs_max),
         "lease": {"description": "The token of the lease, as the dequeue answered it."},
         "outcome": {"description": "How the job ended, null while it is live."},
@@ -92,13 +96,13 @@ def _answered() -> Notes:
         "started_at": _time("When the attempt in progress, or the last one, began."),
         "concluded_at": _time("When the job was concluded."),
         "lease_expires_at": _time("When the live lease ends."),
-        "oldest_queued_at": _time("When the oldest queued job was created, or was due; null with none."),
+        "oldest_queued_at": _time("When the oldest queued job was created, fell due or was retried; null with none."),
         "cancel_requested": {"description": "true asks the worker to stop: whatever it answers, the job ends as cancelled."},
         "scheduled": {"description": "Jobs that wait for their time."},
         "queued": {"description": "Jobs that wait for a worker."},
         "in_progress": {"description": "Jobs under a lease."},
         "waiters": {"description": "Held dequeues that wait on this queue."},
-        "totals": {"description": "What happened since the queue was made or the server started."},
+        "totals": {"description": "What happened since the queue was made or the server started; they only grow."},
         "policy": {"description": "What the queue does with jobs that do not say otherwise."},
         "purged": {"description": "Jobs cancelled."},
         "retried": {"description": "Jobs queued again."},
@@ -121,7 +125,7 @@ def _renamed(limits: Limits) -> Notes:
         "ExtendItem.lease_seconds": _span(
             "Seconds from now on; without it as long as before.", limits.lease_seconds_min, limits.lease_seconds_max
         ),
-        "ReleaseBody.delay": _span("Seconds to wait before the job is queued again.", 0, limits.delay_seconds_max),
+        "ReleaseBody.delay": _span("Seconds to wait before the job is queued again, in its old place.", 0, limits.delay_seconds_max),
         "PolicyBody.lease_seconds": _span(
             f"Seconds a lease holds; {limits.lease_seconds_default:g} if not given.", limits.lease_seconds_min, limits.lease_seconds_max
         ),
@@ -138,7 +142,7 @@ def _renamed(limits: Limits) -> Notes:
         "ConcludeBody.outcome": {"description": "How the attempt ended."},
         "ConcludeItem.outcome": {"description": "How the attempt ended."},
         "LeaseView.token": {"description": "Proves the holder; 128 random bits."},
-        "JobView.run_at": _time("When a delayed job, or its next attempt, is due."),
+        "JobView.run_at": _time("When a delayed job or its next attempt was or will be due, or when it was retried."),
         "EnqueuedView.run_at": _time("When a delayed job is due."),
         "ConcludedView.run_at": _time("When the next attempt is due, after a failure that is retried."),
         "Problem.type": {"description": "urn:jobqueue:problem: and the code."},
@@ -152,9 +156,10 @@ OPERATIONS: dict[str, str] = {
     "POST /jobs/{id}/conclude": "A failure is retried after a backoff while attempts are left. Repeating it with the same lease and "
     "content answers the same again.",
     "POST /jobs/{id}/extend": "A heartbeat: it may carry progress, and its answer may ask the worker to stop.",
-    "POST /jobs/{id}/release": "The attempt does not count. Without a delay the job goes to its old place, ahead of all that never left.",
+    "POST /jobs/{id}/release": "The attempt does not count. The job goes to its old place, ahead of all that never left; with a delay, "
+    "when that is over.",
     "POST /jobs/{id}/cancel": "A job that waits is concluded at once. One in progress is marked, and its worker told at its next extend.",
-    "POST /jobs/{id}/retry": "The job joins the back of its queue with no attempts and without its old expiry.",
+    "POST /jobs/{id}/retry": "The job joins the back of its queue with no attempts and without its old expiry; run_at is now.",
     "GET /jobs/{id}": "With a wait, held until the job is concluded or the wait has passed.",
     "GET /jobs": "A page may be short, or empty, and still have a cursor; the listing ends where the cursor is null.",
     "POST /batch/enqueue": "Each item is as the body of its single twin. One that fails carries its error and harms no other.",
