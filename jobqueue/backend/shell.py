@@ -72,17 +72,19 @@ class Shell:
     def _act(self, now: float) -> None:
         """Hand out, wake, journal, re-arm."""
         engine = self.engine
+        if self.journal is None and not self._dequeues.deadlines.live and not self._results.deadlines.live:
+            engine.events.clear()
         while engine.events:
             events = engine.take_events()
-            if self._dequeues.deadlines.live or self._results.deadlines.live:
-                for event in events:
-                    if event.kind in _AVAILABLE:
-                        self._hand_out(event.queue, now)
-                    elif event.kind is K_CONCLUDED:
-                        self._wake_results(event)
+            for event in events:
+                if event.kind in _AVAILABLE:
+                    self._hand_out(event.queue, now)
+                elif event.kind is K_CONCLUDED:
+                    self._wake_results(event)
             if self.journal is not None:
                 self.ticket = self.journal.append(events)
-        self._arm(now)
+        if engine.deadlines.earliest < self._armed:
+            self._arm(now)
 
     def _hand_out(self, queue: str, now: float) -> None:
         """Assign available jobs to the oldest waiters of a queue until one of both runs out."""
@@ -143,6 +145,7 @@ class Shell:
             self._settle(waiter, [])
         self._results.expire(now, SLICE)
         self._act(now)
+        self._arm(now)
 
     # The whole.
 

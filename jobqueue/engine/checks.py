@@ -90,7 +90,7 @@ def spec(value: JobSpec, limits: Limits) -> None:
 def run_at(value: float, now: float, limits: Limits) -> None:
     """A time not before which a job runs; the past is allowed and means now."""
     if not math.isfinite(value) or value - now > limits.delay_seconds_max:
-        raise BadRequest("run_at", f"is more than {limits.delay_seconds_max:g} seconds ahead")
+        raise BadRequest("run_at", f"is more than {limits.delay_seconds_max:.15g} seconds ahead")
 
 
 def policy(value: QueuePolicy, limits: Limits) -> None:

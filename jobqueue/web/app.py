@@ -90,16 +90,17 @@ class App:
         try:
             message = request.head
             route, argument = self.router.find(message.method, message.path)
-            if message.version is not HttpVersion11 or len(message.headers.getall(hdrs.HOST, ())) != 1:
+            if message.version is not HttpVersion11:
+                # For 1.1, aiohttp's parser has seen to it that there is one Host.
                 _check_protocol(message)
-            if route.query is None and "?" in message.path:
-                for name, _ in wire.query_of(message.path):
-                    raise BadRequest(name, "is unknown; this operation takes no query parameters")
             if not route.public:
                 if request.connection.over:
                     raise TooManyConnections("the server has as many connections as it may")
                 if self._auth is not None:
                     self._auth.check(request, route.scope)
+            if route.query is None and "?" in message.path:
+                for name, _ in wire.query_of(message.path):
+                    raise BadRequest(name[:200] or None, "is unknown; this operation takes no query parameters")
             answer = await route.handler(self, request, argument)
         except QueueError as error:
             answer = problem(error)
@@ -121,9 +122,8 @@ def _check_protocol(message: RawRequestMessage) -> None:
     """What HTTP itself asks of a request and aiohttp's parser lets pass. Raises HttpVersionNotSupported, BadRequest."""
     if message.version[0] != 1:
         raise HttpVersionNotSupported("speak HTTP/1.1 or HTTP/1.0")
-    hosts = len(message.headers.getall(hdrs.HOST, ()))
-    if hosts > 1 or (hosts == 0 and message.version[1] > 0):
-        raise BadRequest("Host", "must be given exactly once (RFC 9112, section 3.2)")
+    if len(message.headers.getall(hdrs.HOST, ())) > 1:
+        raise BadRequest("Host", "is given more than once (RFC 9112, section 3.2)")
 
 
 def build_app(backend: Backend, limits: Limits | None = None, *, token: str | None = None, body_seconds: float = 30.0) -> App:

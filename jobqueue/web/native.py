@@ -31,7 +31,6 @@ async def enqueue(app: App, request: Request, _: str) -> Answer:
     if body is None:
         body = await app.read_body(request)
     asked: wire.EnqueueBody = wire.decode_enqueue(body)
-    check_depth(body)
     reply = await app.backend.enqueue(asked.spec())
     job = reply.job
     place = job.id if asked.id is None else quote(job.id, safe="")
@@ -48,12 +47,12 @@ def _verdict(body: wire.ConcludeBody) -> Verdict:
         raise BadRequest("result", "does not go with the outcome failed; send error")
     if not failed and body.error is not msgspec.UNSET:
         raise BadRequest("error", "does not go with the outcome succeeded; send result")
-    return Verdict(
-        outcome=FAILED if failed else SUCCEEDED,
-        result=None if isinstance(body.result, msgspec.UnsetType) else bytes(body.result),
-        error=None if isinstance(body.error, msgspec.UnsetType) else bytes(body.error),
-        retry=body.retry,
-    )
+    result = error = None
+    if not isinstance(body.result, msgspec.UnsetType):
+        check_depth("result", result := bytes(body.result))
+    if not isinstance(body.error, msgspec.UnsetType):
+        check_depth("error", error := bytes(body.error))
+    return Verdict(outcome=FAILED if failed else SUCCEEDED, result=result, error=error, retry=body.retry)
 
 
 def _whole(job: Job) -> Answer:
@@ -64,8 +63,7 @@ async def conclude(app: App, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/conclude."""
     body = await app.read_body(request)
     asked: wire.ConcludeBody = wire.decode_conclude(body)
-    check_depth(body)
-    return _whole(await app.backend.conclude(app.job_id(job_id), asked.lease, _verdict(asked)))
+    return Answer(200, views.encode(views.concluded(await app.backend.conclude(app.job_id(job_id), asked.lease, _verdict(asked)))))
 
 
 def _extended(job: Job) -> views.ExtendedView:
@@ -111,7 +109,6 @@ async def _items(app: App, request: Request, at_once: wire.Decoder, item: wire.D
         items: Sequence[Any] = at_once(body).jobs
     except BadRequest:
         items = [_decoded(item, raw) for raw in wire.decode_batch(body).jobs]
-    check_depth(body)
     if len(items) > app.limits.batch_jobs_max:
         raise BadRequest("jobs", f"has {len(items)} items; {app.limits.batch_jobs_max} are allowed")
     return [found if isinstance(found, QueueError) else _made(make, found) for found in items]

@@ -8,12 +8,13 @@ ever; tests/web/test_answers.py holds it to that.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.streams import StreamReader
+from yarl import URL
 
 if TYPE_CHECKING:
     from jobqueue.web.connections import Connection
@@ -31,32 +32,47 @@ class Request(web.BaseRequest):
         message: RawRequestMessage,
         payload: StreamReader,
         protocol: Connection,
-        payload_writer: AbstractStreamWriter | None,
         task: asyncio.Task[None] | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        # BaseRequest.__init__ is left out on purpose; these are the attributes that what we use of it reads.
+        # BaseRequest.__init__ is left out on purpose; what else of it is asked for is made by __getattr__.
         self.head = message
-        self.body = self._payload = payload
-        self.connection = self._protocol = protocol
-        self._message = message
-        self._headers = message.headers
-        self._method = message.method
-        self._version = message.version
-        self._payload_writer: Any = payload_writer
+        self.body = payload
+        self.connection = protocol
         self._task: Any = task
         self._loop = loop
-        self._cache: dict[str, Any] = {}
-        self._state = {}
-        url = message.url
-        if url.absolute:
-            # The target's own host goes before the Host header (RFC 9112, section 3.2.2).
-            self._cache["url"], self._cache["host"] = url, url.host
-            url = url.relative()
-        self._rel_url = url
 
     def __getattr__(self, name: str) -> Any:
-        # The connection's addresses, for the few who ask: BaseRequest has them as attributes.
-        if name.startswith("_transport_"):
-            return getattr(self._protocol, name.removeprefix("_transport_").replace("sslcontext", "ssl_context"))
-        raise AttributeError(name)
+        # Reached for what is not set yet: BaseRequest's own attributes, made when first read.
+        if name not in _MADE_LATER:
+            raise AttributeError(name)
+        value = self.__dict__[name] = _MADE_LATER[name](self)
+        return value
+
+
+def _rel_url(request: Request) -> URL:
+    url = request.head.url
+    if not url.absolute:
+        return url
+    # The target's own host goes before the Host header (RFC 9112, section 3.2.2).
+    request._cache["url"], request._cache["host"] = url, url.host
+    return url.relative()
+
+
+_MADE_LATER: dict[str, Callable[[Request], Any]] = {
+    "_message": lambda request: request.head,
+    "_payload": lambda request: request.body,
+    "_protocol": lambda request: request.connection,
+    "_headers": lambda request: request.head.headers,
+    "_method": lambda request: request.head.method,
+    "_version": lambda request: request.head.version,
+    "_rel_url": _rel_url,
+    "_cache": lambda request: {},
+    "_state": lambda request: {},
+    "_payload_writer": lambda request: StreamWriter(request.connection, request._loop),
+    "_client_max_size": lambda request: 0,
+    "_client_max_fields": lambda request: 0,
+    "_transport_sslcontext": lambda request: request.connection.ssl_context,
+    "_transport_peername": lambda request: request.connection.peername,
+    "_transport_sockname": lambda request: request.connection.sockname,
+}

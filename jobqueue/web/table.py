@@ -67,7 +67,7 @@ def native_routes(prefix: str) -> list[Route]:
             D,
             "Finish a job",
             body=wire.ConcludeBody,
-            answers={200: job},
+            answers={200: views.ConcludedView},
             errors=("too_large", *_LEASE_ERRORS),
         ),
         route(

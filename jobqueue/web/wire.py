@@ -16,13 +16,14 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from jobqueue.errors import BadRequest
 from jobqueue.model import DEFAULT_QUEUE, Backoff, JobSpec, Outcome, QueuePolicy, Status
+from jobqueue.web.body import check_depth
 
 T = TypeVar("T")
 
 Time = Annotated[datetime, Meta(tz=True)]
 _Int = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 _PATH = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`", re.DOTALL)
-_SURROGATE = re.compile(rb"\\\\u[dD][89abAB]")
+_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
 _PARAMETERS_MAX = 64
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 
@@ -50,7 +51,8 @@ class EnqueueBody(JobSpec, forbid_unknown_fields=True, kw_only=True, gc=False):
     def spec(self) -> JobSpec:
         """This very object as the backend takes it."""
         spec: JobSpec = self
-        spec.payload = bytes(self.payload)
+        spec.payload = payload = bytes(self.payload)
+        check_depth("payload", payload)
         if self.run_at is not None:
             spec.run_at = self.run_at.timestamp()
         return spec
