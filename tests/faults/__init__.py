@@ -1,0 +1,1 @@
+"""Faults and bad input, injected for real. The number in a test's name is its row in the table of faults."""
