@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobqueue.limits import NAME, Limits
+from jobqueue.limits import JSON_DEPTH_MAX, NAME, Limits
 from jobqueue.model import PRIORITIES
 
 Notes = dict[str, dict[str, Any]]
@@ -41,8 +41,9 @@ def notes(limits: Limits) -> Notes:
 def _asked(limits: Limits) -> Notes:
     """Fields that clients send."""
     lease = (limits.lease_seconds_min, limits.lease_seconds_max)
+    size = f"at most {limits.payload_bytes_max} bytes and nested at most {JSON_DEPTH_MAX} deep"
     return {
-        "payload": {"description": f"The work: any JSON, at most {limits.payload_bytes_max} bytes; kept and handed out byte for byte."},
+        "payload": {"description": f"The work: any JSON, {size}; kept and handed out byte for byte."},
         "id": _text("The job's id; without one the server makes a UUIDv7. No control characters.", 1, limits.id_chars_max),
         "queue": _name("The queue's name. A queue is made by the first job."),
         "type": _name("What kind of work it is. The server only stores and filters by it."),
@@ -74,8 +75,8 @@ def _asked(limits: Limits) -> Notes:
         "limit": _span("The most jobs to answer.", 1, limits.batch_jobs_max),
         "lease": {"description": "The token of the lease, as the dequeue answered it."},
         "outcome": {"description": "How the job ended, null while it is live."},
-        "result": {"description": f"What a succeeded job came to: any JSON, at most {limits.payload_bytes_max} bytes."},
-        "error": {"description": f"Why a job failed: any JSON, at most {limits.payload_bytes_max} bytes; of the last failure."},
+        "result": {"description": f"What a succeeded job came to: any JSON, {size}."},
+        "error": {"description": f"Why a job failed: any JSON, {size}; of the last failure."},
         "retry": {"description": "false makes a failure final."},
         "progress": _span("How much is done.", 0, 1),
         "message": _text("What the worker is at, for people.", 0, limits.text_chars_max, lines=True),
@@ -144,7 +145,7 @@ def _renamed(limits: Limits) -> Notes:
         "LeaseView.token": {"description": "Proves the holder; 128 random bits."},
         "JobView.run_at": _time("When a delayed job or its next attempt was or will be due, or when it was retried."),
         "EnqueuedView.run_at": _time("When a delayed job is due."),
-        "ConcludedView.run_at": _time("When the next attempt is due, after a failure that is retried."),
+        "ConcludedView.run_at": _time("When the next attempt is due, after a failure that is retried; else as the job has it."),
         "Problem.type": {"description": "urn:jobqueue:problem: and the code."},
         "Problem.status": {"description": "The HTTP status, here also for an item of a batch."},
     }
@@ -153,7 +154,7 @@ def _renamed(limits: Limits) -> Notes:
 OPERATIONS: dict[str, str] = {
     "POST /jobs/enqueue": "Repeating it with the same id and content answers the job that exists, whatever became of it since.",
     "POST /jobs/dequeue": "Held until there is a job or the wait has passed. Parameters go into the body or into the query, not both.",
-    "POST /jobs/{id}/conclude": "A failure is retried after a backoff while attempts are left. Repeating it with the same lease and "
+    "POST /jobs/{id}/conclude": "A failure is retried after a backoff while attempts are left; the answer says how the job stands. Repeating it with the same lease and "
     "content answers the same again.",
     "POST /jobs/{id}/extend": "A heartbeat: it may carry progress, and its answer may ask the worker to stop.",
     "POST /jobs/{id}/release": "The attempt does not count. The job goes to its old place, ahead of all that never left; with a delay, "

@@ -118,6 +118,13 @@ async def test_a_token_need_not_be_ascii(serve: Serve) -> None:
     assert_problem(await wire.ask(request("GET", "/jobs", None, "Authorization: Bearer token")), 401, "unauthorized")
 
 
+async def test_the_token_is_asked_for_before_the_query_is_read(guarded: Api) -> None:
+    """Who has none hears 401, whatever else is wrong; with it, the parameter is refused."""
+    assert_problem(await guarded.get("/queues?nope=1"), 401, "unauthorized")
+    reply = await guarded.send("GET", "/queues?nope=1", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert_problem(reply, 400, "bad_request", "nope")
+
+
 async def test_a_path_or_a_method_that_is_none_needs_no_token(guarded: Api) -> None:
     """404 and 405 tell nothing that the documentation does not."""
     assert_problem(await guarded.get("/none"), 404, "not_found")

@@ -29,14 +29,14 @@ def depth(value: Any) -> int:
 
 
 def accepted(text: bytes, depth_max: int = JSON_DEPTH_MAX) -> bool:
-    """Whether check_depth lets a body pass."""
+    """Whether check_depth lets a payload pass."""
     refusal: BadRequest | None = None
     with mock.patch.object(body, "JSON_DEPTH_MAX", depth_max):
         try:
-            body.check_depth(text)
+            body.check_depth("payload", text)
         except BadRequest as error:
             refusal = error
-    assert refusal is None or (refusal.field is None and f"deeper than {depth_max} levels" in str(refusal))
+    assert refusal is None or (refusal.field == "payload" and f"deeper than {depth_max} levels" in str(refusal))
     return refusal is None
 
 
@@ -84,7 +84,7 @@ def test_depth_is_exact_around_the_bound(kinds: list[bool], beside: str) -> None
         (b'["\\"' + b"[" * 1000 + b'\\\\\\"","\\\\"]', True),
     ],
 )
-def test_bodies_that_stand_at_the_edge(text: bytes, is_accepted: bool) -> None:
+def test_payloads_that_stand_at_the_edge(text: bytes, is_accepted: bool) -> None:
     """Just inside, just outside, wide, very deep, and brackets behind escapes."""
     assert accepted(text) is is_accepted
 

@@ -10,12 +10,12 @@ import pytest
 from jobqueue.web.routes import Route
 from jobqueue.web.table import native_routes
 
-from .harness import Api, assert_problem
+from .harness import Api, assert_problem, check_problem
 
 LONG = "x" * 2_000
 HUGE = 10**400
 DEEP = 100
-"""How deep a body may be nested."""
+"""How deep a payload, a result or an error may be nested."""
 
 TEXTS = [5, True, [], {}, 1.5]
 INTEGERS = ["5", True, 1.5, [], {}, HUGE, -HUGE]
@@ -187,6 +187,21 @@ async def test_what_is_not_json_is_400(api: Api, name: str, path: str) -> None:
     assert (await api.get("/queues")).json["queues"] == []
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"payload":1,"id":"\\ud800"}', "it is truncated or holds a lone surrogate"),
+        (b'{"payload":1,"id":"\\uDBFF"', "it is truncated or holds a lone surrogate"),
+        (b'{"payload":1', "Input data was truncated"),
+        (b'{"payload":1,"id":"\\u00e9', "Input data was truncated"),
+    ],
+)
+async def test_a_body_that_breaks_off_says_what_may_be_wrong(api: Api, body: bytes, reason: str) -> None:
+    """A lone surrogate reads like a body cut short, so where there is one the message names both."""
+    detail = assert_problem(await api.post("/jobs/enqueue", body), 400, "bad_request")
+    assert detail == f"the body is not valid JSON: {reason}"
+
+
 @pytest.mark.parametrize("body", [b"null", b"5", b'"x"', b"[]", b"true"])
 @pytest.mark.parametrize("operation", sorted(RIGHT))
 async def test_a_body_that_is_no_object_is_400(api: Api, operation: str, body: bytes) -> None:
@@ -198,38 +213,51 @@ async def test_a_body_that_is_no_object_is_400(api: Api, operation: str, body: b
 NESTINGS = [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"[":', b"}]")]
 
 
+def nested(levels: int, start: bytes, end: bytes) -> bytes:
+    """JSON of exactly so many levels, made of `start` and `end` as far as they go in."""
+    step = start.count(b"[") - start.count(b'"[') + start.count(b"{")
+    whole, rest = divmod(levels, step)
+    return b"[" * rest + start * whole + b"0" + end * whole + b"]" * rest
+
+
 @pytest.mark.parametrize(("start", "end"), NESTINGS)
 async def test_depth_is_bounded_just_inside_and_just_outside(api: Api, start: bytes, end: bytes) -> None:
-    """A body of 100 levels passes, one of 101 does not: in a payload, in a result, in a batch."""
-    step = start.count(b"[") - start.count(b'"[') + start.count(b"{")
-
-    def nested(levels: int) -> bytes:
-        whole, rest = divmod(levels, step)
-        return b"[" * rest + start * whole + b"0" + end * whole + b"]" * rest
-
-    def enqueue(levels: int) -> bytes:
-        return b'{"payload":' + nested(levels - 1) + b"}"
-
-    def batch(levels: int) -> bytes:
-        return b'{"jobs":[{"payload":1},{"payload":' + nested(levels - 3) + b"}]}"
-
-    for path, body in (("/jobs/enqueue", enqueue), ("/batch/enqueue", batch)):
-        before = api.state()
-        assert "deeper than 100 levels" in assert_problem(await api.post(path, body(DEEP + 1)), 400, "bad_request")
-        assert api.state() == before
-        assert (await api.post(path, body(DEEP))).status in (200, 201)
-
-    token = await api.working("job", queue="q")
-
-    def conclude(levels: int) -> bytes:
-        return b'{"lease":"%b","outcome":"succeeded","result":%b}' % (token.encode(), nested(levels - 1))
-
+    """A payload, result or error of 100 levels passes, one of 101 is refused by its name; what stands around it does not count."""
+    inside, outside = nested(DEEP, start, end), nested(DEEP + 1, start, end)
     before = api.state()
-    assert_problem(await api.post("/jobs/job/conclude", conclude(DEEP + 1)), 400, "bad_request")
-    item = conclude(DEEP - 1).replace(b"{", b'{"id":"job",', 1)
-    assert_problem(await api.post("/batch/conclude", b'{"jobs":[' + item + b"]}"), 400, "bad_request")
+    reply = await api.post("/jobs/enqueue", b'{"payload":%b}' % outside)
+    assert assert_problem(reply, 400, "bad_request", "payload") == "payload: is nested deeper than 100 levels"
     assert api.state() == before
-    assert (await api.post("/jobs/job/conclude", conclude(DEEP))).status == 200
+    assert (await api.post("/jobs/enqueue", b'{"id":"deep","payload":%b}' % inside)).status == 201
+    assert b'"payload":%b}' % inside in (await api.get("/jobs/deep")).body
+
+    for field, outcome in ((b"result", b"succeeded"), (b"error", b"failed")):
+        name = field.decode()
+        token = (await api.working(name, queue=name)).encode()
+        body = b'{"lease":"%b","outcome":"%b","retry":false,"%b":%%b}' % (token, outcome, field)
+        before = api.state()
+        assert_problem(await api.post(f"/jobs/{name}/conclude", body % outside), 400, "bad_request", name)
+        assert api.state() == before
+        assert (await api.post(f"/jobs/{name}/conclude", body % inside)).status == 200
+        assert b'"%b":%b' % (field, inside) in (await api.get(f"/jobs/{name}")).body
+
+
+@pytest.mark.parametrize(("start", "end"), NESTINGS)
+async def test_an_item_too_deep_harms_no_other(api: Api, start: bytes, end: bytes) -> None:
+    """In a batch only the item fails, with an error that names its field; its neighbours may be as deep as when alone."""
+    inside, outside = nested(DEEP, start, end), nested(DEEP + 1, start, end)
+    items = b",".join(b'{"id":"%d","payload":%b}' % each for each in enumerate((inside, outside, b"1")))
+    first, second, third = (await api.post("/batch/enqueue", b'{"jobs":[%b]}' % items)).json["jobs"]
+    check_problem(second["error"], 400, "bad_request", "payload")
+    assert (first["id"], third["id"], (await api.get("/jobs/1")).status) == ("0", "2", 404)
+
+    tokens = [(await api.take())["lease"]["token"].encode() for _ in range(2)]
+    items = b'{"id":"0","lease":"%b","outcome":"succeeded","result":%b},' % (tokens[0], outside)
+    items += b'{"id":"2","lease":"%b","outcome":"failed","retry":false,"error":%b}' % (tokens[1], inside)
+    first, second = (await api.post("/batch/conclude", b'{"jobs":[%b]}' % items)).json["jobs"]
+    check_problem(first["error"], 400, "bad_request", "result")
+    assert (second["id"], second["outcome"]) == ("2", "failed")
+    assert (await api.job("0"))["status"] == "in_progress"
 
 
 @pytest.mark.parametrize("path", ["/jobs/enqueue", "/jobs/dequeue", "/jobs/job/conclude", "/jobs/job/extend", "/batch/enqueue"])
@@ -312,6 +340,15 @@ async def test_a_query_where_none_is_taken_is_400(api: Api, route: Route) -> Non
         assert_problem(await api.send(method, f"{path}?{query}", json.dumps(right).encode()), 400, "bad_request", "queue")
     assert_problem(await api.send(method, f"{path}?queue=%ff"), 400, "bad_request")
     assert api.state() == before
+
+
+async def test_a_parameter_is_named_by_no_more_than_200_characters(api: Api) -> None:
+    """A long name is cut, and one without a name has no field."""
+    reply = await api.post("/jobs/enqueue?" + "x" * 300 + "=1", payload=1)
+    assert_problem(reply, 400, "bad_request", "x" * 200)
+    reply = await api.post("/jobs/enqueue?=1", payload=1)
+    assert "takes no query parameters" in assert_problem(reply, 400, "bad_request")
+    assert (await api.get("/queues")).json["queues"] == []
 
 
 async def test_a_question_mark_alone_is_no_query(api: Api) -> None:
