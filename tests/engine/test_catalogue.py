@@ -72,6 +72,14 @@ def test_last_chunk_emptied_is_made_again_in_its_place() -> None:
     assert [one.number for one in catalogue.newest_first(None)][:2] == [261, 256]
 
 
+def test_forgotten_numbers_leave_nothing_behind() -> None:
+    """A million jobs that came and went are no memory: a chunk goes with its last job."""
+    catalogue = filled(5_000)
+    for job in list(catalogue.by_id.values())[:-1]:
+        catalogue.remove(job)
+    assert (len(catalogue.by_id), len(catalogue._chunks)) == (1, 1)
+
+
 def test_pages_are_disjoint_and_complete() -> None:
     """Following the cursors shows every job once, newest first, the last page without a cursor."""
     engine = make_engine()

@@ -137,17 +137,29 @@ def test_items_set_back_to_a_time_they_had_before_leave_no_trail() -> None:
     expired once took half a second, 40,000 would take a minute.
     """
     deadlines = Deadlines[Item]()
-    made = items(deadlines, *[1_000.0] * 200)
+    made, others = items(deadlines, *[1_000.0] * 200), items(deadlines, *[2_000.0] * 2_000)
     for turn in range(5):
         for item in made:
             deadlines.set(item, float(turn))
         assert set(due_at(deadlines, float(turn))) == set(made)
         for item in made:
             deadlines.set(item, 1_000.0)
-    dropped = made.pop()
-    deadlines.set(dropped, None)
-    assert deadlines.entries <= 2 * len(deadlines) + 64
-    assert due_at(deadlines, 1_000.0) == made
+    for item in others:
+        deadlines.set(item, None)
+        assert deadlines.entries <= 2 * len(deadlines) + 64
+    assert sorted(due_at(deadlines, 1_000.0), key=id) == sorted(made, key=id)
+
+
+def test_when_all_that_is_due_has_left_the_next_time_is_ahead() -> None:
+    """However many entries went stale or were swept, next() is after the moment of a pop that found nothing more."""
+    for dropped in (0, 50, 99, 100):
+        deadlines = Deadlines[Item]()
+        made = items(deadlines, *map(float, range(100)))
+        for item in made[:dropped]:
+            deadlines.set(item, None)
+        assert len(due_at(deadlines, 49.0)) == max(0, 50 - dropped)
+        upcoming = deadlines.next()
+        assert upcoming is None or upcoming > 49.0
 
 
 @settings(deadline=None)
@@ -180,6 +192,8 @@ def test_deadlines_are_a_dict_searched_from_end_to_end(steps: list[tuple[str, in
                 popped.append(model.pop(item))
             assert popped == sorted(popped)
             assert not model or min(model.values()) > now
+            upcoming = deadlines.next()
+            assert upcoming is None or upcoming > now
         assert len(deadlines) == len(model)
         assert {item: item.due for item in made if item.due is not None} == model
         upcoming = deadlines.next()

@@ -94,6 +94,8 @@ def test_repeat_is_compared_with_what_was_said_and_not_with_what_it_means() -> N
         refused(engine, IdConflict, make_spec(id="a", **said))
     for said in ({"queue": "default"}, {"priority": 5}, {"delay": 0.0}):
         assert engine.enqueue(NOW, make_spec(id="a", **said))[1] is False
+    enqueue(engine, id="b", expires_in=5.0)
+    assert engine.enqueue(NOW, make_spec(id="b", delay=0.0, expires_in=5.0))[1] is False
 
 
 def test_repeat_is_answered_when_the_server_is_full() -> None:
@@ -142,6 +144,17 @@ def test_job_with_a_past_run_at_waits_since_it_was_created() -> None:
     engine = make_engine()
     enqueue(engine, run_at=NOW - 1_000_000.0)
     assert engine.queue("default").stats().oldest_queued_at == NOW
+
+
+def test_delayed_and_retried_jobs_wait_since_they_could_be_taken() -> None:
+    """The oldest waits since its run_at, or since its retry, not since it was made."""
+    engine = make_engine()
+    enqueue(engine, queue="delayed", delay=50.0)
+    assert engine.queue("delayed").stats().oldest_queued_at is None
+    engine.tick(NOW + 60.0)
+    assert engine.queue("delayed").stats().oldest_queued_at == NOW + 50.0
+    engine.retry(NOW + 70.0, bring(engine, "failed", queue="retried").job.id)
+    assert engine.queue("retried").stats().oldest_queued_at == NOW + 70.0
 
 
 def test_no_delay_is_queued_at_once() -> None:

@@ -74,6 +74,28 @@ def test_returned_job_that_is_removed_leaves_no_ghost() -> None:
     assert len(lane) == 3
 
 
+def test_job_that_comes_back_again_is_there_once() -> None:
+    """Coming and going beside another job that came back, a job is listed once and leaves once, in its place."""
+    lane, (a, b, c) = Lane(), loose_jobs(3)
+    lane.give_back(b)
+    for job in (a, c):
+        for _ in range(3):
+            lane.give_back(job)
+            lane.remove(job)
+        lane.give_back(job)
+    assert lane.jobs() == [a, b, c]
+    assert [take(lane) for _ in range(len(lane))] == [a, b, c]
+
+
+def test_one_job_alone_that_comes_and_goes_leaves_no_trail() -> None:
+    """A job that is taken and given back ten thousand times in an otherwise empty lane does not fill memory."""
+    lane, (job,) = Lane(), loose_jobs(1)
+    for _ in range(10_000):
+        lane.give_back(job)
+        assert take(lane) is job
+    assert len(lane._returned) <= 65
+
+
 def test_stale_entries_of_returned_jobs_are_swept() -> None:
     """A job that is given back and taken out ten thousand times behind one that stays does not fill memory."""
     lane, (a, b) = Lane(), loose_jobs(2)

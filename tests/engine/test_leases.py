@@ -9,7 +9,7 @@ import pytest
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Kind
 from jobqueue.errors import BadRequest, LeaseLost, NotInProgress, QueueError, TooLarge, UnknownJob
-from jobqueue.model import Job, Outcome, Status, Verdict
+from jobqueue.model import Conclusion, Job, Outcome, Status, Verdict
 from tests.factories import (
     FAILED,
     FINALLY_FAILED,
@@ -179,6 +179,34 @@ def test_cancel_of_a_job_in_progress_ends_it_as_cancelled(end: Callable[[Engine,
     assert engine.queue("default").cancelled_total == 1
     assert engine.queue("default").failed_total == 0
     invariants(engine)
+
+
+def test_success_keeps_the_error_of_the_attempt_before_it() -> None:
+    """error is the last failure's, also of a job that succeeded in the end; a retry starts without one."""
+    engine = make_engine()
+    job = enqueue(engine)
+    engine.conclude(NOW, job.id, token_of(dequeue(engine)), Verdict(outcome=Outcome.FAILED, error=b'"first"'))
+    engine.tick(NOW + 1.0)
+    engine.conclude(NOW + 1.0, job.id, token_of(dequeue(engine, NOW + 1.0)), SUCCEEDED)
+    assert (job.outcome, job.error) == (Outcome.SUCCEEDED, b'"first"')
+
+
+def test_conclusion_says_who_ended_the_job_and_what_they_said() -> None:
+    """The worker, when its attempt began, its token and its word; of an expiry only the first two; of a cancel nothing."""
+    engine = make_engine()
+    for _ in range(3):
+        enqueue(engine, max_attempts=1)
+    concluded, expired, cancelled = (engine.job(job_id) for job_id in list(engine.jobs.by_id))
+    token = token_of(dequeue(engine, worker="w"))
+    dequeue(engine, NOW + 1.0, worker="w")
+    engine.conclude(NOW + 2.0, concluded.id, token, Verdict(outcome=Outcome.SUCCEEDED, result=b"1"))
+    engine.tick(NOW + 301.0)
+    engine.cancel(NOW + 302.0, cancelled.id)
+    assert [job.conclusion for job in (concluded, expired, cancelled)] == [
+        Conclusion(Outcome.SUCCEEDED, NOW + 2.0, b"1", token, Outcome.SUCCEEDED, "w", NOW),
+        Conclusion(Outcome.FAILED, NOW + 301.0, None, None, None, "w", NOW + 1.0),
+        Conclusion(Outcome.CANCELLED, NOW + 302.0),
+    ]
 
 
 def test_cancelled_work_keeps_what_its_worker_said() -> None:
