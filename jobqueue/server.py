@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 
@@ -28,6 +30,11 @@ DESCRIPTORS_RESERVED = 24
 """File descriptors kept for everything that is not a client's connection: the loop, the listener, standard streams, storage, libraries."""
 
 BACKLOG = 1_024
+"""Connections the kernel keeps for us until they are accepted."""
+
+ACCEPTS_PER_TURN = 2
+"""Connections accepted in one turn of asyncio's own loop, which takes the backlog for that number: it must be small for `Connection` to
+refuse a crowd before it has used up the file descriptors."""
 
 GC_THRESHOLDS = (50_000, 20, 50)
 """How rarely to collect: at the defaults, ten thousand requests that come to wait set off full collections of 0.2 s that find nothing."""
@@ -62,11 +69,18 @@ def connection_cap(wanted: int) -> int:
     return cap
 
 
+def _listen(listener: asyncio.Server) -> None:
+    """Give the kernel the backlog that the loop was not told of."""
+    for sock in listener.sockets:
+        with socket.socket(fileno=os.dup(sock.fileno())) as same:
+            same.listen(BACKLOG)
+
+
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[tuple[App, int]]:
+async def running(settings: Settings, hurry: asyncio.Event | None = None) -> AsyncIterator[tuple[App, int]]:
     """A server that listens for as long as the context lasts; the app and the port it got. Raises CannotListenError.
 
-    Leaving drains and closes it.
+    Leaving drains and closes it; hurry, once set, cuts the draining short.
     """
     backend = LocalBackend(settings.limits)
     app = build_app(backend, settings.limits, token=settings.token, body_seconds=settings.body_seconds)
@@ -76,45 +90,45 @@ async def running(settings: Settings) -> AsyncIterator[tuple[App, int]]:
         write_seconds=settings.write_seconds,
     )
     try:
-        listener = await asyncio.get_running_loop().create_server(server, settings.host, settings.port, backlog=BACKLOG)
+        listener = await asyncio.get_running_loop().create_server(server, settings.host, settings.port, backlog=ACCEPTS_PER_TURN)
     except OSError as error:
         raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
+    _listen(listener)
     try:
         yield app, listener.sockets[0].getsockname()[1]
     finally:
         listener.close()
-        await drain(app, server, settings.drain_seconds)
+        await drain(app, server, settings.drain_seconds, hurry or asyncio.Event())
         await backend.close()
 
 
-async def drain(app: App, server: Server, seconds: float) -> None:
-    """Answer every held request, let those in flight finish within `seconds`, close every connection."""
+async def drain(app: App, server: Server, seconds: float, hurry: asyncio.Event) -> None:
+    """Answer every held request, let those in flight finish within `seconds`, or until `hurry` is set, and close every connection."""
     # A request whose bytes are here but not read yet is better answered than cut off.
     await asyncio.sleep(0)
     app.drain()
-    server.pre_shutdown()
-    # aiohttp takes 0 for no limit at all.
-    await server.shutdown(max(seconds, 0.001))
+    ended = asyncio.ensure_future(server.drained())
+    hurried = asyncio.ensure_future(hurry.wait())
+    await asyncio.wait({ended, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    server.abort()
+    await ended
+    hurried.cancel()
 
 
 async def _serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    signals = 0
+    stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
-        nonlocal signals
-        signals += 1
-        stop.set()
-        if signals > 1:
+        if stop.is_set() and not hurry.is_set():
             _logger.warning("second signal: not waiting for requests in flight")
-            for task in asyncio.all_tasks():
-                task.cancel()
+            hurry.set()
+        stop.set()
 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, on_signal)
     try:
-        async with running(settings) as (app, port):
+        async with running(settings, hurry) as (app, port):
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             print(f"jobqueue serves http://{host}:{port}", flush=True)
             # What exists now lives as long as the process: the collector need not look at it again.
@@ -126,8 +140,6 @@ async def _serve(settings: Settings) -> int:
             _logger.info("shutting down: %d requests held", app.backend.stats().waiters)
     except CannotListenError as error:
         print(f"jobqueue: {error}", file=sys.stderr)
-        return 1
-    except asyncio.CancelledError:
         return 1
     return 0
 

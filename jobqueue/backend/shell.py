@@ -20,8 +20,11 @@ from jobqueue.engine.events import K_CONCLUDED, K_ENQUEUED, K_QUEUE_RESUMED, K_Q
 from jobqueue.limits import Limits
 from jobqueue.model import Job, Want
 
-STALL_SECONDS = 0.25
+STALL_SECONDS = 0.02
 """A ticker this late means the process itself stood still, and its clients were not heard meanwhile."""
+
+STALL_GRACE_SECONDS_MIN = 0.25
+"""The least by which leases are prolonged after one: time to read and handle what arrived meanwhile."""
 
 STALL_GRACE_SECONDS_MAX = 10.0
 """The most by which leases are prolonged after a stall, so that a laptop's night does not add to them."""
@@ -134,7 +137,7 @@ class Shell:
         late = now - self._armed
         self._armed, self._timer = math.inf, None
         if late > STALL_SECONDS:
-            self._stall_ended, self._grace = now, min(late, STALL_GRACE_SECONDS_MAX)
+            self._stall_ended, self._grace = now, max(STALL_GRACE_SECONDS_MIN, min(late, STALL_GRACE_SECONDS_MAX))
         # All that came due before the stall ended is given the grace, in however many slices it is worked off.
         grace = self._grace if self.engine.deadlines.earliest <= self._stall_ended else 0.0
         self.engine.tick(now, lease_grace=grace, limit=SLICE)

@@ -117,7 +117,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection; a held handler is cancelled, by aiohttp, or here if its task has not taken it over yet."""
-        self._server.open.discard(self)
+        self._server.closed(self)
         self._fd = -1
         if self._over_timer is not None:
             self._over_timer.cancel()
@@ -218,6 +218,11 @@ class Connection(web.RequestHandler):
         poll.unregister(fd)
         return bool(gone)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is asked of it: its task waits for a request, or there has been none yet."""
+        return not self._messages and (self._waiter is not None or self._request_count == 0)
+
     def take_half(self) -> tuple[_Serving, Any] | None:
         """The request that was begun outside a task, once."""
         half, self._half = self._half, None
@@ -241,6 +246,7 @@ class Server(web.Server):
         self.connections_max = connections_max
         self.open: set[Connection] = set()
         self.poll = select.poll()
+        self._ended: asyncio.Future[None] | None = None
         self._options: dict[str, Any] = {
             "access_log": None,
             "auto_decompress": False,
@@ -252,6 +258,27 @@ class Server(web.Server):
 
     def _make(self, message: RawRequestMessage, payload: StreamReader, protocol: Connection, writer: Any, task: Any) -> Request:
         return Request(message, payload, protocol, task, self._loop)
+
+    async def drained(self) -> None:
+        """Close idle connections at once and the others after their answers, which must say so; return when none is left."""
+        self._ended = asyncio.get_running_loop().create_future()
+        for connection in list(self.open):
+            if connection.idle:
+                connection.force_close()
+        if self.open:
+            await self._ended
+
+    def abort(self) -> None:
+        """Cut every connection."""
+        for connection in list(self.open):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection that is lost."""
+        self.open.discard(connection)
+        if not self.open and self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
     async def _in_task(self, request: Request) -> web.StreamResponse:
         half = request.connection.take_half()

@@ -60,6 +60,7 @@ async def dequeue(app: App, request: Request, _: str) -> Answer:
         if not jobs:
             return nothing(app)
         answer = Answer(200, views.encode(views.dequeued(jobs[0])))
+        answer.close = app.draining
         done = answer.deliver_now(request)
         if done or (done is None and await answer.deliver(request)):
             taking.delivered()
@@ -76,6 +77,7 @@ async def batch_dequeue(app: App, request: Request, _: str) -> Answer:
             if app.draining:
                 answer.add_header(_RETRY_AFTER)
             return answer
+        answer.close = app.draining
         done = answer.deliver_now(request)
         if done or (done is None and await answer.deliver(request)):
             taking.delivered()

@@ -154,8 +154,8 @@ def _renamed(limits: Limits) -> Notes:
 OPERATIONS: dict[str, str] = {
     "POST /jobs/enqueue": "Repeating it with the same id and content answers the job that exists, whatever became of it since.",
     "POST /jobs/dequeue": "Held until there is a job or the wait has passed. Parameters go into the body or into the query, not both.",
-    "POST /jobs/{id}/conclude": "A failure is retried after a backoff while attempts are left; the answer says how the job stands. Repeating it with the same lease and "
-    "content answers the same again.",
+    "POST /jobs/{id}/conclude": "A failure is retried after a backoff while attempts are left; the answer says how the job stands. "
+    "Repeating it with the same lease and content answers the same again.",
     "POST /jobs/{id}/extend": "A heartbeat: it may carry progress, and its answer may ask the worker to stop.",
     "POST /jobs/{id}/release": "The attempt does not count. The job goes to its old place, ahead of all that never left; with a delay, "
     "when that is over.",
