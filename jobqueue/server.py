@@ -141,7 +141,7 @@ async def _serve(settings: Settings) -> int:
     except CannotListenError as error:
         print(f"jobqueue: {error}", file=sys.stderr)
         return 1
-    return 0
+    return 1 if hurry.is_set() else 0
 
 
 def run(settings: Settings) -> int:
