@@ -25,11 +25,11 @@ CONTROL_BUT_LINES = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udff
 """What no description or progress message may hold: the same, but for tabs and line ends."""
 
 JSON_DEPTH_MAX = 100
-"""Nesting of a body, payload included: deeper ones break recursive parsers on the worker's side."""
+"""Nesting of a payload, a result or an error: deeper ones break recursive parsers on the worker's side."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The server's bounds. Each is a setting of `jobqueue serve`; docs/operations.md lists what exceeding it answers."""
+    """The server's bounds. Most are settings of `jobqueue serve`; docs/operations.md lists them and what exceeding one answers."""
 
     jobs_max: int = 1_000_000
     payload_total_bytes_max: int = GIB

@@ -1,7 +1,7 @@
 """Reading a request's body: bounded in bytes and time, JSON only, before anything is done or waited for.
 
 Order of refusal: too large (413, before a byte is read if Content-Length says so), too slow (408), encoded (415), of another
-type (415), not UTF-8 (400), nested too deep (400). What is left goes to the msgspec decoders of `wire.py`.
+type (415), not UTF-8 (400). What is left goes to the msgspec decoders of `wire.py`; what they find is checked for depth.
 """
 
 from __future__ import annotations

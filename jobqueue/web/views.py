@@ -118,7 +118,7 @@ class FailedItem(msgspec.Struct, frozen=True, gc=False):
 
 
 class ConcludedView(msgspec.Struct, frozen=True, gc=False):
-    """The result of a concluded item: status says whether the job is concluded or scheduled for its next attempt."""
+    """The answer to a conclude, alone or in a batch: status says whether the job is concluded or scheduled for its next attempt."""
 
     id: str
     status: Status

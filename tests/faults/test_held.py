@@ -314,7 +314,7 @@ async def test_10_timeout_with_notify_in_real_time() -> None:
         await api.stats()
         clients = [await api.connect() for _ in range(100)]
         for number, client in enumerate(clients):
-            await client.send(api.poll(wait=0.2 + number / 2_000))
+            await client.send(api.poll(wait=1.5 + number / 2_000))
         await api.stand(100)
         await until(lambda: api.backend.stats().waiters < 100, "the first wait ends")
         for number in range(50):
