@@ -30,8 +30,7 @@ class LocalBackend(Shell):
             raise Draining("the server is shutting down")
 
     async def enqueue(self, spec: JobSpec) -> Enqueued:
-        if self.draining:
-            self._check_open()
+        self._check_open()
         now = self.clock.now()
         job, created = self.engine.enqueue(now, spec, self.clock.skew())
         reply = Enqueued(self.snapshot(job), created)
@@ -43,7 +42,6 @@ class LocalBackend(Shell):
     async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
         self._check_open()
         now, skew = self.clock.now(), self.clock.skew()
-
         enqueue, snapshot = self.engine.enqueue, self.snapshot
 
         def one(spec: JobSpec) -> Enqueued:

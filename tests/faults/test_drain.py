@@ -128,6 +128,19 @@ async def test_24_drain_waits_for_a_slow_request_no_longer_than_told(start: Call
     await slow.closed()
 
 
+async def test_24_drain_of_no_time_answers_what_is_held(start: Callable[..., Process], on: Callable[..., Api]) -> None:
+    """--drain-timeout 0 waits for no request that is still to arrive, yet those that are held get their answers."""
+    process = start("--drain-timeout", "0")
+    api = on(process, ends=True)
+    held = [await api.connect() for _ in range(20)]
+    for client in held:
+        await client.send(api.poll(wait=30))
+    await api.stand(20)
+    process.signal(signal.SIGTERM)
+    assert {(await client.answer()).status for client in held} == {204}
+    assert (await _exit_code(process, 0.0))[0] == 0
+
+
 @signals
 async def test_25_double_sigterm(start: Callable[..., Process], on: Callable[..., Api], loop: str, name: signal.Signals) -> None:
     """A second signal while a drain waits for a request that does not arrive ends the server at once, and says so in one line."""
