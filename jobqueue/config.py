@@ -156,6 +156,7 @@ FIXED: dict[str, str] = {
     "page_scan_max": "jobs looked at for one page; a page that ends there is short and has a next one",
     "dequeue_queues_max": "queues that one dequeue names",
     "id_chars_max": "characters of a job's id, a worker's name, an `attempt_id`",
+    "type_chars_max": "characters of a job's type",
     "text_chars_max": "characters of a description or a progress message",
 }
 """Bounds that are no settings, because clients are written against them: the same on every server."""

@@ -16,10 +16,13 @@ GIB = 1024 * MIB
 DAY = 86_400.0
 
 NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-"""Queue and type names."""
+"""Queue names."""
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What no id or worker name may hold: C0 and C1 controls, and surrogates, which UTF-8 cannot carry."""
+"""What no type or worker name may hold: C0 and C1 controls, and surrogates, which UTF-8 cannot carry."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""What no id may hold: an id is any text that JSON and a percent-encoded path can carry."""
 
 CONTROL_BUT_LINES = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """What no description or progress message may hold: the same, but for tabs and line ends."""
@@ -55,6 +58,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     page_scan_max: int = 10_000
     dequeue_queues_max: int = 32
     id_chars_max: int = 128
+    type_chars_max: int = 128
     text_chars_max: int = 1_024
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ from jobqueue.web.connections import FIELD_BYTES_MAX
 from jobqueue.web.openapi import document
 from jobqueue.web.problems import PROBLEMS
 from jobqueue.web.routes import Route
-from jobqueue.web.table import native_routes
+from jobqueue.web.table import native_routes, server_routes
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -41,7 +41,7 @@ ADDRESS = "http://127.0.0.1:8080"
 TABLE_BEGINS, TABLE_ENDS = "<!-- lifecycle table: generated -->\n", "<!-- end -->"
 TOKEN = re.compile(r"\b[0-9a-f]{32}\b")
 
-ROUTES = native_routes("")
+ROUTES = native_routes("") + server_routes()
 SCHEMAS = document(ROUTES, Limits(), secured=True)["components"]["schemas"]
 EVERYWHERE = {
     "bad_request",

@@ -122,6 +122,9 @@ class Backend(Protocol):
         Raises UnknownJob, TooManyWaiters.
         """
 
+    async def numbered(self, number: int) -> Job:
+        """The job of a number, live or in history. Numbers are given from 1 on and never again. Raises UnknownJob."""
+
     async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
         """A page of jobs, newest first, and the cursor of the next. A page may be short and have a next one."""
 

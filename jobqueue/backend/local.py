@@ -177,6 +177,9 @@ class LocalBackend(Shell):
             await self.journal.committed(self.ticket)
         return concluded[0] if concluded else self.snapshot(job)
 
+    async def numbered(self, number: int) -> Job:
+        return self.snapshot(self.engine.numbered(number))
+
     async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
         found, cursor = self.engine.page(wanted)
         return [self.snapshot(job) for job in found], cursor

@@ -43,6 +43,10 @@ class Catalogue:
         if not chunk:
             del self._chunks[key]
 
+    def numbered(self, number: int) -> Job | None:
+        """The job of a number, None if there is none."""
+        return self._chunks.get(number >> _CHUNK_BITS, {}).get(number)
+
     def newest_first(self, before: int | None) -> Iterator[Job]:
         """Jobs from the newest down, or from the newest below the number `before`."""
         limit = self.next_number if before is None else before

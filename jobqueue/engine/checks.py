@@ -9,22 +9,27 @@ import math
 import re
 
 from jobqueue.errors import BadRequest, TooLarge
-from jobqueue.limits import CONTROL, CONTROL_BUT_LINES, NAME, Limits
+from jobqueue.limits import CONTROL, CONTROL_BUT_LINES, NAME, SURROGATE, Limits
 from jobqueue.model import PRIORITIES, Backoff, JobSpec, QueuePolicy, Want
 
 
 def name(field: str, value: str) -> None:
-    """A queue or type name."""
+    """A queue's name."""
     if NAME.fullmatch(value) is None:
         raise BadRequest(field, f"{value[:80]!r} is not a name; use 1 to 64 characters of A-Z a-z 0-9 . _ : -")
 
 
 def text(field: str, value: str, chars_max: int, chars_min: int = 0, forbidden: re.Pattern[str] = CONTROL) -> None:
-    """A text without control characters: an id, a worker's name. With `CONTROL_BUT_LINES` it may have several lines."""
+    """A text without control characters: a type, a worker's name. With `CONTROL_BUT_LINES` it may have several lines."""
     if not chars_min <= len(value) <= chars_max:
         raise BadRequest(field, f"has {len(value)} characters; {chars_min} to {chars_max} are allowed")
     if forbidden.search(value) is not None:
-        raise BadRequest(field, "holds a control character or a lone surrogate")
+        raise BadRequest(field, f"holds {'' if forbidden is SURROGATE else 'a control character or '}a lone surrogate")
+
+
+def job_id(value: str, limits: Limits) -> None:
+    """A job's id: any text that JSON and a percent-encoded path can carry."""
+    text("id", value, limits.id_chars_max, 1, SURROGATE)
 
 
 def number(field: str, value: float, low: float, high: float, unit: str = "") -> None:
@@ -68,7 +73,7 @@ def spec(value: JobSpec, limits: Limits) -> None:
     if len(value.payload) > limits.payload_bytes_max:
         json_size("payload", value.payload, limits)
     if value.id is not None:
-        text("id", value.id, limits.id_chars_max, 1)
+        job_id(value.id, limits)
     if not 0 <= value.priority < PRIORITIES:
         number("priority", value.priority, 0, PRIORITIES - 1)
     if value.description is not None:

@@ -43,7 +43,7 @@ class Engine(LeaseOperations, QueueAdmin):
                 self._same(known, spec, asked)
                 return known, False
         if spec.type is not None:
-            checks.name("type", spec.type)
+            checks.text("type", spec.type, self.limits.type_chars_max, 1)
         if asked is not None:
             run_at, expires_at = self._times(now, spec, skew)
         payload = spec.payload

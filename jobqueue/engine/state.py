@@ -59,6 +59,13 @@ class State:
             raise UnknownJob(job_id)
         return job
 
+    def numbered(self, number: int) -> Job:
+        """The job of this number, live or in history. Raises UnknownJob."""
+        job = self.jobs.numbered(number)
+        if job is None:
+            raise UnknownJob(str(number))
+        return job
+
     def queue(self, name: str) -> QueueState:
         """The queue of this name. Raises UnknownQueue."""
         queue = self.queues.get(name)

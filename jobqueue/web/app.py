@@ -22,10 +22,11 @@ from jobqueue.web.answers import Answer
 from jobqueue.web.auth import Auth
 from jobqueue.web.body import body_at_once, read_body
 from jobqueue.web.connections import Server
-from jobqueue.web.problems import HttpVersionNotSupported, InternalError, problem
+from jobqueue.web.mounts import Mounts
+from jobqueue.web.problems import HttpVersionNotSupported, InternalError, Shape, problem
 from jobqueue.web.request import Request
-from jobqueue.web.routes import Router
-from jobqueue.web.table import native_routes, unmatched_route
+from jobqueue.web.routes import Route, Router, path_of
+from jobqueue.web.table import unmatched_route
 
 _logger = logging.getLogger("jobqueue.web")
 
@@ -33,17 +34,22 @@ _logger = logging.getLogger("jobqueue.web")
 class App:
     """A backend behind HTTP.
 
-    token: the bearer token asked for, None for nobody; body_seconds: how long a request's body may take to arrive.
+    token: the bearer token asked for, None for nobody; body_seconds: how long a request's body may take to arrive; mounts: which API
+    stands where. started: when it was made, in seconds of the monotonic clock.
     """
 
-    def __init__(self, backend: Backend, limits: Limits, *, token: str | None = None, body_seconds: float = 30.0) -> None:
+    def __init__(
+        self, backend: Backend, limits: Limits, *, token: str | None = None, body_seconds: float = 30.0, mounts: Mounts | None = None
+    ) -> None:
         self.backend = backend
         self.limits = limits
         self.body_seconds = body_seconds
         self.draining = False
-        self.native_prefix = ""
+        self.started = time.monotonic()
+        self.mounts = mounts or Mounts()
+        self.native_prefix = self.mounts.native
         self.default_policy = QueuePolicy(lease_seconds=limits.lease_seconds_default, max_attempts=limits.max_attempts_default)
-        self.router = Router(native_routes(self.native_prefix))
+        self.router = Router(self.mounts.routes())
         self.unmatched = unmatched_route()
         self._auth = None if token is None else Auth(token)
 
@@ -80,8 +86,12 @@ class App:
     def job_id(self, job_id: str) -> str:
         """A job id from a path or a batch item, checked. Raises BadRequest."""
         if not (job_id.isascii() and job_id.isprintable() and 0 < len(job_id) <= self.limits.id_chars_max):
-            checks.text("id", job_id, self.limits.id_chars_max, 1)
+            checks.job_id(job_id, self.limits)
         return job_id
+
+    def _shape(self, route: Route, request: Request) -> Shape:
+        """How an error of this request looks: as those of the API it was meant for."""
+        return self.mounts.shape_at(path_of(request.head.path)) if route is self.unmatched else route.shape
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Every error becomes a problem here, and nothing else does."""
@@ -103,13 +113,13 @@ class App:
                     raise BadRequest(name[:200] or None, "is unknown; this operation takes no query parameters")
             answer = await route.handler(self, request, argument)
         except QueueError as error:
-            answer = problem(error)
+            answer = problem(error, self._shape(route, request))
         except ConnectionError:
             # The client went away while its body was read. It gets no answer, so any will do.
             answer = problem(BadRequest(None, "the client has gone"), close=True)
         except Exception:
             _logger.exception("a defect: %s %s", request.head.method, request.head.path)
-            answer = problem(InternalError("the server has a defect; its log says more"), close=True)
+            answer = problem(InternalError("the server has a defect; its log says more"), self._shape(route, request), close=True)
         if self.draining:
             answer.close = True
         status = answer.status_code
@@ -118,14 +128,21 @@ class App:
         return answer
 
 
+def build_app(
+    backend: Backend,
+    limits: Limits | None = None,
+    *,
+    token: str | None = None,
+    body_seconds: float = 30.0,
+    mounts: Mounts | None = None,
+) -> App:
+    """The application on a backend, everything mounted."""
+    return App(backend, limits or Limits(), token=token, body_seconds=body_seconds, mounts=mounts)
+
+
 def _check_protocol(message: RawRequestMessage) -> None:
     """What HTTP itself asks of a request and aiohttp's parser lets pass. Raises HttpVersionNotSupported, BadRequest."""
     if message.version[0] != 1:
         raise HttpVersionNotSupported("speak HTTP/1.1 or HTTP/1.0")
     if len(message.headers.getall(hdrs.HOST, ())) > 1:
         raise BadRequest("Host", "is given more than once (RFC 9112, section 3.2)")
-
-
-def build_app(backend: Backend, limits: Limits | None = None, *, token: str | None = None, body_seconds: float = 30.0) -> App:
-    """The application on a backend, everything mounted."""
-    return App(backend, limits or Limits(), token=token, body_seconds=body_seconds)

@@ -25,7 +25,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 
-def body_at_once(request: Request, bytes_max: int) -> bytes | None:
+def body_at_once(request: Request, bytes_max: int, any_type: bool = False) -> bytes | None:
     """The body if it has arrived whole with the head, else None. b"" when there is none. Raises as read_body does."""
     content = request.body
     if not content.is_eof():
@@ -36,22 +36,25 @@ def body_at_once(request: Request, bytes_max: int) -> bytes | None:
     if len(body) > bytes_max:
         raise _too_large(len(body), bytes_max)
     if body:
-        _check(request, body)
+        _check(request, body, any_type)
     return body
 
 
-async def read_body(request: Request, bytes_max: int, seconds: float) -> bytes:
-    """The body, b"" when there is none; JSON by its declared type. Raises TooLarge, RequestTimeout, UnsupportedMediaType, BadRequest."""
+async def read_body(request: Request, bytes_max: int, seconds: float, any_type: bool = False) -> bytes:
+    """The body, b"" when there is none; JSON by its declared type, unless `any_type` will do.
+
+    Raises TooLarge, RequestTimeout, UnsupportedMediaType, BadRequest.
+    """
     body = await _read_slowly(request, bytes_max, seconds)
     if body:
-        _check(request, body)
+        _check(request, body, any_type)
     return body
 
 
-def _check(request: Request, body: bytes) -> None:
+def _check(request: Request, body: bytes, any_type: bool) -> None:
     headers = request.head.headers
     kind = headers.get(hdrs.CONTENT_TYPE, "")
-    if kind != "application/json":
+    if kind != "application/json" and not any_type:
         _check_type(kind)
     encoding = headers.get(hdrs.CONTENT_ENCODING)
     if encoding is not None and encoding.lower() != "identity":

@@ -6,6 +6,8 @@ place in line to the last byte of the answer (promise 3).
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jobqueue.engine import checks
@@ -18,7 +20,7 @@ from jobqueue.web.request import Request
 if TYPE_CHECKING:
     from jobqueue.web.app import App
 
-_RETRY_AFTER = b"Retry-After: 1\r\n"
+RETRY_AFTER = b"Retry-After: 1\r\n"
 
 
 def wait_seconds(app: App, wait: float | None) -> float:
@@ -55,11 +57,20 @@ async def _asked(app: App, request: Request, batch: bool) -> tuple[Want, float]:
 async def dequeue(app: App, request: Request, _: str) -> Answer:
     """POST /jobs/dequeue: the job, or 204 when the wait passed."""
     want, wait = await _asked(app, request, batch=False)
+    return await take_one(app, request, want, wait, _dequeued) or nothing(app)
+
+
+def _dequeued(job: Job) -> bytes:
+    return views.encode(views.dequeued(job))
+
+
+async def take_one(app: App, request: Request, want: Want, wait: float, encode: Callable[[Job], bytes]) -> Answer | None:
+    """Take a job and answer 200 with it, delivered or put back; None, and nothing written, when the wait passed without one."""
     taking = app.backend.dequeue(want, wait)
     async with taking as jobs:
         if not jobs:
-            return nothing(app)
-        answer = Answer(200, views.encode(views.dequeued(jobs[0])))
+            return None
+        answer = Answer(200, encode(jobs[0]))
         answer.close = app.draining
         done = answer.deliver_now(request)
         if done or (done is None and await answer.deliver(request)):
@@ -75,7 +86,7 @@ async def batch_dequeue(app: App, request: Request, _: str) -> Answer:
         answer = Answer(200, views.encode(views.BatchView([views.dequeued(job) for job in jobs])))
         if not jobs:
             if app.draining:
-                answer.add_header(_RETRY_AFTER)
+                answer.add_header(RETRY_AFTER)
             return answer
         answer.close = app.draining
         done = answer.deliver_now(request)
@@ -84,9 +95,14 @@ async def batch_dequeue(app: App, request: Request, _: str) -> Answer:
     return answer
 
 
+async def breathe() -> None:
+    """Let others run, between the pages of a long answer."""
+    await asyncio.sleep(0)
+
+
 def nothing(app: App) -> Answer:
     """204; while the server drains, with Retry-After, so that a worker does not come straight back."""
-    return Answer(204, content_type=b"", headers=_RETRY_AFTER if app.draining else b"")
+    return Answer(204, content_type=b"", headers=RETRY_AFTER if app.draining else b"")
 
 
 async def job(app: App, request: Request, job_id: str) -> Answer:
@@ -96,4 +112,4 @@ async def job(app: App, request: Request, job_id: str) -> Answer:
         asked = wire.decode_query(wire.query_of(request.head.path), wire.WaitQuery)
         wait = wait_seconds(app, asked.wait)
     found: Job = await app.backend.job(app.job_id(job_id), wait)
-    return Answer(200, views.encode(views.job_view(found, whole=True)), headers=_RETRY_AFTER if wait and app.draining else b"")
+    return Answer(200, views.encode(views.job_view(found, whole=True)), headers=RETRY_AFTER if wait and app.draining else b"")

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from jobqueue.web.app import App
 
 _REFS = "#/components/schemas/{name}"
-_PROBLEM = {"$ref": _REFS.format(name="Problem")}
 _WITH_BODY = frozenset({"POST", "PUT", "DELETE"})
 _ANYWHERE = ("internal_error", "http_version")
 """Codes that any request may be answered, and that say nothing of the operation: the document's default answers."""
@@ -83,8 +82,8 @@ def _types(routes: Iterable[Route]) -> list[Any]:
     """Every type that a document of these routes refers to."""
     types: dict[Any, None] = {Problem: None, views.FailedItem: None}
     for route in routes:
-        for given in (route.body, route.query, *route.answers.values()):
-            kind = get_args(given)[0] if get_origin(given) is list else given
+        for given in (route.body, route.query, route.error, *route.answers.values()):
+            kind = get_args(given)[0] if get_origin(given) in (list, tuple) else given
             if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
                 types[kind] = None
     return list(types)
@@ -121,6 +120,8 @@ def _bare(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _schema(kind: Any, failing: bool = False, limits: Limits | None = None) -> dict[str, Any]:
     """What an operation is sent or answers. A list is a batch: an object with its items under `jobs`; failing: each may have failed."""
+    if get_origin(kind) is tuple:
+        return {"type": "array", "items": _schema(get_args(kind)[0])}
     if get_origin(kind) is list:
         item = _schema(get_args(kind)[0])
         if failing:
@@ -138,28 +139,30 @@ def _schema(kind: Any, failing: bool = False, limits: Limits | None = None) -> d
 
 
 def _tag(route: Route) -> str:
-    first = route.path.split("/")[1]
+    if route.api != "native":
+        return route.api
+    first = route.template.split("/")[1]
     return first if first in ("jobs", "batch", "queues") else "server"
 
 
 def _operation(route: Route, schemas: dict[str, Any], limits: Limits, secured: bool) -> dict[str, Any]:
     words = re.findall(r"[a-z]+", f"{route.method.lower()} {route.path}")
     operation: dict[str, Any] = {
-        "operationId": words[0] + "".join(word.title() for word in words[1:]),
+        "operationId": words[0] + "".join(word.title() for word in words[1:]) + ("Page" if route.path.endswith("/") else ""),
         "tags": [_tag(route)],
         "summary": route.summary,
         "parameters": [*_path_parameters(route, limits), *_query_parameters(route, schemas)],
-        "responses": _answers(route) | _failures(route, secured) | _default(),
+        "responses": _answers(route) | _failures(route, secured) | {"default": _failure(route, _ANYWHERE)},
         "security": [{"token": []}] if secured and route.scope is not Scope.PUBLIC else [],
     }
-    description = OPERATIONS.get(f"{route.method} {route.path}")
+    description = OPERATIONS.get(f"{route.method} {route.template}") if route.api == "native" else None
     if description:
         operation["description"] = description
     if route.body is not None:
         examples = {
             example.name: {"value": example.body}
             for example in STORY
-            if (example.method, example.template) == (route.method, route.path) and example.body is not None
+            if route.api == "native" and (example.method, example.template) == (route.method, route.template) and example.body is not None
         }
         content = {"application/json": _content(_schema(route.body, limits=limits), examples)}
         operation["requestBody"] = {"required": route.query is None, "content": content}
@@ -175,6 +178,7 @@ def _path_parameters(route: Route, limits: Limits) -> list[dict[str, Any]]:
     said = {
         "id": {**known["id"], "description": "The job's id, percent-encoded where a path needs it."},
         "name": {**known["queue"], "description": "The queue's name."},
+        "number": {"description": "The job's number.", "minimum": 1},
     }
     return [
         {
@@ -182,7 +186,10 @@ def _path_parameters(route: Route, limits: Limits) -> list[dict[str, Any]]:
             "in": "path",
             "required": True,
             "description": said[name]["description"],
-            "schema": {"type": "string", **{key: value for key, value in said[name].items() if key != "description"}},
+            "schema": {
+                "type": "integer" if name == "number" else "string",
+                **{key: value for key, value in said[name].items() if key != "description"},
+            },
         }
         for name in re.findall(r"{(\w+)}", route.path)
     ]
@@ -192,7 +199,7 @@ def _query_parameters(route: Route, schemas: dict[str, Any]) -> list[dict[str, A
     if route.query is None:
         return []
     parameters = []
-    for name, given in schemas[route.query.__name__]["properties"].items():
+    for name, given in schemas[route.query.__name__].get("properties", {}).items():
         schema = {key: value for key, value in given.items() if key != "description"}
         if "anyOf" in schema:
             # A query can hold no null; one that may be repeated is an array.
@@ -215,11 +222,11 @@ def _answers(route: Route) -> dict[str, Any]:
         examples = {
             example.name: {"value": example.answer}
             for example in STORY
-            if (example.method, example.template, example.status) == (route.method, route.path, status) and example.answer is not None
+            if (example.method, example.template, example.status) == (route.method, route.template, status) and example.answer is not None
         }
         answer: dict[str, Any] = {"description": _described(route, kind)}
         if kind is str:
-            answer["content"] = {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")}
+            answer["content"] = {media: {"schema": {"type": "string"}} for media in route.media}
         elif kind is not None:
             answer["content"] = {"application/json": _content(_schema(kind, failing=get_origin(route.body) is list), examples)}
         if status in (200, 201) and route.path.endswith("/jobs/enqueue"):
@@ -231,6 +238,8 @@ def _answers(route: Route) -> dict[str, Any]:
 def _described(route: Route, kind: Any) -> str:
     if kind is None:
         return "The wait passed without a job." if route.scope is Scope.DEQUEUE else "Done."
+    if get_origin(kind) is tuple:
+        return "Every job."
     if get_origin(kind) is list:
         return "One result for each item, in order." if get_origin(route.body) is list else "The jobs; none when the wait passed."
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -253,13 +262,17 @@ def _failures(route: Route, secured: bool) -> dict[str, Any]:
     by_status: dict[int, list[str]] = {}
     for code in codes(route, secured):
         by_status.setdefault(PROBLEMS[code].status, []).append(code)
-    return {str(status): _failure(found) for status, found in sorted(by_status.items())}
+    return {str(status): _failure(route, found) for status, found in sorted(by_status.items())}
 
 
-def _failure(found: Sequence[str]) -> dict[str, Any]:
+def _failure(route: Route, found: Sequence[str]) -> dict[str, Any]:
+    """An answer to a request that failed, in the shape of the route's API; only the native one's carries the code."""
+    schema: dict[str, Any] = {"$ref": _REFS.format(name=route.error.__name__)}
+    if route.error is Problem:
+        schema = {"allOf": [schema, {"properties": {"code": {"enum": list(found)}}}]}
     failure: dict[str, Any] = {
         "description": " ".join(f"`{code}`: {PROBLEMS[code].title}." for code in found),
-        "content": {"application/problem+json": {"schema": {"allOf": [_PROBLEM, {"properties": {"code": {"enum": list(found)}}}]}}},
+        "content": {route.shape.content_type.decode(): {"schema": schema}},
     }
     status = PROBLEMS[found[0]].status
     header = {401: "WWWAuthenticate", 405: "Allow", 429: "RetryAfter", 503: "RetryAfter"}.get(status)
@@ -267,7 +280,3 @@ def _failure(found: Sequence[str]) -> dict[str, Any]:
         name = {"WWWAuthenticate": "WWW-Authenticate", "RetryAfter": "Retry-After"}.get(header, header)
         failure["headers"] = {name: {"$ref": f"#/components/headers/{header}"}}
     return failure
-
-
-def _default() -> dict[str, Any]:
-    return {"default": _failure(_ANYWHERE)}

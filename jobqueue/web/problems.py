@@ -5,6 +5,7 @@ Every error answer of the server is made by `problem`, those that aiohttp's pars
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -109,7 +110,22 @@ def describe(error: QueueError) -> Problem:
     return Problem(f"urn:jobqueue:problem:{error.code}", title, status, error.code, detail, error.field)
 
 
-def problem(error: QueueError, close: bool = False) -> Answer:
+def encode(problem: Problem) -> bytes:
+    """The body of the native API's errors."""
+    return _encode(problem)
+
+
+class Shape(NamedTuple):
+    """How an API writes its errors: the body from the problem, and its type."""
+
+    encode: Callable[[Problem], bytes]
+    content_type: bytes
+
+
+NATIVE = Shape(encode, PROBLEM)
+
+
+def problem(error: QueueError, shape: Shape = NATIVE, *, close: bool = False) -> Answer:
     """The answer to a request that failed."""
     body = describe(error)
     headers = b""
@@ -119,4 +135,4 @@ def problem(error: QueueError, close: bool = False) -> Answer:
         headers = b"Allow: %s\r\n" % ", ".join(error.allow).encode()
     elif error.code == "unauthorized":
         headers = b'WWW-Authenticate: Bearer realm="jobqueue"\r\n'
-    return Answer(body.status, _encode(body), PROBLEM, headers, close=close or body.status in (408, 505))
+    return Answer(body.status, shape.encode(body), shape.content_type, headers, close=close or body.status in (408, 505))

@@ -44,9 +44,9 @@ def _asked(limits: Limits) -> Notes:
     size = f"at most {limits.payload_bytes_max} bytes and nested at most {JSON_DEPTH_MAX} deep"
     return {
         "payload": {"description": f"The work: any JSON, {size}; kept and handed out byte for byte."},
-        "id": _text("The job's id; without one the server makes a UUIDv7. No control characters.", 1, limits.id_chars_max),
+        "id": {"description": "The job's id; without one the server makes a UUIDv7.", "minLength": 1, "maxLength": limits.id_chars_max},
         "queue": _name("The queue's name. A queue is made by the first job."),
-        "type": _name("What kind of work it is. The server only stores and filters by it."),
+        "type": _text("What kind of work it is. The server only stores and filters by it.", 1, limits.type_chars_max),
         "description": _text(
             "For people. Tabs and line ends are allowed, other control characters are not.", 0, limits.text_chars_max, lines=True
         ),
@@ -91,6 +91,7 @@ def _answered() -> Notes:
     """Fields that only the server sends."""
     return {
         "created": {"description": "false when a job of this id and content existed already."},
+        "number": {"description": "The job's place in the order of creation over the whole server, from 1 on; classic's ID."},
         "attempts": {"description": "Attempts so far, the one in progress included."},
         "created_at": _time("When the job was enqueued."),
         "expires_at": _time("When the job expires, or the lease does."),

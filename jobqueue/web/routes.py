@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobqueue.errors import BadRequest
 from jobqueue.web.answers import Answer
-from jobqueue.web.problems import MethodNotAllowed, NotFound
+from jobqueue.web.problems import NATIVE, MethodNotAllowed, NotFound, Problem
 from jobqueue.web.request import Request
 
 if TYPE_CHECKING:
@@ -39,9 +39,19 @@ class Scope(StrEnum):
 class Route:
     """One operation: its place, its handler, and what the reference documentation says of it.
 
-    path: a template with at most one variable segment, `{id}` or `{name}`; body and answer: the msgspec types of request and response;
-    errors: codes beside those every route may answer; counts: answers by status, read by /metrics.
+    path: a template with at most one variable segment, `{id}` or `{name}`, behind the prefix of the API it belongs to; body and answer: the
+    msgspec types of request and response; errors: codes beside those every route may answer; counts: answers by status, read by
+    /metrics; api: whose route it is, which says how its errors look.
     """
+
+    api = "native"
+    prefix = ""
+    shape = NATIVE
+    error: Any = Problem
+    """The type of an error's body."""
+
+    media: tuple[str, ...] = ("text/plain", "application/openmetrics-text")
+    """The types of an answer that is a text."""
 
     def __init__(
         self,
@@ -68,6 +78,16 @@ class Route:
         self.errors = errors
         self.counts: dict[int, int] = {}
         self.seconds = 0.0
+
+    @property
+    def template(self) -> str:
+        """The path without its API's prefix."""
+        return self.path[len(self.prefix) :]
+
+    @property
+    def takes(self) -> bool:
+        """Whether a GET of it changes something: some dialects take jobs with GET, so HEAD must not lead there."""
+        return self.scope is Scope.DEQUEUE
 
 
 def _variable(segment: str) -> bool:
@@ -101,7 +121,7 @@ class Router:
         if route.method in methods:
             raise ValueError(f"two routes for {route.method} {route.path}")
         methods[route.method] = route
-        if route.method == "GET":
+        if route.method == "GET" and not route.takes:
             methods.setdefault("HEAD", route)
 
     def find(self, method: str, target: str) -> tuple[Route, str]:
@@ -112,7 +132,7 @@ class Router:
         path = target
         methods = self._exact.get(path)
         if methods is None and ("?" in target or target[:1] != "/"):
-            path = _path(target)
+            path = path_of(target)
             methods = self._exact.get(path)
         if methods is not None:
             route = methods.get(method)
@@ -135,7 +155,7 @@ class Router:
         raise NotFound(f"no such path: {path[:200]!r}")
 
 
-def _path(target: str) -> str:
+def path_of(target: str) -> str:
     """The path of a request target in origin-form or absolute-form."""
     target = target.partition("?")[0]
     if target[:1] == "/":

@@ -192,8 +192,16 @@ def native_routes(prefix: str) -> list[Route]:
             answers={200: views.RetriedView},
             errors=("unknown_queue", *_CLOSED),
         ),
-        route("GET", "/metrics", Metrics().scrape, R, "Read the server's counts, for Prometheus", answers={200: str}),
-        route("GET", "/openapi.json", Document().get, Scope.PUBLIC, "Read this document", answers={200: dict[str, Any]}),
-        route("GET", "/healthz", native.healthz, Scope.PUBLIC, "Is the process alive?", answers={200: dict[str, str]}),
-        route("GET", "/readyz", native.readyz, Scope.PUBLIC, "Does it take new work?", answers={200: dict[str, str]}, errors=("draining",)),
+    ]
+
+
+def server_routes() -> list[Route]:
+    """What belongs to the server rather than to an API: always at the root."""
+    P = Scope.PUBLIC
+    words = dict[str, str]
+    return [
+        Route("GET", "/metrics", Metrics().scrape, Scope.READ, "Read the server's counts, for Prometheus", answers={200: str}),
+        Route("GET", "/openapi.json", Document().get, P, "Read this document", answers={200: dict[str, Any]}),
+        Route("GET", "/healthz", native.healthz, P, "Is the process alive?", answers={200: words}),
+        Route("GET", "/readyz", native.readyz, P, "Does it take new work?", answers={200: words}, errors=("draining",)),
     ]

@@ -59,6 +59,7 @@ class DequeuedView(msgspec.Struct, frozen=True, gc=False):
     """A job as a worker is handed it. attempts counts this one; error is the last failure's, null before the first."""
 
     id: str
+    number: int
     queue: str
     type: str | None
     description: str | None
@@ -74,6 +75,7 @@ class JobView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A job as anyone may see it. Lists leave payload and result out; max_attempts null follows the queue's policy."""
 
     id: str
+    number: int
     queue: str
     type: str | None
     description: str | None
@@ -193,6 +195,7 @@ def dequeued(job: Job) -> DequeuedView:
     assert lease is not None
     return DequeuedView(
         job.id,
+        job.number,
         job.queue,
         job.type,
         job.description,
@@ -211,6 +214,7 @@ def job_view(job: Job, whole: bool) -> JobView:
     ran = lease or end
     return JobView(
         id=job.id,
+        number=job.number,
         queue=job.queue,
         type=job.type,
         description=job.description,

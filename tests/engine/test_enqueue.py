@@ -309,9 +309,9 @@ def test_bad_queue_name_is_refused_before_a_queue_is_made(queue: str) -> None:
 
 
 def test_bad_type_is_refused_before_a_queue_is_made() -> None:
-    """A type that is no name makes no queue and no job."""
+    """A type with a control character makes no queue and no job."""
     engine = make_engine()
-    assert refused(engine, BadRequest, make_spec(type="a b")).field == "type"
+    assert refused(engine, BadRequest, make_spec(type="a\nb")).field == "type"
     assert engine.queues == {}
 
 

@@ -101,6 +101,7 @@ async def test_a_batch_dequeue_takes_at_most_its_limit(api: Api) -> None:
     assert jobs[1] == {
         "id": "j1",
         "queue": "default",
+        "number": 2,
         "type": None,
         "description": None,
         "priority": 5,

@@ -23,6 +23,7 @@ async def test_a_job_comes_with_its_payload_and_its_lease(api: Api) -> None:
         "id": "j",
         "queue": "default",
         "type": "mail",
+        "number": 1,
         "description": "d",
         "priority": 3,
         "attempts": 1,

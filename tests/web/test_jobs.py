@@ -24,6 +24,7 @@ async def test_a_job_in_progress_shows_everything_but_its_token(api: Api) -> Non
         "id": "j",
         "queue": "default",
         "type": None,
+        "number": 1,
         "description": None,
         "priority": 5,
         "status": "in_progress",

@@ -25,6 +25,7 @@ async def test_conclude_succeeded_answers_the_outcome(api: Api) -> None:
         **shown,
         "queue": "default",
         "type": "t",
+        "number": 1,
         "description": "d",
         "priority": 1,
         "max_attempts": 3,

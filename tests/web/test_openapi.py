@@ -19,12 +19,12 @@ from jobqueue.web.openapi import codes, document
 from jobqueue.web.problems import PROBLEMS
 from jobqueue.web.reference import OPERATIONS, notes
 from jobqueue.web.routes import Route, Scope
-from jobqueue.web.table import native_routes
+from jobqueue.web.table import native_routes, server_routes
 
 from .conftest import Serve
 from .harness import Api, assert_problem
 
-ROUTES = native_routes("")
+ROUTES = native_routes("") + server_routes()
 DOCUMENT = document(ROUTES, Limits(), secured=True)
 TOKEN = re.compile(r"\b[0-9a-f]{32}\b")
 

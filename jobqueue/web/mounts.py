@@ -1,0 +1,90 @@
+"""Which API stands behind which prefix.
+
+By default the native API stands at the root and every dialect at its own name. A dialect put at the root leaves its prefix and takes the
+native API's place, which then is found at /native. What belongs to the server rather than to an API (/metrics, /healthz, /readyz,
+/openapi.json) stays at the root, where probes and scrapers look for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from jobqueue.web.dialects.base import Dialect
+from jobqueue.web.dialects.classic import CLASSIC
+from jobqueue.web.dialects.simplequeue import SIMPLEQUEUE
+from jobqueue.web.dialects.workpool import WORKPOOL
+from jobqueue.web.problems import NATIVE as NATIVE_SHAPE
+from jobqueue.web.problems import Shape
+from jobqueue.web.routes import Route
+from jobqueue.web.table import native_routes, server_routes
+
+NATIVE = "native"
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (CLASSIC, SIMPLEQUEUE, WORKPOOL)}
+APIS = (NATIVE, *DIALECTS)
+
+_PREFIX = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
+_TAKEN = frozenset(
+    {"jobs", "batch", "queues", "job", "status", "result", "metrics", "openapi.json", "healthz", "readyz", "events", "docs", "dashboard"}
+)
+"""First segments of paths that some API or the server itself has at the root."""
+
+
+class Mounts:
+    """A placement of every API. chosen: prefixes by API for those that do not stand where they do by default; "/" is the root.
+
+    Raises ValueError with the reason.
+    """
+
+    def __init__(self, chosen: Mapping[str, str] | None = None) -> None:
+        given = dict(chosen or {})
+        for name, place in given.items():
+            if name not in APIS:
+                raise ValueError(f"{name!r} is no API; {', '.join(APIS)} are")
+            _check_prefix(place)
+        self.prefixes: dict[str, str] = {name: given.get(name, f"/{name}").rstrip("/") for name in APIS}
+        if NATIVE not in given and "" not in self.prefixes.values():
+            self.prefixes[NATIVE] = ""
+        _check_apart(self.prefixes)
+
+    @property
+    def native(self) -> str:
+        """The native API's prefix, "" at the root."""
+        return self.prefixes[NATIVE]
+
+    def routes(self) -> list[Route]:
+        """Every route of the application."""
+        found = native_routes(self.native)
+        for route in found:
+            route.prefix = self.native
+        for name, dialect in DIALECTS.items():
+            found += dialect.mounted(self.prefixes[name])
+        return found + server_routes()
+
+    def shape_at(self, path: str) -> Shape:
+        """How errors look at a path that no route has: as those of the API it would belong to."""
+        names = sorted(self.prefixes, key=lambda name: -len(self.prefixes[name]))
+        for name in names:
+            prefix = self.prefixes[name]
+            if path == prefix or path.startswith((f"{prefix}/", f"{prefix}?")):
+                return DIALECTS[name].shape if name in DIALECTS else NATIVE_SHAPE
+        return NATIVE_SHAPE
+
+
+def _check_prefix(place: str) -> None:
+    if _PREFIX.fullmatch(place) is None:
+        raise ValueError(f"{place!r} is no prefix; write / or /name, without a slash at its end")
+    first = place.split("/")[1]
+    if first in _TAKEN or first in (".", ".."):
+        raise ValueError(f"{place!r} cannot be a prefix, since paths below /{first} have a meaning of their own")
+
+
+def _check_apart(prefixes: Mapping[str, str]) -> None:
+    """No two at one place, and none inside another but the root's."""
+    places: Iterable[tuple[str, str]] = sorted((prefix, name) for name, prefix in prefixes.items())
+    known: dict[str, str] = {}
+    for prefix, name in places:
+        for other, owner in known.items():
+            if prefix == other or (other and prefix.startswith(f"{other}/")):
+                raise ValueError(f"{name} cannot stand at {prefix or '/'!r}, where {owner} stands at {other or '/'!r}")
+        known[prefix] = name
