@@ -16,18 +16,34 @@ QueueError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, Self
 
 
 class QueueError(Exception):
     """Base of all. str() is a sentence for people; `code` is for programs; `field` names the input at fault, if one is."""
 
-    code: ClassVar[str] = "error"
+    code: str = "error"
     field: str | None = None
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    @classmethod
+    def told(cls, detail: str, field: str | None = None) -> Self:
+        """The error as another process tells of it: its words are there already, so the constructor is passed by."""
+        error = cls.__new__(cls, detail)
+        error.detail = detail
+        error.field = field
+        return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross processes too, and pickle would call the constructor with the detail alone."""
+        return _bare, (type(self), self.args), self.__dict__
+
+
+def _bare(kind: type[QueueError], args: tuple[Any, ...]) -> QueueError:
+    return kind.__new__(kind, *args)
 
 
 class CallerError(QueueError):
@@ -42,7 +58,11 @@ class BadRequest(CallerError):
     def __init__(self, field: str | None, reason: str) -> None:
         super().__init__(reason if field is None else f"{field}: {reason}")
         self.field = field
-        self.reason = reason
+
+    @property
+    def reason(self) -> str:
+        """The detail without the field's name."""
+        return self.detail if self.field is None else self.detail.removeprefix(f"{self.field}: ")
 
 
 class UnknownJob(CallerError):
@@ -138,7 +158,7 @@ class NotRetryable(LostRace):
 class Full(QueueError):
     """A bound is reached. retry_after: seconds after which it makes sense to try again."""
 
-    retry_after: ClassVar[int] = 1
+    retry_after: int = 1
 
 
 class QueueFull(Full):
@@ -168,7 +188,7 @@ class TooManyConnections(Full):
 class Unavailable(QueueError):
     """The server cannot do it now, whoever asks. retry_after: seconds after which it makes sense to try again."""
 
-    retry_after: ClassVar[int] = 1
+    retry_after: int = 1
 
 
 class Draining(Unavailable):

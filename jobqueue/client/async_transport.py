@@ -1,0 +1,109 @@
+"""How AsyncClient sends: one aiohttp session, made at the first call."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from yarl import URL
+
+from jobqueue.client.endpoint import Endpoint, check_seconds
+from jobqueue.client.operations import Operations
+from jobqueue.client.problems import Answer, ConnectionFailed
+from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Retrying, Steps, carried_through
+from jobqueue.client.sending import Call, Request
+from jobqueue.errors import Unavailable
+
+T = TypeVar("T")
+
+
+class AsyncTransport(Operations):
+    """What AsyncClient is made of below its operations; its arguments are told there."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        max_wait: float = HOLD_SECONDS,
+        retrying: Retrying = RETRYING,
+        ssl_context: ssl.SSLContext | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._endpoint = Endpoint.find(url, token)
+        self._timeout, self._max_wait = check_seconds("timeout", timeout), check_seconds("max_wait", max_wait)
+        self._retrying = retrying
+        self._ssl_context = ssl_context
+        self._sleep = sleep
+        self._session: ClientSession | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._endpoint.url}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """See Operations.close."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    # Sending.
+
+    def _opened(self) -> ClientSession:
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        if self._session is None:
+            # No bound on connections: one that is reached would let an extend wait behind the dequeues that are held.
+            connector = TCPConnector(limit=0, ssl=self._ssl_context or True)
+            self._session = ClientSession(connector=connector, headers=self._endpoint.headers, cookie_jar=DummyCookieJar())
+        return self._session
+
+    async def _exchange(self, request: Request) -> Answer:
+        session = self._session or self._opened()
+        url = URL(self._endpoint.url + request.target, encoded=True)
+        timeout = ClientTimeout(total=request.wait + self._timeout, sock_connect=self._timeout)
+        try:
+            async with session.request(request.method, url, data=request.body, timeout=timeout, allow_redirects=False) as response:
+                return Answer(response.status, response.headers, await response.read())
+        except (ClientError, OSError) as error:  # TimeoutError is an OSError
+            raise ConnectionFailed(f"{request.method} {self._endpoint.url}{request.target}: {error or type(error).__name__}") from error
+
+    async def _carry(self, steps: Steps[T]) -> T:
+        """Do as the steps say."""
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, float):
+                    await self._sleep(step)
+                    step = next(steps)
+                    continue
+                try:
+                    answer = await self._exchange(step)
+                except ConnectionFailed as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _run(self, call: Call[T]) -> T:
+        return await self._carry(carried_through(call, self._retrying, self._max_wait))
+
+    async def _asks(self, call: Call[bool]) -> bool:
+        # To a question like these no answer is a no.
+        try:
+            return await self._run(call)
+        except Unavailable:
+            return False

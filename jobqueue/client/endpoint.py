@@ -1,0 +1,64 @@
+"""Where the server is and how to be let in: the base URL and the token, from arguments or the environment."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from jobqueue import __version__
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+_TOKEN = re.compile(r"[!-~]{1,4096}")
+
+
+class Endpoint(NamedTuple):
+    """url: without a slash at its end; headers: what every request carries."""
+
+    url: str
+    headers: dict[str, str]
+
+    def __repr__(self) -> str:
+        """Without the headers, so that no log or traceback shows the token."""
+        return f"Endpoint({self.url!r})"
+
+    @classmethod
+    def find(cls, url: str | None, token: str | None) -> Endpoint:
+        """From what is given, else JOBQUEUE_URL and JOBQUEUE_TOKEN, else the server's defaults. Empty is none. Raises ValueError."""
+        origin = "url"
+        if url is None:
+            url, origin = os.environ.get("JOBQUEUE_URL") or DEFAULT_URL, "JOBQUEUE_URL"
+        headers = {"Content-Type": "application/json", "User-Agent": f"jobqueue-client/{__version__}"}
+        whence = "token"
+        if token is None:
+            token, whence = os.environ.get("JOBQUEUE_TOKEN"), "JOBQUEUE_TOKEN"
+        if token:
+            if _TOKEN.fullmatch(token) is None:
+                raise ValueError(f"{whence}: must be 1 to 4096 printable ASCII characters without spaces")
+            headers["Authorization"] = f"Bearer {token}"
+        return cls(_checked(origin, url), headers)
+
+
+def _checked(origin: str, url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{origin}: {url!r} is no URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError(f"{origin}: {url!r} must be http://HOST:PORT or https://HOST:PORT, with the path of a prefix if there is one")
+    if parts.username is not None or "?" in url or "#" in url:
+        raise ValueError(f"{origin}: must have no user, query or fragment; a token goes into token or JOBQUEUE_TOKEN")
+    if not re.fullmatch(r"[!-~]+", url):
+        raise ValueError(f"{origin}: {url!r} must be printable ASCII without spaces")
+    return url.rstrip("/")
+
+
+def check_seconds(name: str, seconds: float) -> float:
+    """A number of seconds above 0. Raises ValueError."""
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"{name}: {seconds} is out of range; it must be above 0 and finite")
+    return seconds

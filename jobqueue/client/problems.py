@@ -1,0 +1,128 @@
+"""What can go wrong for a client: errors that only a client has, and the server's errors made from its answers.
+
+A problem's `code` says which class of `jobqueue.errors` it is. Codes that have none, of a newer server or of a proxy in between, become
+UnexpectedAnswer, which keeps status and code.
+
+QueueError (jobqueue.errors)
+├── Unavailable
+│   └── ConnectionFailed   no answer: refused, cut or timed out
+├── UnexpectedAnswer       an answer this client does not know
+├── JobFailed              the job whose result was waited for did not succeed
+└── WaitTimeout            it did not conclude in time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from jobqueue import errors
+from jobqueue.client.types import Job
+from jobqueue.errors import Full, QueueError, Unavailable
+from jobqueue.model import Outcome
+
+
+class ConnectionFailed(Unavailable, ConnectionError):
+    """No answer came: the connection was refused, cut, or too slow. Whether the server did what was asked is not known."""
+
+    code = "connection_failed"
+
+
+class UnexpectedAnswer(QueueError):
+    """An answer that is none of the protocol's, or of a newer protocol. status: HTTP's; code: the problem's, if it was one."""
+
+    code = "unexpected_answer"
+
+    def __init__(self, status: int, detail: str, code: str = "unexpected_answer", field: str | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.field = field
+
+
+class JobFailed(QueueError):
+    """The job whose result was waited for ended otherwise. outcome: how; error: what its last attempt said; job: the whole of it."""
+
+    code = "job_failed"
+
+    def __init__(self, job: Job) -> None:
+        error = bytes(job.raw_error).decode("utf-8", "replace")
+        said = "" if error == "null" else f": {error[:200]}"
+        super().__init__(f"job {job.id!r} ended as {job.outcome} after {job.attempts} attempts{said}")
+        self.job = job
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """failed, cancelled or expired."""
+        return self.job.outcome
+
+    @property
+    def error(self) -> Any:
+        """What the last attempt said went wrong, as plain Python objects; None if it said nothing."""
+        return self.job.error
+
+
+class WaitTimeout(QueueError, TimeoutError):
+    """The job has not concluded within the wait. It goes on: ask for it by job_id. waited: seconds."""
+
+    code = "wait_timeout"
+
+    def __init__(self, job_id: str, waited: float) -> None:
+        super().__init__(f"job {job_id!r} has not concluded within {waited:g} s; it goes on")
+        self.job_id = job_id
+        self.waited = waited
+
+
+class Problem(msgspec.Struct, frozen=True, gc=False):
+    """The body of an error answer, and of a failed item of a batch (RFC 9457)."""
+
+    status: int
+    code: str
+    detail: str
+    field: str | None = None
+
+
+class Answer(NamedTuple):
+    """What came back. Header names are looked up without regard to case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+KINDS: dict[str, type[QueueError]] = {
+    kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, QueueError) and kind.code != "error"
+}
+"""The class of each code that `jobqueue.errors` has."""
+
+_decode = msgspec.json.Decoder(Problem).decode
+
+
+def error_of(problem: Problem) -> QueueError:
+    """The error that a problem tells of."""
+    kind = KINDS.get(problem.code)
+    if kind is None:
+        return UnexpectedAnswer(problem.status, problem.detail, problem.code, problem.field)
+    return kind.told(problem.detail, problem.field)
+
+
+def failure(answer: Answer) -> QueueError:
+    """The error that an answer other than 2xx tells of."""
+    try:
+        problem = _decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        hint = "; redirects are not followed" if 300 <= answer.status < 400 else ""
+        return UnexpectedAnswer(answer.status, f"{answer.status} without a problem{hint}: {answer.body[:200]!r}")
+    error = error_of(problem)
+    seconds = retry_after(answer)
+    if seconds is not None and isinstance(error, Full | Unavailable):
+        error.retry_after = seconds
+    return error
+
+
+def retry_after(answer: Answer) -> int | None:
+    """The seconds of Retry-After; None without it, and for a date, which jobqueue never sends."""
+    text = answer.headers.get("Retry-After", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None

@@ -1,0 +1,118 @@
+"""How answers are read: a decoder for each type, built at import. All raise msgspec.DecodeError or UnicodeDecodeError, both ValueErrors."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from jobqueue.client.problems import Problem, error_of
+from jobqueue.client.sending import Decode
+from jobqueue.client.types import Concluded, Enqueued, Extended, Job, JobInfo, LeasedJob, Page, Queue
+from jobqueue.errors import QueueError
+
+T = TypeVar("T")
+
+
+class _Results(msgspec.Struct, Generic[T]):
+    jobs: list[T]
+
+
+class _FailedItem(msgspec.Struct):
+    error: Problem
+
+
+class _Queues(msgspec.Struct):
+    queues: list[Queue]
+
+
+class _Purged(msgspec.Struct):
+    purged: int
+
+
+class _Retried(msgspec.Struct):
+    retried: int
+
+
+_raw_results = msgspec.json.Decoder(_Results[Raw]).decode
+_failed_item = msgspec.json.Decoder(_FailedItem).decode
+
+
+def _batch(kind: type[T]) -> Decode[list[T | QueueError]]:
+    """Results in order, an error for each item that failed. Decoded at once when none did, else one by one."""
+    whole = msgspec.json.Decoder(_Results[kind]).decode  # type: ignore[valid-type] # kind is a variable to mypy, a type to msgspec
+    one = msgspec.json.Decoder(kind).decode
+
+    def item(raw: Raw) -> T | QueueError:
+        try:
+            return one(raw)
+        except msgspec.ValidationError:
+            return error_of(_failed_item(raw).error)
+
+    def decode(body: bytes) -> list[T | QueueError]:
+        try:
+            results: list[T | QueueError] = whole(body).jobs
+        except msgspec.ValidationError:
+            results = [item(raw) for raw in _raw_results(body).jobs]
+        return results
+
+    return decode
+
+
+enqueued = msgspec.json.Decoder(Enqueued).decode
+enqueued_batch = _batch(Enqueued)
+concluded = msgspec.json.Decoder(Concluded).decode
+concluded_batch = _batch(Concluded)
+extended = msgspec.json.Decoder(Extended).decode
+extended_batch = _batch(Extended)
+job_info = msgspec.json.Decoder(JobInfo).decode
+job = msgspec.json.Decoder(Job).decode
+page = msgspec.json.Decoder(Page).decode
+queue = msgspec.json.Decoder(Queue).decode
+document = msgspec.json.Decoder(dict[str, Any]).decode
+
+_leased = msgspec.json.Decoder(LeasedJob).decode
+_leased_batch = msgspec.json.Decoder(_Results[LeasedJob]).decode
+_queues = msgspec.json.Decoder(_Queues).decode
+_purged = msgspec.json.Decoder(_Purged).decode
+_retried = msgspec.json.Decoder(_Retried).decode
+
+
+def leased(body: bytes) -> LeasedJob | None:
+    """The job, or None of an answer without a body, 204."""
+    return _leased(body) if body else None
+
+
+def leased_batch(body: bytes) -> list[LeasedJob]:
+    """The jobs."""
+    return _leased_batch(body).jobs
+
+
+def queues(body: bytes) -> list[Queue]:
+    """The queues."""
+    return _queues(body).queues
+
+
+def purged(body: bytes) -> int:
+    """How many."""
+    return _purged(body).purged
+
+
+def retried(body: bytes) -> int:
+    """How many."""
+    return _retried(body).retried
+
+
+def nothing(_: bytes) -> None:
+    """Of an answer that says all by its status."""
+
+
+def yes(_: bytes) -> bool:
+    """Of an answer that says yes by its status."""
+    return True
+
+
+def text(body: bytes) -> str:
+    """As it is."""
+    return body.decode()

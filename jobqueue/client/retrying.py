@@ -1,0 +1,117 @@
+"""How a call is carried through: sent, sent again where that is safe, held again until the wait has passed.
+
+Written once for both clients, as generators: they yield what is to be done next, a request to send or a number of seconds to pause, and
+are sent the answer, or thrown the ConnectionFailed that came instead. `AsyncClient` and `Client` do as they say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from random import random
+from typing import Any, TypeAlias, TypeVar
+
+from jobqueue.client import calls
+from jobqueue.client.problems import Answer, ConnectionFailed, JobFailed, UnexpectedAnswer, WaitTimeout, failure, retry_after
+from jobqueue.client.sending import Call, Request, check_wait
+from jobqueue.client.types import NewJob
+from jobqueue.errors import Full, QueueError, Unavailable
+from jobqueue.limits import Limits
+from jobqueue.model import SUCCEEDED
+
+T = TypeVar("T")
+
+Steps: TypeAlias = Generator[Request | float, Answer, T]
+
+WAIT_SECONDS = Limits().wait_seconds_default
+"""How long a dequeue waits that does not say: as the server's default."""
+
+HOLD_SECONDS = Limits().wait_seconds_max
+"""How long one request asks to be held at most: as the server's default bound."""
+
+TIMEOUT_SECONDS = 10.0
+"""How long to wait for a connection, and for an answer beyond the time the server may hold it."""
+
+_PASSING = frozenset({429, 502, 503, 504})
+"""Statuses of servers and proxies that can do better a little later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrying:
+    """When and how a call is sent again. Only calls whose repeat is harmless are.
+
+    tries: the most times one request is sent, 1 for never again. After a lost connection, or a 502 or 504 of a proxy, the pause before
+    try n + 1 is a random time up to min(cap, base * 2 ** (n - 1)) seconds. After a 429 or a 503 it is the Retry-After of the answer and
+    such a random time on top; an answer that asks for more than cap seconds is not waited for.
+
+    random: makes numbers from 0 to 1; clock: seconds that only rise. Both are for tests.
+    """
+
+    tries: int = 5
+    base: float = 0.2
+    cap: float = 10.0
+    random: Callable[[], float] = field(default=random, repr=False)
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+
+    def pause(self, failures: int, error: QueueError) -> float | None:
+        """Seconds before the next try after `failures` before this error; None when there is none."""
+        if failures + 1 >= self.tries:
+            return None
+        jitter: float = self.random() * min(self.cap, self.base * 2**failures)
+        if isinstance(error, ConnectionFailed) or (isinstance(error, UnexpectedAnswer) and error.status in _PASSING):
+            return jitter
+        if isinstance(error, Full | Unavailable) and error.retry_after <= self.cap:
+            return error.retry_after + jitter
+        return None
+
+
+RETRYING = Retrying()
+
+
+def carried_through(call: Call[T], retrying: Retrying, hold_seconds: float) -> Steps[T]:
+    """One call from beginning to end. A wait longer than hold_seconds takes several requests, one after the other."""
+    deadline = retrying.clock() + call.wait
+    left = call.wait
+    failures = 0
+    while True:
+        try:
+            answer = yield call.make(min(left, hold_seconds))
+            if not 200 <= answer.status < 300:
+                raise failure(answer)
+        except QueueError as error:
+            pause = retrying.pause(failures, error) if call.idempotent else None
+            if pause is None:
+                raise
+            failures += 1
+        else:
+            reply = _read(call, answer)
+            if left <= hold_seconds or call.done(reply):
+                return reply
+            failures = 0
+            # A server that is shutting down ends a wait early and says so: then this is the last of the answers it gives at once.
+            pause = float(retry_after(answer) or 0)
+        left = max(0.0, deadline - retrying.clock())
+        if pause:
+            yield min(pause, left) if not failures else pause
+            left = max(0.0, deadline - retrying.clock())
+
+
+def _read(call: Call[T], answer: Answer) -> T:
+    try:
+        return call.decode(answer.body)
+    except ValueError as error:
+        raise UnexpectedAnswer(answer.status, f"the answer cannot be read: {error}: {answer.body[:200]!r}") from None
+
+
+def result_of(job: NewJob, wait: float, retrying: Retrying, hold_seconds: float) -> Steps[Any]:
+    """Enqueue a job and wait for its result, `wait` seconds in all. Raises JobFailed, WaitTimeout."""
+    check_wait(wait)
+    deadline = retrying.clock() + wait
+    enqueued = yield from carried_through(calls.enqueue(job), retrying, hold_seconds)
+    found = yield from carried_through(calls.job(enqueued.id, max(0.0, deadline - retrying.clock())), retrying, hold_seconds)
+    if not calls.is_concluded(found):
+        raise WaitTimeout(enqueued.id, wait)
+    if found.outcome is not SUCCEEDED:
+        raise JobFailed(found)
+    return found.result

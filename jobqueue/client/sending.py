@@ -1,0 +1,163 @@
+"""What a call consists of, and how what a caller gives becomes a request. No input or output here.
+
+Values that JSON cannot carry are refused here, by field; all else is for the server to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from jobqueue.errors import BadRequest
+from jobqueue.model import Backoff
+
+T = TypeVar("T")
+
+Decode = Callable[[bytes], T]
+
+
+class Request(NamedTuple):
+    """What goes over the wire. target: path and query behind the base URL; wait: seconds the server may hold it."""
+
+    method: str
+    target: str
+    body: bytes | None
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One operation. `make` makes the request that is held so many seconds.
+
+    idempotent: sent twice it has the effect of once, so it may be sent again when the answer was lost. wait: how long the caller waits in
+    all, which may take several requests; `done` says whether an answer ends the wait.
+    """
+
+    make: Callable[[float], Request]
+    decode: Decode[T]
+    idempotent: bool = True
+    wait: float = 0.0
+    done: Callable[[T], bool] = bool
+
+
+# Bodies, but for those of types.py.
+
+
+class Release(msgspec.Struct, frozen=True, omit_defaults=True):
+    """POST /jobs/{id}/release."""
+
+    lease: str
+    delay: float = 0.0
+
+
+class ConcludeOne(msgspec.Struct, frozen=True, omit_defaults=True):
+    """POST /jobs/{id}/conclude."""
+
+    lease: str
+    outcome: str
+    result: Any = None
+    error: Any = None
+    retry: bool = True
+
+
+class ExtendOne(msgspec.Struct, frozen=True, omit_defaults=True):
+    """POST /jobs/{id}/extend."""
+
+    lease: str
+    lease_seconds: float | None = None
+    progress: float | None = None
+    message: str | None = None
+
+
+class Dequeue(msgspec.Struct, frozen=True, omit_defaults=True):
+    """POST /jobs/dequeue; with a limit, POST /batch/dequeue."""
+
+    queue: str | Sequence[str]
+    wait: float
+    attempt_id: str
+    lease_seconds: float | None = None
+    worker: str | None = None
+    limit: int | None = None
+
+
+class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """PUT /queues/{name}."""
+
+    lease_seconds: float | None = None
+    max_attempts: int | None = None
+    backoff: Backoff | None = None
+    max_jobs: int | None = None
+    paused: bool = False
+
+
+class Items(msgspec.Struct, frozen=True):
+    """POST /batch/…, but for dequeue."""
+
+    jobs: Sequence[Any]
+
+
+_encode = msgspec.json.Encoder().encode
+_UNSENDABLE = (TypeError, ValueError, RecursionError, OverflowError)
+
+
+# Encoding.
+
+
+def encoded(body: msgspec.Struct) -> bytes:
+    """A body as JSON. Raises BadRequest."""
+    try:
+        return _encode(body)
+    except _UNSENDABLE as error:
+        raise BadRequest(_culprit(body), f"cannot be sent as JSON: {error}") from None
+
+
+def _sendable(value: object) -> bool:
+    try:
+        _encode(value)
+    except _UNSENDABLE:
+        return False
+    return True
+
+
+def _culprit(body: msgspec.Struct) -> str | None:
+    """The field that cannot be encoded."""
+    name = next((name for name in body.__struct_fields__ if not _sendable(getattr(body, name))), None)
+    if name == "jobs":
+        items: Sequence[msgspec.Struct] = getattr(body, name)
+        at = next(at for at, item in enumerate(items) if not _sendable(item))
+        return f"jobs[{at}].{_culprit(items[at])}" if isinstance(items[at], msgspec.Struct) else f"jobs[{at}]"
+    return name
+
+
+def segment(field: str, value: str) -> str:
+    """A job's id or a queue's name as a segment of a path. Raises BadRequest."""
+    if not value:
+        raise BadRequest(field, "is empty")
+    try:
+        # Clients and proxies resolve dots away.
+        return quote(value, safe="") if value.strip(".") else value.replace(".", "%2E")
+    except UnicodeEncodeError:
+        raise BadRequest(field, "holds a lone surrogate, which UTF-8 cannot carry") from None
+
+
+def query(path: str, **parameters: object) -> str:
+    """A path with those parameters that are not None."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return f"{path}?{urlencode(given, errors='replace')}" if given else path
+
+
+def once(method: str, target: str, decode: Decode[T], body: bytes | None = None, *, idempotent: bool = True) -> Call[T]:
+    """A call that is never held."""
+    request = Request(method, target, body, 0.0)
+    return Call(lambda _: request, decode, idempotent)
+
+
+def check_wait(wait: float) -> float:
+    """The wait, if it is one; it may be infinite. Raises BadRequest."""
+    if not wait >= 0:
+        raise BadRequest("wait", f"{wait} is out of range; 0 or more seconds are allowed")
+    return float(wait)

@@ -1,0 +1,259 @@
+"""What goes into the clients and what comes out: items of batches, and the server's answers.
+
+Times are datetimes with a zone, UTC in answers; durations are seconds. Payloads, results and errors in answers stay the JSON text they
+came as until they are asked for, so that who never looks at one never pays for parsing it. Each look parses anew: keep what you got.
+Fields that a newer server adds are passed over.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from math import isfinite
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from jobqueue.errors import BadRequest
+from jobqueue.model import DEFAULT_QUEUE, Backoff, Outcome, QueuePolicy, Status
+
+T = TypeVar("T")
+
+Kind: TypeAlias = type[T]
+"""`type` within a class that has a field of that name."""
+
+WorkOutcome = Literal["succeeded", "failed"]
+"""What a worker may say of its attempt; the server alone says cancelled and expired."""
+
+_decode = msgspec.json.Decoder().decode
+
+
+def check_finite(asked: msgspec.Struct, *names: str) -> None:
+    """Raises BadRequest for a field that is infinite or no number: JSON has neither, and would say null, which means the default."""
+    for name in names:
+        value = getattr(asked, name)
+        if isinstance(value, float) and not isfinite(value):
+            raise BadRequest(name, f"{value} is no finite number")
+
+
+# Items of batches.
+
+
+class NewJob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A job to enqueue, an item of `enqueue_batch`. The fields are those of `enqueue`; None: the queue's policy or the server decides."""
+
+    payload: Any
+    id: str | None = None
+    queue: str = DEFAULT_QUEUE
+    type: str | None = None
+    description: str | None = None
+    priority: int = 5
+    delay: float | None = None
+    run_at: datetime | None = None
+    expires_in: float | None = None
+    max_attempts: int | None = None
+    backoff: Backoff | None = None
+    lease_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises BadRequest."""
+        check_finite(self, "delay", "expires_in", "lease_seconds")
+
+
+class Conclude(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An attempt to finish, an item of `conclude_batch`. The fields are those of `conclude`; lease is the lease's token."""
+
+    id: str
+    lease: str
+    outcome: WorkOutcome
+    result: Any = None
+    error: Any = None
+    retry: bool = True
+
+
+class Extend(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A lease to push out, an item of `extend_batch`. The fields are those of `extend`; lease is the lease's token."""
+
+    id: str
+    lease: str
+    lease_seconds: float | None = None
+    progress: float | None = None
+    message: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises BadRequest."""
+        check_finite(self, "lease_seconds", "progress")
+
+
+# Answers.
+
+
+class Enqueued(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A job as an enqueue found or left it.
+
+    status is the one it entered with, or, if the job was there already, the one it has. run_at and expires_at are None where there is
+    none. created is False when a job of this id and the same content was there before.
+    """
+
+    id: str
+    queue: str
+    type: str | None
+    priority: int
+    status: Status
+    created_at: datetime
+    run_at: datetime | None
+    expires_at: datetime | None
+    created: bool
+
+
+class Lease(msgspec.Struct, frozen=True, gc=False):
+    """The exclusive hold on one attempt. token is the proof that it is yours; expires_at by the server's clock."""
+
+    token: str
+    expires_at: datetime
+
+
+class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A job as a worker is handed it. attempts counts this attempt, from 1."""
+
+    id: str
+    queue: str
+    type: str | None
+    description: str | None
+    priority: int
+    attempts: int
+    created_at: datetime
+    lease: Lease
+    raw_error: Raw = msgspec.field(name="error", default=Raw(b"null"))
+    raw_payload: Raw = msgspec.field(name="payload")
+
+    @property
+    def payload(self) -> Any:
+        """The payload as plain Python objects: dict, list, str, int, float, bool or None."""
+        return _decode(self.raw_payload)
+
+    def payload_as(self, kind: Kind[T]) -> T:
+        """The payload as a msgspec Struct, a dataclass, a TypedDict or any other type msgspec knows.
+
+        Raises msgspec.ValidationError, a ValueError, which says what does not fit.
+        """
+        return msgspec.json.decode(self.raw_payload, type=kind)
+
+    @property
+    def error(self) -> Any:
+        """What the attempt before said went wrong, None before the first failure."""
+        return _decode(self.raw_error)
+
+
+class JobInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A job without its payload and result, as listings, release, cancel and retry show it.
+
+    outcome is None until the job is concluded; max_attempts None follows the queue's policy; run_at is when it was or will be due, None
+    if it never had to wait. started_at, worker, progress (0 to 1), message, cancel_requested and lease_expires_at are those of the
+    attempt in progress; a concluded job keeps started_at and worker.
+    """
+
+    id: str
+    queue: str
+    type: str | None
+    description: str | None
+    priority: int
+    status: Status
+    outcome: Outcome | None
+    attempts: int
+    max_attempts: int | None
+    created_at: datetime
+    run_at: datetime | None
+    expires_at: datetime | None
+    started_at: datetime | None
+    concluded_at: datetime | None
+    lease_expires_at: datetime | None
+    worker: str | None
+    progress: float | None
+    message: str | None
+    cancel_requested: bool
+    raw_error: Raw = msgspec.field(name="error", default=Raw(b"null"))
+
+    @property
+    def error(self) -> Any:
+        """What the last failed attempt said went wrong, as plain Python objects; None if none failed."""
+        return _decode(self.raw_error)
+
+
+class Job(JobInfo, frozen=True, gc=False, kw_only=True):
+    """A whole job, as `job` answers it: JobInfo with payload and result."""
+
+    raw_payload: Raw = msgspec.field(name="payload")
+    raw_result: Raw = msgspec.field(name="result", default=Raw(b"null"))
+
+    @property
+    def payload(self) -> Any:
+        """The payload as plain Python objects."""
+        return _decode(self.raw_payload)
+
+    def payload_as(self, kind: Kind[T]) -> T:
+        """The payload as `kind`, as LeasedJob.payload_as. Raises msgspec.ValidationError."""
+        return msgspec.json.decode(self.raw_payload, type=kind)
+
+    @property
+    def result(self) -> Any:
+        """What the attempt that succeeded came to, as plain Python objects; None if it said nothing or none did."""
+        return _decode(self.raw_result)
+
+    def result_as(self, kind: Kind[T]) -> T:
+        """The result as `kind`, as LeasedJob.payload_as. Raises msgspec.ValidationError."""
+        return msgspec.json.decode(self.raw_result, type=kind)
+
+
+class Concluded(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How a job stands after a conclude: concluded, with its outcome; or scheduled, to be tried again at run_at."""
+
+    id: str
+    status: Status
+    outcome: Outcome | None
+    attempts: int
+    run_at: datetime | None
+
+
+class Extended(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A lease's new end. cancel_requested: stop, whatever is answered the job ends as cancelled."""
+
+    id: str
+    expires_at: datetime
+    cancel_requested: bool
+
+
+class Totals(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a queue did since it was made or the server started. They only grow."""
+
+    enqueued: int
+    dequeued: int
+    redelivered: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+    retried: int
+
+
+class Queue(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A queue: its policy, its live jobs by status, the dequeues held on it, its totals.
+
+    oldest_queued_at: when the job that leaves next was created, fell due or was retried, the earliest over all priorities.
+    """
+
+    name: str
+    policy: QueuePolicy
+    scheduled: int
+    queued: int
+    in_progress: int
+    waiters: int
+    oldest_queued_at: datetime | None
+    totals: Totals
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Some jobs, newest first. cursor asks for the next page, None at the end; a page may be short, or empty, and still have one."""
+
+    jobs: list[JobInfo]
+    cursor: int | None
