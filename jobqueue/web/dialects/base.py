@@ -7,13 +7,13 @@ body may be of any declared type, since clients such as `curl -d` and bare socke
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from aiohttp import hdrs
 
-from jobqueue.errors import BadRequest
+from jobqueue.errors import BadRequest, TooLarge
 from jobqueue.web import longpoll, wire
 from jobqueue.web.body import body_at_once, read_body
 from jobqueue.web.problems import Shape
@@ -86,6 +86,14 @@ def value(field: str, raw: msgspec.Raw) -> Any:
         return _decode_value(raw)
     except BadRequest as error:
         raise BadRequest(field, error.reason) from None
+
+
+def renamed(error: BadRequest | TooLarge, names: Mapping[str, str]) -> BadRequest | TooLarge:
+    """The error as this dialect's clients understand it: with their name of the field at fault. names: theirs by ours."""
+    field = error.field
+    if field is None or field not in names:
+        return error
+    return type(error)(names[field], error.detail.removeprefix(f"{field}: "))
 
 
 _decode_fields = wire.Decoder(dict[str, msgspec.Raw])

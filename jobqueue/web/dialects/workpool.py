@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from jobqueue.errors import BadRequest
-from jobqueue.model import CONCLUDED, IN_PROGRESS, SUCCEEDED, Job, JobSpec
+from jobqueue.errors import BadRequest, TooLarge
+from jobqueue.model import CONCLUDED, FAILED, IN_PROGRESS, SUCCEEDED, Job, JobSpec
 from jobqueue.web import longpoll
 from jobqueue.web.answers import JSON, Answer
 from jobqueue.web.body import check_depth
-from jobqueue.web.dialects.base import Dialect, HeldQuery, Ignored, fields, read, value, wait_of
+from jobqueue.web.dialects.base import Dialect, HeldQuery, Ignored, fields, read, renamed, value, wait_of
 from jobqueue.web.problems import Problem, Shape
 from jobqueue.web.request import Request
 from jobqueue.web.routes import Route, Scope
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from jobqueue.web.app import App
 
 PoolStatus = Literal["queued", "in-progress", "done", "failed"]
+
+_NAMES = {"type": "name", "payload": "body"}
+"""What this system calls our fields."""
 
 
 class PoolSubmit(msgspec.Struct, frozen=True):
@@ -104,8 +107,8 @@ async def submit(app: App, request: Request, _: str) -> Answer:
     name, spec = _spec(fields(await read(app, request)))
     try:
         job = (await app.backend.enqueue(spec)).job
-    except BadRequest as error:
-        raise BadRequest("name" if error.field == "type" else error.field, error.reason) from None
+    except (BadRequest, TooLarge) as error:
+        raise renamed(error, _NAMES) from None
     created = PoolJob(job.id, name, Raw(job.payload), _status(job), stamp(job.created_at))
     return Answer(201, _encode(PoolCreated("job created", created)))
 
@@ -126,8 +129,10 @@ async def result(app: App, request: Request, job_id: str) -> Answer:
         return Answer(202, _encode(PoolState(job.id, _status(job))), headers=headers)
     if end.outcome is SUCCEEDED:
         return Answer(200, _encode(PoolResult(job.id, "done", result=Raw(end.result or b"null"))))
-    # A job that was cancelled or expired has no worker's error; why it ended is all there is to say.
-    return Answer(200, _encode(PoolResult(job.id, "failed", error=Raw(job.error or b'"%b"' % end.outcome.encode()))))
+    # Where no error ended the job (it was cancelled, it expired, its worker gave none), why it ended is all there is to say. An error it
+    # may still carry is that of an attempt before.
+    error = job.error if end.outcome is FAILED and job.error is not None else b'"%b"' % end.outcome.encode()
+    return Answer(200, _encode(PoolResult(job.id, "failed", error=Raw(error))))
 
 
 def _routes(prefix: str) -> list[Route]:
