@@ -39,7 +39,14 @@ class _GroupedCommand(click.Command):
 def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     # Text and None throughout: config.load reads all three sources alike, so all three are refused in the same words.
     flag = f"{setting.flag}/--no-{setting.flag[2:]}" if setting.kind is SWITCH else setting.flag
-    return click.option(flag, setting.name, default=None)
+    return click.option(flag, setting.name, default=None, multiple=setting.kind.many)
+
+
+def _text(value: str | bool | tuple[str, ...] | None) -> str | None:
+    """What was given on the command line, written as in the environment."""
+    if isinstance(value, tuple):
+        return ",".join(value) if value else None
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,14 +67,14 @@ def main() -> None:
     "environment or in a .env file in this folder: --max-jobs is JOBQUEUE_MAX_JOBS. Options win over the environment, and that over .env.",
 )
 @_options
-def serve(**given: str | bool | None) -> None:
+def serve(**given: str | bool | tuple[str, ...] | None) -> None:
     """Run the server until SIGTERM or SIGINT.
 
     \b
     Example:
       JOBQUEUE_TOKEN=secret jobqueue serve --host 0.0.0.0 --max-jobs 50000 --max-wait 30s
     """
-    flags = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
+    flags = {name: _text(value) for name, value in given.items()}
     try:
         settings = load(flags, os.environ, Path(".env"))
     except BadSetting as error:

@@ -17,7 +17,8 @@ import msgspec
 from dotenv.parser import Binding, parse_stream
 
 from jobqueue.limits import Limits
-from jobqueue.units import COUNT, DURATION, HOST, LEVEL, PORT, SIZE, SWITCH, TOKEN, Kind
+from jobqueue.model import DEFAULT_QUEUE
+from jobqueue.units import COUNT, DURATION, HOST, LEVEL, MODULE, MOUNTS, PORT, QUEUES, SIZE, SWITCH, TOKEN, Kind
 
 PREFIX = "JOBQUEUE_"
 CLIENT_VARIABLES = frozenset({"JOBQUEUE_URL"})
@@ -29,7 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     idle_seconds: a connection without a complete request for this long is closed, slow headers included; body_seconds: a request's
     body must arrive within this; write_seconds: a client that does not read its answer for this long is disconnected; drain_seconds:
-    how long requests in flight may take to finish after SIGTERM.
+    how long requests in flight, and the pool's jobs, may take to finish after SIGTERM; mounts: pairs of an API's name and its prefix,
+    for those that do not stand where they do by default; pool: the module whose handlers this server runs itself.
     """
 
     host: str = "127.0.0.1"
@@ -42,6 +44,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     write_seconds: float = 30.0
     drain_seconds: float = 10.0
     log_level: str = "info"
+    mounts: tuple[tuple[str, str], ...] = ()
+    pool: str | None = None
+    pool_size: int = 8
+    pool_queues: tuple[str, ...] = (DEFAULT_QUEUE,)
 
     def __repr__(self) -> str:
         """All but the token, so that no log or traceback shows it."""
@@ -105,6 +111,12 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("token", TOKEN, "token", "Token to ask for; ps shows it, so prefer JOBQUEUE_TOKEN.", "401 `unauthorized`"),
         Setting("allow_anonymous", SWITCH, "allow_anonymous", "Listen beyond this machine without a token."),
         Setting("log_level", LEVEL, "log_level", "debug, info, warning or error."),
+        Setting("mount", MOUNTS, "mounts", "Put an API elsewhere, as /=classic."),
+    ),
+    "Workers of its own": (
+        Setting("pool", MODULE, "pool", "Run the job handlers of this module."),
+        Setting("pool_size", COUNT, "pool_size", "Jobs it runs at once."),
+        Setting("pool_queues", QUEUES, "pool_queues", "Queues it takes them from, in order of preference."),
     ),
     "What the server holds": (
         Setting("max_jobs", COUNT, "jobs_max", "Live jobs in all queues.", _FULL),
@@ -143,7 +155,8 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "it is cut; a job the answer carried goes back to its place",
         ),
         Setting(
-            "drain_timeout", DURATION, "drain_seconds", "With requests in flight after SIGTERM.", "they are cut", zero=True
+            "drain_timeout", DURATION, "drain_seconds", "With requests in flight, and the pool's jobs, after SIGTERM.",
+            "they are cut; the jobs go back", zero=True
         ),
     ),
 }  # fmt: skip

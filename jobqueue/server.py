@@ -23,6 +23,7 @@ from jobqueue.backend.local import LocalBackend
 from jobqueue.config import Settings
 from jobqueue.web.app import App, build_app
 from jobqueue.web.connections import OVER_MAX, Server
+from jobqueue.web.mounts import Mounts
 
 _logger = logging.getLogger("jobqueue.server")
 
@@ -83,7 +84,8 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
     Leaving drains and closes it; hurry, once set, cuts the draining short.
     """
     backend = LocalBackend(settings.limits)
-    app = build_app(backend, settings.limits, token=settings.token, body_seconds=settings.body_seconds)
+    mounts = Mounts(dict(settings.mounts))
+    app = build_app(backend, settings.limits, token=settings.token, body_seconds=settings.body_seconds, mounts=mounts)
     server = app.server(
         connections_max=connection_cap(settings.limits.connections_max),
         idle_seconds=settings.idle_seconds,

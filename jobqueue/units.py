@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jobqueue.limits import DAY, GIB, KIB, MIB
+from jobqueue.limits import DAY, GIB, KIB, MIB, NAME
 
 DURATION_SECONDS_MAX = 3_650 * DAY
 """Ten years: further ahead, times would leave what RFC 3339 can write."""
@@ -87,12 +87,46 @@ def _show_duration(value: float) -> str:
     return next((f"{value / unit:g}{name}" for name, unit in _SPANS.items() if value >= unit and value % unit == 0), f"{value:g}s")
 
 
+def _mounts(text: str) -> tuple[tuple[str, str], ...]:
+    # Imported here: only who mounts anything needs to know the APIs, and --help is quicker without.
+    from jobqueue.web.mounts import Mounts
+
+    chosen: dict[str, str] = {}
+    for item in text.split(","):
+        place, found, name = item.strip().rpartition("=")
+        if not found:
+            raise ValueError("is not PREFIX=API, as /=simplequeue or /old=classic")
+        if name in chosen:
+            raise ValueError(f"puts {name} in two places")
+        chosen[name] = place
+    try:
+        Mounts(chosen)
+    except ValueError as reason:
+        raise ValueError(f"will not do: {reason}") from None
+    return tuple(chosen.items())
+
+
+def _module(text: str) -> str:
+    if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*)?", text) is None:
+        raise ValueError("is not a module, as package.module, or package.module:worker")
+    return text
+
+
+def _queues(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if NAME.fullmatch(name) is None:
+            raise ValueError(f"holds {name[:80]!r}, which is no queue's name")
+    return names
+
+
 class Kind(NamedTuple):
-    """A type of value: its name in the help, how it is read, how a default is written."""
+    """A type of value: its name in the help, how it is read, how a default is written; many: may be given several times, or with commas."""
 
     metavar: str
     parse: Callable[[str], Any]
     show: Callable[[Any], str] = str
+    many: bool = False
 
 
 HOST = Kind("HOST", _host)
@@ -103,3 +137,6 @@ LEVEL = Kind("LEVEL", _level)
 COUNT = Kind("N", _whole)
 SIZE = Kind("SIZE", _size, _show_size)
 DURATION = Kind("TIME", _duration, _show_duration)
+MOUNTS = Kind("PREFIX=API", _mounts, lambda _: "none", many=True)
+MODULE = Kind("MODULE", _module, lambda _: "none")
+QUEUES = Kind("NAME", _queues, ",".join, many=True)

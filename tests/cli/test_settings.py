@@ -35,6 +35,7 @@ def test_nothing_said_gives_the_defaults(tmp_path: Path) -> None:
 
 
 OTHER = {"HOST": "127.0.0.9", "PORT": "1", "TOKEN": "t0ken", "LEVEL": "error", "N": "7", "SIZE": "7", "TIME": "7"}
+OTHER |= {"PREFIX=API": "/=classic", "MODULE": "package.module:worker", "NAME": "urgent,default"}
 """For each kind a value that is nobody's default."""
 
 
@@ -172,3 +173,38 @@ def test_other_addresses_need_a_token_or_the_word(host: str, tmp_path: Path) -> 
     assert loaded(tmp_path, {"host": host, "token": "secret"}).token == "secret"
     assert loaded(tmp_path, {"host": host, "allow_anonymous": "true"}).allow_anonymous
     assert "--allow-anonymous" in refusal(tmp_path, {"host": host, "allow_anonymous": "false"}, {"JOBQUEUE_ALLOW_ANONYMOUS": "true"})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("classic", "is not PREFIX=API"),
+        ("/=klassik", "'klassik' is no API"),
+        ("/jobs=classic", "cannot be a prefix"),
+        ("old=classic", "is no prefix"),
+        ("/a/=classic", "is no prefix"),
+        ("/=classic,/a=classic", "in two places"),
+        ("/a=classic,/a=workpool", "cannot stand at"),
+        ("/a=classic,/a/b=workpool", "cannot stand at"),
+    ],
+)
+def test_a_placement_that_cannot_be_is_refused(text: str, reason: str, tmp_path: Path) -> None:
+    """With the reason, before anything listens."""
+    assert reason in refusal(tmp_path, {"mount": text})
+
+
+def test_several_apis_are_placed_at_once(tmp_path: Path) -> None:
+    """With commas, as in a variable; the command line may repeat the flag."""
+    assert loaded(tmp_path, {"mount": "/=classic, /v1=native"}).mounts == (("classic", "/"), ("native", "/v1"))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a,", "a,,b"])
+def test_a_pools_queue_that_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
+    """As everywhere a queue is named."""
+    assert refusal(tmp_path, {"pool_queues": name})
+
+
+@pytest.mark.parametrize("module", ["", "a/b.py", "a..b", "1a", "a:b:c", "a b"])
+def test_a_pool_that_is_no_module_is_refused(module: str, tmp_path: Path) -> None:
+    """Before anything is imported."""
+    assert refusal(tmp_path, {"pool": module})
