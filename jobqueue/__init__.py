@@ -1,3 +1,135 @@
-"""A long-polling HTTP job queue: producers submit, workers block on dequeue, jobs are pushed to them."""
+"""A long-polling HTTP job queue: producers submit, workers block on dequeue, jobs are pushed to them.
+
+For Python programs: `Client` for threads and `AsyncClient` for asyncio, the types of what they take and answer, and the errors they
+raise, all of them QueueErrors. `jobqueue.testing` has a server for your own tests. Everything is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from jobqueue import testing
+    from jobqueue.client.async_client import AsyncClient
+    from jobqueue.client.problems import ConnectionFailed, JobFailed, UnexpectedAnswer, WaitTimeout
+    from jobqueue.client.retrying import Retrying
+    from jobqueue.client.sync_client import Client
+    from jobqueue.client.types import (
+        Conclude,
+        Concluded,
+        Enqueued,
+        Extend,
+        Extended,
+        Job,
+        JobInfo,
+        Lease,
+        LeasedJob,
+        NewJob,
+        Page,
+        Queue,
+        Totals,
+    )
+    from jobqueue.errors import (
+        BadRequest,
+        CallerError,
+        Draining,
+        Forbidden,
+        Full,
+        IdConflict,
+        LeaseLost,
+        LostRace,
+        NotInProgress,
+        NotRetryable,
+        QueueError,
+        QueueFull,
+        QueueNotEmpty,
+        StorageUnavailable,
+        TooLarge,
+        TooManyConnections,
+        TooManyQueues,
+        TooManyWaiters,
+        Unauthorized,
+        Unavailable,
+        UnknownJob,
+        UnknownQueue,
+    )
+    from jobqueue.model import Backoff, Outcome, QueuePolicy, Status
+
+__all__ = [
+    "AsyncClient",
+    "Backoff",
+    "BadRequest",
+    "CallerError",
+    "Client",
+    "Conclude",
+    "Concluded",
+    "ConnectionFailed",
+    "Draining",
+    "Enqueued",
+    "Extend",
+    "Extended",
+    "Forbidden",
+    "Full",
+    "IdConflict",
+    "Job",
+    "JobFailed",
+    "JobInfo",
+    "Lease",
+    "LeaseLost",
+    "LeasedJob",
+    "LostRace",
+    "NewJob",
+    "NotInProgress",
+    "NotRetryable",
+    "Outcome",
+    "Page",
+    "Queue",
+    "QueueError",
+    "QueueFull",
+    "QueueNotEmpty",
+    "QueuePolicy",
+    "Retrying",
+    "Status",
+    "StorageUnavailable",
+    "TooLarge",
+    "TooManyConnections",
+    "TooManyQueues",
+    "TooManyWaiters",
+    "Totals",
+    "Unauthorized",
+    "Unavailable",
+    "UnexpectedAnswer",
+    "UnknownJob",
+    "UnknownQueue",
+    "WaitTimeout",
+    "__version__",
+    "testing",
+]
+
+_APART = {
+    "AsyncClient": "jobqueue.client.async_client",
+    "Client": "jobqueue.client.sync_client",
+    "Retrying": "jobqueue.client.retrying",
+}
+"""What loads much."""
+
+_SMALL = ("jobqueue.errors", "jobqueue.model", "jobqueue.client.types", "jobqueue.client.problems")
+"""Where all else stands."""
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what is asked for: the server and the command line need no client, and a client no server."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "testing":
+        return import_module("jobqueue.testing")
+    homes = (import_module(home) for home in ([_APART[name]] if name in _APART else _SMALL))
+    value = globals()[name] = next(getattr(home, name) for home in homes if hasattr(home, name))
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,238 @@
+"""The client for threads, on urllib3. What its operations do is told at `Operations`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, overload
+
+from jobqueue.client import calls
+from jobqueue.client.operations import documented
+from jobqueue.client.retrying import WAIT_SECONDS, result_of
+from jobqueue.client.sync_transport import SyncTransport
+from jobqueue.client.types import (
+    Conclude,
+    Concluded,
+    Enqueued,
+    Extend,
+    Extended,
+    Job,
+    JobInfo,
+    LeasedJob,
+    NewJob,
+    Page,
+    Queue,
+    WorkOutcome,
+)
+from jobqueue.errors import QueueError
+from jobqueue.model import DEFAULT_QUEUE, Backoff, Outcome, Status
+
+
+@documented
+class Client(SyncTransport):
+    """A client of one server, for threads. `AsyncClient` is the same for asyncio.
+
+    url: the server's base URL, with a prefix if it has one; without it JOBQUEUE_URL, else http://127.0.0.1:8080.
+    token: the bearer token; without it JOBQUEUE_TOKEN. An empty one is none.
+    timeout: seconds to wait for a connection, and for an answer on top of the time the server was asked to wait.
+    max_wait: seconds one request asks to be held at most, longer waits being made of several; lower it if the server's --max-wait is.
+    retrying: when a request is sent again; see Retrying.
+    ssl_context: for https with certificates of your own.
+    sleep: how it pauses before it sends again; for tests.
+
+    Raises ValueError for a url or a token that cannot be one. Nothing is opened before the first call. Any number of threads may share
+    one, each call that is held having a connection of its own, and a process that forks may go on with it on both sides. Close it in the
+    end: `with Client() as client: …`.
+    """
+
+    # Jobs.
+
+    @overload
+    def enqueue(
+        self,
+        payload: Any,
+        *,
+        id: str | None = None,
+        queue: str = DEFAULT_QUEUE,
+        type: str | None = None,
+        description: str | None = None,
+        priority: int = 5,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        expires_in: float | None = None,
+        max_attempts: int | None = None,
+        backoff: Backoff | None = None,
+        lease_seconds: float | None = None,
+        wait: None = None,
+    ) -> Enqueued: ...
+
+    @overload
+    def enqueue(
+        self,
+        payload: Any,
+        *,
+        id: str | None = None,
+        queue: str = DEFAULT_QUEUE,
+        type: str | None = None,
+        description: str | None = None,
+        priority: int = 5,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        expires_in: float | None = None,
+        max_attempts: int | None = None,
+        backoff: Backoff | None = None,
+        lease_seconds: float | None = None,
+        wait: float,
+    ) -> Any: ...
+
+    def enqueue(
+        self,
+        payload: Any,
+        *,
+        id: str | None = None,
+        queue: str = DEFAULT_QUEUE,
+        type: str | None = None,
+        description: str | None = None,
+        priority: int = 5,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        expires_in: float | None = None,
+        max_attempts: int | None = None,
+        backoff: Backoff | None = None,
+        lease_seconds: float | None = None,
+        wait: float | None = None,
+    ) -> Any:
+        job = NewJob(payload, id, queue, type, description, priority, delay, run_at, expires_in, max_attempts, backoff, lease_seconds)
+        if wait is None:
+            return self._run(calls.enqueue(job))
+        return self._carry(result_of(job, wait, self._retrying, self._max_wait))
+
+    def enqueue_batch(self, jobs: Iterable[NewJob]) -> list[Enqueued | QueueError]:
+        return self._run(calls.enqueue_batch(jobs))
+
+    def dequeue(
+        self,
+        queue: str | Sequence[str] = DEFAULT_QUEUE,
+        *,
+        wait: float = WAIT_SECONDS,
+        lease_seconds: float | None = None,
+        worker: str | None = None,
+        attempt_id: str | None = None,
+    ) -> LeasedJob | None:
+        return self._run(calls.dequeue(queue, wait, lease_seconds, worker, attempt_id))
+
+    def dequeue_batch(
+        self,
+        queue: str | Sequence[str] = DEFAULT_QUEUE,
+        *,
+        limit: int,
+        wait: float = WAIT_SECONDS,
+        lease_seconds: float | None = None,
+        worker: str | None = None,
+        attempt_id: str | None = None,
+    ) -> list[LeasedJob]:
+        return self._run(calls.dequeue_batch(queue, limit, wait, lease_seconds, worker, attempt_id))
+
+    def conclude(
+        self, job_id: str, lease: str, outcome: WorkOutcome, *, result: Any = None, error: Any = None, retry: bool = True
+    ) -> Concluded:
+        return self._run(calls.conclude(job_id, lease, outcome, result, error, retry))
+
+    def conclude_batch(self, items: Iterable[Conclude]) -> list[Concluded | QueueError]:
+        return self._run(calls.conclude_batch(items))
+
+    def extend(
+        self, job_id: str, lease: str, *, lease_seconds: float | None = None, progress: float | None = None, message: str | None = None
+    ) -> Extended:
+        return self._run(calls.extend(job_id, lease, lease_seconds, progress, message))
+
+    def extend_batch(self, items: Iterable[Extend]) -> list[Extended | QueueError]:
+        return self._run(calls.extend_batch(items))
+
+    def release(self, job_id: str, lease: str, *, delay: float = 0.0) -> JobInfo:
+        return self._run(calls.release(job_id, lease, delay))
+
+    def cancel(self, job_id: str) -> JobInfo:
+        return self._run(calls.cancel(job_id))
+
+    def retry(self, job_id: str) -> JobInfo:
+        return self._run(calls.retry(job_id))
+
+    def job(self, job_id: str, *, wait: float = 0.0) -> Job:
+        return self._run(calls.job(job_id, wait))
+
+    def jobs(
+        self,
+        *,
+        status: Status | str | None = None,
+        outcome: Outcome | str | None = None,
+        queue: str | None = None,
+        type: str | None = None,
+        limit: int | None = None,
+        cursor: int | None = None,
+    ) -> Page:
+        return self._run(calls.jobs(status, outcome, queue, type, limit, cursor))
+
+    def all_jobs(
+        self,
+        *,
+        status: Status | str | None = None,
+        outcome: Outcome | str | None = None,
+        queue: str | None = None,
+        type: str | None = None,
+        limit: int | None = None,
+        cursor: int | None = None,
+    ) -> Iterator[JobInfo]:
+        while True:
+            page = self._run(calls.jobs(status, outcome, queue, type, limit, cursor))
+            yield from page.jobs
+            if page.cursor is None:
+                return
+            cursor = page.cursor
+
+    # Queues and the server.
+
+    def queues(self) -> list[Queue]:
+        return self._run(calls.queues())
+
+    def queue(self, name: str) -> Queue:
+        return self._run(calls.queue(name))
+
+    def put_queue(
+        self,
+        name: str,
+        *,
+        lease_seconds: float | None = None,
+        max_attempts: int | None = None,
+        backoff: Backoff | None = None,
+        max_jobs: int | None = None,
+        paused: bool = False,
+    ) -> Queue:
+        return self._run(calls.put_queue(name, lease_seconds, max_attempts, backoff, max_jobs, paused))
+
+    def delete_queue(self, name: str) -> None:
+        return self._run(calls.delete_queue(name))
+
+    def pause(self, name: str) -> Queue:
+        return self._run(calls.pause(name))
+
+    def resume(self, name: str) -> Queue:
+        return self._run(calls.resume(name))
+
+    def purge(self, name: str) -> int:
+        return self._run(calls.purge(name))
+
+    def retry_failed(self, name: str) -> int:
+        return self._run(calls.retry_failed(name))
+
+    def metrics(self) -> str:
+        return self._run(calls.metrics())
+
+    def openapi(self) -> dict[str, Any]:
+        return self._run(calls.openapi())
+
+    def healthy(self) -> bool:
+        return self._asks(calls.healthy())
+
+    def ready(self) -> bool:
+        return self._asks(calls.ready())

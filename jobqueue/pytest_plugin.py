@@ -1,0 +1,16 @@
+"""The fixture that pytest finds where jobqueue is installed. It imports nothing of the server before a test asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def jobqueue_server() -> Iterator[str]:
+    """The URL of an empty jobqueue server that lasts as long as the test. For settings of your own use jobqueue.testing."""
+    from jobqueue.testing import server_in_thread
+
+    with server_in_thread() as url:
+        yield url
