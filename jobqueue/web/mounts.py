@@ -74,8 +74,10 @@ class Mounts:
 def _check_prefix(place: str) -> None:
     if _PREFIX.fullmatch(place) is None:
         raise ValueError(f"{place!r} is no prefix; write / or /name, without a slash at its end")
-    first = place.split("/")[1]
-    if first in _TAKEN or first in (".", ".."):
+    first, *rest = place.split("/")[1:]
+    if {first, *rest} & {".", ".."}:
+        raise ValueError(f"{place!r} cannot be a prefix, since clients resolve /./ and /../ before they ask")
+    if first in _TAKEN:
         raise ValueError(f"{place!r} cannot be a prefix, since paths below /{first} have a meaning of their own")
 
 

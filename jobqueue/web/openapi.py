@@ -146,7 +146,9 @@ def _tag(route: Route) -> str:
 
 
 def _operation(route: Route, schemas: dict[str, Any], limits: Limits, secured: bool) -> dict[str, Any]:
-    words = re.findall(r"[a-z]+", f"{route.method.lower()} {route.path}")
+    native = route.api == "native"
+    # Made of the API's name, not of its prefix: unique and the same wherever the API stands.
+    words = re.findall(r"[a-z]+", f"{route.method.lower()} {'' if native else route.api} {route.template}")
     operation: dict[str, Any] = {
         "operationId": words[0] + "".join(word.title() for word in words[1:]) + ("Page" if route.path.endswith("/") else ""),
         "tags": [_tag(route)],
@@ -155,14 +157,14 @@ def _operation(route: Route, schemas: dict[str, Any], limits: Limits, secured: b
         "responses": _answers(route) | _failures(route, secured) | {"default": _failure(route, _ANYWHERE)},
         "security": [{"token": []}] if secured and route.scope is not Scope.PUBLIC else [],
     }
-    description = OPERATIONS.get(f"{route.method} {route.template}") if route.api == "native" else None
+    description = OPERATIONS.get(f"{route.method} {route.template}") if native else None
     if description:
         operation["description"] = description
     if route.body is not None:
         examples = {
             example.name: {"value": example.body}
             for example in STORY
-            if route.api == "native" and (example.method, example.template) == (route.method, route.template) and example.body is not None
+            if native and (example.method, example.template) == (route.method, route.template) and example.body is not None
         }
         content = {"application/json": _content(_schema(route.body, limits=limits), examples)}
         operation["requestBody"] = {"required": route.query is None, "content": content}
@@ -218,18 +220,21 @@ def _query_parameters(route: Route, schemas: dict[str, Any]) -> list[dict[str, A
 def _answers(route: Route) -> dict[str, Any]:
     """What an operation answers when it could be done."""
     answers: dict[str, Any] = {}
+    native = route.api == "native"
     for status, kind in sorted(route.answers.items()):
         examples = {
             example.name: {"value": example.answer}
             for example in STORY
-            if (example.method, example.template, example.status) == (route.method, route.template, status) and example.answer is not None
+            if native
+            and (example.method, example.template, example.status) == (route.method, route.template, status)
+            and example.answer is not None
         }
         answer: dict[str, Any] = {"description": _described(route, kind)}
         if kind is str:
             answer["content"] = {media: {"schema": {"type": "string"}} for media in route.media}
         elif kind is not None:
             answer["content"] = {"application/json": _content(_schema(kind, failing=get_origin(route.body) is list), examples)}
-        if status in (200, 201) and route.path.endswith("/jobs/enqueue"):
+        if native and status in (200, 201) and route.template == "/jobs/enqueue":
             answer["headers"] = {"Location": {"$ref": "#/components/headers/Location"}}
         answers[str(status)] = answer
     return answers

@@ -21,6 +21,7 @@ from jobqueue.limits import Limits
 from jobqueue.web.answers import Answer
 from jobqueue.web.app import App, build_app
 from jobqueue.web.connections import Server
+from jobqueue.web.mounts import Mounts
 from jobqueue.web.problems import PROBLEMS
 from jobqueue.web.request import Request
 
@@ -250,12 +251,18 @@ class Api:
 
 
 async def start(
-    *, token: str | None = None, body_seconds: float = GUARD, connections_max: int = 100, send_token: bool = True, **bounds: Any
+    *,
+    token: str | None = None,
+    body_seconds: float = GUARD,
+    connections_max: int = 100,
+    send_token: bool = True,
+    mounts: Mounts | None = None,
+    **bounds: Any,
 ) -> Api:
     """Serve the application; `bounds` are the fields of Limits that matter to the test."""
     limits, clock = Limits(**bounds), ManualClock()
     backend = LocalBackend(limits, clock=clock)
-    app = build_app(backend, limits, token=token, body_seconds=body_seconds)
+    app = build_app(backend, limits, token=token, body_seconds=body_seconds, mounts=mounts)
     site = await Site.start(app.server(connections_max=connections_max, idle_seconds=60.0, write_seconds=GUARD))
     headers = {hdrs.AUTHORIZATION: f"Bearer {token}"} if token is not None and send_token else {}
     session = ClientSession(connector=TCPConnector(limit=0), headers=headers, auto_decompress=False)
