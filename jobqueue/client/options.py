@@ -1,0 +1,34 @@
+"""A worker's parameters, checked: each raises ValueError that names the parameter and says what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobqueue.limits import CONTROL, NAME, Limits
+
+LIMITS = Limits()
+"""The server's bounds unless it was told others; it has the last word."""
+
+
+def within(field: str, value: float, low: float, high: float) -> float:
+    """A number between two bounds, both allowed."""
+    if not low <= value <= high:
+        raise ValueError(f"{field}: {value!r} is out of range; {low:g} to {high:g} is allowed")
+    return value
+
+
+def queue_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The queues to take from."""
+    if isinstance(names, str) or not 1 <= len(names) <= LIMITS.dequeue_queues_max:
+        raise ValueError(f"queues: {names!r} is not a list of 1 to {LIMITS.dequeue_queues_max} names")
+    for name in names:
+        if NAME.fullmatch(name) is None:
+            raise ValueError(f"queues: {name!r} is not a queue's name; use 1 to 64 characters of A-Z a-z 0-9 . _ : -")
+    return tuple(names)
+
+
+def worker_name(name: str) -> str:
+    """What a worker is called."""
+    if not 1 <= len(name) <= LIMITS.id_chars_max or CONTROL.search(name) is not None:
+        raise ValueError(f"name: {name!r} is not 1 to {LIMITS.id_chars_max} characters without controls")
+    return name

@@ -1,0 +1,166 @@
+"""A job as a worker holds it: `Leased` is what a source hands out, `RunningJob` what a handler is given.
+
+A RunningJob may be used from any thread. It never talks to the server itself: progress is noted here and goes out with the
+heartbeats, and what the server says comes in through the worker.
+"""
+
+from __future__ import annotations
+
+import builtins
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+from jobqueue.limits import CONTROL_BUT_LINES, Limits
+
+P = TypeVar("P")
+T = TypeVar("T")
+
+MESSAGE_CHARS_MAX = Limits().text_chars_max
+_decode = msgspec.json.Decoder().decode
+
+
+class Leased(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A job under a lease of this worker. payload and error are JSON text; created_at is UTC; attempts counts this one."""
+
+    id: str
+    token: str
+    queue: str
+    payload: bytes
+    attempts: int
+    created_at: datetime
+    type: str | None = None
+    description: str | None = None
+    priority: int = 5
+    error: bytes | None = None
+
+
+Report = Callable[[float, str | None], None]
+"""Takes a progress note away; called in whichever thread the handler runs."""
+
+
+class RunningJob(Generic[P]):
+    """The job that a handler works on. `RunningJob[Mail]` as a handler's annotation makes `payload` a Mail."""
+
+    __slots__ = ("_cancelled", "_leased", "_payload", "_read", "_report", "lease_ends", "noticed", "worker")
+
+    def __init__(
+        self,
+        leased: Leased,
+        worker: str,
+        lease_ends: float,
+        read: Callable[[bytes], Any] = _decode,
+        report: Report | None = None,
+    ) -> None:
+        self.worker = worker
+        self.lease_ends = lease_ends
+        self.noticed = False
+        """Whether the handler has looked and seen that it is to stop."""
+        self._leased = leased
+        self._read = read
+        self._report = report
+        self._payload: Any = msgspec.UNSET
+        self._cancelled = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"<RunningJob {self.id} type={self.type!r} queue={self.queue!r} attempts={self.attempts}>"
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._leased.id
+
+    @property
+    def type(self) -> str | None:
+        """The job's type, by which its handler was found; None if the producer named none."""
+        return self._leased.type
+
+    @property
+    def queue(self) -> str:
+        """The queue it came from."""
+        return self._leased.queue
+
+    @property
+    def description(self) -> str | None:
+        """What the producer said for people."""
+        return self._leased.description
+
+    @property
+    def priority(self) -> int:
+        """0, most urgent, to 9."""
+        return self._leased.priority
+
+    @property
+    def attempts(self) -> int:
+        """Which attempt this is, from 1."""
+        return self._leased.attempts
+
+    @property
+    def enqueued_at(self) -> datetime:
+        """When it was enqueued, UTC."""
+        return self._leased.created_at
+
+    @property
+    def lease_expires_at(self) -> datetime:
+        """When the lease ends unless a heartbeat extends it, UTC, by this machine's clock."""
+        return datetime.fromtimestamp(self.lease_ends, UTC)
+
+    @property
+    def payload(self) -> P:
+        """The payload, decoded at the first look; of the type that the handler's annotation names.
+
+        Raises msgspec.ValidationError if it is not of that type.
+        """
+        if self._payload is msgspec.UNSET:
+            self._payload = self._read(self._leased.payload)
+        return cast(P, self._payload)
+
+    @property
+    def payload_json(self) -> bytes:
+        """The payload as the JSON text that it came as."""
+        return self._leased.payload
+
+    def payload_as(self, kind: builtins.type[T]) -> T:
+        """The payload as `kind`: a dataclass, a msgspec Struct, any type msgspec knows. Raises msgspec.ValidationError."""
+        return msgspec.json.decode(self._leased.payload, type=kind)
+
+    @property
+    def last_error(self) -> Any:
+        """What the attempt before failed with, None at the first."""
+        return None if self._leased.error is None else _decode(self._leased.error)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether to stop: a cancel was requested, the time is up, the lease is lost or the worker stops.
+
+        A plain function looks at this; an async one is sent asyncio.CancelledError. One that has seen True is taken to have stopped for it.
+        """
+        self.noticed = self.noticed or self._cancelled.is_set()
+        return self.noticed
+
+    def wait_cancelled(self, seconds: float) -> bool:
+        """Sleep so long, or until it is time to stop: then True. For plain functions; it blocks the thread."""
+        self._cancelled.wait(seconds)
+        return self.cancelled
+
+    def cancel(self) -> None:
+        """Tell the handler to stop. The worker's business."""
+        self._cancelled.set()
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """Say how much is done, 0 to 1, and what it is at. Returns at once; the newest note goes out within half a second.
+
+        Raises ValueError for a fraction out of range, and for a message of more than 1,024 characters or with control characters.
+        """
+        if not 0.0 <= fraction <= 1.0:
+            raise ValueError(f"fraction: {fraction!r} is out of range; 0 to 1 is allowed")
+        if message is not None:
+            if len(message) > MESSAGE_CHARS_MAX:
+                raise ValueError(f"message: has {len(message)} characters; 0 to {MESSAGE_CHARS_MAX} are allowed")
+            if CONTROL_BUT_LINES.search(message) is not None:
+                raise ValueError("message: holds a control character or a lone surrogate")
+        if self._report is not None:
+            self._report(float(fraction), message)
