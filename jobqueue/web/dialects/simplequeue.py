@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from jobqueue.errors import BadRequest, IdConflict, LeaseLost, NotInProgress, UnknownJob
+from jobqueue.errors import BadRequest, IdConflict, LeaseLost, NotInProgress, TooLarge, UnknownJob
 from jobqueue.model import CONCLUDED, FAILED, IN_PROGRESS, SUCCEEDED, Job, JobFilter, JobSpec, Verdict, Want
 from jobqueue.web import longpoll, wire
 from jobqueue.web.answers import JSON, Answer
 from jobqueue.web.body import check_depth
-from jobqueue.web.dialects.base import Dialect, HeldQuery, Ignored, fields, read, value, wait_of
+from jobqueue.web.dialects.base import Dialect, HeldQuery, Ignored, fields, read, renamed, value, wait_of
 from jobqueue.web.dialects.page import PAGE, PAGE_HEADERS
 from jobqueue.web.problems import Problem, Shape
 from jobqueue.web.request import Request
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 _NO_DATA = b"null"
 """The payload of a job without data."""
 
+_NAMES = {"id": "jobId", "payload": "data"}
+"""What this system calls our fields."""
+
 
 class SimpleSubmit(msgspec.Struct, frozen=True):
     """A job to be queued. `state` is refused; other fields are ignored."""
 
     jobId: str
     description: str | None = None
-    data: dict[str, Raw] | None = None
+    data: dict[str, Raw] | UnsetType = UNSET
 
 
 class SimpleComplete(msgspec.Struct, frozen=True):
@@ -99,7 +102,7 @@ def _checked(app: App, job_id: str) -> str:
     try:
         return app.job_id(job_id)
     except BadRequest as error:
-        raise BadRequest("jobId", error.reason) from None
+        raise renamed(error, _NAMES) from None
 
 
 def _spec(app: App, given: dict[str, Raw]) -> JobSpec:
@@ -127,6 +130,8 @@ async def submit(app: App, request: Request, _: str) -> Answer:
             return Answer(201 if reply.created else 200, _view(reply.job))
         except IdConflict:
             pass
+        except TooLarge as error:
+            raise renamed(error, _NAMES) from None
         try:
             return Answer(200, _view(await app.backend.job(spec.id)))
         except UnknownJob:
@@ -136,16 +141,16 @@ async def submit(app: App, request: Request, _: str) -> Answer:
 
 async def jobs(app: App, request: Request, _: str) -> Answer:
     """GET /jobs: every job, oldest first."""
-    found: list[Job] = []
+    found: list[bytes] = []
     cursor: int | None = None
     while True:
         page, cursor = await app.backend.jobs(JobFilter(limit=app.limits.page_jobs_max, before=cursor))
-        found += page
+        found += [_view(job) for job in page]
         if cursor is None:
             break
         await longpoll.breathe()
     found.reverse()
-    return Answer(200, b"[%b]" % b",".join([_view(job) for job in found]))
+    return Answer(200, b"[%b]" % b",".join(found))
 
 
 async def take(app: App, request: Request, _: str) -> Answer:
