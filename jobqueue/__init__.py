@@ -116,8 +116,8 @@ _APART = {
 }
 """What loads much."""
 
-_SMALL = ("jobqueue.errors", "jobqueue.model", "jobqueue.client.types", "jobqueue.client.problems")
-"""Where all else stands."""
+_SMALL = ("jobqueue.errors", "jobqueue.client.types", "jobqueue.client.problems", "jobqueue.model")
+"""Where all else stands, the first counts: a Job here is the one a client is shown, not the engine's."""
 
 
 def __getattr__(name: str) -> Any:

@@ -53,7 +53,6 @@ class AsyncTransport(Operations):
         await self.close()
 
     async def close(self) -> None:
-        """See Operations.close."""
         self._closed = True
         if self._session is not None:
             await self._session.close()

@@ -58,7 +58,6 @@ class SyncTransport(Operations):
         self.close()
 
     def close(self) -> None:
-        """See Operations.close."""
         self._closed = True
         pool = self._pools.pop(os.getpid(), None)
         if pool is not None:

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from jobqueue import AsyncClient, Client
+from jobqueue.testing import server
+
+from .rig import CLIENTS, Face
+
+Connect = Callable[..., Face]
+
+
+@pytest.fixture(autouse=True)
+def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOBQUEUE_URL", raising=False)
+    monkeypatch.delenv("JOBQUEUE_TOKEN", raising=False)
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    """An empty server."""
+    async with server() as found:
+        yield found
+
+
+@pytest.fixture(params=CLIENTS, ids=lambda kind: kind.__name__)
+async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
+    """Makes clients of the kind in turn, with their arguments; closes them all."""
+    kind: type[AsyncClient] | type[Client] = request.param
+    async with AsyncExitStack() as stack:
+
+        def made(*where: str, **options: Any) -> Face:
+            face = Face(kind, *where, **options)
+            stack.push_async_callback(face.close)
+            return face
+
+        yield made
+
+
+@pytest.fixture
+def api(connect: Connect, url: str) -> Face:
+    """Either client of an empty server."""
+    return connect(url)

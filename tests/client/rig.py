@@ -1,0 +1,134 @@
+"""Both clients behind one face, and a proxy that loses what it is told to lose.
+
+A test is written once, awaits every operation, and runs with either client; Client does its work in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from jobqueue import AsyncClient, Client, Retrying
+
+GUARD = 10.0
+"""Seconds after which a test that waits in vain gives up."""
+
+CLIENTS = (AsyncClient, Client)
+
+
+class Face:
+    """One client, every operation of which is awaited. pauses: the seconds it paused before it sent again, none of which pass."""
+
+    def __init__(self, kind: type[AsyncClient] | type[Client], *where: str, **options: Any) -> None:
+        self.kind = kind
+        self.pauses: list[float] = []
+        options.setdefault("retrying", Retrying(random=lambda: 1.0))
+        options.setdefault("sleep", self._slept if kind is AsyncClient else self.pauses.append)
+        self.client: Any = kind(*where, **options)
+
+    async def _slept(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        operation = getattr(self.client, name)
+
+        async def call(*args: Any, **fields: Any) -> Any:
+            async with asyncio.timeout(GUARD):
+                if self.kind is Client:
+                    return await asyncio.to_thread(lambda: list(operation(**fields)) if name == "all_jobs" else operation(*args, **fields))
+                if name == "all_jobs":
+                    return [job async for job in operation(*args, **fields)]
+                return await operation(*args, **fields)
+
+        return call
+
+
+class Seen(NamedTuple):
+    """A request as it came by."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def canned(status: int, body: bytes = b"", *headers: str) -> bytes:
+    """An answer as bytes."""
+    lines = [f"HTTP/1.1 {status} Any", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+PASS, DROP, SWALLOW, STALL = "pass", "drop", "swallow", "stall"
+"""What to do with a request: answer it; cut it off before the server sees it; let the server do it and lose the answer; never answer."""
+
+
+@dataclass
+class Proxy:
+    """Stands before a server. plan: what to do with the next requests, an action or an answer of one's own each; PASS when it is used up.
+
+    prefix is taken off every path. Each request is passed on by a connection of its own.
+    """
+
+    upstream: str
+    plan: list[str | bytes] = field(default_factory=list)
+    prefix: str = ""
+    seen: list[Seen] = field(default_factory=list)
+    stalled: asyncio.Event = field(default_factory=asyncio.Event)
+    url: str = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await self._answer(reader, writer):
+                pass
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = await reader.readuntil(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")[:-2]
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        method, target, _ = first.split(" ")
+        self.seen.append(Seen(method, target, headers, body))
+        action = self.plan.pop(0) if self.plan else PASS
+        if action == DROP:
+            return False
+        if action == STALL:
+            await self.stalled.wait()
+            return False
+        if isinstance(action, bytes):
+            answer = action
+        else:
+            at = head.replace(f" {self.prefix}".encode(), b" ", 1) if self.prefix else head
+            answer = await self._passed_on(at + body)
+        if action == SWALLOW:
+            return False
+        writer.write(answer)
+        await writer.drain()
+        return True
+
+    async def _passed_on(self, request: bytes) -> bytes:
+        parts = urlsplit(self.upstream)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        lengths = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        body = await reader.readexactly(lengths[0] if lengths else 0)
+        writer.close()
+        return head + body
+
+
+@contextlib.asynccontextmanager
+async def proxied(upstream: str, *plan: str | bytes, prefix: str = "") -> AsyncIterator[Proxy]:
+    """A proxy that listens for as long as the context lasts."""
+    proxy = Proxy(upstream, list(plan), prefix)
+    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}{prefix}"
+    try:
+        yield proxy
+    finally:
+        proxy.stalled.set()
+        listener.close()

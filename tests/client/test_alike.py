@@ -1,0 +1,146 @@
+"""Client and AsyncClient are one interface, told in one place, and it covers the whole native API."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pydoc
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jobqueue
+from jobqueue import AsyncClient, Client, Conclude, Extend, NewJob, errors
+from jobqueue.client.operations import Operations
+from jobqueue.web.table import native_routes, server_routes
+
+from .conftest import Connect
+from .rig import proxied
+
+
+def operations(kind: type) -> dict[str, Callable[..., Any]]:
+    """The public methods of a client."""
+    return {name: member for name, member in inspect.getmembers(kind, callable) if not name.startswith("_")}
+
+
+def unawaited(annotation: str) -> str:
+    return annotation.replace("AsyncIterator", "Iterator")
+
+
+def test_both_clients_have_the_same_operations() -> None:
+    """The same names, no more and no fewer than are told of."""
+    assert list(operations(Client)) == list(operations(AsyncClient)) == list(operations(Operations))
+
+
+@pytest.mark.parametrize("name", operations(Operations))
+def test_an_operation_has_one_signature_and_one_docstring(name: str) -> None:
+    """Parameters, defaults and types are equal; what one answers the other answers to who awaits it."""
+    sync, alike = inspect.signature(getattr(Client, name)), inspect.signature(getattr(AsyncClient, name))
+    assert list(sync.parameters.values()) == list(alike.parameters.values())
+    assert sync.return_annotation == unawaited(alike.return_annotation)
+    assert inspect.iscoroutinefunction(getattr(AsyncClient, name)) != (name == "all_jobs")
+    docs = inspect.getdoc(getattr(Operations, name))
+    assert docs is not None
+    assert inspect.getdoc(getattr(Client, name)) == inspect.getdoc(getattr(AsyncClient, name)) == docs
+
+
+def test_both_clients_are_made_alike() -> None:
+    """The same arguments with the same defaults, but for how they sleep."""
+    sync, alike = (inspect.signature(kind).parameters for kind in (Client, AsyncClient))
+    assert list(sync) == list(alike)
+    for name in sync.keys() - {"sleep"}:
+        assert sync[name] == alike[name]
+
+
+@pytest.mark.parametrize("name", operations(Operations))
+def test_help_tells_every_parameter_and_every_error(name: str) -> None:
+    """A docstring names each parameter, or where it is told, and only errors that exist."""
+    text = inspect.getdoc(getattr(Operations, name)) or ""
+    for parameter in inspect.signature(getattr(Client, name)).parameters:
+        elsewhere = re.search(r"(The rest as|The parameters are those of) (\w+)|job_id, lease: as (\w+)", text)
+        told = text if elsewhere is None else text + (inspect.getdoc(getattr(Operations, elsewhere[2] or elsewhere[3])) or "")
+        assert parameter in ("self", "name", "job_id") or re.search(rf"\b{parameter}\b", told), parameter
+    for error in re.findall(r"Raises (?:also )?(.*?)\.(?:\s|$)", text, re.DOTALL):
+        for kind in re.findall(r"\b[A-Z][a-z]+[A-Z]\w+\b", error):
+            assert issubclass(getattr(jobqueue, kind), errors.QueueError), kind
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_help_of_a_client_reads_in_one_piece(kind: type) -> None:
+    """help() shows the constructor's arguments, what holds for all operations, and each of these with its text."""
+    text = pydoc.plain(pydoc.render_doc(kind))
+    for part in ("timeout: seconds", "JOBQUEUE_TOKEN", "Every operation may raise", "Submit a job.", "LeaseLost"):
+        assert part in text
+    own = text[: text.index("Methods inherited") if "Methods inherited" in text else len(text)]
+    assert own.count("*args") == 0
+
+
+async def test_every_operation_of_the_native_api_is_there(connect: Connect, url: str) -> None:
+    """Each route of the server's table is asked by one operation."""
+    async with proxied(url) as proxy:
+        api = connect(proxy.url)
+        await api.enqueue(1, id="x")
+        await api.enqueue_batch([NewJob(1)])
+        job = await api.dequeue(wait=0)
+        await api.dequeue_batch(limit=1, wait=0)
+        await api.extend(job.id, job.lease.token)
+        await api.extend_batch([Extend("x", "y")])
+        await api.release(job.id, job.lease.token)
+        job = await api.dequeue(wait=0)
+        await api.conclude(job.id, job.lease.token, "failed", retry=False)
+        await api.conclude_batch([Conclude("x", "y", "failed")])
+        await api.retry("x")
+        await api.cancel("x")
+        await api.job("x")
+        await api.jobs()
+        for ask in ("queues", "metrics", "openapi", "healthy", "ready"):
+            await getattr(api, ask)()
+        for ask in ("put_queue", "queue", "pause", "resume", "purge", "retry_failed", "delete_queue"):
+            await getattr(api, ask)("q")
+    asked = {(request.method, re.sub(r"^/(jobs/x|queues/q)\b", lambda m: m[0][:-1] + "{}", request.target)) for request in proxy.seen}
+    assert asked == {(route.method, re.sub(r"\{\w+\}", "{}", route.path)) for route in [*native_routes(""), *server_routes()]}
+
+
+# The package's front door.
+
+
+def test_the_package_offers_what_it_says() -> None:
+    """Every public name loads, every error and nothing unknown."""
+    for name in jobqueue.__all__:
+        assert getattr(jobqueue, name) is not None
+    assert {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.QueueError)} <= set(
+        dir(jobqueue)
+    )
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = jobqueue.nonsense
+
+
+def test_editors_and_python_are_told_of_the_same_names() -> None:
+    """What type checkers see imported is what the package loads by itself."""
+    source = Path(jobqueue.__file__).read_text(encoding="utf-8")
+    (shown,) = (node for node in ast.parse(source).body if isinstance(node, ast.If))
+    names = {alias.name: node.module for node in shown.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert {"__version__", *names} == set(jobqueue.__all__)
+    for name, home in names.items():
+        module = __import__(home or "", fromlist=[name])
+        assert getattr(module, name) is getattr(jobqueue, name)
+
+
+def test_importing_the_package_loads_neither_client_nor_server() -> None:
+    """What a program does not use it does not pay for."""
+    program = (
+        "import sys, jobqueue\n"
+        "heavy = {'aiohttp', 'urllib3', 'msgspec', 'asyncio'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "jobqueue.Client\n"
+        "assert 'aiohttp' not in sys.modules and 'jobqueue.web' not in sys.modules\n"
+        "jobqueue.AsyncClient\n"
+        "assert 'jobqueue.web' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
