@@ -1,7 +1,8 @@
 """A long-polling HTTP job queue: producers submit, workers block on dequeue, jobs are pushed to them.
 
 For Python programs: `Client` for threads and `AsyncClient` for asyncio, the types of what they take and answer, and the errors they
-raise, all of them QueueErrors. `jobqueue.testing` has a server for your own tests. Everything is loaded when it is first used.
+raise, all of them QueueErrors. `Worker` runs functions on jobs; `handler` registers them for the pool of `jobqueue serve --pool`.
+`jobqueue.testing` has a server for your own tests. Everything is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from jobqueue import testing
     from jobqueue.client.async_client import AsyncClient
+    from jobqueue.client.endings import Discard, Release, Retry
+    from jobqueue.client.handlers import Registry, handler
     from jobqueue.client.problems import ConnectionFailed, JobFailed, UnexpectedAnswer, WaitTimeout
     from jobqueue.client.retrying import Retrying
+    from jobqueue.client.running import RunningJob
     from jobqueue.client.sync_client import Client
     from jobqueue.client.types import (
         Conclude,
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
         Queue,
         Totals,
     )
+    from jobqueue.client.worker import Worker
     from jobqueue.errors import (
         BadRequest,
         CallerError,
@@ -67,6 +72,7 @@ __all__ = [
     "Conclude",
     "Concluded",
     "ConnectionFailed",
+    "Discard",
     "Draining",
     "Enqueued",
     "Extend",
@@ -91,7 +97,11 @@ __all__ = [
     "QueueFull",
     "QueueNotEmpty",
     "QueuePolicy",
+    "Registry",
+    "Release",
+    "Retry",
     "Retrying",
+    "RunningJob",
     "Status",
     "StorageUnavailable",
     "TooLarge",
@@ -105,16 +115,25 @@ __all__ = [
     "UnknownJob",
     "UnknownQueue",
     "WaitTimeout",
+    "Worker",
     "__version__",
+    "handler",
     "testing",
 ]
 
 _APART = {
     "AsyncClient": "jobqueue.client.async_client",
     "Client": "jobqueue.client.sync_client",
+    "Discard": "jobqueue.client.endings",
+    "Registry": "jobqueue.client.handlers",
+    "Release": "jobqueue.client.endings",
+    "Retry": "jobqueue.client.endings",
     "Retrying": "jobqueue.client.retrying",
+    "RunningJob": "jobqueue.client.running",
+    "Worker": "jobqueue.client.worker",
+    "handler": "jobqueue.client.handlers",
 }
-"""What loads much."""
+"""What loads much, or what only workers use."""
 
 _SMALL = ("jobqueue.errors", "jobqueue.client.types", "jobqueue.client.problems", "jobqueue.model")
 """Where all else stands, the first counts: a Job here is the one a client is shown, not the engine's."""

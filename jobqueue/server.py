@@ -20,6 +20,8 @@ from collections.abc import AsyncIterator
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from jobqueue.backend.local import LocalBackend
+from jobqueue.client.handlers import HandlersError, load_handlers
+from jobqueue.client.worker import Worker
 from jobqueue.config import Settings
 from jobqueue.web.app import App, build_app
 from jobqueue.web.connections import OVER_MAX, Server
@@ -79,11 +81,12 @@ def _listen(listener: asyncio.Server) -> None:
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, hurry: asyncio.Event | None = None) -> AsyncIterator[tuple[App, int]]:
-    """A server that listens for as long as the context lasts; the app and the port it got. Raises CannotListenError.
+    """A server that listens for as long as the context lasts; the app and the port it got. Raises CannotListenError, HandlersError.
 
     Leaving drains and closes it; hurry, once set, cuts the draining short.
     """
     backend = LocalBackend(settings.limits)
+    pool = _pool(settings, backend)
     mounts = Mounts(dict(settings.mounts))
     app = build_app(backend, settings.limits, token=settings.token, body_seconds=settings.body_seconds, mounts=mounts)
     server = app.server(
@@ -96,12 +99,34 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
     except OSError as error:
         raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
     _listen(listener)
+    hurry = hurry or asyncio.Event()
     try:
+        if pool is not None:
+            await pool.start()
         yield app, listener.sockets[0].getsockname()[1]
     finally:
         listener.close()
-        await drain(app, server, settings.drain_seconds, hurry or asyncio.Event())
+        stopping = [drain(app, server, settings.drain_seconds, hurry)]
+        if pool is not None:
+            # At the same time: those who wait for a result are answered when draining begins, and both have the same seconds.
+            stopping.append(pool.stop(settings.drain_seconds, hurry))
+        await asyncio.gather(*stopping)
         await backend.close()
+
+
+def _pool(settings: Settings, backend: LocalBackend) -> Worker | None:
+    """The workers inside the server, not started. Raises HandlersError."""
+    if settings.pool is None:
+        return None
+    return Worker(
+        backend,
+        handlers=load_handlers(settings.pool),
+        queues=settings.pool_queues,
+        concurrency=settings.pool_size,
+        lease_seconds=settings.limits.lease_seconds_default,
+        wait=settings.limits.wait_seconds_max,
+        name="pool",
+    )
 
 
 async def drain(app: App, server: Server, seconds: float, hurry: asyncio.Event) -> None:
@@ -140,7 +165,7 @@ async def _serve(settings: Settings) -> int:
             gc.set_threshold(*GC_THRESHOLDS)
             await stop.wait()
             _logger.info("shutting down: %d requests held", app.backend.stats().waiters)
-    except CannotListenError as error:
+    except (CannotListenError, HandlersError) as error:
         print(f"jobqueue: {error}", file=sys.stderr)
         return 1
     return 1 if hurry.is_set() else 0
