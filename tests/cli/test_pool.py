@@ -105,7 +105,7 @@ def once(pool: Pool) -> None:
 
 
 def test_a_pool_runs_what_is_submitted(start: Start) -> None:
-    """Async functions on the loop, plain ones in threads; results, errors and time-outs come back, and the queue's policy decides on retries."""
+    """Async functions on the loop, plain ones in threads; results, errors and time-outs come back, retries follow the policy."""
     pool = start("--pool-size", "2")
     once(pool)
 
