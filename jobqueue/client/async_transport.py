@@ -66,6 +66,8 @@ class AsyncTransport(Operations):
             # No bound on connections: one that is reached would let an extend wait behind the dequeues that are held.
             connector = TCPConnector(limit=0, ssl=self._ssl_context or True)
             self._session = ClientSession(connector=connector, headers=self._endpoint.headers, cookie_jar=DummyCookieJar())
+            # aiohttp would send a GET, PUT or DELETE again by itself, unseen. What is sent again is for retrying.py to say.
+            self._session._retry_connection = False
         return self._session
 
     async def _exchange(self, request: Request) -> Answer:

@@ -79,12 +79,18 @@ class Proxy:
     seen: list[Seen] = field(default_factory=list)
     stalled: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while await self._answer(reader, writer):
-                pass
-        writer.close()
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving.add(asyncio.create_task(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while await self._answer(reader, writer):
+                    pass
+        finally:
+            await closed(writer)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -113,22 +119,31 @@ class Proxy:
     async def _passed_on(self, request: bytes) -> bytes:
         parts = urlsplit(self.upstream)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        lengths = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-        body = await reader.readexactly(lengths[0] if lengths else 0)
-        writer.close()
-        return head + body
+        try:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            lengths = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            return head + await reader.readexactly(lengths[0] if lengths else 0)
+        finally:
+            await closed(writer)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager
 async def proxied(upstream: str, *plan: str | bytes, prefix: str = "") -> AsyncIterator[Proxy]:
     """A proxy that listens for as long as the context lasts."""
     proxy = Proxy(upstream, list(plan), prefix)
-    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    listener = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     proxy.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}{prefix}"
     try:
         yield proxy
     finally:
-        proxy.stalled.set()
         listener.close()
+        for task in proxy.serving:
+            task.cancel()
+        await asyncio.gather(*proxy.serving, return_exceptions=True)
