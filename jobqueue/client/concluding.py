@@ -9,6 +9,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from jobqueue.client.bell import Bell, Outage, sleep
 from jobqueue.client.endings import RELEASED, Ending, failed
 from jobqueue.client.runs import Run
@@ -16,6 +18,7 @@ from jobqueue.client.sources import Concluded, Released, Source
 from jobqueue.clock import Clock
 from jobqueue.errors import BadRequest, LostRace, QueueError, TooLarge, UnknownJob
 from jobqueue.limits import KIB, Limits
+from jobqueue.model import SUCCEEDED
 
 BATCH_BYTES_MAX = 512 * KIB
 """Results and errors in one call, half of what a request may hold by default. A single larger one goes alone."""
@@ -23,6 +26,16 @@ BATCH_BYTES_MAX = 512 * KIB
 _BATCH = Limits().batch_jobs_max
 
 _logger = logging.getLogger("jobqueue.worker")
+
+
+class Counts(msgspec.Struct):
+    """What a worker did since it was made. lost: attempts whose ending did not count, since the lease had ended."""
+
+    taken: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    released: int = 0
+    lost: int = 0
 
 
 class _Item:
@@ -49,12 +62,13 @@ class _Item:
 
 
 class Conclusions:
-    """What is to be handed in. on_settled is told of a run, and of whether the server took its ending."""
+    """What is to be handed in. on_settled is told of a run when nothing more will be told of it."""
 
-    def __init__(self, source: Source, clock: Clock, outage: Outage, on_settled: Callable[[Run, Ending, bool], None]) -> None:
+    def __init__(self, source: Source, clock: Clock, outage: Outage, counts: Counts, on_settled: Callable[[Run], None]) -> None:
         self._source = source
         self._clock = clock
         self._outage = outage
+        self._counts = counts
         self._on_settled = on_settled
         self._bell = Bell(clock)
         self._pending: deque[_Item] = deque()
@@ -94,7 +108,7 @@ class Conclusions:
             if item.run.expires_at > now:
                 batch.append(item)
             else:
-                self._on_settled(item.run, item.ending, False)
+                self._settled(item, False)
         return batch
 
     async def _send(self, batch: list[_Item]) -> QueueError | None:
@@ -124,7 +138,7 @@ class Conclusions:
     def _settle(self, item: _Item, reply: QueueError | None) -> bool:
         """Whether that was the last word; if not, the item is pending again."""
         if reply is None or isinstance(reply, LostRace | UnknownJob):
-            self._on_settled(item.run, item.ending, reply is None)
+            self._settled(item, reply is None)
             return True
         if not isinstance(reply, TooLarge | BadRequest):
             self._pending.append(item)
@@ -133,7 +147,7 @@ class Conclusions:
         _logger.error("the server refused how job %s ended: %s", leased.id, reply)
         if item.refused:
             # Not even a bare failure: the lease will end by itself.
-            self._on_settled(item.run, item.ending, False)
+            self._settled(item, False)
             return True
         if item.ending.verdict is None:
             ending = RELEASED
@@ -141,3 +155,15 @@ class Conclusions:
             ending = failed(type(reply).__name__, f"the server refused the attempt's ending: {reply}", retry=False)
         self._pending.append(_Item(item.run, ending, refused=True))
         return True
+
+    def _settled(self, item: _Item, taken: bool) -> None:
+        counts, verdict = self._counts, item.ending.verdict
+        if not taken:
+            counts.lost += 1
+        elif verdict is None:
+            counts.released += 1
+        elif verdict.outcome is SUCCEEDED:
+            counts.succeeded += 1
+        else:
+            counts.failed += 1
+        self._on_settled(item.run)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobqueue.limits import CONTROL, NAME, Limits
+from jobqueue.limits import CONTROL, DAY, NAME, Limits
 
 LIMITS = Limits()
 """The server's bounds unless it was told others; it has the last word."""
+
+SECONDS_MAX = 30 * DAY
+"""The longest of anything. What a server allows is for it to say, since it may be told so."""
 
 
 def within(field: str, value: float, low: float, high: float) -> float:

@@ -1,11 +1,11 @@
 """Worker: takes jobs from a source, runs their handlers, and tells the source how they ended.
 
-    worker = Worker(backend, queues=["mail"], concurrency=16)
+    worker = Worker("http://localhost:8080", queues=["mail"], concurrency=16)
 
     @worker.handler("email", timeout=30)
     async def send(job): ...
 
-    await worker.start()
+    worker.run()
 
 Three tasks: one takes jobs while there is room, one beats for all leases (`leases.py`), one hands in what ended (`concluding.py`). None
 polls. A run stands in `_leases` from being taken until the server has its ending, and waits in `_waiting` until a slot is free.
@@ -21,26 +21,25 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, cast
-
-import msgspec
+from typing import Any
 
 from jobqueue.backend.base import Backend
 from jobqueue.client.bell import Bell, Outage, Random, sleep
-from jobqueue.client.concluding import Conclusions
+from jobqueue.client.concluding import Conclusions, Counts
 from jobqueue.client.endings import Ending, failed
 from jobqueue.client.executors import Executor as RunExecutor
 from jobqueue.client.executors import LoopExecutor, ThreadExecutor, Threads
 from jobqueue.client.handlers import Executor, F, Registry
 from jobqueue.client.leases import Leases
-from jobqueue.client.options import LIMITS, queue_names, within, worker_name
+from jobqueue.client.options import LIMITS, SECONDS_MAX, queue_names, within, worker_name
+from jobqueue.client.processes import ProcessExecutor
 from jobqueue.client.running import Leased, RunningJob
 from jobqueue.client.runs import CANCELLED_ENDING, Reason, Run
-from jobqueue.client.sources import BackendSource, Source
+from jobqueue.client.sources import Source, source_of
 from jobqueue.client.waiting import Waiting
 from jobqueue.clock import Clock, SystemClock
 from jobqueue.errors import CallerError, QueueError
-from jobqueue.model import DEFAULT_QUEUE, SUCCEEDED, Want
+from jobqueue.model import DEFAULT_QUEUE, Want
 
 FLUSH_SECONDS = 5.0
 """How long a worker that stops tries to hand in what has ended, at least; more than an interrupted handler has to clean up."""
@@ -48,32 +47,23 @@ FLUSH_SECONDS = 5.0
 _logger = logging.getLogger("jobqueue.worker")
 
 
-class Counts(msgspec.Struct):
-    """What a worker did since it was made. lost: attempts whose ending did not count, since the lease had ended."""
-
-    taken: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    released: int = 0
-    lost: int = 0
-
-
 class Worker:
     """Runs handlers on the jobs of some queues.
 
-    source: a Backend of this process or a Source; may be left out where only the handlers are of interest, as for
+    source: the server's URL, a Backend of this process or a Source; may be left out where only the handlers are of interest, as for
     `jobqueue serve --pool`. handlers: a Registry made elsewhere. queues: in order of preference. concurrency: handlers at once.
     timeout: seconds an attempt may take where its handler says nothing, None for as long as it likes. lease_seconds: how long a lease
     holds without a heartbeat, so how soon the jobs of a worker that died go to another. wait: seconds a request for jobs is held.
     prefetch: jobs taken ahead at most, None for what the source thinks. grace_seconds: what running jobs get to finish on shutdown.
-    name: shown with the jobs; host and process id unless given.
+    name: shown with the jobs; host and process id unless given. token: for a URL; without it
+    JOBQUEUE_TOKEN. clock and chance: for tests.
 
     Raises ValueError naming the parameter.
     """
 
     def __init__(
         self,
-        source: Backend | Source | None = None,
+        source: str | Backend | Source | None = None,
         *,
         handlers: Registry | None = None,
         queues: Sequence[str] | None = None,
@@ -84,22 +74,24 @@ class Worker:
         prefetch: int | None = None,
         grace_seconds: float = 30.0,
         name: str | None = None,
+        token: str | None = None,
         clock: Clock | None = None,
         chance: Random | None = None,
     ) -> None:
         self.handlers = Registry(None if queues is None else queue_names(queues)) if handlers is None else handlers
         self.queues = self.handlers.queues or (DEFAULT_QUEUE,) if queues is None else queue_names(queues)
         self.concurrency = int(within("concurrency", concurrency, 1, 10_000))
-        self.timeout = None if timeout is None else within("timeout", timeout, 0.001, LIMITS.lease_seconds_max)
-        self.lease_seconds = within("lease_seconds", lease_seconds, LIMITS.lease_seconds_min, LIMITS.lease_seconds_max)
-        self.wait_seconds = within("wait", wait, 1, LIMITS.wait_seconds_max)
-        self.grace_seconds = within("grace_seconds", grace_seconds, 0, 86_400)
+        self.timeout = None if timeout is None else within("timeout", timeout, 0.001, SECONDS_MAX)
+        self.lease_seconds = within("lease_seconds", lease_seconds, 0.1, SECONDS_MAX)
+        self.wait_seconds = within("wait", wait, 0.1, SECONDS_MAX)
+        self.grace_seconds = within("grace_seconds", grace_seconds, 0, SECONDS_MAX)
         self.name = worker_name(name if name is not None else f"{socket.gethostname()}:{os.getpid()}")
         self.clock: Clock = SystemClock() if clock is None else clock
         self.counts = Counts()
         self.error: BaseException | None = None
         """What made the worker stop by itself: the server refused its request for jobs, or a fault of its own."""
-        self._given = source
+        self.source = source
+        self._token = token
         self._prefetch = None if prefetch is None else int(within("prefetch", prefetch, 0, LIMITS.batch_jobs_max))
         self._chance = chance
         self._running: set[Run] = set()
@@ -121,15 +113,25 @@ class Worker:
 
     # Starting and stopping.
 
+    def run(self) -> None:
+        """Be a process: run until SIGTERM or SIGINT, then stop. Raises ValueError as `start`, and `error` if the worker broke.
+
+        SIGTERM stops taking jobs, lets those that run finish within the grace period and gives the rest back; a second signal ends the
+        grace period. Logs to stderr unless logging is set up.
+        """
+        from jobqueue.client.service import run
+
+        run(self)
+
     async def start(self) -> None:
         """Begin to take jobs, on this loop. Raises ValueError without a source or a handler, RuntimeError the second time."""
         if self._tasks:
             raise RuntimeError("the worker was started before; make another one")
-        if self._given is None:
+        if self.source is None:
             raise ValueError("source: a worker needs a URL, a Backend or a Source to take jobs from")
         if not len(self.handlers):
             raise ValueError("handlers: the worker has none")
-        self._source = _source(self._given)
+        self._source = source_of(self.source, self._token)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._waiting = Waiting(self.clock, self.concurrency, self._source.prefetch if self._prefetch is None else self._prefetch)
@@ -137,9 +139,13 @@ class Worker:
         self._room = Bell(self.clock)
         self._quiet = Bell(self.clock)
         self._leases = Leases(self._source, self.clock, outage, self.lease_seconds, self._cancelled, self._lost)
-        self._conclusions = Conclusions(self._source, self.clock, outage, self._settled)
-        self._threads = Threads()
-        self._executors: dict[str, RunExecutor] = {"loop": LoopExecutor(), "thread": ThreadExecutor(self._threads)}
+        self._conclusions = Conclusions(self._source, self.clock, outage, self.counts, self._settled)
+        threads = Threads()
+        self._executors: dict[str, RunExecutor] = {
+            "loop": LoopExecutor(),
+            "process": ProcessExecutor(threads),
+            "thread": ThreadExecutor(threads),
+        }
         self._tasks = [asyncio.create_task(self._guard(part)) for part in (self._take(), self._leases.beat(), self._conclusions.hand_in())]
 
     async def _guard(self, part: Coroutine[Any, Any, None]) -> None:
@@ -291,18 +297,6 @@ class Worker:
             run.interrupt(Reason.LOST)
         self._quiet.ring()
 
-    def _settled(self, run: Run, ending: Ending, counts: bool) -> None:
+    def _settled(self, run: Run) -> None:
         self._leases.drop(run)
-        if not counts:
-            self.counts.lost += 1
-        elif ending.verdict is None:
-            self.counts.released += 1
-        elif ending.verdict.outcome is SUCCEEDED:
-            self.counts.succeeded += 1
-        else:
-            self.counts.failed += 1
         self._quiet.ring()
-
-
-def _source(given: Backend | Source) -> Source:
-    return BackendSource(cast(Backend, given)) if hasattr(given, "dequeue") else given

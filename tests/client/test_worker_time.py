@@ -44,6 +44,7 @@ class PlainGate:
 
     def __init__(self, handlers: Registry, heeds: bool = True, **options: object) -> None:
         self.begun = threading.Semaphore(0)
+        self.heeded = threading.Semaphore(0)
         self.opened = threading.Event()
         self.heeds = heeds
         self.cancelled: list[str] = []
@@ -56,10 +57,14 @@ class PlainGate:
             return "done"
         if job.wait_cancelled(PATIENCE_SECONDS):
             self.cancelled.append(job.id)
+            self.heeded.release()
         return "stopped early"
 
     async def began(self) -> None:
         assert await asyncio.to_thread(self.begun.acquire, timeout=PATIENCE_SECONDS)
+
+    async def stopped(self) -> None:
+        assert await asyncio.to_thread(self.heeded.acquire, timeout=PATIENCE_SECONDS)
 
 
 # Time-outs.
@@ -305,6 +310,8 @@ async def test_what_still_runs_after_the_grace_period_is_stopped_and_given_back(
     await rig.stop(worker, 3)
     job = await rig.job(job_id)
     assert (job.status, job.attempts) == (Status.QUEUED, 0)
+    if isinstance(gate, PlainGate):
+        await gate.stopped()
     assert gate.cancelled == [job_id]
     assert worker.counts.released == 1
 
