@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 WORDCOUNT = [sys.executable, "examples/wordcount.py"]
 PATIENCE_SECONDS = 60
@@ -105,3 +107,38 @@ def test_wordcount_says_which_files_it_left_out(tmp_path: Path) -> None:
     left_out = int(found[1])
     assert 9 <= left_out < 20
     assert f"\n{20 - left_out} jobs in " in ran.stdout
+
+
+def run_example(name: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """An example that starts its own server, with these settings of it."""
+    command = [sys.executable, f"examples/{name}.py"]
+    env = environment(**settings)
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+
+
+@pytest.mark.parametrize(("name", "checks"), [("classic", 11), ("simplequeue", 8)])
+def test_a_dialects_example_holds(name: str, checks: int) -> None:
+    """A client of the system itself finds everything as it expects, says each thing it checked, and exits with 0."""
+    ran = run_example(name)
+    assert ran.returncode == 0, ran.stderr
+    *checked, last = ran.stdout.splitlines()
+    assert len(checked) == checks
+    assert all(line.startswith("ok  ") for line in checked)
+    assert last.startswith("everything holds, after ")
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        ("classic", {"JOBQUEUE_TOKEN": TOKEN}, "answered 401"),
+        ("classic", {"JOBQUEUE_HISTORY_JOBS": "0"}, "POST /jobs/151/conclude answered 404"),
+        ("simplequeue", {"JOBQUEUE_TOKEN": TOKEN}, "answered 401"),
+        ("simplequeue", {"JOBQUEUE_HISTORY_JOBS": "0"}, ": found "),
+    ],
+)
+def test_a_dialects_example_notices_what_is_off(name: str, setting: dict[str, str], said: str) -> None:
+    """A server that does not do as that system did makes it say what was wrong and exit with 1."""
+    ran = run_example(name, **setting)
+    assert ran.returncode == 1, ran.stdout
+    assert ran.stderr.startswith(f"{name}: ")
+    assert said in ran.stderr

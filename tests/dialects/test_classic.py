@@ -294,6 +294,25 @@ async def test_the_lease_is_a_setting(serve: Serve) -> None:
     """)
 
 
+async def test_a_job_that_was_never_concluded_in_five_leases_is_given_up(classic: Speaker) -> None:
+    """The queue's policy of attempts holds here too: a job that brings down every consumer ends, and the native API says why."""
+    await classic.together('> POST /jobs/enqueue {"Type": "TIME_CRITICAL"}', 1)
+    for _ in range(5):
+        await classic.talk("""
+            > GET /jobs/dequeue
+            < 200 {"ID": 1, "Type": "TIME_CRITICAL", "Status": "IN_PROGRESS"}
+        """)
+        classic.api.clock.advance(300)
+    await classic.refused("""
+        > GET /jobs/dequeue
+        < 404 {"Error": "Not Found", "message": "no job is queued"}
+        > GET /jobs/1
+        < 200 {"ID": 1, "Type": "TIME_CRITICAL", "Status": "CONCLUDED"}
+    """)
+    (job,) = (await classic.api.get("/jobs?outcome=failed")).json["jobs"]
+    assert (job["number"], job["error"]["code"] if isinstance(job["error"], dict) else job["error"]) == (1, "lease_expired")
+
+
 # Ids.
 
 
@@ -417,6 +436,20 @@ async def test_a_native_job_has_an_id_and_a_type_here(api: Api, classic: Speaker
         < 200 {"ID": 1, "Type": "NOT_TIME_CRITICAL", "Status": "CONCLUDED"}
     """)
     assert (await api.job("mine"))["outcome"] == "succeeded"
+
+
+async def test_a_job_that_was_cancelled_natively_may_still_be_concluded(api: Api, classic: Speaker) -> None:
+    """A consumer here cannot be told to stop: its conclude is accepted, and the job ends as cancelled."""
+    await api.enqueue(id="j", type="TIME_CRITICAL")
+    await classic.together("> GET /jobs/dequeue", 1)
+    assert (await api.post("/jobs/j/cancel")).json["cancel_requested"] is True
+    await classic.talk("""
+        > GET /jobs/1
+        < 200 {"ID": 1, "Type": "TIME_CRITICAL", "Status": "IN_PROGRESS"}
+        > POST /jobs/1/conclude
+        < 200 {"ID": 1, "Type": "TIME_CRITICAL", "Status": "CONCLUDED"}
+    """)
+    assert (await api.job("j"))["outcome"] == "cancelled"
 
 
 async def test_parallel_conclude_and_lease_end_have_one_winner(classic: Speaker) -> None:
