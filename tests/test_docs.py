@@ -31,6 +31,7 @@ from jobqueue.web.table import native_routes, server_routes
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PROTOCOL = ROOT / "docs/protocol.md"
+DIALECTS = ROOT / "docs/dialects.md"
 SEMANTICS = ROOT / "docs/semantics.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -39,7 +40,9 @@ GUARD_SECONDS = 10.0
 
 ADDRESS = "http://127.0.0.1:8080"
 TABLE_BEGINS, TABLE_ENDS = "<!-- lifecycle table: generated -->\n", "<!-- end -->"
-TOKEN = re.compile(r"\b[0-9a-f]{32}\b")
+TOKEN = re.compile(r"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+"""What differs from one run to the next: a lease's token, an id that the server made."""
+
 
 ROUTES = native_routes("") + server_routes()
 SCHEMAS = document(ROUTES, Limits(), secured=True)["components"]["schemas"]
@@ -95,12 +98,14 @@ class Request(NamedTuple):
     body: str | None
     with_head: bool
     ending: str
+    headers: dict[str, str]
 
 
 def parsed(words: list[str]) -> Request:
     """The request of a curl command; only the options that the pages use are known."""
     assert words[0] == "curl", words
     method, url, body, with_head, ending = "GET", "", None, False, ""
+    headers: dict[str, str] = {}
     rest = iter(words[1:])
     for word in rest:
         if word == "--json":
@@ -109,13 +114,16 @@ def parsed(words: list[str]) -> Request:
             method = next(rest)
         elif word == "-w":
             ending = next(rest)
+        elif word == "-H":
+            name, _, value = next(rest).partition(": ")
+            headers[name] = value
         elif re.fullmatch(r"-[si]+", word):
             with_head = "i" in word
         else:
             assert word.startswith(ADDRESS + "/"), f"{word} is no option that this test knows"
             assert not url
             url = word
-    return Request(method, url, body, with_head, ending)
+    return Request(method, url, body, with_head, ending, headers)
 
 
 class Terminal:
@@ -129,9 +137,9 @@ class Terminal:
 
     async def run(self, step: Step) -> str:
         """What the command prints."""
-        asked = parsed(step.words)
-        body = None if asked.body is None else TOKEN.sub(lambda found: self.tokens[found[0]], asked.body).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        asked = parsed([TOKEN.sub(lambda found: self.tokens[found[0]], word) for word in step.words])
+        body = None if asked.body is None else asked.body.encode()
+        headers = asked.headers if body is None else {"Content-Type": "application/json", **asked.headers}
         url = URL(asked.url.replace(ADDRESS, self._address), encoded=True)
         async with self._client.request(asked.method, url, data=body, headers=headers, skip_auto_headers=["Content-Type"]) as answer:
             printed = (await answer.read()).decode()
@@ -139,7 +147,7 @@ class Terminal:
                 lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
                 lines += [f"{name.decode()}: {value.decode()}" for name, value in answer.raw_headers]
                 printed = "\n".join([*lines, "", printed])
-        printed += asked.ending.replace("\\n", "\n").replace("%{time_total}", "1.234567")
+        printed += asked.ending.replace("\\n", "\n").replace("%{time_total}", "1.234567").replace("%{http_code}", str(answer.status))
         match step.filter:
             case ["grep", pattern]:
                 printed = "\n".join(line for line in printed.split("\n") if re.search(pattern, line))
@@ -164,6 +172,7 @@ def timeless(text: str) -> str:
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "TIME"),
         (r"Date: [^\n]*GMT", "Date: DATE"),
         (r"\b\d+\.\d{6} s\b", "SECONDS s"),
+        (r'"UptimeMillis":\d+', '"UptimeMillis":MILLIS'),
     ):
         text = re.sub(pattern, name, text)
     return text.strip()
@@ -194,7 +203,7 @@ async def play(terminal: Terminal, steps: list[Step]) -> None:
     assert held is None
 
 
-@pytest.mark.parametrize(("page", "commands"), [(README, 4), (PROTOCOL, 30)], ids=["readme", "protocol"])
+@pytest.mark.parametrize(("page", "commands"), [(README, 4), (PROTOCOL, 30), (DIALECTS, 30)], ids=["readme", "protocol", "dialects"])
 async def test_sessions_are_true(terminal: Terminal, page: Path, commands: int) -> None:
     """Every command of the page, run in order on a fresh server, prints what the page shows, times and tokens apart."""
     steps = list(session(page))
@@ -210,7 +219,7 @@ def test_every_command_is_run(page: Path) -> None:
     steps = list(session(page))
 
     assert len(steps) == len(re.findall(r"^\$ ", page.read_text(), re.MULTILINE))
-    assert not steps or page in (README, PROTOCOL)
+    assert not steps or page in (README, PROTOCOL, DIALECTS)
 
 
 def test_a_session_that_lies_is_found() -> None:
