@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from jobqueue import __version__
-from jobqueue.config import GROUPS, SETTINGS, BadSetting, Setting, load
+from jobqueue.config import GROUPS, SETTINGS, BadSetting, Setting, Settings, load
 from jobqueue.units import SWITCH
 
 
@@ -75,11 +75,49 @@ def serve(**given: str | bool | tuple[str, ...] | None) -> None:
       JOBQUEUE_TOKEN=secret jobqueue serve --host 0.0.0.0 --max-jobs 50000 --max-wait 30s
     """
     flags = {name: _text(value) for name, value in given.items()}
-    try:
-        settings = load(flags, os.environ, Path(".env"))
-    except BadSetting as error:
-        raise _Refused(str(error)) from None
+    settings = _settings(flags)
     # Here, so that --help and a bad setting answer without loading a web server.
     from jobqueue.server import run
 
     sys.exit(run(settings))
+
+
+@main.command()
+@click.argument("file")
+@click.option("--data", metavar="FILE", help="File to copy; else JOBQUEUE_DATA, from the environment or .env.")
+def backup(file: str, data: str | None) -> None:
+    """Copy the jobs into FILE, as they are at this moment, while the server serves.
+
+    \b
+    Example:
+      jobqueue backup --data jobs.db jobs-monday.db
+    """
+    source = _settings({"data": data}).data
+    if source is None:
+        raise _Refused("nothing to copy: give --data FILE, or set JOBQUEUE_DATA")
+    _told(lambda durable: f"{file}: {durable.backup(source, file)}")
+
+
+@main.command()
+@click.argument("file")
+def check(file: str) -> None:
+    """Read all of FILE and say what it holds, or what is wrong with it. Changes nothing, and works beside a running server."""
+    _told(lambda durable: f"{file}: whole; {durable.check(file)}")
+
+
+def _told(act: Callable[[Any], str]) -> None:
+    """Print what came of it, or one line of why not and exit code 1."""
+    from jobqueue import durable
+    from jobqueue.backend.sqlite import CannotOpen
+
+    try:
+        print(act(durable))
+    except CannotOpen as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _settings(flags: Mapping[str, str | None]) -> Settings:
+    try:
+        return load(flags, os.environ, Path(".env"))
+    except BadSetting as error:
+        raise _Refused(str(error)) from None

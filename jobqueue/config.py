@@ -18,7 +18,7 @@ from dotenv.parser import Binding, parse_stream
 
 from jobqueue.limits import Limits
 from jobqueue.model import DEFAULT_QUEUE
-from jobqueue.units import COUNT, DURATION, HOST, LEVEL, MODULE, MOUNTS, PORT, QUEUES, SIZE, SWITCH, TOKEN, Kind
+from jobqueue.units import COUNT, DURATION, HOST, LEVEL, MODULE, MOUNTS, PATH, PORT, QUEUES, SIZE, SWITCH, SYNC, TOKEN, Kind
 
 PREFIX = "JOBQUEUE_"
 CLIENT_VARIABLES = frozenset({"JOBQUEUE_URL"})
@@ -31,7 +31,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: a connection without a complete request for this long is closed, slow headers included; body_seconds: a request's
     body must arrive within this; write_seconds: a client that does not read its answer for this long is disconnected; drain_seconds:
     how long requests in flight, and the pool's jobs, may take to finish after SIGTERM; mounts: pairs of an API's name and its prefix,
-    for those that do not stand where they do by default; pool: the module whose handlers this server runs itself.
+    for those that do not stand where they do by default; pool: the module whose handlers this server runs itself;
+    data: the file that jobs are kept in, None for memory alone; sync: when a commit is on the disk (docs/semantics.md).
     """
 
     host: str = "127.0.0.1"
@@ -43,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_seconds: float = 30.0
     write_seconds: float = 30.0
     drain_seconds: float = 10.0
+    data: str | None = None
+    sync: str = "always"
     log_level: str = "info"
     mounts: tuple[tuple[str, str], ...] = ()
     pool: str | None = None
@@ -117,6 +120,11 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("pool", MODULE, "pool", "Run the job handlers of this module."),
         Setting("pool_size", COUNT, "pool_size", "Jobs it runs at once."),
         Setting("pool_queues", QUEUES, "pool_queues", "Queues it takes them from, in order of preference."),
+    ),
+    "Where jobs are kept": (
+        Setting("data", PATH, "data", "File that jobs outlive the server in; none: in memory."),
+        Setting("sync", SYNC, "sync", "When commits are synced: always, interval, off."),
+        Setting("max_unwritten_bytes", SIZE, "unwritten_bytes_max", "Changes that wait for the disk.", _FULL),
     ),
     "What the server holds": (
         Setting("max_jobs", COUNT, "jobs_max", "Live jobs in all queues.", _FULL),

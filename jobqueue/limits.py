@@ -39,9 +39,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     payload_bytes_max: int = 256 * KIB
     body_bytes_max: int = MIB
     batch_jobs_max: int = 1_000
+    unwritten_bytes_max: int = 64 * MIB
     queues_max: int = 10_000
     waiters_max: int = 20_000
     connections_max: int = 25_000
+    connections_per_address_max: int = 25_000
     wait_seconds_max: float = 55.0
     wait_seconds_default: float = 20.0
     lease_seconds_min: float = 1.0

@@ -20,9 +20,11 @@ from collections.abc import AsyncIterator
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.sqlite import CannotOpen
 from jobqueue.client.handlers import HandlersError, load_handlers
 from jobqueue.client.worker import Worker
 from jobqueue.config import Settings
+from jobqueue.durable import open_backend, stopped
 from jobqueue.web.app import App, build_app
 from jobqueue.web.connections import OVER_MAX, Server
 from jobqueue.web.mounts import Mounts
@@ -31,6 +33,9 @@ _logger = logging.getLogger("jobqueue.server")
 
 DESCRIPTORS_RESERVED = 24
 """File descriptors kept for everything that is not a client's connection: the loop, the listener, standard streams, storage, libraries."""
+
+STORAGE_FAILED = 3
+"""Exit code after the storage could not be trusted any more."""
 
 BACKLOG = 1_024
 """Connections the kernel keeps for us until they are accepted."""
@@ -81,11 +86,20 @@ def _listen(listener: asyncio.Server) -> None:
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, hurry: asyncio.Event | None = None) -> AsyncIterator[tuple[App, int]]:
-    """A server that listens for as long as the context lasts; the app and the port it got. Raises CannotListenError, HandlersError.
+    """A server that listens for as long as the context lasts; the app and the port it got.
 
-    Leaving drains and closes it; hurry, once set, cuts the draining short.
+    Leaving drains and closes it; hurry, once set, cuts the draining short. Raises CannotOpen, CannotListenError, HandlersError.
     """
-    backend = LocalBackend(settings.limits)
+    backend = open_backend(settings)
+    try:
+        async with _listening(settings, backend, hurry or asyncio.Event()) as listening:
+            yield listening
+    finally:
+        await backend.close()
+
+
+@contextlib.asynccontextmanager
+async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.Event) -> AsyncIterator[tuple[App, int]]:
     pool = _pool(settings, backend)
     mounts = Mounts(dict(settings.mounts))
     app = build_app(backend, settings.limits, token=settings.token, body_seconds=settings.body_seconds, mounts=mounts)
@@ -99,7 +113,6 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
     except OSError as error:
         raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
     _listen(listener)
-    hurry = hurry or asyncio.Event()
     try:
         if pool is not None:
             await pool.start()
@@ -111,7 +124,6 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
             # At the same time: those who wait for a result are answered when draining begins, and both have the same seconds.
             stopping.append(pool.stop(settings.drain_seconds, hurry))
         await asyncio.gather(*stopping)
-        await backend.close()
 
 
 def _pool(settings: Settings, backend: LocalBackend) -> Worker | None:
@@ -163,11 +175,14 @@ async def _serve(settings: Settings) -> int:
             gc.freeze()
             # Jobs are not the collector's business, and requests leave no cycles: what it would find is not worth stopping for often.
             gc.set_threshold(*GC_THRESHOLDS)
-            await stop.wait()
+            broken = await stopped(stop, app.backend)
             _logger.info("shutting down: %d requests held", app.backend.stats().waiters)
-    except (CannotListenError, HandlersError) as error:
+    except (CannotOpen, CannotListenError, HandlersError) as error:
         print(f"jobqueue: {error}", file=sys.stderr)
         return 1
+    if broken is not None:
+        print(f"jobqueue: stopped, because the storage failed: {broken}", file=sys.stderr)
+        return STORAGE_FAILED
     return 1 if hurry.is_set() else 0
 
 

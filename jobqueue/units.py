@@ -79,6 +79,18 @@ def _level(text: str) -> str:
     return text.lower()
 
 
+def _path(text: str) -> str:
+    if "\0" in text or text.endswith("/"):
+        raise ValueError("is not the name of a file")
+    return text
+
+
+def _sync(text: str) -> str:
+    if text.lower() not in ("always", "interval", "off"):
+        raise ValueError("is not one of always, interval, off")
+    return text.lower()
+
+
 def _show_size(value: int) -> str:
     return next((f"{value // unit}{name}" for name, unit in _SIZES.items() if value and value % unit == 0), str(value))
 
@@ -134,6 +146,8 @@ PORT = Kind("PORT", _port)
 TOKEN = Kind("TOKEN", _token, lambda _: "none")
 SWITCH = Kind("", _switch, lambda value: "yes" if value else "no")
 LEVEL = Kind("LEVEL", _level)
+PATH = Kind("FILE", _path, lambda _: "none")
+SYNC = Kind("WHEN", _sync)
 COUNT = Kind("N", _whole)
 SIZE = Kind("SIZE", _size, _show_size)
 DURATION = Kind("TIME", _duration, _show_duration)

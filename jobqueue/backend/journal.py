@@ -20,6 +20,12 @@ class Journal(Protocol):
         The jobs in the events are live: what is to be written of them must be read before this returns.
         """
 
+    def check(self, adding: bool) -> None:
+        """Whether a change may be made now; asked before it is. adding: it is a new job, which may have to wait for a disk that lags.
+
+        Raises StorageUnavailable, QueueFull.
+        """
+
     async def committed(self, ticket: int) -> None:
         """Return when everything up to `ticket` is as durable as promised. Raises StorageUnavailable if it will not be."""
 

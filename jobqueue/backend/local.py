@@ -25,12 +25,18 @@ class LocalBackend(Shell):
 
     # Submitting.
 
-    def _check_open(self) -> None:
+    def _check_open(self, adding: bool = False) -> None:
         if self.draining:
             raise Draining("the server is shutting down")
+        if self.journal is not None:
+            self.journal.check(adding)
+
+    def _check_storage(self) -> None:
+        if self.journal is not None:
+            self.journal.check(False)
 
     async def enqueue(self, spec: JobSpec) -> Enqueued:
-        self._check_open()
+        self._check_open(adding=True)
         now = self.clock.now()
         job, created = self.engine.enqueue(now, spec, self.clock.skew())
         reply = Enqueued(self.snapshot(job), created)
@@ -40,7 +46,7 @@ class LocalBackend(Shell):
         return reply
 
     async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
-        self._check_open()
+        self._check_open(adding=True)
         now, skew = self.clock.now(), self.clock.skew()
         enqueue, snapshot = self.engine.enqueue, self.snapshot
 
@@ -126,10 +132,12 @@ class LocalBackend(Shell):
         return reply
 
     async def conclude(self, job_id: str, token: str, verdict: Verdict) -> Job:
+        self._check_storage()
         now = self.clock.now()
         return await self._one(now, self.engine.conclude(now, job_id, token, verdict))
 
     async def conclude_batch(self, items: Sequence[Conclude | QueueError]) -> list[Job | QueueError]:
+        self._check_storage()
         now = self.clock.now()
         return await self._batch(now, items, lambda item: self.snapshot(self.engine.conclude(now, item.id, item.token, item.verdict)))
 
@@ -137,14 +145,17 @@ class LocalBackend(Shell):
         return self.engine.extend(now, item.id, item.token, item.lease_seconds, item.progress, item.message)
 
     async def extend(self, item: Extend) -> Job:
+        self._check_storage()
         now = self.clock.now()
         return await self._one(now, self._extend(now, item))
 
     async def extend_batch(self, items: Sequence[Extend | QueueError]) -> list[Job | QueueError]:
+        self._check_storage()
         now = self.clock.now()
         return await self._batch(now, items, lambda item: self.snapshot(self._extend(now, item)))
 
     async def release(self, job_id: str, token: str, delay: float) -> Job:
+        self._check_storage()
         now = self.clock.now()
         return await self._one(now, self.engine.release(now, job_id, token, delay))
 

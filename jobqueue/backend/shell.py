@@ -77,6 +77,7 @@ class Shell:
         engine = self.engine
         if self.journal is None and not self._dequeues.deadlines.live and not self._results.deadlines.live:
             engine.events.clear()
+        whole: list[Event] = []
         while engine.events:
             events = engine.take_events()
             for event in events:
@@ -84,8 +85,10 @@ class Shell:
                     self._hand_out(event.queue, now)
                 elif event.kind is K_CONCLUDED:
                     self._wake_results(event)
-            if self.journal is not None:
-                self.ticket = self.journal.append(events)
+            whole = whole + events if whole else events
+        if whole and self.journal is not None:
+            # Once for the whole step, so that it is in one commit: a job without the lease it was handed out with would be half of it.
+            self.ticket = self.journal.append(whole)
         if engine.deadlines.earliest < self._armed:
             self._arm(now)
 
@@ -118,6 +121,15 @@ class Shell:
         self._act(now)
         if self.journal is not None:
             await self.journal.committed(self.ticket)
+
+    def resume(self) -> None:
+        """Go on with an engine that was restored: do what fell due, and hold the leases that ended meanwhile a little longer.
+
+        Their workers may have tried to extend them and found no server, which is a stall to them.
+        """
+        now = self.clock.now()
+        self._stall_ended, self._grace = now, STALL_GRACE_SECONDS_MAX
+        self._act(now)
 
     # The ticker: one timer, set to the earliest thing that may be due. Nothing polls.
 

@@ -10,19 +10,23 @@ import msgspec
 
 from jobqueue.engine import checks
 from jobqueue.engine.admin import QueueAdmin
-from jobqueue.engine.events import K_CANCEL_REQUESTED, K_DEQUEUED, K_ENQUEUED, Event
+from jobqueue.engine.events import K_CANCEL_REQUESTED, K_DEQUEUED, K_ENQUEUED, K_EXTENDED, Event
 from jobqueue.engine.leases import LeaseOperations
 from jobqueue.engine.lifecycle import T_CANCEL, T_DEQUEUE, T_DUE, T_EXPIRE, T_UNDELIVERED, allow
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.state import BACK, FRONT
 from jobqueue.errors import IdConflict
-from jobqueue.model import CANCELLED, EXPIRED, IN_PROGRESS, QUEUED, SCHEDULED, Conclusion, Job, JobSpec, Lease, Want
+from jobqueue.model import CANCELLED, EXPIRED, IN_PROGRESS, QUEUED, SCHEDULED, Backoff, Conclusion, Job, JobSpec, Lease, Want
 
-_COMPARED = ("payload", "queue", "type", "description", "priority", "max_attempts", "backoff", "lease_seconds")
-"""What makes an enqueue of a known id the same enqueue, byte for byte; beside these, delay, run_at and expires_in as sent."""
+_COMPARED = ("payload", "queue", "type", "description", "priority", "max_attempts", "lease_seconds")
+"""What makes an enqueue of a known id the same enqueue, byte for byte; beside these, backoff, and delay, run_at and expires_in as sent."""
 
 
 _NO_TIMES = (None, None, None)
+
+
+def _values(backoff: Backoff | None) -> tuple[float, ...] | None:
+    return None if backoff is None else (backoff.base, backoff.factor, backoff.cap)
 
 
 class Engine(LeaseOperations, QueueAdmin):
@@ -98,6 +102,9 @@ class Engine(LeaseOperations, QueueAdmin):
         for field in _COMPARED:
             if getattr(job, field) != getattr(spec, field):
                 raise IdConflict(job.id, field)
+        # By value: an edge may send a subclass of Backoff, which msgspec holds to be unequal, and a restored job has Backoff itself.
+        if _values(job.backoff) != _values(spec.backoff):
+            raise IdConflict(job.id, "backoff")
         for field, was, wanted in zip(("delay", "run_at", "expires_in"), job.asked or _NO_TIMES, asked or _NO_TIMES, strict=True):
             if was != wanted:
                 raise IdConflict(job.id, field)
@@ -215,6 +222,7 @@ class Engine(LeaseOperations, QueueAdmin):
                 if lease_grace > 0:
                     job.lease = msgspec.structs.replace(job.lease, expires_at=now + lease_grace)
                     self.deadlines.set(job, now + lease_grace)
+                    self.events.append(Event(K_EXTENDED, queue.name, job))
                 else:
                     self.expire_lease(job, queue, now)
                 continue

@@ -19,7 +19,21 @@ from jobqueue.engine.queues import QueueState
 from jobqueue.errors import QueueFull, TooManyQueues, UnknownJob, UnknownQueue
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
-from jobqueue.model import CANCELLED, CONCLUDED, EXPIRED, FAILED, QUEUED, SCHEDULED, SUCCEEDED, Conclusion, Job, Lease, QueuePolicy, Status
+from jobqueue.model import (
+    CANCELLED,
+    CONCLUDED,
+    EXPIRED,
+    FAILED,
+    QUEUED,
+    SCHEDULED,
+    SUCCEEDED,
+    Conclusion,
+    Job,
+    Lease,
+    Outcome,
+    QueuePolicy,
+    Status,
+)
 
 FRONT, BACK = True, False
 
@@ -172,6 +186,10 @@ class State:
         else:
             queue.expired_total += 1
         self.events.append(Event(K_CONCLUDED, queue.name, job))
+        self.remember(job, outcome)
+
+    def remember(self, job: Job, outcome: Outcome) -> None:
+        """Put a concluded job in history, which may forget older ones."""
         forgotten = self.history.add(job, outcome)
         if forgotten is not None:
             for old in forgotten:

@@ -33,6 +33,10 @@ class GatedJournal:
         self.log += [(event.kind, event.queue if event.job is None else event.job.id) for event in events]
         return self.ticket
 
+    def check(self, adding: bool) -> None:
+        if self._broken:
+            raise StorageUnavailable("the disk is full")
+
     async def committed(self, ticket: int) -> None:
         if self._broken:
             raise StorageUnavailable("the disk is full")

@@ -42,6 +42,9 @@ class SlowJournal:
         self._ticket += len(events)
         return self._ticket
 
+    def check(self, adding: bool) -> None:
+        pass
+
     async def committed(self, ticket: int) -> None:
         for _ in range(2):
             await asyncio.sleep(0)

@@ -35,7 +35,7 @@ def test_nothing_said_gives_the_defaults(tmp_path: Path) -> None:
 
 
 OTHER = {"HOST": "127.0.0.9", "PORT": "1", "TOKEN": "t0ken", "LEVEL": "error", "N": "7", "SIZE": "7", "TIME": "7"}
-OTHER |= {"PREFIX=API": "/=classic", "MODULE": "package.module:worker", "NAME": "urgent,default"}
+OTHER |= {"PREFIX=API": "/=classic", "MODULE": "package.module:worker", "NAME": "urgent,default", "FILE": "jobs.db", "WHEN": "off"}
 """For each kind a value that is nobody's default."""
 
 
@@ -100,6 +100,9 @@ def test_a_duration_is_seconds_or_has_a_unit(text: str, value: float, tmp_path: 
         ("host", "two words", "is not a host name"),
         ("host", "a..b", "is not a host name"),
         ("log_level", "loud", "is not one of debug, info, warning, error"),
+        ("data", "folder/", "is not the name of a file"),
+        ("data", "", "is empty"),
+        ("sync", "sometimes", "is not one of always, interval, off"),
         ("allow_anonymous", "maybe", "is neither true nor false"),
     ],
 )

@@ -6,7 +6,19 @@ import pytest
 
 from jobqueue.limits import Limits
 
+from .durable import DurableRig, RestartingRig
 from .rig import RIGS, Rig
+
+
+async def _durable(limits: Limits) -> Rig:
+    return DurableRig(limits)
+
+
+async def _restarting(limits: Limits) -> Rig:
+    return RestartingRig(limits)
+
+
+RIGS |= {"durable": _durable, "restarting": _restarting}
 
 MakeBackend = Callable[..., Awaitable[Rig]]
 

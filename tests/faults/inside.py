@@ -106,6 +106,9 @@ class GateJournal:
         self._tickets += len(events)
         return self._tickets
 
+    def check(self, adding: bool) -> None:
+        pass
+
     async def committed(self, ticket: int) -> None:
         self.pending += 1
         try:

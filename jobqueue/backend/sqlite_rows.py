@@ -1,0 +1,185 @@
+"""Jobs, queues and counters as bytes, and back: what stands in the columns of the SQLite file.
+
+MessagePack arrays, by position: the order of the fields below is the file's format. A new field goes to the end, with a default; anything
+else is a new schema version with a migration (sqlite.py). Every part of a `Job` is here but what is derived when an engine is restored
+(slot, due, armed) and the payload, which never changes and has a table of its own.
+
+Times are seconds since the epoch on the line of the first server that wrote the file; `Counters.skew` says how far UTC has been stepped
+from that line since. So a step of the wall clock moves no lease over a restart either, and no row is ever rewritten for it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobqueue.engine.queues import QueueState
+from jobqueue.engine.restore import TOTALS, Stored, StoredQueue
+from jobqueue.model import Backoff, Conclusion, Job, Lease, Outcome, QueuePolicy, Status
+
+_Backoff = tuple[float, float, float]
+_Lease = tuple[str, float, float, float, str | None, str | None, float | None, str | None, bool, bool]
+_Conclusion = tuple[Outcome, float, bytes | None, str | None, Outcome | None, str | None, float | None]
+
+
+class _JobRow(msgspec.Struct, array_like=True, gc=False):
+    id: str
+    queue: str
+    priority: int
+    created_at: float
+    status: Status
+    type: str | None
+    description: str | None
+    max_attempts: int | None
+    backoff: _Backoff | None
+    lease_seconds: float | None
+    asked: tuple[float | None, float | None, float | None] | None
+    run_at: float | None
+    expires_at: float | None
+    attempts: int
+    error: bytes | None
+    lease: _Lease | None
+    conclusion: _Conclusion | None
+    seq: int
+    change: int
+
+
+class _QueueRow(msgspec.Struct, array_like=True, gc=False):
+    lease_seconds: float
+    max_attempts: int
+    backoff: _Backoff
+    max_jobs: int | None
+    paused: bool
+    totals: tuple[int, int, int, int, int, int, int, int]
+
+
+class Counters(msgspec.Struct, array_like=True, frozen=True):
+    """What is stored once. skew: UTC minus the line that times are stored on; sync: the mode of the server that wrote it."""
+
+    next_number: int
+    next_seq: int
+    skew: float
+    sync: str
+
+
+class BadRow(Exception):
+    """A row that cannot be read. str() says why."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_job = msgspec.msgpack.Decoder(_JobRow).decode
+_decode_queue = msgspec.msgpack.Decoder(_QueueRow).decode
+_decode_counters = msgspec.msgpack.Decoder(Counters).decode
+
+
+def encode_job(job: Job, change: int) -> bytes:
+    """A job as it is now, without its payload."""
+    lease, end, backoff = job.lease, job.conclusion, job.backoff
+    # A plain tuple: making a _JobRow first would cost half as much again, for every change of every job.
+    return _encode(
+        (
+            job.id,
+            job.queue,
+            job.priority,
+            job.created_at,
+            job.status,
+            job.type,
+            job.description,
+            job.max_attempts,
+            None if backoff is None else (backoff.base, backoff.factor, backoff.cap),
+            job.lease_seconds,
+            job.asked,
+            job.run_at,
+            job.expires_at,
+            job.attempts,
+            job.error,
+            None if lease is None else _lease(lease),
+            None if end is None else (end.outcome, end.concluded_at, end.result, end.token, end.said, end.worker, end.started_at),
+            job.seq,
+            change,
+        )
+    )
+
+
+def _lease(lease: Lease) -> _Lease:
+    return (
+        lease.token,
+        lease.expires_at,
+        lease.seconds,
+        lease.started_at,
+        lease.worker,
+        lease.attempt_id,
+        lease.progress,
+        lease.message,
+        lease.cancel_requested,
+        lease.replayed,
+    )
+
+
+def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
+    """A job from its rows. Raises BadRow."""
+    try:
+        row = _decode_job(state)
+    except msgspec.MsgspecError as error:
+        raise BadRow(f"job number {number}: {error}") from None
+    job = Job(
+        row.id,
+        number,
+        row.queue,
+        row.priority,
+        payload,
+        row.created_at,
+        row.status,
+        row.type,
+        row.description,
+        row.max_attempts,
+        None if row.backoff is None else Backoff(*row.backoff),
+        row.lease_seconds,
+        row.asked,
+        row.run_at,
+        row.expires_at,
+        row.attempts,
+        row.error,
+        None if row.lease is None else Lease(*row.lease),
+        None if row.conclusion is None else Conclusion(*row.conclusion),
+        row.seq,
+    )
+    return Stored(job, row.change)
+
+
+def encode_queue(queue: QueueState) -> bytes:
+    """A queue's policy and totals."""
+    policy = queue.policy
+    backoff = policy.backoff
+    totals = tuple(getattr(queue, f"{name}_total") for name in TOTALS)
+    return _encode(
+        (
+            policy.lease_seconds,
+            policy.max_attempts,
+            (backoff.base, backoff.factor, backoff.cap),
+            policy.max_jobs,
+            policy.paused,
+            totals,
+        )
+    )
+
+
+def decode_queue(name: str, state: bytes) -> StoredQueue:
+    """A queue from its row. Raises BadRow."""
+    try:
+        row = _decode_queue(state)
+    except msgspec.MsgspecError as error:
+        raise BadRow(f"queue {name!r}: {error}") from None
+    return StoredQueue(name, QueuePolicy(row.lease_seconds, row.max_attempts, Backoff(*row.backoff), row.max_jobs, row.paused), row.totals)
+
+
+def encode_counters(counters: Counters) -> bytes:
+    """The counters."""
+    return _encode(counters)
+
+
+def decode_counters(state: bytes) -> Counters:
+    """The counters from their row. Raises BadRow."""
+    try:
+        return _decode_counters(state)
+    except msgspec.MsgspecError as error:
+        raise BadRow(f"the counters: {error}") from None

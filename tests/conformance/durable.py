@@ -1,0 +1,177 @@
+"""The local backend on a SQLite file: as it runs, and started anew from its file before every operation."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from engine.invariants import fingerprint, invariants
+
+from jobqueue.backend.base import Backend, BackendStats, Taking
+from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.sqlite_journal import SqliteJournal
+from jobqueue.backend.sqlite_open import open_journal
+from jobqueue.engine.engine import Engine
+from jobqueue.ids import Ids
+from jobqueue.limits import Limits
+from jobqueue.model import Job, Want
+
+from .rig import LocalRig
+
+
+def kept(engine: Engine) -> dict[str, Any]:
+    """All of an engine that a restart must not change: its fingerprint, but for what belongs to the process."""
+    print_ = fingerprint(engine)
+    for job in print_["jobs"].values():
+        del job["slot"]
+        if job["lease"] is not None:
+            # A put back can only be asked for by the process that handed the job out.
+            job["lease"] = {name: getattr(job["lease"], name) for name in job["lease"].__struct_fields__ if name != "replayed"}
+    for name in ("random", "events"):
+        del print_[name]
+    for queue in print_["queues"].values():
+        queue["lanes"] = [lane or None for lane in queue["lanes"]]
+    print_["queues"] = dict(sorted(print_["queues"].items()))
+    return print_
+
+
+JOBS_MAX = 300
+"""Live jobs from which on nothing is restarted: reading them again before every one of a thousand enqueues shows nothing new."""
+
+
+class DurableRig(LocalRig):
+    """A SQLite file in a folder of its own, its commits not synced: what a power cut does is not what the suite is about."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self.limits = limits
+        # The ids of one millisecond are in order because one process makes them. The clock stands still here, so they are one process's.
+        self.ids = Ids()
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.local = self.start()
+        self.backend = self.local
+
+    def start(self) -> LocalBackend:
+        """A backend on the file."""
+        engine = Engine(self.limits, self.ids)
+        self.journal: SqliteJournal = open_journal(str(Path(self.folder.name, "jobs.db")), engine, self.clock, sync="off")
+        backend = LocalBackend(engine=engine, clock=self.clock, journal=self.journal)
+        backend.resume()
+        return backend
+
+    async def idle(self) -> None:
+        while True:
+            await super().idle()
+            if not self.journal.unwritten_bytes:
+                return
+            await self.journal.committed(self.local.ticket)
+
+    async def advance(self, seconds: float, then: Any = None) -> None:
+        if then is not None:
+            await super().advance(seconds, then)
+            return
+        for _ in range(self.STEPS):
+            self.clock.advance(seconds / self.STEPS)
+            await self.idle()
+
+    async def close(self) -> None:
+        await super().close()
+        self.folder.cleanup()
+
+
+class RestartingRig(DurableRig):
+    """The same, closed and started anew before every operation that nobody else is in the middle of; a held request cannot survive it."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self.backend: Backend = Restarting(self)
+        self.restarts = self.undelivered = 0
+        self._lock = asyncio.Lock()
+        self._open = 0
+
+    async def begin(self) -> LocalBackend:
+        """Start anew if nobody is in the middle of something; the backend for one operation, which must call `end`."""
+        async with self._lock:
+            if not self._open and not self.local.draining and self.local.engine.live < JOBS_MAX:
+                before = kept(self.local.engine)
+                self.undelivered += self.local.undelivered_total
+                await self.local.close()
+                self.local = self.start()
+                invariants(self.local.engine)
+                assert kept(self.local.engine) == before
+                self.restarts += 1
+            self._open += 1
+            return self.local
+
+    def end(self) -> None:
+        """An operation is over."""
+        self._open -= 1
+
+    async def idle(self) -> None:
+        while True:
+            await super().idle()
+            if not self._lock.locked():
+                return
+            async with self._lock:
+                pass
+
+
+class Restarting:
+    """A Backend that passes every operation on to the one of the moment."""
+
+    def __init__(self, rig: RestartingRig) -> None:
+        self._rig = rig
+
+    def __getattr__(self, name: str) -> Any:
+        rig = self._rig
+        if name in ("drain", "close"):
+            return getattr(rig.local, name)
+
+        async def operate(*arguments: Any, **named: Any) -> Any:
+            backend = await rig.begin()
+            try:
+                return await getattr(backend, name)(*arguments, **named)
+            finally:
+                rig.end()
+
+        return operate
+
+    def stats(self) -> BackendStats:
+        """What a process counted is over with it; the suite takes several for one."""
+        stats = self._rig.local.stats()
+        return msgspec.structs.replace(stats, undelivered_total=stats.undelivered_total + self._rig.undelivered)
+
+    def dequeue(self, want: Want, wait: float) -> Taking:
+        return RestartingTaking(self._rig, want, wait)
+
+
+class RestartingTaking:
+    """One dequeue; nothing is restarted until it is over."""
+
+    def __init__(self, rig: RestartingRig, want: Want, wait: float) -> None:
+        self._rig, self._want, self._wait = rig, want, wait
+        self._taking: Taking | None = None
+
+    async def __aenter__(self) -> list[Job]:
+        backend = await self._rig.begin()
+        self._taking = backend.dequeue(self._want, self._wait)
+        try:
+            return await self._taking.__aenter__()
+        except BaseException:
+            self._rig.end()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None = None, error: BaseException | None = None, trace: TracebackType | None = None
+    ) -> None:
+        assert self._taking is not None
+        self._rig.end()
+        await self._taking.__aexit__(kind, error, trace)
+
+    def delivered(self) -> None:
+        assert self._taking is not None
+        self._taking.delivered()
