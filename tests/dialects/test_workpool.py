@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.web.conftest import Serve
-from tests.web.harness import NOW, Api, Reply, answered, at, request
+from tests.web.harness import NOW, Api, Reply, answered, at, request, until
 
 DEEP = 100
 """How deep a body may be nested."""
@@ -178,9 +178,9 @@ async def test_any_declared_type_will_do(api: Api, kind: str | None) -> None:
     assert (await wire.ask(head + data)).status == 201
 
 
-async def test_a_page_of_another_origin_must_declare_json(api: Api) -> None:
-    """A browser sends other types without asking the server first, so with an Origin they are refused."""
-    data, headers = b'{"name": "a", "body": 1}', {"Origin": "https://elsewhere.example"}
+async def test_a_page_must_declare_json(api: Api) -> None:
+    """A browser sends other types without asking the server first, so with an Origin they are refused, be it our own."""
+    data, headers = b'{"name": "a", "body": 1}', {"Origin": f"http://{api.site.host}:{api.site.port}"}
     before = api.state()
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
         refused(await api.send("POST", "/workpool/job", data, {**headers, "Content-Type": kind}), 415)
@@ -407,6 +407,17 @@ async def test_too_long_a_wait_names_the_cap(api: Api) -> None:
     """So that a client can ask for what it may."""
     await api.enqueue(id="j")
     assert "55" in refused(await api.get("/workpool/result/j?wait=56"), 400, "wait")
+
+
+async def test_a_client_that_hangs_up_waits_no_longer(api: Api) -> None:
+    """Its place is free at once, and the job goes on."""
+    await api.enqueue(id="j")
+    wire = await api.site.wire()
+    wire.send(request("GET", "/workpool/result/j?wait=50"))
+    await until(lambda: api.backend.stats().waiters == 1)
+    await wire.close()
+    await until(lambda: api.backend.stats().waiters == 0)
+    assert await status(api, "j") == "queued"
 
 
 async def test_other_parameters_are_ignored(api: Api) -> None:
