@@ -65,8 +65,8 @@ class Waiting:
 
     def _give_back(self) -> None:
         self._timer = None
-        before = self._clock.now() - WAITING_SECONDS_MAX
-        while self._runs and self._runs[0].started_at <= before:
+        now = self._clock.now()
+        while self._runs and self._runs[0].started_at + WAITING_SECONDS_MAX <= now:
             # What runs now takes at least this long, which its end would tell too late.
             self._mean_seconds = max(self._mean_seconds or 0.0, WAITING_SECONDS_MAX)
             self._runs.popleft().end(RELEASED)
