@@ -14,9 +14,9 @@ from yarl import URL
 from jobqueue.client.endpoint import Endpoint, check_seconds
 from jobqueue.client.operations import Operations
 from jobqueue.client.problems import Answer, ConnectionFailed
-from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Retrying, Steps, carried_through
+from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Retrying, Steps, carried_through, no
 from jobqueue.client.sending import Call, Request
-from jobqueue.errors import Unavailable
+from jobqueue.errors import QueueError
 
 T = TypeVar("T")
 
@@ -103,8 +103,7 @@ class AsyncTransport(Operations):
         return await self._carry(carried_through(call, self._retrying, self._max_wait))
 
     async def _asks(self, call: Call[bool]) -> bool:
-        # To a question like these no answer is a no.
         try:
             return await self._run(call)
-        except Unavailable:
-            return False
+        except QueueError as error:
+            return no(error)

@@ -37,8 +37,8 @@ class Operations:
 
         payload: the work, any JSON value.
         id: str of 1 to 128 characters. Without one the client makes a UUIDv7, so that it can send the job again if the answer was lost.
-        queue, type: names of 1 to 64 of the characters A-Z a-z 0-9 . _ : -
-        description: str, for people.
+        queue: a name of 1 to 64 of the characters A-Z a-z 0-9 . _ : -
+        type: str of 1 to 128 characters, what kind of work it is; description: str, for people.
         priority: int from 0, the most urgent, to 9.
         delay: seconds before it may be taken; run_at: the datetime from which on it may. One or the other.
         expires_in: seconds after which it is dropped as expired, if no worker holds it then.

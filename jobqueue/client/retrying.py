@@ -6,6 +6,7 @@ are sent the answer, or thrown the ConnectionFailed that came instead. `AsyncCli
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Retrying:
     try n + 1 is a random time up to min(cap, base * 2 ** (n - 1)) seconds. After a 429 or a 503 it is the Retry-After of the answer and
     such a random time on top; an answer that asks for more than cap seconds is not waited for.
 
-    random: makes numbers from 0 to 1; clock: seconds that only rise. Both are for tests.
+    random: makes numbers from 0 to 1; clock: seconds that only rise. Both are for tests. Raises ValueError.
     """
 
     tries: int = 5
@@ -53,6 +54,13 @@ class Retrying:
     cap: float = 10.0
     random: Callable[[], float] = field(default=random, repr=False)
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.tries < 1:
+            raise ValueError(f"tries: {self.tries} is out of range; it must be 1 or more")
+        for name in ("base", "cap"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: {getattr(self, name)} is out of range; it must be 0 or more seconds, and finite")
 
     def pause(self, failures: int, error: QueueError) -> float | None:
         """Seconds before the next try after `failures` before this error; None when there is none."""
@@ -102,6 +110,13 @@ def _read(call: Call[T], answer: Answer) -> T:
         return call.decode(answer.body)
     except ValueError as error:
         raise UnexpectedAnswer(answer.status, f"the answer cannot be read: {error}: {answer.body[:200]!r}") from None
+
+
+def no(error: QueueError) -> bool:
+    """False, the answer to "are you there?" when there is none, or one from a proxy that cannot reach the server. Else raises the error."""
+    if isinstance(error, Unavailable) or (isinstance(error, UnexpectedAnswer) and error.status in _PASSING):
+        return False
+    raise error
 
 
 def result_of(job: NewJob, wait: float, retrying: Retrying, hold_seconds: float) -> Steps[Any]:

@@ -15,14 +15,15 @@ from urllib3.exceptions import HTTPError
 from jobqueue.client.endpoint import Endpoint, check_seconds
 from jobqueue.client.operations import Operations
 from jobqueue.client.problems import Answer, ConnectionFailed
-from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Retrying, Steps, carried_through
+from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Retrying, Steps, carried_through, no
 from jobqueue.client.sending import Call, Request
-from jobqueue.errors import Unavailable
+from jobqueue.errors import QueueError
 
 T = TypeVar("T")
 
-IDLE_CONNECTIONS_MAX = 64
-"""Connections kept when no thread uses them. More are opened as threads need them, and closed after use."""
+IDLE_CONNECTIONS_MAX = 1_000
+"""Connections kept when no thread uses them. More are opened as threads need them, and closed after use, with a warning in the log of
+urllib3: hence a number beyond what threads a process has."""
 
 
 class SyncTransport(Operations):
@@ -106,8 +107,7 @@ class SyncTransport(Operations):
         return self._carry(carried_through(call, self._retrying, self._max_wait))
 
     def _asks(self, call: Call[bool]) -> bool:
-        # To a question like these no answer is a no.
         try:
             return self._run(call)
-        except Unavailable:
-            return False
+        except QueueError as error:
+            return no(error)

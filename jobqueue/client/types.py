@@ -114,9 +114,10 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 
 
 class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A job as a worker is handed it. attempts counts this attempt, from 1."""
+    """A job as a worker is handed it. attempts counts this attempt, from 1; number is its place in order of creation, as in JobInfo."""
 
     id: str
+    number: int
     queue: str
     type: str | None
     description: str | None
@@ -148,12 +149,14 @@ class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class JobInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A job without its payload and result, as listings, release, cancel and retry show it.
 
-    outcome is None until the job is concluded; max_attempts None follows the queue's policy; run_at is when it was or will be due, None
-    if it never had to wait. started_at, worker, progress (0 to 1), message, cancel_requested and lease_expires_at are those of the
-    attempt in progress; a concluded job keeps started_at and worker.
+    number counts jobs in order of creation, over all queues of the server. outcome is None until the job is concluded; max_attempts
+    None follows the queue's policy; run_at is when it was or will be due, None if it never had to wait. started_at, worker, progress
+    (0 to 1), message, cancel_requested and lease_expires_at are those of the attempt in progress; a concluded job keeps started_at and
+    worker.
     """
 
     id: str
+    number: int
     queue: str
     type: str | None
     description: str | None

@@ -12,11 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import jobqueue
 from jobqueue import AsyncClient, Client, Conclude, Extend, NewJob, errors
+from jobqueue.client import sending, types
 from jobqueue.client.operations import Operations
+from jobqueue.model import QueueStats
+from jobqueue.web import views, wire
 from jobqueue.web.table import native_routes, server_routes
 
 from .conftest import Connect
@@ -104,6 +108,38 @@ async def test_every_operation_of_the_native_api_is_there(connect: Connect, url:
             await getattr(api, ask)("q")
     asked = {(request.method, re.sub(r"^/(jobs/x|queues/q)\b", lambda m: m[0][:-1] + "{}", request.target)) for request in proxy.seen}
     assert asked == {(route.method, re.sub(r"\{\w+\}", "{}", route.path)) for route in [*native_routes(""), *server_routes()]}
+
+
+@pytest.mark.parametrize(
+    ("server", "client"),
+    [
+        (views.EnqueuedView, types.Enqueued),
+        (views.DequeuedView, types.LeasedJob),
+        (views.LeaseView, types.Lease),
+        (views.JobView, types.Job),
+        (views.ConcludedView, types.Concluded),
+        (views.ExtendedView, types.Extended),
+        (views.QueueView, types.Queue),
+        (views.PageView, types.Page),
+        (wire.EnqueueBody, types.NewJob),
+        (wire.ConcludeItem, types.Conclude),
+        (wire.ConcludeBody, sending.ConcludeOne),
+        (wire.ExtendItem, types.Extend),
+        (wire.ExtendBody, sending.ExtendOne),
+        (wire.ReleaseBody, sending.Release),
+        (wire.BatchDequeueBody, sending.Dequeue),
+        (wire.PolicyBody, sending.Policy),
+    ],
+)
+def test_client_and_server_have_the_same_fields(server: type[msgspec.Struct], client: type[msgspec.Struct]) -> None:
+    """What one side says the other knows, field by field."""
+    assert set(server.__struct_encode_fields__) == set(client.__struct_encode_fields__)
+
+
+def test_a_queue_has_every_total() -> None:
+    """The totals are an object of their own."""
+    totals = {name.removesuffix("_total") for name in QueueStats.__struct_fields__ if name.endswith("_total")}
+    assert totals == set(types.Totals.__struct_fields__)
 
 
 # The package's front door.

@@ -137,7 +137,16 @@ def test_a_failed_job_tells_how_it_ended() -> None:
     job = msgspec.json.decode(
         msgspec.json.encode(
             dict.fromkeys(Job.__struct_encode_fields__)
-            | {"id": "a", "queue": "q", "priority": 5, "status": "concluded", "outcome": "failed", "attempts": 2, "cancel_requested": False}
+            | {
+                "id": "a",
+                "number": 1,
+                "queue": "q",
+                "priority": 5,
+                "status": "concluded",
+                "outcome": "failed",
+                "attempts": 2,
+                "cancel_requested": False,
+            }
             | {"created_at": "2026-11-22T07:30:20.786Z", "error": {"why": "x" * 1_000}, "payload": 1}
         ),
         type=Job,

@@ -193,6 +193,22 @@ async def test_an_error_of_the_callers_is_not_sent_again(connect: Connect, url: 
     assert len(proxy.seen) == 1
 
 
+@pytest.mark.parametrize("fields", [{"tries": 0}, {"base": -1}, {"cap": math.inf}, {"base": math.nan}])
+def test_a_way_of_retrying_that_makes_no_sense_is_refused(fields: dict[str, float]) -> None:
+    """By name."""
+    with pytest.raises(ValueError, match=f"^{next(iter(fields))}: "):
+        Retrying(**fields)  # type: ignore[arg-type]
+
+
+async def test_health_is_no_behind_a_proxy_that_cannot_reach_the_server(connect: Connect, url: str) -> None:
+    """What a proxy says for a server that is away is a no; what says that the URL is wrong is raised."""
+    async with proxied(url, canned(502), canned(503, DRAINING), canned(504), canned(404, b"nothing here")) as proxy:
+        api = connect(proxy.url)
+        assert [await api.healthy(), await api.ready(), await api.ready()] == [False] * 3
+        with pytest.raises(jobqueue.UnexpectedAnswer):
+            await api.ready()
+
+
 # Long waits: the steps by themselves, with a clock of their own.
 
 
@@ -232,7 +248,7 @@ NONE = Answer(204, {}, b"")
 LEASED = Answer(
     200,
     {},
-    b'{"id":"a","queue":"q","type":null,"description":null,"priority":5,"attempts":1,"created_at":"2026-11-22T07:30:20.786Z",'
+    b'{"id":"a","number":1,"queue":"q","type":null,"description":null,"priority":5,"attempts":1,"created_at":"2026-11-22T07:30:20.786Z",'
     b'"lease":{"token":"t","expires_at":"2026-11-22T07:31:20.834Z"},"error":null,"payload":7}',
 )
 

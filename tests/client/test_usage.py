@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,22 @@ def test_what_users_write_runs() -> None:
         assert usage.look(client, job_id) == usage.Mail("ann", "hello")
         usage.misuse(client)
     assert asyncio.run(usage.main()) == 6
+
+
+def test_the_docs_examples_run() -> None:
+    """The first page of docs/clients.md does what it says."""
+    text = (ROOT / "docs/clients.md").read_text(encoding="utf-8").split("\n## ")[1]
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    with server_in_thread() as url:
+        names: dict[str, object] = {"jobqueue": jobqueue}
+        for block in blocks:
+            if "async with" in block:
+                compile(block, "docs/clients.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                continue
+            with jobqueue.Client(url) as client:
+                exec(block.replace("http://127.0.0.1:8080", url), names | {"client": client})
+                assert block.count("enqueue") == 0 or list(client.all_jobs())
 
 
 def test_the_package_tells_type_checkers_that_it_is_typed() -> None:
