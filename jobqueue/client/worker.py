@@ -215,7 +215,9 @@ class Worker:
                 continue
             want = Want(queues=self.queues, limit=min(room, LIMITS.batch_jobs_max), lease_seconds=self.lease_seconds, worker=self.name)
             try:
-                taken = await self._source.take(want, self.wait_seconds)
+                # A worker that is busy takes ahead what is there, but never stands in line before an idle one.
+                busy = len(self._running) >= self.concurrency
+                taken = await self._source.take(want, 0.0 if busy else self.wait_seconds)
             except CallerError:
                 raise
             except QueueError as error:
@@ -225,6 +227,8 @@ class Worker:
                 failures = 0
                 self._outage.over()
                 self._took(taken)
+                while busy and not taken and len(self._running) >= self.concurrency:
+                    await self._room.wait()
 
     def _took(self, taken: list[Leased]) -> None:
         expires_at = self.clock.now() + self.lease_seconds

@@ -64,7 +64,7 @@ class Scripted:
             error = self.takes.popleft()
             assert isinstance(error, QueueError)
             raise error
-        while not self.ready:
+        while not self.ready and wait > 0:
             self._came.clear()
             await self._came.wait()
         return [self.ready.popleft() for _ in range(min(want.limit, len(self.ready)))]
