@@ -179,6 +179,15 @@ async def test_jobs_leave_in_the_order_in_which_they_came(api: Api) -> None:
         assert taken(way, await take(api, way)) in job
 
 
+@pytest.mark.parametrize("way", ENDERS)
+async def test_a_head_takes_nothing(api: Api, way: str) -> None:
+    """Only GET does, which those systems have for it; a HEAD asks for a job of that name, and there is none."""
+    await enqueue(api, way)
+    before = api.state()
+    assert (await api.send("HEAD", TAKE[way][1])).status == (400 if way == "classic" else 404)
+    assert api.state() == before
+
+
 async def test_a_priority_counts_for_every_api(api: Api) -> None:
     """A native producer's urgent job is the next for a dialect's consumer too."""
     await enqueue(api, "classic")

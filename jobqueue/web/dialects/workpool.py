@@ -96,8 +96,8 @@ def _spec(given: dict[str, Raw]) -> tuple[str, JobSpec]:
         if field not in given:
             raise BadRequest(field, "is missing")
     name = value("name", given["name"])
-    if not isinstance(name, str) or not name:
-        raise BadRequest("name", "is not a text of at least one character")
+    if not isinstance(name, str):
+        raise BadRequest("name", "is not a string")
     check_depth("body", body := bytes(given["body"]))
     return name, JobSpec(payload=body, type=name)
 
