@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
+from jobqueue.model import Job, Verdict, Want
 from tests.web.harness import Api
 
 from .conftest import Serve
@@ -294,6 +294,45 @@ async def test_the_lease_is_a_setting(serve: Serve) -> None:
     """)
 
 
+async def test_a_lease_that_ends_during_a_conclude_is_409(classic: Speaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the job changes hands between the look at it and its conclude, the new consumer keeps it."""
+    await taken(classic)
+    backend = classic.api.backend
+    conclude = backend.conclude
+
+    async def later(job_id: str, token: str, verdict: Verdict) -> Job:
+        classic.api.clock.advance(300)
+        taking = backend.dequeue(Want(worker="8"), 0)
+        async with taking:
+            taking.delivered()
+        return await conclude(job_id, token, verdict)
+
+    monkeypatch.setattr(backend, "conclude", later)
+    await classic.talk("""
+        > POST /jobs/1/conclude
+        < 409 {"Error": "Conflict", "message": "job '1' is no longer held by you; nothing was changed"}
+        > GET /jobs/1
+        < 200 {"ID": 1, "Type": "TIME_CRITICAL", "Status": "IN_PROGRESS"}
+    """)
+
+
+async def test_a_job_forgotten_during_its_conclude_is_404(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Concluded by another way between the look at it and its conclude, in a server without history: it is named by its number."""
+    classic = Speaker(await serve(history_jobs_max=0), "/classic")
+    await taken(classic)
+    conclude = classic.api.backend.conclude
+
+    async def later(job_id: str, token: str, verdict: Verdict) -> Job:
+        await conclude(job_id, token, verdict)
+        return await conclude(job_id, token, verdict)
+
+    monkeypatch.setattr(classic.api.backend, "conclude", later)
+    await classic.talk("""
+        > POST /jobs/1/conclude
+        < 404 {"Error": "Not Found", "message": "no job has the id '1'; …"}
+    """)
+
+
 async def test_a_job_that_was_never_concluded_in_five_leases_is_given_up(classic: Speaker) -> None:
     """The queue's policy of attempts holds here too: a job that brings down every consumer ends, and the native API says why."""
     await classic.together('> POST /jobs/enqueue {"Type": "TIME_CRITICAL"}', 1)
@@ -342,78 +381,6 @@ async def test_ids_are_unique_among_fifty_at_once(classic: Speaker) -> None:
     """Fifty producers, fifty ids, 1 to 50."""
     replies = await classic.together('> POST /jobs/enqueue {"Type": "TIME_CRITICAL"}', 50)
     assert sorted(reply.json["ID"] for reply in replies) == list(range(1, 51))
-
-
-# Counts.
-
-
-async def test_stats_follow_a_job(classic: Speaker) -> None:
-    """Each status is counted, concluded ones also after history forgot them."""
-    await check_stats(classic, 0, 0, 0)
-    await taken(classic)
-    for _ in range(2):
-        await classic.together('> POST /jobs/enqueue {"Type": "TIME_CRITICAL"}', 1)
-    await check_stats(classic, 2, 1, 0)
-    await classic.together("> POST /jobs/1/conclude", 1)
-    await check_stats(classic, 2, 0, 1)
-    await classic.together("> GET /jobs/dequeue", 1)
-    await check_stats(classic, 1, 1, 1)
-    classic.api.clock.advance(300)
-    await check_stats(classic, 2, 0, 1)
-
-
-async def check_stats(classic: Speaker, queued: int, in_progress: int, concluded: int) -> None:
-    (reply,) = await classic.together("> GET /jobs/stats", 1)
-    assert reply.status == 200
-    assert list(reply.json) == ["Queued", "InProgress", "Concluded", "UptimeMillis"]
-    assert list(reply.json.values())[:3] == [queued, in_progress, concluded]
-
-
-async def test_stats_count_concluded_jobs_that_history_forgot(serve: Serve) -> None:
-    """What was done stays done."""
-    classic = Speaker(await serve(history_jobs_max=1), "/classic")
-    for number in (1, 2, 3):
-        await classic.together('> POST /jobs/enqueue {"Type": "TIME_CRITICAL"}', 1)
-        await classic.together("> GET /jobs/dequeue", 1)
-        await classic.together(f"> POST /jobs/{number}/conclude", 1)
-    await check_stats(classic, 0, 0, 3)
-
-
-async def test_stats_count_a_retried_job_once(api: Api, classic: Speaker) -> None:
-    """A job that failed for good, was queued again and then succeeded is one concluded job; one scheduled for later is queued."""
-    await api.concluded("j", "failed")
-    await check_stats(classic, 0, 0, 1)
-    assert (await api.post("/jobs/j/retry")).status == 200
-    await check_stats(classic, 1, 0, 0)
-    token = (await api.take())["lease"]["token"]
-    await check_stats(classic, 0, 1, 0)
-    assert (await api.post("/jobs/j/conclude", lease=token, outcome="failed")).json["status"] == "scheduled"
-    await check_stats(classic, 1, 0, 0)
-    api.clock.advance(3600)
-    token = (await api.take())["lease"]["token"]
-    assert (await api.post("/jobs/j/conclude", lease=token, outcome="succeeded")).status == 200
-    await check_stats(classic, 0, 0, 1)
-
-
-async def test_stats_count_every_queue_and_every_end(api: Api, classic: Speaker) -> None:
-    """Cancelled and expired jobs are concluded too, in whatever queue."""
-    await api.enqueue(id="a", queue="q")
-    await api.enqueue(id="b", queue="r", expires_in=1)
-    await api.enqueue(id="c", queue="s")
-    await check_stats(classic, 3, 0, 0)
-    assert (await api.post("/jobs/a/cancel")).status == 200
-    api.clock.advance(1)
-    await check_stats(classic, 1, 0, 2)
-
-
-async def test_uptime_is_in_milliseconds(api: Api, classic: Speaker) -> None:
-    """A whole number that grows with the server's age."""
-    (first,) = await classic.together("> GET /jobs/stats", 1)
-    api.app.started -= 3600
-    (second,) = await classic.together("> GET /jobs/stats", 1)
-    age = time.monotonic() - api.app.started
-    assert isinstance(first.json["UptimeMillis"], int)
-    assert 0 <= first.json["UptimeMillis"] + 3_600_000 <= second.json["UptimeMillis"] <= age * 1_000
 
 
 # Between dialects.

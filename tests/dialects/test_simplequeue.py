@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from urllib.parse import quote
 
 import pytest
 
+from jobqueue.model import Job, JobSpec, Verdict, Want
 from tests.web.harness import Api
 
 from .conftest import Serve
@@ -274,6 +276,22 @@ async def test_every_job_is_listed_oldest_first(serve: Serve, number: int) -> No
     assert reply.json == [{"jobId": str(index), "state": "submitted" if index else "failed"} for index in range(number)]
 
 
+async def test_a_long_list_lets_others_be_served(serve: Serve) -> None:
+    """Between its pages whoever asks for less is answered first."""
+    simplequeue = Speaker(await serve(page_jobs_max=1, page_jobs_default=1), "/simplequeue")
+    for index in range(300):
+        await simplequeue.api.backend.enqueue(JobSpec(payload=b"null", id=str(index)))
+    order: list[str] = []
+
+    async def ask(path: str) -> None:
+        (reply,) = await simplequeue.together(f"> GET {path}", 1)
+        assert reply.status == 200
+        order.append(path)
+
+    await asyncio.gather(ask("/jobs"), ask("/jobs/7"))
+    assert order == ["/jobs/7", "/jobs"]
+
+
 # Completing.
 
 
@@ -369,6 +387,28 @@ async def test_a_job_not_completed_in_five_minutes_is_submitted_again(simplequeu
     """)
 
 
+async def test_a_lease_that_ends_during_a_complete_is_409(simplequeue: Speaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the job changes hands between the look at it and its complete, the new consumer keeps it."""
+    await running(simplequeue)
+    backend = simplequeue.api.backend
+    conclude = backend.conclude
+
+    async def later(job_id: str, token: str, verdict: Verdict) -> Job:
+        simplequeue.api.clock.advance(300)
+        taking = backend.dequeue(Want(), 0)
+        async with taking:
+            taking.delivered()
+        return await conclude(job_id, token, verdict)
+
+    monkeypatch.setattr(backend, "conclude", later)
+    await simplequeue.talk("""
+        > POST /jobs/complete {"jobId": "a", "status": "succeeded"}
+        < 409 {"error": "job 'a' is no longer running; nothing was changed"}
+        > GET /jobs/a
+        < 200 {"jobId": "a", "state": "running"}
+    """)
+
+
 # Between dialects.
 
 
@@ -385,6 +425,15 @@ async def test_a_native_payload_is_data_here(api: Api, simplequeue: Speaker, pay
         < 200 {{"jobId": "a", "state": "succeeded", "description": "d", "data": {json.dumps(data)}}}
     """)
     assert (await api.job("a"))["outcome"] == "succeeded"
+
+
+async def test_data_may_begin_with_space(api: Api, simplequeue: Speaker) -> None:
+    """A backend takes any JSON text, so an object is known by its first character that is not a space."""
+    await api.backend.enqueue(JobSpec(payload=b' \n{"n":1}', id="a"))
+    await simplequeue.talk("""
+        > GET /jobs/a
+        < 200 {"jobId": "a", "state": "submitted", "data": {"n": 1}}
+    """)
 
 
 async def test_every_status_has_its_state(api: Api, simplequeue: Speaker) -> None:
