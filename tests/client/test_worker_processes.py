@@ -5,17 +5,16 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from jobqueue.client.handlers import Registry
 from jobqueue.model import Outcome, Status
 
+from .worker_outside import gone, paths, until
 from .worker_processes import add, handlers
-from .worker_rig import PATIENCE_SECONDS, Rig, error_of
+from .worker_rig import Rig, error_of
 
 
 @pytest.fixture
@@ -23,22 +22,6 @@ async def rig() -> AsyncIterator[Rig]:
     rig = Rig()
     yield rig
     await rig.close()
-
-
-async def until(there: Callable[[], Any]) -> Any:
-    """Wait for something outside this process."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not (found := there()):  # noqa: ASYNC110 # no event comes from another process
-            await asyncio.sleep(0.01)
-    return found
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    return True
 
 
 def pid_of(path: Path) -> Callable[[], int]:
@@ -147,12 +130,11 @@ async def test_a_process_ends_when_its_worker_is_killed(tmp_path: Path) -> None:
     """In the midst of a job, too: nobody wants what it comes to."""
     script = tmp_path / "owner.py"
     script.write_text(OWNER)
-    tests = str(Path(__file__).parents[1])
     owner = await asyncio.create_subprocess_exec(
         sys.executable,
         str(script),
         f'"{tmp_path / "pid"}"',
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(tests).parent), tests])},
+        env=paths(),
     )
     try:
         pid = await until(pid_of(tmp_path / "pid"))
