@@ -7,7 +7,6 @@ tables of docs/operations.md.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +17,27 @@ from dotenv.parser import Binding, parse_stream
 
 from jobqueue.limits import Limits
 from jobqueue.model import DEFAULT_QUEUE
-from jobqueue.units import COUNT, DURATION, HOST, LEVEL, MODULE, MOUNTS, PATH, PORT, QUEUES, SIZE, SWITCH, SYNC, TOKEN, Kind
+from jobqueue.units import (
+    COUNT,
+    DURATION,
+    HOST,
+    HOSTS,
+    LEVEL,
+    MODULE,
+    MOUNTS,
+    ORIGINS,
+    PATH,
+    PORT,
+    QUEUES,
+    RATE,
+    SIZE,
+    SWITCH,
+    SYNC,
+    TOKEN,
+    Kind,
+)
+from jobqueue.web.origins import is_loopback
+from jobqueue.web.ratelimit import Rate
 
 PREFIX = "JOBQUEUE_"
 CLIENT_VARIABLES = frozenset({"JOBQUEUE_URL"})
@@ -32,13 +51,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body must arrive within this; write_seconds: a client that does not read its answer for this long is disconnected; drain_seconds:
     how long requests in flight, and the pool's jobs, may take to finish after SIGTERM; mounts: pairs of an API's name and its prefix,
     for those that do not stand where they do by default; pool: the module whose handlers this server runs itself;
-    data: the file that jobs are kept in, None for memory alone; sync: when a commit is on the disk (docs/semantics.md).
+    data: the file that jobs are kept in, None for memory alone; sync: when a commit is on the disk (docs/semantics.md);
+    token_file: see tokens.py; tls_cert and tls_key: PEM files, both or none; allowed_hosts, allowed_origins: see exposure.py;
+    rate_limit: for each token, or each address that has none.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
     token: str | None = None
+    token_file: str | None = None
     allow_anonymous: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    rate_limit: Rate | None = None
     limits: Limits = Limits()
     idle_seconds: float = 75.0
     body_seconds: float = 30.0
@@ -51,6 +78,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool: str | None = None
     pool_size: int = 8
     pool_queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+
+    @property
+    def secured(self) -> bool:
+        """Whether a token is asked for."""
+        return self.token is not None or self.token_file is not None
 
     def __repr__(self) -> str:
         """All but the token, so that no log or traceback shows it."""
@@ -116,6 +148,14 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("log_level", LEVEL, "log_level", "debug, info, warning or error."),
         Setting("mount", MOUNTS, "mounts", "Put an API elsewhere, as /=classic."),
     ),
+    "Who may use it": (
+        Setting("token_file", PATH, "token_file", "Tokens with scopes; see jobqueue token --help.", "401 `unauthorized`; 403 `forbidden`"),
+        Setting("tls_cert", PATH, "tls_cert", "Serve HTTPS with this certificate chain (PEM)."),
+        Setting("tls_key", PATH, "tls_key", "The certificate's private key (PEM)."),
+        Setting("allowed_hosts", HOSTS, "allowed_hosts", "Names to answer to; * is any.", "403 `forbidden`"),
+        Setting("allowed_origins", ORIGINS, "allowed_origins", "Web pages that may ask, beside its own.", "403 `forbidden`"),
+        Setting("rate_limit", RATE, "rate_limit", "Requests of one token or address, as 1000/s.", "429 `rate_limited`"),
+    ),
     "Workers of its own": (
         Setting("pool", MODULE, "pool", "Run the job handlers of this module."),
         Setting("pool_size", COUNT, "pool_size", "Jobs it runs at once."),
@@ -132,6 +172,9 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("max_queues", COUNT, "queues_max", "Queues, with jobs or without.", "429 `too_many_queues`"),
         Setting("max_waiters", COUNT, "waiters_max", "Requests held open: dequeues and waits for a result.", "429 `too_many_waiters`"),
         Setting("max_connections", COUNT, "connections_max", "Open connections, health checks aside.", "429 `too_many_connections`"),
+        Setting(
+            "max_connections_per_address", COUNT, "connections_per_address_max", "Of these, from one address.", "429 `too_many_connections`"
+        ),
         Setting(
             "history_jobs", COUNT, "history_jobs_max", "Concluded jobs remembered, per outcome.",
             "the oldest of that outcome is forgotten; its id answers 404 `unknown_job`", zero=True,
@@ -163,7 +206,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "it is cut; a job the answer carried goes back to its place",
         ),
         Setting(
-            "drain_timeout", DURATION, "drain_seconds", "With requests in flight, and the pool's jobs, after SIGTERM.",
+            "drain_timeout", DURATION, "drain_seconds", "With requests and pool jobs in flight, after SIGTERM.",
             "they are cut; the jobs go back", zero=True
         ),
     ),
@@ -213,6 +256,9 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Pa
     except ValueError as contradiction:
         raise BadSetting(re.sub(r"\w+", lambda word: origins.get(word[0], word[0]), str(contradiction))) from None
     settings = Settings(limits=limits, **plain)
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        given, missing = ("tls_cert", "--tls-key") if settings.tls_key is None else ("tls_key", "--tls-cert")
+        raise BadSetting(f"{origins[given]}: needs {missing} too")
     _check_exposure(settings)
     return settings
 
@@ -220,7 +266,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Pa
 def read_dotenv(path: Path) -> dict[str, tuple[str, str]]:
     """The settings in a `.env` file, by variable: origin and text. Nothing is interpolated. Raises BadSetting."""
     found: dict[str, tuple[str, str]] = {}
-    variables = {setting.variable for setting in SETTINGS}
+    variables = {setting.variable for setting in SETTINGS} | CLIENT_VARIABLES
     for number, line in _bindings(path):
         origin = f"{path.name}, line {number}"
         if line.key is None or line.error:
@@ -248,22 +294,12 @@ def _bindings(path: Path) -> Iterator[tuple[int, Binding]]:
         raise BadSetting(f"{path.name} cannot be read: {error}") from None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there: 127.0.0.0/8, ::1 or localhost."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address in ipaddress.ip_network("127.0.0.0/8") or address == ipaddress.IPv6Address("::1")
-
-
 def _check_exposure(settings: Settings) -> None:
-    if settings.token is None and not settings.allow_anonymous and not is_loopback(settings.host):
+    if not settings.secured and not settings.allow_anonymous and not is_loopback(settings.host):
         raise BadSetting(
             f"refusing to listen on {settings.host} without a token, since others could then use this queue. "
-            "Set a token (JOBQUEUE_TOKEN=...), or say --allow-anonymous (JOBQUEUE_ALLOW_ANONYMOUS=true) if that is what you want."
+            "Set a token (JOBQUEUE_TOKEN=..., or --token-file), or say --allow-anonymous (JOBQUEUE_ALLOW_ANONYMOUS=true) "
+            "if that is what you want."
         )
 
 

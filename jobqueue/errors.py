@@ -9,7 +9,7 @@ QueueError
 ├── LostRace           the request was right once; the job has moved on
 │   └── LeaseLost  NotInProgress  NotRetryable
 ├── Full               a bound is reached; try again later
-│   └── QueueFull  TooManyQueues  TooManyWaiters  TooManyConnections
+│   └── QueueFull  TooManyQueues  TooManyWaiters  TooManyConnections  RateLimited
 └── Unavailable        ours; try again elsewhere or later
     └── Draining  StorageUnavailable
 """
@@ -119,7 +119,7 @@ class Unauthorized(CallerError):
 
 
 class Forbidden(CallerError):
-    """The token is known and may not do this."""
+    """The token is known and may not do this, or the request comes from where none may."""
 
     code = "forbidden"
 
@@ -179,10 +179,26 @@ class TooManyWaiters(Full):
     code = "too_many_waiters"
 
 
+class TooManyListeners(Full):
+    """As many listen to events as may be."""
+
+    code = "too_many_listeners"
+
+
 class TooManyConnections(Full):
     """As many connections are open as may be."""
 
     code = "too_many_connections"
+
+
+class RateLimited(Full):
+    """More requests than this token, or this address, may send in the time."""
+
+    code = "rate_limited"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class Unavailable(QueueError):

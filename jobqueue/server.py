@@ -25,6 +25,7 @@ from jobqueue.client.handlers import HandlersError, load_handlers
 from jobqueue.client.worker import Worker
 from jobqueue.config import Settings
 from jobqueue.durable import open_backend, stopped
+from jobqueue.exposure import HANDSHAKE_SECONDS, CannotExpose, Exposure
 from jobqueue.web.app import App, build_app
 from jobqueue.web.connections import OVER_MAX, Server
 from jobqueue.web.mounts import Mounts
@@ -85,31 +86,38 @@ def _listen(listener: asyncio.Server) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, hurry: asyncio.Event | None = None) -> AsyncIterator[tuple[App, int]]:
-    """A server that listens for as long as the context lasts; the app and the port it got.
+async def running(
+    settings: Settings, hurry: asyncio.Event | None = None, exposure: Exposure | None = None
+) -> AsyncIterator[tuple[App, int]]:
+    """A server that listens for as long as the context lasts; the app and the port it got. exposure: made of these settings already.
 
-    Leaving drains and closes it; hurry, once set, cuts the draining short. Raises CannotOpen, CannotListenError, HandlersError.
+    Leaving drains and closes it; hurry, once set, cuts the draining short. Raises CannotExpose, CannotOpen, CannotListenError,
+    HandlersError.
     """
+    exposure = exposure or Exposure(settings)
     backend = open_backend(settings)
     try:
-        async with _listening(settings, backend, hurry or asyncio.Event()) as listening:
+        async with _listening(settings, backend, hurry or asyncio.Event(), exposure) as listening:
             yield listening
     finally:
         await backend.close()
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.Event) -> AsyncIterator[tuple[App, int]]:
+async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.Event, exposure: Exposure) -> AsyncIterator[tuple[App, int]]:
     pool = _pool(settings, backend)
     mounts = Mounts(dict(settings.mounts))
-    app = build_app(backend, settings.limits, token=settings.token, body_seconds=settings.body_seconds, mounts=mounts)
+    app = build_app(backend, settings.limits, access=exposure.access, body_seconds=settings.body_seconds, mounts=mounts)
     server = app.server(
         connections_max=connection_cap(settings.limits.connections_max),
         idle_seconds=settings.idle_seconds,
         write_seconds=settings.write_seconds,
     )
+    handshake = HANDSHAKE_SECONDS if exposure.tls else None
     try:
-        listener = await asyncio.get_running_loop().create_server(server, settings.host, settings.port, backlog=ACCEPTS_PER_TURN)
+        listener = await asyncio.get_running_loop().create_server(
+            server, settings.host, settings.port, backlog=ACCEPTS_PER_TURN, ssl=exposure.tls, ssl_handshake_timeout=handshake
+        )
     except OSError as error:
         raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
     _listen(listener)
@@ -167,9 +175,11 @@ async def _serve(settings: Settings) -> int:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, on_signal)
     try:
-        async with running(settings, hurry) as (app, port):
+        exposure = Exposure(settings)
+        loop.add_signal_handler(signal.SIGHUP, exposure.reload)
+        async with running(settings, hurry, exposure) as (app, port):
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            print(f"jobqueue serves http://{host}:{port}", flush=True)
+            print(f"jobqueue serves {'https' if exposure.tls else 'http'}://{host}:{port}", flush=True)
             # What exists now lives as long as the process: the collector need not look at it again.
             gc.collect()
             gc.freeze()
@@ -177,7 +187,7 @@ async def _serve(settings: Settings) -> int:
             gc.set_threshold(*GC_THRESHOLDS)
             broken = await stopped(stop, app.backend)
             _logger.info("shutting down: %d requests held", app.backend.stats().waiters)
-    except (CannotOpen, CannotListenError, HandlersError) as error:
+    except (CannotExpose, CannotOpen, CannotListenError, HandlersError) as error:
         print(f"jobqueue: {error}", file=sys.stderr)
         return 1
     if broken is not None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jobqueue.limits import DAY, GIB, KIB, MIB, NAME
+from jobqueue.web.ratelimit import Rate
 
 DURATION_SECONDS_MAX = 3_650 * DAY
 """Ten years: further ahead, times would leave what RFC 3339 can write."""
@@ -132,6 +133,30 @@ def _queues(text: str) -> tuple[str, ...]:
     return names
 
 
+def _rate(text: str) -> Rate:
+    match = re.fullmatch(r"([0-9]{1,9})/([smh])(?::([0-9]{1,9}))?", text)
+    if match is None or 0 in (int(match[1]), int(match[3] or 1)):
+        raise ValueError("is not a rate; write 1000/s, 60/m, or 100/s:5000 to allow 5000 at once")
+    return Rate(int(match[1]), _SPANS[match[2]], int(match[3] or match[1]))
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip().lower() for name in text.split(","))
+    names = tuple(name.removeprefix("[").removesuffix("]").removesuffix(".") for name in names)
+    for name in names:
+        if re.fullmatch(r"\*|[^\s/@:*]+|[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*", name) is None:
+            raise ValueError(f"holds {name[:80]!r}, which is no host's name; write it without a port")
+    return names
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip().lower() for origin in text.split(","))
+    for origin in origins:
+        if re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@,]+", origin) is None:
+            raise ValueError(f"holds {origin[:80]!r}, which is no origin; https://queue.example.org is one")
+    return origins
+
+
 class Kind(NamedTuple):
     """A type of value: its name in the help, how it is read, how a default is written; many: may be given several times, or with commas."""
 
@@ -153,4 +178,7 @@ SIZE = Kind("SIZE", _size, _show_size)
 DURATION = Kind("TIME", _duration, _show_duration)
 MOUNTS = Kind("PREFIX=API", _mounts, lambda _: "none", many=True)
 MODULE = Kind("MODULE", _module, lambda _: "none")
+RATE = Kind("RATE", _rate, lambda _: "none")
+HOSTS = Kind("HOST", _hosts, lambda _: "none", many=True)
+ORIGINS = Kind("ORIGIN", _origins, lambda _: "none", many=True)
 QUEUES = Kind("NAME", _queues, ",".join, many=True)

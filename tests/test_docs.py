@@ -49,12 +49,14 @@ SCHEMAS = document(ROUTES, Limits(), secured=True)["components"]["schemas"]
 EVERYWHERE = {
     "bad_request",
     "unauthorized",
+    "forbidden",
     "not_found",
     "method_not_allowed",
     "request_timeout",
     "too_large",
     "unsupported_media_type",
     "too_many_connections",
+    "rate_limited",
     "internal_error",
     "http_version",
 }

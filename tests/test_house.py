@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"engine"}),
     frozenset({"backend"}),
     frozenset({"web", "client"}),
-    frozenset({"config", "units", "durable", "server", "cli", "__main__", "testing", "pytest_plugin"}),
+    frozenset({"config", "units", "tokens", "exposure", "durable", "server", "cli", "commands", "__main__", "testing", "pytest_plugin"}),
 )
 """What may import only from floors below and itself. On the lowest and the highest the files are one party, elsewhere each folder is."""
 

@@ -116,7 +116,7 @@ class Answer(web.StreamResponse):
             raise ConnectionResetError("the client has gone")
         head = _heads.get(self.status_code, self._content_type_bytes)
         message = request.head
-        lines = self._header_lines
+        lines = self._header_lines + request.notes
         # A body that was not read to its end would be taken for the next request.
         if self.close or message.should_close or not request.body.is_eof():
             lines += b"Connection: close\r\n"

@@ -14,14 +14,16 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 
 from jobqueue.backend.base import Backend
 from jobqueue.engine import checks
-from jobqueue.errors import BadRequest, QueueError, TooManyConnections
+from jobqueue.errors import BadRequest, Forbidden, QueueError, TooManyConnections
 from jobqueue.limits import Limits
 from jobqueue.model import QueuePolicy
 from jobqueue.web import wire
+from jobqueue.web.access import Access
 from jobqueue.web.answers import Answer
-from jobqueue.web.auth import Auth
+from jobqueue.web.auth import Keys
 from jobqueue.web.body import body_at_once, read_body
 from jobqueue.web.connections import Server
+from jobqueue.web.grants import admin
 from jobqueue.web.mounts import Mounts
 from jobqueue.web.problems import HttpVersionNotSupported, InternalError, Shape, problem
 from jobqueue.web.request import Request
@@ -34,12 +36,12 @@ _logger = logging.getLogger("jobqueue.web")
 class App:
     """A backend behind HTTP.
 
-    token: the bearer token asked for, None for nobody; body_seconds: how long a request's body may take to arrive; mounts: which API
-    stands where. started: when it was made, in seconds of the monotonic clock.
+    access: who may do what; body_seconds: how long a request's body may take to arrive; mounts: which API stands where. started: when it
+    was made, in seconds of the monotonic clock.
     """
 
     def __init__(
-        self, backend: Backend, limits: Limits, *, token: str | None = None, body_seconds: float = 30.0, mounts: Mounts | None = None
+        self, backend: Backend, limits: Limits, *, access: Access | None = None, body_seconds: float = 30.0, mounts: Mounts | None = None
     ) -> None:
         self.backend = backend
         self.limits = limits
@@ -51,13 +53,14 @@ class App:
         self.default_policy = QueuePolicy(lease_seconds=limits.lease_seconds_default, max_attempts=limits.max_attempts_default)
         self.router = Router(self.mounts.routes())
         self.unmatched = unmatched_route()
-        self._auth = None if token is None else Auth(token)
+        self.access = access or Access()
 
     def server(self, *, connections_max: int | None = None, idle_seconds: float = 75.0, write_seconds: float = 30.0) -> Server:
         """The protocol factory that serves this app. Needs a running loop."""
         return Server(
             self.handle,
             connections_max=self.limits.connections_max if connections_max is None else connections_max,
+            connections_per_address_max=self.limits.connections_per_address_max,
             idle_seconds=idle_seconds,
             write_seconds=write_seconds,
         )
@@ -65,7 +68,7 @@ class App:
     @property
     def secured(self) -> bool:
         """Whether a token is asked for."""
-        return self._auth is not None
+        return self.access.keys is not None
 
     def drain(self) -> None:
         """Answer every held request now and take no new work."""
@@ -96,7 +99,7 @@ class App:
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Every error becomes a problem here, and nothing else does."""
         started = time.perf_counter()
-        route = self.unmatched
+        route, app = self.unmatched, self
         try:
             message = request.head
             route, argument = self.router.find(message.method, message.path)
@@ -105,14 +108,15 @@ class App:
                 _check_protocol(message)
             if not route.public:
                 if request.connection.over:
-                    raise TooManyConnections("the server has as many connections as it may")
-                if self._auth is not None:
-                    self._auth.check(request, route.scope)
+                    raise TooManyConnections(request.connection.over)
+                app = self.access.admit(self, request, route)
             if route.query is None and "?" in message.path:
                 for name, _ in wire.query_of(message.path):
                     raise BadRequest(name[:200] or None, "is unknown; this operation takes no query parameters")
-            answer = await route.handler(self, request, argument)
+            answer = await route.handler(app, request, argument)
         except QueueError as error:
+            if isinstance(error, Forbidden):
+                _logger.info("forbidden: %s %s with the token %r: %s", route.method, route.path, request.who, error.detail)
             answer = problem(error, self._shape(route, request))
         except ConnectionError:
             # The client went away while its body was read. It gets no answer, so any will do.
@@ -133,11 +137,14 @@ def build_app(
     limits: Limits | None = None,
     *,
     token: str | None = None,
+    access: Access | None = None,
     body_seconds: float = 30.0,
     mounts: Mounts | None = None,
 ) -> App:
-    """The application on a backend, everything mounted."""
-    return App(backend, limits or Limits(), token=token, body_seconds=body_seconds, mounts=mounts)
+    """The application on a backend, everything mounted. token: short for an access that asks for this one, which may do everything."""
+    if token is not None:
+        access = Access(Keys([admin(token)]))
+    return App(backend, limits or Limits(), access=access, body_seconds=body_seconds, mounts=mounts)
 
 
 def _check_protocol(message: RawRequestMessage) -> None:

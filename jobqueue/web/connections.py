@@ -1,8 +1,8 @@
 """Connections: how many there may be, how a request is served at once, and what is answered to what is not HTTP.
 
-**The cap.** Over it, a few more connections are accepted and answered 429 on everything but the public routes, so that a health check still
-gets through a full server; beyond those, connections are cut at once. So the server never runs out of file descriptors, which would
-make the accept loop spin.
+**The caps**, in all and for one address. Over one, a few more connections are accepted and answered 429 on everything but the public
+routes, so that a health check still gets through a full server; beyond those, connections are cut at once. So the server never runs out
+of file descriptors, which would make the accept loop spin.
 
 **Serving at once.** aiohttp wakes a task for every request, which makes another one: three turns of the loop, half of what a small request
 costs. A request that arrives whole on an idle connection is instead run right where it was parsed, to its end or to its first
@@ -30,6 +30,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from jobqueue.errors import BadRequest
+from jobqueue.web.addresses import Addresses, address_of
 from jobqueue.web.answers import Answer
 from jobqueue.web.problems import problem
 from jobqueue.web.request import Request
@@ -86,14 +87,16 @@ def resumed(serving: _Serving, waits_for: Any) -> Generator[Any, Any, web.Stream
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_fd", "_half", "_over_timer", "_server", "over", "write_seconds")
+    __slots__ = ("_fd", "_half", "_over_timer", "_server", "address", "over", "write_seconds")
 
     def __init__(self, manager: Server, *, write_seconds: float, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._server = manager
         self._fd = -1
         self.write_seconds = write_seconds
-        self.over = False
+        self.over = ""
+        """Why it is one too many, if it is."""
+        self.address = ""
         self._over_timer: asyncio.TimerHandle | None = None
         self._half: tuple[_Serving, Any] | None = None
 
@@ -104,15 +107,17 @@ class Connection(web.RequestHandler):
         self._fd = -1 if sock is None else sock.fileno()
         # Not an isinstance check: uvloop's transports are no subclasses of asyncio's.
         transport = cast(asyncio.Transport, transport)
-        excess = len(server.open) - server.connections_max
+        self.address = address_of(transport.get_extra_info("peername"))
+        excess, of_one = len(server.open) - server.connections_max, server.addresses.excess(self.address)
         # At 0 a write is attempted at once and "paused" means "not all sent": see answers.py.
         transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
         server.open.add(self)
-        if excess >= OVER_MAX:
+        server.addresses.add(self.address)
+        if max(excess, of_one) >= OVER_MAX:
             transport.abort()
-        elif excess >= 0:
-            self.over = True
+        elif excess >= 0 or of_one >= 0:
+            self.over = f"{'the server' if excess >= 0 else 'this address'} has as many connections as it may"
             self._over_timer = self._loop.call_later(OVER_SECONDS, transport.abort)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -240,10 +245,19 @@ class Connection(web.RequestHandler):
 class Server(web.Server):
     """Makes a Connection of every accepted socket. handler must not need the current task before it first suspends."""
 
-    def __init__(self, handler: Handler, *, connections_max: int, idle_seconds: float, write_seconds: float) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        connections_max: int,
+        idle_seconds: float,
+        write_seconds: float,
+        connections_per_address_max: int | None = None,
+    ) -> None:
         super().__init__(cast(Any, self._in_task), request_factory=cast(Any, self._make), handler_cancellation=True)
         self.handler = handler
         self.connections_max = connections_max
+        self.addresses = Addresses(connections_max if connections_per_address_max is None else connections_per_address_max)
         self.open: set[Connection] = set()
         self.poll = select.poll()
         self._ended: asyncio.Future[None] | None = None
@@ -276,7 +290,9 @@ class Server(web.Server):
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection that is lost."""
-        self.open.discard(connection)
+        if connection in self.open:
+            self.open.remove(connection)
+            self.addresses.remove(connection.address)
         if not self.open and self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 

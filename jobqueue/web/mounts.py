@@ -59,7 +59,10 @@ class Mounts:
             route.prefix = self.native
         for name, dialect in DIALECTS.items():
             found += dialect.mounted(self.prefixes[name])
-        return found + server_routes()
+        server = server_routes()
+        for route in server:
+            route.whole = True
+        return found + server
 
     def shape_at(self, path: str) -> Shape:
         """How errors look at a path that no route has: as those of the API it would belong to."""

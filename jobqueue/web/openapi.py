@@ -256,7 +256,7 @@ def codes(route: Route, secured: bool = True) -> list[str]:
     """Every code with which an operation may fail, beside those that any request may."""
     found = ["bad_request", *route.errors]
     if route.scope is not Scope.PUBLIC:
-        found += ["too_many_connections", *(["unauthorized"] if secured else [])]
+        found += ["forbidden", "too_many_connections", "rate_limited", *(["unauthorized"] if secured else [])]
     if route.method in _WITH_BODY:
         found += ["request_timeout", "too_large", "unsupported_media_type"]
     return [code for code in PROBLEMS if code in found]

@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 PROBLEMS: dict[str, Entry] = {
     "bad_request": Entry(400, "The request is not valid"),
     "unauthorized": Entry(401, "A valid bearer token is needed"),
-    "forbidden": Entry(403, "The token may not do this"),
+    "forbidden": Entry(403, "This may not be done with this token, or from there"),
     "not_found": Entry(404, "No such path"),
     "unknown_job": Entry(404, "No such job"),
     "unknown_queue": Entry(404, "No such queue"),
@@ -41,6 +41,7 @@ PROBLEMS: dict[str, Entry] = {
     "too_many_queues": Entry(429, "Too many queues"),
     "too_many_waiters": Entry(429, "Too many requests are held open"),
     "too_many_connections": Entry(429, "Too many connections"),
+    "rate_limited": Entry(429, "Too many requests"),
     "internal_error": Entry(500, "A defect in the server"),
     "draining": Entry(503, "The server is shutting down"),
     "storage_unavailable": Entry(503, "The change could not be stored"),

@@ -26,6 +26,10 @@ class Request(web.BaseRequest):
     head: RawRequestMessage
     body: StreamReader
     connection: Connection
+    who: str = ""
+    """The name of the token it carries, once that is known."""
+    notes: bytes = b""
+    """Header lines for its answer, whoever makes that."""
 
     def __init__(
         self,

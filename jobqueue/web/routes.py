@@ -8,11 +8,11 @@ the request's method goes there (GET /jobs/enqueue is the job of that id, POST /
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from jobqueue.errors import BadRequest
 from jobqueue.web.answers import Answer
+from jobqueue.web.grants import Scope as Scope  # noqa: PLC0414 # tables of routes find it here, beside Route
 from jobqueue.web.problems import NATIVE, MethodNotAllowed, NotFound, Problem
 from jobqueue.web.request import Request
 
@@ -25,28 +25,19 @@ Handler = Callable[["App", Request, str], Awaitable[Answer]]
 """A handler is given the one variable segment of its path, decoded, or ""."""
 
 
-class Scope(StrEnum):
-    """What a token must allow."""
-
-    ENQUEUE = "enqueue"
-    DEQUEUE = "dequeue"
-    READ = "read"
-    ADMIN = "admin"
-    PUBLIC = "public"
-    """No token needed: for orchestrators and load balancers."""
-
-
 class Route:
     """One operation: its place, its handler, and what the reference documentation says of it.
 
     path: a template with at most one variable segment, `{id}` or `{name}`, behind the prefix of the API it belongs to; body and answer: the
     msgspec types of request and response; errors: codes beside those every route may answer; counts: answers by status, read by
-    /metrics; api: whose route it is, which says how its errors look.
+    /metrics; api: whose route it is, which says how its errors look; whole: it tells of every queue, so a token that holds for some only
+    may not use it.
     """
 
     api = "native"
     prefix = ""
     shape = NATIVE
+    whole = False
     error: Any = Problem
     """The type of an error's body."""
 
@@ -71,6 +62,7 @@ class Route:
         self.handler = handler
         self.scope = scope
         self.public = scope is Scope.PUBLIC
+        self.changes = scope not in (Scope.PUBLIC, Scope.READ)
         self.summary = summary
         self.body = body
         self.query = query

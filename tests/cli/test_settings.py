@@ -36,6 +36,7 @@ def test_nothing_said_gives_the_defaults(tmp_path: Path) -> None:
 
 OTHER = {"HOST": "127.0.0.9", "PORT": "1", "TOKEN": "t0ken", "LEVEL": "error", "N": "7", "SIZE": "7", "TIME": "7"}
 OTHER |= {"PREFIX=API": "/=classic", "MODULE": "package.module:worker", "NAME": "urgent,default", "FILE": "jobs.db", "WHEN": "off"}
+OTHER |= {"RATE": "100/s:7", "ORIGIN": "https://queue.example.org"}
 """For each kind a value that is nobody's default."""
 
 
@@ -46,6 +47,7 @@ def test_every_setting_is_a_flag_a_variable_and_a_dotenv_line_in_that_order(sett
     default = value_of(Settings(), setting.field)
     # Neighbours are set apart so that one value alone never contradicts another.
     apart = {"max_payload_bytes": "1", "default_wait": "1", "min_lease": "1", "default_lease": "7", "default_max_attempts": "1"}
+    apart |= {"tls_cert": "a.pem", "tls_key": "a.pem"}
     apart = {name: text for name, text in apart.items() if name != setting.name}
     from_flag = loaded(tmp_path, {**apart, setting.name: other})
     assert value_of(from_flag, setting.field) == setting.read(other) != default

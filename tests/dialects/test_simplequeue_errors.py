@@ -256,18 +256,19 @@ async def test_what_is_too_large_is_413(serve: Serve) -> None:
 
 async def test_a_pages_form_is_415(simplequeue: Speaker) -> None:
     """A browser names the page's origin: such a body must be application/json, for which browsers ask first."""
+    origin = "http://test"
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
         for call in ("submit", "complete"):
             await simplequeue.refused(f"""
                 > POST /jobs/{call} {{"jobId": "a", "status": "failed"}}
-                  Origin: https://elsewhere.example
+                  Origin: {origin}
                   Content-Type: {kind}
                 < 415 {{"error": "Content-Type is …; send application/json"}}
             """)
-    await simplequeue.talk("""
-        > POST /jobs/submit {"jobId": "a"}
-          Origin: https://elsewhere.example
-        < 201 {"jobId": "a", "state": "submitted"}
+    await simplequeue.talk(f"""
+        > POST /jobs/submit {{"jobId": "a"}}
+          Origin: {origin}
+        < 201 {{"jobId": "a", "state": "submitted"}}
     """)
 
 

@@ -13,7 +13,7 @@ import sys
 
 def _main(port: int, queue: str, count: int, wait: float) -> None:
     body = b'{"queue":"%s","wait":%g}' % (queue.encode(), wait)
-    poll = b"POST /jobs/dequeue HTTP/1.1\r\nHost: herd\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+    poll = b"POST /jobs/dequeue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
         len(body),
         body,
     )

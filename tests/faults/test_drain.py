@@ -20,7 +20,7 @@ EXIT_SECONDS_MAX = 2.0
 
 signals = pytest.mark.parametrize(("loop", "name"), [("uvloop", signal.SIGTERM), ("asyncio", signal.SIGTERM), ("uvloop", signal.SIGINT)])
 
-SLOW_BODY = b"POST /jobs/enqueue HTTP/1.1\r\nHost: faults\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+SLOW_BODY = b"POST /jobs/enqueue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
 
 
 async def _exit_code(process: Process, since: float) -> tuple[int, float]:

@@ -181,7 +181,7 @@ async def test_07_unread_body(api: Api, chunked: bool) -> None:
     await api.put("j")
     client = await api.connect()
     body = b'{"queue": "%s", "worker": "%s"}' % (api.queue.encode(), b"x" * 2 * MIB)
-    head = b"POST /jobs/dequeue HTTP/1.1\r\nHost: faults\r\nContent-Type: application/json\r\n"
+    head = b"POST /jobs/dequeue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     if chunked:
         await client.send(head + b"Transfer-Encoding: chunked\r\n\r\n")
         sending = asyncio.create_task(client.send(b"%x\r\n%b\r\n" % (len(body), body)))
@@ -203,7 +203,7 @@ async def test_07_unread_body(api: Api, chunked: bool) -> None:
 async def test_07_unread_body_with_expect(api: Api) -> None:
     """A client that asks first is told 413 and never 100."""
     client = await api.connect()
-    head = b"POST /jobs/dequeue HTTP/1.1\r\nHost: faults\r\nContent-Type: application/json\r\n"
+    head = b"POST /jobs/dequeue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     await client.send(head + b"Expect: 100-continue\r\nContent-Length: 5000000\r\n\r\n")
     assert (await client.answer()).status == 413
 
@@ -214,7 +214,9 @@ async def test_07_unread_body_that_ends_early(api: Api, leave: str) -> None:
     """A client that vanishes in the middle of its body has asked for nothing: no job is taken, nobody stands in line."""
     await api.put("j")
     client = await api.connect()
-    await client.send(b"POST /jobs/dequeue HTTP/1.1\r\nHost: faults\r\nContent-Type: application/json\r\nContent-Length: 500000\r\n\r\n{")
+    await client.send(
+        b"POST /jobs/dequeue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 500000\r\n\r\n{"
+    )
     getattr(client, leave)()
     await api.put("k")
     assert await api.counts() == (2, 0)

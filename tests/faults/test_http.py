@@ -10,7 +10,7 @@ from .ledger import Api
 from .process import Process
 from .wire import Answer, Client, job_path, request
 
-_HOST = b"Host: faults\r\n"
+_HOST = b"Host: localhost\r\n"
 _JSON = b"Content-Type: application/json\r\n"
 _HIDDEN = b'{"payload": "smuggled"}'
 _SECOND = b"POST /jobs/enqueue HTTP/1.1\r\n%b%bContent-Length: %d\r\n\r\n%b" % (_HOST, _JSON, len(_HIDDEN), _HIDDEN)

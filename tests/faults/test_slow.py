@@ -65,7 +65,7 @@ async def test_34_slow_headers(api: Api, served: int) -> None:
     for _ in range(served):
         assert (await client.call("GET", "/healthz")).status == 200
     started = time.monotonic()
-    dripping = asyncio.create_task(_drip(client, b"POST /jobs/dequeue HTTP/1.1\r\nHost: faults\r\n" + b"X: y\r\n" * 100))
+    dripping = asyncio.create_task(_drip(client, b"POST /jobs/dequeue HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 100))
     assert await client.closed() == b""
     await _ended_in_time(started)
     dripping.cancel()
@@ -86,7 +86,7 @@ async def test_34_slow_headers_do_not_hold_up_others(api: Api) -> None:
 async def test_35_slow_body(api: Api) -> None:
     """A body that comes byte by byte is answered 408 at the limit and the connection closed; nothing was enqueued."""
     client = await api.connect()
-    await client.send(b"POST /jobs/enqueue HTTP/1.1\r\nHost: faults\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n")
+    await client.send(b"POST /jobs/enqueue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n")
     started = time.monotonic()
     dripping = asyncio.create_task(_drip(client, b'{"queue": "%s", "payload": "' % api.queue.encode() + b"x" * 400))
     answer = await client.answer()
@@ -102,7 +102,7 @@ async def test_35_slow_body_of_a_dequeue(api: Api) -> None:
     await api.put("j")
     client = await api.connect()
     await client.send(
-        b"POST /jobs/dequeue HTTP/1.1\r\nHost: faults\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n5\r\n{"
+        b"POST /jobs/dequeue HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n5\r\n{"
     )
     assert (await client.answer()).status == 408
     assert await api.counts() == (1, 0)

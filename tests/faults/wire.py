@@ -35,7 +35,7 @@ class Answer(NamedTuple):
         return self.json["code"] if self.headers.get("content-type") == "application/problem+json" else None
 
 
-def request(method: str, path: str, body: object = None, headers: str = "", host: str = "Host: faults\r\n") -> bytes:
+def request(method: str, path: str, body: object = None, headers: str = "", host: str = "Host: localhost\r\n") -> bytes:
     """A whole request. body: bytes as they are, or anything that JSON can write; headers: further lines, each ended by CR LF."""
     content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     if content and "content-type" not in headers.lower():

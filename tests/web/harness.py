@@ -18,6 +18,7 @@ from yarl import URL
 from jobqueue.backend.local import LocalBackend
 from jobqueue.clock import ManualClock
 from jobqueue.limits import Limits
+from jobqueue.web.access import Access
 from jobqueue.web.answers import Answer
 from jobqueue.web.app import App, build_app
 from jobqueue.web.connections import Server
@@ -257,12 +258,13 @@ async def start(
     connections_max: int = 100,
     send_token: bool = True,
     mounts: Mounts | None = None,
+    access: Access | None = None,
     **bounds: Any,
 ) -> Api:
     """Serve the application; `bounds` are the fields of Limits that matter to the test."""
     limits, clock = Limits(**bounds), ManualClock()
     backend = LocalBackend(limits, clock=clock)
-    app = build_app(backend, limits, token=token, body_seconds=body_seconds, mounts=mounts)
+    app = build_app(backend, limits, token=token, access=access, body_seconds=body_seconds, mounts=mounts)
     site = await Site.start(app.server(connections_max=connections_max, idle_seconds=60.0, write_seconds=GUARD))
     headers = {hdrs.AUTHORIZATION: f"Bearer {token}"} if token is not None and send_token else {}
     session = ClientSession(connector=TCPConnector(limit=0), headers=headers, auto_decompress=False)

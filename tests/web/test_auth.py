@@ -1,16 +1,26 @@
-"""Who is asked for a token, and what counts as one."""
+"""Who is asked for a token, what counts as one, and which scope opens which route."""
 
 from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from itertools import combinations
 
 import pytest
 
 from jobqueue.backend.local import LocalBackend
+from jobqueue.errors import Unauthorized
+from jobqueue.web import auth
+from jobqueue.web.access import Access
 from jobqueue.web.app import build_app
+from jobqueue.web.auth import Keys
 from jobqueue.web.connections import FIELD_BYTES_MAX
+from jobqueue.web.grants import SCOPES, Grant, admin, digest_of, grant
 from jobqueue.web.routes import Route, Scope
 
 from .conftest import Serve
-from .harness import Api, assert_problem, request
+from .harness import Api, assert_problem, request, until
 
 TOKEN = "0123456789abcdef"
 
@@ -142,3 +152,150 @@ async def test_a_body_that_was_refused_unread_does_not_become_a_request(guarded:
     reply = await wire.reply()
     assert_problem(reply, 401, "unauthorized")
     assert reply.headers["connection"] == "close"
+
+
+# Scopes.
+
+
+def keys(*grants: Grant) -> Access:
+    """A server that knows tokens of these rights; each is called and reads as its name."""
+    return Access(Keys(grants))
+
+
+def scoped(name: str, *scopes: Scope, queues: Iterable[str] = ()) -> Grant:
+    """A token that reads as its name."""
+    return grant(name, digest_of(name), scopes, queues)
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that carries a token."""
+    return {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+
+SETS = [scopes for size in range(1, len(SCOPES) + 1) for scopes in combinations(SCOPES, size)]
+"""Every set of scopes that a token can have."""
+
+EVERY = keys(*(scoped("+".join(scopes), *scopes) for scopes in SETS))
+
+
+def complaint(body: bytes) -> str:
+    """An error's words, whatever API it is of."""
+    error = json.loads(body)
+    (words,) = [error[field] for field in ("detail", "message", "error") if field in error]
+    return str(words)
+
+
+def test_every_route_has_a_scope() -> None:
+    """Each is one that a token can have, or says that it asks for none; and a route that changes something is not for readers."""
+    assert {route.scope for route in ROUTES} == set(Scope)
+    for route in ROUTES:
+        assert isinstance(route.scope, Scope)
+        if route.method not in ("GET", "HEAD"):
+            assert route.scope in (Scope.ENQUEUE, Scope.DEQUEUE, Scope.ADMIN)
+    with pytest.raises(TypeError):
+        Route("GET", "/x", GUARDED[0].handler, summary="a route that says nothing of scopes")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=name)
+async def test_a_route_opens_to_its_scope_alone(serve: Serve, route: Route) -> None:
+    """Every set of scopes: served with the route's own or admin, else 403 in the shape of its API, naming the scope; nothing changes."""
+    api = await serve(access=EVERY)
+    before = api.state()
+    for scopes in SETS:
+        token = "+".join(scopes)
+        reply = await api.send(route.method, target(route), b"[]", bearer(token))
+        if route.scope in scopes or Scope.ADMIN in scopes or route.scope is Scope.PUBLIC:
+            # Its own answer to a body that no operation takes, or that it does not look at.
+            assert reply.status in {200, 204, 308, 400, 404}, (scopes, reply)
+            continue
+        assert (reply.status, reply.headers["content-type"]) == (403, route.shape.content_type.decode()), (scopes, reply)
+        assert complaint(reply.body) == f"the token {token} does not have the scope {route.scope}"
+        if route.api == "native":
+            assert_problem(reply, 403, "forbidden")
+        assert api.state() == before
+
+
+@pytest.mark.parametrize("path", ["/none", "/classic/none", "/simplequeue/none/none", "/workpool/none"])
+async def test_what_is_no_route_is_404_whatever_the_scope(serve: Serve, path: str) -> None:
+    """A path tells nothing of what a token may do."""
+    api = await serve(access=EVERY)
+    for scopes in SETS:
+        assert (await api.send("GET", path, headers=bearer("+".join(scopes)))).status == 404
+
+
+async def test_head_needs_the_scope_of_get(serve: Serve) -> None:
+    """It is served by the same route."""
+    api = await serve(access=EVERY)
+    assert (await api.send("HEAD", "/jobs", headers=bearer("enqueue"))).status == 403
+    assert (await api.send("HEAD", "/jobs", headers=bearer("read"))).status == 200
+
+
+async def test_the_scope_is_looked_at_before_the_body(serve: Serve) -> None:
+    """A body that never comes is not waited for."""
+    api = await serve(access=EVERY)
+    wire = await api.site.wire()
+    wire.send(request("POST", "/jobs/enqueue", None, "Authorization: Bearer read", "Content-Type: application/json", "Content-Length: 50"))
+    reply = await wire.reply()
+    assert_problem(reply, 403, "forbidden")
+    assert reply.headers["connection"] == "close"
+
+
+# The tokens a server knows.
+
+
+async def test_tokens_are_replaced_while_requests_are_held(serve: Serve) -> None:
+    """A held request is not disturbed, one that comes with a token that is gone is 401, one with a new token is served."""
+    known = Keys([scoped("old", Scope.DEQUEUE), scoped("keeper", Scope.ADMIN)])
+    api = await serve(access=Access(known))
+    wire = await api.site.wire()
+    wire.send(request("POST", "/jobs/dequeue", b'{"wait":50}', "Authorization: Bearer old"))
+    await until(lambda: api.backend.stats().waiters == 1)
+    known.replace([scoped("new", Scope.DEQUEUE), scoped("keeper", Scope.ADMIN)])
+    assert len(known) == 2
+    assert (await api.send("POST", "/jobs/dequeue", b'{"wait":0}', bearer("old"))).status == 401
+    assert (await api.send("POST", "/jobs/dequeue", b'{"wait":0}', bearer("new"))).status == 204
+    assert (await api.send("POST", "/jobs/enqueue", b'{"payload":1}', bearer("keeper"))).status == 201
+    assert (await wire.reply()).status == 200
+
+
+async def test_a_token_takes_the_rights_of_its_new_line(serve: Serve) -> None:
+    """Also when it was seen before, and for queues too."""
+    known = Keys([scoped("ci", Scope.READ)])
+    api = await serve(access=Access(known))
+    for scopes, queues, status in (
+        ([Scope.READ], [], 403),
+        ([Scope.ENQUEUE], [], 201),
+        ([Scope.ENQUEUE], ["mail"], 403),
+        ([Scope.ENQUEUE], ["default"], 201),
+        ([Scope.ENQUEUE], ["d*"], 201),
+        ([Scope.ENQUEUE], ["e*"], 403),
+    ):
+        known.replace([scoped("ci", *scopes, queues=queues)])
+        for _ in range(2):
+            assert (await api.send("POST", "/jobs/enqueue", b'{"payload":1}', bearer("ci"))).status == status
+
+
+async def test_what_strangers_send_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only headers that were accepted are, and never more than the bound."""
+    monkeypatch.setattr(auth, "SEEN_MAX", 3)
+    known = Keys([admin(TOKEN)])
+    for number in range(100):
+        with pytest.raises(Unauthorized):
+            known.grant(f"Bearer {number}")
+    assert known._seen == {}
+    for spaces in range(100):
+        assert known.grant(f"Bearer {' ' * spaces}{TOKEN}").name == "--token"
+        assert len(known._seen) <= 3
+
+
+async def test_logs_name_a_token_and_never_show_it(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal is one line with the token's name, in the log as in the answer."""
+    caplog.set_level(logging.DEBUG, "jobqueue")
+    secret = "jq_very-secret"
+    api = await serve(access=keys(grant("ci", digest_of(secret), [Scope.READ])))
+    reply = await api.send("POST", "/jobs/enqueue", b'{"payload":1}', bearer(secret))
+    assert "the token ci " in assert_problem(reply, 403, "forbidden")
+    (line,) = caplog.messages
+    assert line == "forbidden: POST /jobs/enqueue with the token 'ci': the token ci does not have the scope enqueue"
+    for part in (secret, digest_of(secret).hex()):
+        assert part not in caplog.text + reply.body.decode() + str(reply.headers)

@@ -1,0 +1,71 @@
+"""What a token may do: scopes, and the queues they hold for. No HTTP here, so that the command line can use it too.
+
+A server never keeps a token, only its SHA-256. That is enough where slow password hashes are needed otherwise: a token has 256 random
+bits, so nobody finds it by trying, whatever a trial costs.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from functools import lru_cache
+
+import msgspec
+
+
+class Scope(StrEnum):
+    """What a token must allow."""
+
+    ENQUEUE = "enqueue"
+    DEQUEUE = "dequeue"
+    READ = "read"
+    ADMIN = "admin"
+    """Everything, the other three included."""
+
+    PUBLIC = "public"
+    """No token needed: for orchestrators and load balancers. No token has it."""
+
+
+SCOPES = (Scope.ENQUEUE, Scope.DEQUEUE, Scope.READ, Scope.ADMIN)
+"""Those that a token can have."""
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What one token may do.
+
+    name: what logs call it, since they never show the token; digest: the token's SHA-256; scopes: as they were given, or all when admin
+    is among them; queues: patterns of names as in a shell (`mail.*`), of which one must fit; none for every queue.
+    """
+
+    name: str
+    digest: bytes
+    scopes: frozenset[Scope]
+    queues: tuple[str, ...] = ()
+
+    def sees(self, queue: str) -> bool:
+        """Whether the token may have to do with a queue."""
+        return not self.queues or _matcher(self.queues).match(queue) is not None
+
+
+@lru_cache(1_024)
+def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
+
+
+def digest_of(token: str) -> bytes:
+    """The SHA-256 of a token's UTF-8 bytes."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def grant(name: str, digest: bytes, scopes: Iterable[Scope], queues: Iterable[str] = ()) -> Grant:
+    """A Grant, with all that admin includes."""
+    given = frozenset(scopes)
+    return Grant(name, digest, frozenset(SCOPES) if Scope.ADMIN in given else given, tuple(queues))
+
+
+def admin(token: str) -> Grant:
+    """What the one token of JOBQUEUE_TOKEN may do: everything."""
+    return grant("--token", digest_of(token), (Scope.ADMIN,))
