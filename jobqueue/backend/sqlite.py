@@ -136,9 +136,9 @@ class Store:
         return store
 
     def _value(self, sql: str) -> Any:
-        row = self._cursor.execute(sql).fetchone()
-        assert row is not None
-        return row[0]
+        # All of it: a statement that is not read to its end keeps a lock.
+        ((value,),) = self._cursor.execute(sql).fetchall()
+        return value
 
     def _begin(self, writing: bool, frames: int) -> None:
         """Refuse what is not ours, newer, or damaged; then begin the transaction in which the file is read, and brought up to date."""

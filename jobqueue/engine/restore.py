@@ -97,7 +97,7 @@ class _Places:
         self.queued: dict[tuple[str, int], list[Job]] = {}
         self.away: dict[tuple[str, int], int] = {}
         self.scheduled: list[Stored] = []
-        self.leased: list[Stored] = []
+        self.leased: list[Job] = []
         self.ended: dict[Outcome, list[Stored]] = {outcome: [] for outcome in Outcome}
         self.tokens: set[str] = set()
 
@@ -120,7 +120,7 @@ class _Places:
             return
         _require(job.lease.token not in self.tokens, job, "another job has its lease's token")
         self.tokens.add(job.lease.token)
-        self.leased.append(stored)
+        self.leased.append(job)
 
     def settle(self, engine: Engine) -> None:
         """Put every job in its place."""
@@ -130,7 +130,8 @@ class _Places:
             engine.queues[job.queue].scheduled[job.number] = job
             assert job.run_at is not None
             engine.deadlines.set(job, job.run_at if job.expires_at is None else min(job.run_at, job.expires_at))
-        for job, _ in sorted(self.leased, key=_change):
+        # Those of one dequeue of one queue in the order in which it took them: so they are replayed.
+        for job in sorted(self.leased, key=_taken):
             assert job.lease is not None
             engine.queues[job.queue].in_progress += 1
             engine.deadlines.set(job, job.lease.expires_at)
@@ -156,6 +157,11 @@ class _Places:
 
 def _change(stored: Stored) -> int:
     return stored.change
+
+
+def _taken(job: Job) -> tuple[float, int, int]:
+    assert job.lease is not None
+    return job.lease.started_at, job.priority, job.seq
 
 
 def _seq(job: Job) -> int:
