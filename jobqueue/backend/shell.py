@@ -95,11 +95,21 @@ class Shell:
     def _hand_out(self, queue: str, now: float) -> None:
         """Assign available jobs to the oldest waiters of a queue until one of both runs out."""
         while (waiter := self._dequeues.oldest(queue)) is not None and self.engine.available(queue):
-            assert waiter.want is not None
-            jobs = self.engine.dequeue(now, waiter.want)
+            jobs = self.engine.dequeue(now, self._wanted_first(waiter))
             if not jobs:
                 return
             self._settle(waiter, [self.snapshot(job) for job in jobs])
+
+    def _wanted_first(self, waiter: Waiter[list[Job]]) -> Want:
+        """What a waiter wants of the queues on which nobody has waited longer.
+
+        One step may bring jobs to several queues. Those of a queue that the waiter prefers are not its own while an older one stands there.
+        """
+        want = waiter.want
+        assert want is not None
+        if len(want.queues) == 1:
+            return want
+        return msgspec.structs.replace(want, queues=tuple(name for name in want.queues if self._dequeues.oldest(name) is waiter))
 
     def _settle(self, waiter: Waiter[list[Job]], jobs: list[Job]) -> None:
         self._forget_attempt(waiter)

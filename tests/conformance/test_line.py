@@ -152,6 +152,15 @@ async def test_a_waiter_stands_in_the_line_of_every_queue_it_names(rig: Rig) -> 
     assert (both.ids, only_b.ids) == (["first"], ["second"])
 
 
+async def test_a_waiter_on_several_queues_passes_nobody_in_any_of_them(rig: Rig) -> None:
+    """Jobs that come to two queues at once go to the older waiter of each, also when a younger one of the first prefers the second."""
+    older = await rig.stand("b")
+    younger = await rig.stand("b", "a")
+    await rig.backend.enqueue_batch([spec("ja", queue="a"), spec("jb", queue="b")])
+    await rig.idle()
+    assert (older.ids, younger.ids) == (["jb"], ["ja"])
+
+
 async def test_a_waiter_is_passed_by_jobs_of_other_queues(rig: Rig) -> None:
     """A job wakes nobody who does not wait for its queue, however long they stand."""
     older, newer = await rig.stand("a"), await rig.stand("b")
