@@ -1,0 +1,125 @@
+"""Nothing of a job or a queue is forgotten on the way to the file and back."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from jobqueue.backend.sqlite_group import Group
+from jobqueue.backend.sqlite_rows import (
+    BadRow,
+    Counters,
+    decode_counters,
+    decode_job,
+    decode_queue,
+    encode_counters,
+    encode_job,
+    encode_queue,
+)
+from jobqueue.engine.queues import QueueState
+from jobqueue.engine.restore import TOTALS
+from jobqueue.model import Backoff, Conclusion, Job, Lease, Outcome, QueuePolicy, Status
+
+DERIVED = {"slot", "due", "armed"}
+"""What an engine finds out by itself when it is restored."""
+
+WHOLE = Job(
+    id="ä 😀",
+    number=7,
+    queue="q",
+    priority=3,
+    payload=b'{"a": 1}',
+    created_at=1_800_000_000.123456,
+    status=Status.IN_PROGRESS,
+    type="t",
+    description="two\nlines",
+    max_attempts=9,
+    backoff=Backoff(0.5, 3.0, 60.0),
+    lease_seconds=12.5,
+    asked=(1.5, None, 60.0),
+    run_at=1_800_000_001.5,
+    expires_at=1_800_000_060.0,
+    attempts=4,
+    error=b'"broken"',
+    lease=Lease("t" * 32, 1.0, 2.0, 3.0, "worker", "attempt", 0.25, "half", True, True),
+    conclusion=Conclusion(Outcome.FAILED, 5.0, b"[1]", "u" * 32, Outcome.SUCCEEDED, "worker", 4.0),
+    seq=11,
+)
+
+
+def test_every_field_is_stored() -> None:
+    """A job that has something in every field comes back with all of it."""
+    for struct in (WHOLE, WHOLE.lease, WHOLE.conclusion, WHOLE.backoff):
+        blank = {field.name: field.default for field in msgspec.structs.fields(type(struct))}
+        assert all(getattr(struct, name) != default for name, default in blank.items() if name not in DERIVED), (
+            "the example leaves no default"
+        )
+    stored = decode_job(7, encode_job(WHOLE, 123), WHOLE.payload)
+    assert stored.change == 123
+    assert msgspec.structs.asdict(stored.job) == msgspec.structs.asdict(WHOLE)
+
+
+def test_an_ordinary_job_is_stored() -> None:
+    """What nobody said stays unsaid."""
+    job = Job("j", 1, "default", 5, b"1", 2.0, Status.QUEUED)
+    assert msgspec.structs.asdict(decode_job(1, encode_job(job, 1), b"1").job) == msgspec.structs.asdict(job)
+
+
+def test_a_queue_is_stored() -> None:
+    """A queue's policy and every one of its totals come back."""
+    queue = QueueState("q", QueuePolicy(1.5, 2, Backoff(3.0, 4.0, 5.0), 6, True))
+    for number, total in enumerate(TOTALS, 100):
+        setattr(queue, f"{total}_total", number)
+    stored = decode_queue("q", encode_queue(queue))
+    assert (stored.name, stored.policy) == ("q", queue.policy)
+    assert stored.totals == tuple(range(100, 100 + len(TOTALS)))
+    assert {f"{total}_total" for total in TOTALS} == {name for name in QueueState.__slots__ if name.endswith("_total")}
+
+
+def test_counters_are_stored() -> None:
+    """So are the counters."""
+    counters = Counters(1, 2, 0.5, "always")
+    assert decode_counters(encode_counters(counters)) == counters
+
+
+@pytest.mark.parametrize("state", [b"", b"\xc1", b"\x90", b"\x93\x01\x02\x03"])
+def test_a_row_that_cannot_be_read_is_named(state: bytes) -> None:
+    """Bytes that are no job, queue or counters raise BadRow that says which row it was."""
+    with pytest.raises(BadRow, match="number 7"):
+        decode_job(7, state, b"")
+    with pytest.raises(BadRow, match="'q'"):
+        decode_queue("q", state)
+    with pytest.raises(BadRow, match="counters"):
+        decode_counters(state)
+
+
+def test_a_group_holds_the_latest_state_of_each_job() -> None:
+    """However often a job changes, a group has one row for it, and knows how much it holds."""
+    group = Group()
+    assert not group
+    group.put_payload(1, b"x" * 1_000)
+    group.put(1, b"a" * 100)
+    once = group.size
+    group.put(1, b"b" * 100)
+    assert (group.states, group.size) == ({1: b"b" * 100}, once)
+    group.forget(1)
+    assert (group.states, group.payloads) == ({1: None}, {})
+    assert group.size < once - 1_000
+
+
+def test_what_could_not_be_written_goes_before_what_came_after() -> None:
+    """Two groups become one: the later state of a job counts, and a job that was forgotten since needs no payload."""
+    failed, later = Group(), Group()
+    for number in (1, 2, 3):
+        failed.put_payload(number, b"p%d" % number)
+        failed.put(number, b"old")
+    failed.queues = {"a"}
+    later.put(2, b"new")
+    later.forget(3)
+    later.put_payload(4, b"p4")
+    later.put(4, b"new")
+    later.queues = {"b"}
+    whole = later.after(failed)
+    assert whole.states == {1: b"old", 2: b"new", 3: None, 4: b"new"}
+    assert whole.payloads == {1: b"p1", 2: b"p2", 4: b"p4"}
+    assert whole.queues == {"a", "b"}

@@ -1,0 +1,145 @@
+"""`jobqueue backup` and `jobqueue check`, and what is seen of a start on a large file."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jobqueue import durable
+from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.sqlite_open import open_journal
+from jobqueue.cli import main
+from jobqueue.clock import SystemClock
+from jobqueue.config import Settings
+from jobqueue.engine.engine import Engine
+from jobqueue.model import JobSpec
+
+
+def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(main, arguments, env=env)
+
+
+async def filled(path: Path, count: int) -> LocalBackend:
+    """A backend on a file, with jobs, that goes on."""
+    backend = durable.open_backend(Settings(data=str(path), sync="off"))
+    await backend.enqueue_batch([JobSpec(payload=b"12345", id=f"j{number}") for number in range(count)])
+    return backend
+
+
+def known(path: Path) -> set[str]:
+    """The ids of the jobs in a file."""
+    engine = Engine()
+
+    async def read() -> None:
+        await open_journal(str(path), engine, SystemClock()).close()
+
+    asyncio.run(read())
+    return set(engine.jobs.by_id)
+
+
+def test_a_backup_is_taken_while_the_server_serves(tmp_path: Path) -> None:
+    """The copy has what was acknowledged when it began, is one file, and can be served; the server goes on with its own."""
+
+    async def serve() -> Result:
+        backend = await filled(tmp_path / "jobs.db", 10)
+        result = run("backup", str(tmp_path / "copy.db"), "--data", str(tmp_path / "jobs.db"))
+        await backend.enqueue(JobSpec(payload=b"1", id="after"))
+        await backend.close()
+        return result
+
+    result = asyncio.run(serve())
+    assert (result.exit_code, result.output) == (
+        0,
+        f"{tmp_path / 'copy.db'}: 10 jobs (10 queued) in 1 queues, 50 bytes of payload to do\n",
+    )
+    assert sorted(path.name for path in tmp_path.glob("copy*")) == ["copy.db"]
+    assert len(known(tmp_path / "copy.db")) == 10
+    assert "after" in known(tmp_path / "jobs.db")
+
+
+def test_a_backup_never_overwrites(tmp_path: Path) -> None:
+    """A target that exists is refused and kept, and so is a source that cannot be read; nothing half-made stays."""
+    (tmp_path / "copy.db").write_text("precious")
+    result = run("backup", str(tmp_path / "copy.db"), "--data", str(tmp_path / "jobs.db"))
+    assert (result.exit_code, "exists already" in result.output) == (1, True)
+    result = run("backup", str(tmp_path / "other.db"), "--data", str(tmp_path / "jobs.db"))
+    assert (result.exit_code, "there is no such file" in result.output) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["copy.db"]
+    assert (tmp_path / "copy.db").read_text() == "precious"
+
+
+def test_a_backup_wants_to_know_of_what(tmp_path: Path) -> None:
+    """The file is found in --data or in JOBQUEUE_DATA; with neither, the command is wrong."""
+    result = run("backup", str(tmp_path / "copy.db"))
+    assert (result.exit_code, "JOBQUEUE_DATA" in result.output) == (2, True)
+    result = run("backup", str(tmp_path / "copy.db"), env={"JOBQUEUE_DATA": str(tmp_path / "missing.db")})
+    assert (result.exit_code, "missing.db: there is no such file" in result.output) == (1, True)
+
+
+def test_check_says_what_a_file_holds(tmp_path: Path) -> None:
+    """A whole file is counted, beside a running server too."""
+
+    async def serve() -> Result:
+        backend = await filled(tmp_path / "jobs.db", 3)
+        await backend.cancel("j1")
+        result = run("check", str(tmp_path / "jobs.db"))
+        await backend.close()
+        return result
+
+    result = asyncio.run(serve())
+    assert result.exit_code == 0
+    assert result.output == f"{tmp_path / 'jobs.db'}: whole; 3 jobs (1 concluded, 2 queued) in 1 queues, 10 bytes of payload to do\n"
+
+
+def test_check_says_what_is_wrong(tmp_path: Path) -> None:
+    """A damaged file, a file of something else and no file: one line, exit code 1."""
+
+    async def make() -> None:
+        await (await filled(tmp_path / "jobs.db", 3)).close()
+
+    asyncio.run(make())
+    content = (tmp_path / "jobs.db").read_bytes()
+    at = content.index(b"12345")
+    (tmp_path / "jobs.db").write_bytes(content[:at] + b"9" + content[at + 1 :])
+    result = run("check", str(tmp_path / "jobs.db"))
+    assert (result.exit_code, "is damaged: the payload of job number" in result.output) == (1, True)
+    (tmp_path / "text").write_text("text")
+    result = run("check", str(tmp_path / "text"))
+    assert (result.exit_code, "is not a database" in result.output) == (1, True)
+    result = run("check", str(tmp_path / "missing"))
+    assert (result.exit_code, "there is no such file" in result.output) == (1, True)
+
+
+def test_a_long_start_is_reported_in_the_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where nobody looks on, each tenth of many jobs is a line; few jobs are not worth one."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    caplog.set_level(logging.INFO)
+    for total in (1_000_000, 1_000):
+        with durable.progress_shown("jobs.db") as progress:
+            for done in range(0, total + 1, total // 100):
+                progress(done, total)
+    assert [record.getMessage() for record in caplog.records] == [f"jobs.db: {n}00000 of 1000000 jobs read" for n in range(1, 10)] + [
+        "jobs.db: 1000000 of 1000000 jobs read"
+    ]
+
+
+def test_a_long_start_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where someone looks on, a bar grows to the end."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with durable.progress_shown("jobs.db") as progress:
+        for done in range(0, 1_000_001, 50_000):
+            progress(done, 1_000_000)
+    assert "reading jobs.db" in shown.getvalue()
+    assert "1000000/1000000" in shown.getvalue()
