@@ -30,6 +30,10 @@ _TAKEN = frozenset(
 """First segments of paths that some API or the server itself has at the root."""
 
 
+_BY_QUEUE = frozenset({"/events"})
+"""Paths of the server's own that tell of queues one by one, so that a token which holds for some may use them."""
+
+
 class Mounts:
     """A placement of every API. chosen: prefixes by API for those that do not stand where they do by default; "/" is the root.
 
@@ -61,7 +65,7 @@ class Mounts:
             found += dialect.mounted(self.prefixes[name])
         server = server_routes()
         for route in server:
-            route.whole = True
+            route.whole = route.path not in _BY_QUEUE
         return found + server
 
     def shape_at(self, path: str) -> Shape:

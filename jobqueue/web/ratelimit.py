@@ -20,7 +20,7 @@ from jobqueue.errors import RateLimited
 BUCKETS_MAX = 10_000
 """Buckets kept that are not full, about 150 bytes each."""
 
-_SLACK = 1e-9
+_SLACK = 1e-6
 """Seconds by which sums of floats may be off."""
 
 
@@ -53,13 +53,13 @@ class Limiter:
         ahead = full_at + self._each - now
         if ahead > self._whole + _SLACK:
             wait = ahead - self._whole
-            lines = b'%bRateLimit: "requests";r=0;t=%d\r\n' % (self._policy, math.ceil(full_at - now))
+            lines = b'%bRateLimit: "requests";r=0;t=%d\r\n' % (self._policy, math.ceil(full_at - now - _SLACK))
             return lines, RateLimited(f"too many requests; {self._said}, are allowed", max(1, math.ceil(wait - _SLACK)))
         if len(self._full_at) >= BUCKETS_MAX and key not in self._full_at:
             self._forget(now)
         self._full_at[key] = now + ahead
         left = int((self._whole - ahead + _SLACK) / self._each)
-        return b'%bRateLimit: "requests";r=%d;t=%d\r\n' % (self._policy, left, math.ceil(ahead)), None
+        return b'%bRateLimit: "requests";r=%d;t=%d\r\n' % (self._policy, left, math.ceil(ahead - _SLACK)), None
 
     def _forget(self, now: float) -> None:
         """Make room: full buckets first, then the half that was made first.

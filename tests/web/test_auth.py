@@ -37,8 +37,9 @@ def name(route: Route) -> str:
 
 
 def target(route: Route) -> str:
-    """A path that leads to the route."""
-    return route.path.replace("{id}", "x").replace("{name}", "x").replace("{number}", "1")
+    """A path that leads to the route; to a stream, which would not end, with a parameter that it does not know."""
+    path = route.path.replace("{id}", "x").replace("{name}", "x").replace("{number}", "1")
+    return path + "?nope=1" * ("text/event-stream" in route.media)
 
 
 @pytest.fixture
