@@ -14,6 +14,8 @@ ENV PATH=/opt/jobqueue/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     JOBQUEUE_HOST=0.0.0.0 \
     JOBQUEUE_DRAIN_TIMEOUT=8s
+# For a volume, which takes its owner from here; without one nothing is written.
+RUN install -d -o 10001 -g 10001 /data
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM

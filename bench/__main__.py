@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from bench import depth, held, herd, report, requests
+from bench import depth, durable, held, herd, report, requests
 from bench.plan import FULL, QUICK, Plan
 from bench.process import BenchError, prepare
 from bench.report import Row
@@ -26,6 +26,7 @@ PARTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (held.KEYS, held.rows),
     (herd.KEYS, herd.rows),
     (depth.KEYS, depth.rows),
+    (durable.KEYS, durable.rows),
 )
 KEYS = tuple(key for keys, _ in PARTS for key in keys)
 

@@ -1,7 +1,7 @@
 """What durability costs: throughput and latency with `--data`, for each sync mode, against the same server in memory.
 
 Wall time, not CPU: a commit costs waiting. So the servers may use every core, as they would, and the memory mode's rounds are run next to
-those of each durable one. The file lies in the folder of temporary files: on a RAM disk every sync is free, so look at what was printed.
+those of each durable one. The file lies in the folder of temporary files: on a RAM disk every sync is free, so mind where that is.
 """
 
 from __future__ import annotations

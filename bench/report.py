@@ -30,7 +30,10 @@ every round, over 32 keep-alive connections with one request outstanding on each
   measured value is the worst of the rounds, the bare one that of as many requests asleep in the bare handler; the spread shows the
   smaller herds. "linear" compares the CPU for each request, the prober's taken off, at the greatest and the least number: 1.0 is
   linear, 4.0 would be quadratic.
-- Depth compares two servers, filled through the batch API, in turns."""
+- Depth compares two servers, filled through the batch API, in turns.
+- Durability compares wall time, with `--data` on a file in the folder of temporary files against memory, in turns, neither pinned to a
+  core. Batches of 100 go through their whole life (enqueue, dequeue, conclude) over 32 connections; p99 is that of an enqueue's answer.
+  "bare" is the memory mode there."""
 
 
 class Row(NamedTuple):

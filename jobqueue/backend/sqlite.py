@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 import apsw
 
 from jobqueue.backend.sqlite_group import Group
-from jobqueue.backend.sqlite_wal import committed_frames
+from jobqueue.backend.sqlite_wal import Index
 
 APPLICATION_ID = 0x4A4F4251
 """JOBQ, in the file's header."""
@@ -92,6 +92,7 @@ class Store:
         """Pages in the log after the last commit."""
         self.pages_missing = 0
         """Committed pages that the log should have had when it was opened, and did not."""
+        self._index: Index | None = None
         self._connection = connection
         self._cursor = connection.cursor()
         self._statements: dict[tuple[str, int], str] = {}
@@ -106,18 +107,17 @@ class Store:
         """
         if tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) < SQLITE_MIN:
             raise CannotOpen(f"SQLite {apsw.sqlite_lib_version()} can corrupt a file; {'.'.join(map(str, SQLITE_MIN))} or later is needed")
-        frames = committed_frames(path)
-        return cls._opened(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, vfs, frames)
+        return cls._opened(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, vfs, Index(path))
 
     @classmethod
     def read_only(cls, path: str) -> Self:
         """Open a file to look at it, whether a server uses it or not. Raises CannotOpen."""
         if not os.path.isfile(path):
             raise CannotOpen(f"{path}: there is no such file")
-        return cls._opened(path, apsw.SQLITE_OPEN_READONLY, None, 0)
+        return cls._opened(path, apsw.SQLITE_OPEN_READONLY, None, None)
 
     @classmethod
-    def _opened(cls, path: str, flags: int, vfs: str | None, frames: int) -> Self:
+    def _opened(cls, path: str, flags: int, vfs: str | None, index: Index | None) -> Self:
         try:
             connection = apsw.Connection(path, flags=flags, vfs=vfs)
         except apsw.Error as error:
@@ -126,7 +126,7 @@ class Store:
         try:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.set_busy_timeout(BUSY_MS)
-            store._begin(bool(flags & apsw.SQLITE_OPEN_READWRITE), frames)
+            store._begin(bool(flags & apsw.SQLITE_OPEN_READWRITE), index)
         except apsw.Error as error:
             store.close(tidy=False)
             raise CannotOpen(f"{path}: {error}") from error
@@ -140,7 +140,7 @@ class Store:
         ((value,),) = self._cursor.execute(sql).fetchall()
         return value
 
-    def _begin(self, writing: bool, frames: int) -> None:
+    def _begin(self, writing: bool, index: Index | None) -> None:
         """Refuse what is not ours, newer, or damaged; then begin the transaction in which the file is read, and brought up to date."""
         try:
             tables = self._value("SELECT count(*) FROM sqlite_schema")
@@ -153,9 +153,10 @@ class Store:
             raise CannotOpen(
                 f"{self.path}: has version {version}, this server knows up to {len(MIGRATIONS)}; it was used by a newer jobqueue"
             )
-        if frames:
+        if index is not None and index.frames:
             # Now that SQLite has read the log: it stops at the first page that is damaged or missing, and says nothing.
-            self.pages_missing = max(0, frames - self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
+            self.pages_missing = max(0, index.frames - self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
+            self._index = index
         self._cursor.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
         faults = [str(row[0]) for row in self._cursor.execute(f"PRAGMA quick_check({FAULTS_SHOWN})")]
         if faults != ["ok"]:
@@ -290,6 +291,8 @@ class Store:
         if not tidy:
             self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._connection.close()
+        if not tidy and self.pages_missing and self._index is not None:
+            self._index.put_back()
 
     def copy_to(self, path: str) -> None:
         """Write all of the database, as it is at this moment, to a new file. Raises CannotOpen."""
