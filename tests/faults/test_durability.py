@@ -1,73 +1,34 @@
-"""Rows 26 to 33: what happens to the file, to the disk and to the process, and what is left of the jobs."""
+"""Rows 26 to 29 and 32: what happens to the process, the machine and the disk, and what is left of the jobs."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
-import shutil
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import apsw
 import pytest
 
-from jobqueue.backend import sqlite
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite import CannotOpen
 from jobqueue.backend.sqlite_journal import SqliteJournal
-from jobqueue.backend.sqlite_open import open_journal
-from jobqueue.clock import SystemClock
-from jobqueue.durable import check
 from jobqueue.engine.engine import Engine
+from jobqueue.errors import StorageUnavailable
 from jobqueue.limits import Limits
-from jobqueue.model import Job, JobSpec, Outcome, Verdict, Want
+from jobqueue.model import Outcome
 
 from . import disks
+from .datafile import SUCCEEDED, Served, backend_at, journal_at, spec, take
 from .disks import Disk
-from .inside import serving
 from .kills import kill
 from .ledger import Api
 from .process import Process
 from .wire import PATIENCE_SECONDS, call, until
 
-SUCCEEDED = Verdict(outcome=Outcome.SUCCEEDED)
 KILLS = int(os.environ.get("KILLS", "20"))
 CUTS = 12
-
-
-def journal_at(path: Path, **options: Any) -> SqliteJournal:
-    """A journal on a file, its engine filled."""
-    return open_journal(str(path), options.pop("engine", Engine()), options.pop("clock", SystemClock()), **options)
-
-
-@contextlib.asynccontextmanager
-async def backend_at(path: Path, **options: Any) -> AsyncIterator[LocalBackend]:
-    """A backend on a file."""
-    clock = options.setdefault("clock", SystemClock())
-    journal = journal_at(path, **options)
-    backend = LocalBackend(engine=journal.engine, clock=clock, journal=journal)
-    backend.resume()
-    try:
-        yield backend
-    finally:
-        await backend.close()
-
-
-async def take(backend: LocalBackend, **fields: Any) -> list[Job]:
-    taking = backend.dequeue(Want(**fields), 0)
-    async with taking as jobs:
-        taking.delivered()
-    return jobs
-
-
-def spec(job_id: str, payload: bytes = b"1", **fields: Any) -> JobSpec:
-    return JobSpec(payload=payload, id=job_id, **fields)
 
 
 async def test_26_kill_9(tmp_path: Path) -> None:
@@ -184,30 +145,6 @@ async def test_27_power_cut_under_off_may_take_everything(tmp_path: Path) -> Non
 # The disk: 28, 29, 32.
 
 
-class Served:
-    """A server in this process on a disk of the test's own."""
-
-    def __init__(self, path: Path, disk: Disk | None = None, **limits: Any) -> None:
-        self.stores: list[sqlite.Store] = []
-        self.engine, self.clock = Engine(Limits(**limits)), SystemClock()
-
-        def writer(store: sqlite.Store, journal: SqliteJournal) -> Any:
-            from jobqueue.backend.sqlite_open import thread_writer
-
-            self.stores.append(store)
-            return thread_writer(store, journal)
-
-        vfs = None if disk is None else disk.name
-        self.journal = open_journal(str(path), self.engine, self.clock, vfs=vfs, writer=writer)
-
-    def serving(self) -> Any:
-        return serving(self.engine.limits, engine=self.engine, clock=self.clock, journal=self.journal)
-
-    def limit_pages(self, pages: int) -> None:
-        """Let the database have so many pages; 0 for as many as it has. While nothing is written."""
-        self.stores[0]._connection.execute(f"PRAGMA max_page_count = {pages or 1}").fetchall()
-
-
 async def test_28_disk_full(tmp_path: Path) -> None:
     """With no room, changes are answered 503 and change nothing more, reads go on; with room again, all is as it should be, by itself."""
     served = Served(tmp_path / "jobs.db")
@@ -284,6 +221,23 @@ async def test_29_fsync_error(tmp_path: Path, start: Callable[..., Process]) -> 
     assert "before" in found.jobs.by_id
 
 
+async def test_29_a_sync_error_between_commits(tmp_path: Path) -> None:
+    """Where commits are not synced each, a sync that fails afterwards stops the server too: what was acknowledged since may be gone."""
+    disk = Disk()
+    async with backend_at(tmp_path / "jobs.db", sync="interval", vfs=disk.name) as backend:
+        assert isinstance(backend.journal, SqliteJournal)
+        # The first commit syncs the beginning of the log, whatever the mode.
+        await backend.enqueue(spec("i"))
+        disk.broken = True
+        with contextlib.suppress(StorageUnavailable):
+            await backend.enqueue(spec("j"))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert "the disk did not sync" in await backend.journal.failed()
+        with pytest.raises(StorageUnavailable):
+            await backend.enqueue(spec("k"))
+        disk.broken = False
+
+
 async def test_32_slow_disk(tmp_path: Path) -> None:
     """While a commit stands still, reads are answered, changes wait, new jobs are refused beyond a bound, and then all is committed."""
     disk = Disk()
@@ -312,194 +266,3 @@ async def test_32_slow_disk(tmp_path: Path) -> None:
         disk.gate.set()
         await asyncio.gather(*waiting, taking)
         assert disk.syncs - syncs <= 6, "what gathered is committed together"
-
-
-# The file: 30, 31, 33.
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """What is in a folder, but for the lock and SQLite's index, which are nobody's data, and the empty log that even a reader makes."""
-    files = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".lock" and not path.name.endswith("-shm")]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.stat().st_size}
-
-
-async def fill(path: Path, jobs: int = 60) -> set[str]:
-    """Put some jobs into a file, in every status."""
-    async with backend_at(path) as backend:
-        for number in range(jobs):
-            await backend.enqueue(spec(f"j{number}", b'"%d%s"' % (number, b"y" * 300), expires_in=1_000.0 if number % 3 else None))
-        for job in await take(backend, limit=jobs // 2):
-            assert job.lease is not None
-            if job.number % 2:
-                await backend.conclude(job.id, job.lease.token, SUCCEEDED)
-        await backend.enqueue(spec("later", delay=1_000.0))
-        return set(backend.engine.jobs.by_id)
-
-
-def opened(path: Path) -> Engine | str:
-    """What a server would start with, or why it refuses."""
-    engine = Engine()
-    try:
-        journal = journal_at(path, engine=engine)
-    except CannotOpen as error:
-        return str(error)
-    asyncio.run(journal.close())
-    return engine
-
-
-def test_30_corrupt_file(tmp_path: Path) -> None:
-    """A file with any bytes flipped is refused with the reason and left as it is, unless they lie where nothing is stored."""
-    known = asyncio.run(fill(tmp_path / "jobs.db"))
-    whole = (tmp_path / "jobs.db").read_bytes()
-    reasons = set()
-    luck = Random(30)
-    for number in range(150):
-        damaged = bytearray(whole)
-        for _ in range(luck.choice((1, 1, 8))):
-            damaged[luck.randrange(len(damaged))] ^= luck.randrange(1, 256)
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        (folder / "jobs.db").write_bytes(damaged)
-        before = contents(folder)
-        found = opened(folder / "jobs.db")
-        if isinstance(found, str):
-            assert contents(folder) == before
-            reasons.add(found.partition(": ")[2][:12])
-        else:
-            assert set(found.jobs.by_id) == known
-            assert all(job.payload.startswith(b'"%d' % (job.number - 1)) for job in found.jobs.by_id.values() if job.id != "later")
-        shutil.rmtree(folder)
-    assert reasons
-
-
-async def leave(path: Path, into: tuple[Path, ...]) -> None:
-    """Write jobs and leave the files behind as a kill -9 does: as they are at this moment."""
-    async with backend_at(path) as backend:
-        for number in range(20):
-            await backend.enqueue(spec(f"j{number}"))
-        for folder in into:
-            folder.mkdir()
-            for name in ("jobs.db", "jobs.db-shm", "jobs.db-wal"):
-                shutil.copy(path.with_name(name), folder / name)
-
-
-@pytest.mark.parametrize("damage", ["cut", "cut short", "flipped", "header", "gone"])
-def test_30_corrupt_log(tmp_path: Path, damage: str) -> None:
-    """After a kill -9, a log that lacks what was committed is noticed, and nothing is started on what is left of it."""
-    copy, damaged = tmp_path / "copy", tmp_path / "damaged"
-    asyncio.run(leave(tmp_path / "jobs.db", (copy, damaged)))
-    log = damaged / "jobs.db-wal"
-    content = bytearray(log.read_bytes())
-    left = opened(copy / "jobs.db")
-    assert isinstance(left, Engine)
-    assert set(left.jobs.by_id) == {f"j{number}" for number in range(20)}
-    if damage == "cut":
-        del content[len(content) // 2 :]
-    elif damage == "cut short":
-        del content[-100:]
-    elif damage == "flipped":
-        content[len(content) // 2] ^= 1
-    elif damage == "header":
-        content[5] ^= 1
-    if damage == "gone":
-        log.unlink()
-    else:
-        log.write_bytes(content)
-    before = contents(damaged)
-    for _ in range(3):
-        # Whoever starts it again and again is refused again and again.
-        found = opened(damaged / "jobs.db")
-        assert isinstance(found, str)
-        assert "damaged or cut" in found
-        assert contents(damaged) == before
-
-
-async def test_30_an_old_index_is_no_damage(tmp_path: Path) -> None:
-    """After a power cut SQLite's index may be older than the log, which has begun anew: nothing is missing, so it starts."""
-    served, left = Served(tmp_path / "jobs.db"), tmp_path / "left"
-    left.mkdir()
-    backend = LocalBackend(engine=served.engine, clock=served.clock, journal=served.journal)
-    await backend.enqueue_batch([spec(f"j{number}", b"1" * 2_000) for number in range(100)])
-    shutil.copy(tmp_path / "jobs.db-shm", left)
-    served.stores[0].checkpoint()
-    await backend.enqueue(spec("last"))
-    for name in ("jobs.db", "jobs.db-wal"):
-        shutil.copy(tmp_path / name, left)
-    await backend.close()
-    async with backend_at(left / "jobs.db") as again:
-        assert set(again.engine.jobs.by_id) == {*(f"j{number}" for number in range(100)), "last"}
-
-
-@pytest.mark.parametrize("content", [b"a text\n", b"x" * 5_000, b"SQLite format 3\0" + b"?" * 600], ids=["short", "long", "header"])
-def test_30_what_is_no_database(tmp_path: Path, content: bytes) -> None:
-    """A file that is something else is refused and kept."""
-    (tmp_path / "jobs.db").write_bytes(content)
-    found = opened(tmp_path / "jobs.db")
-    assert isinstance(found, str)
-    assert (tmp_path / "jobs.db").read_bytes() == content
-
-
-def test_30_a_server_says_what_is_wrong(tmp_path: Path) -> None:
-    """`jobqueue serve` on such a file exits with 1 and one line that names the file and the reason; `check` says the same."""
-    (tmp_path / "jobs.db").write_bytes(b"a text\n")
-    for command in (["serve", "--port", "0", "--data", str(tmp_path / "jobs.db")], ["check", str(tmp_path / "jobs.db")]):
-        done = subprocess.run(
-            [sys.executable, "-m", "jobqueue", *command], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
-        )
-        assert (done.returncode, done.stdout) == (1, "")
-        assert f"{tmp_path / 'jobs.db'}: is not a database" in done.stderr
-        assert done.stderr.count("\n") == 1
-
-
-def test_31_two_servers(tmp_path: Path, start: Callable[..., Process]) -> None:
-    """A second server on the same file refuses at once and says who holds it; when that is gone, however it went, it may."""
-    path = tmp_path / "jobs.db"
-    first = start("--data", str(path))
-    found = opened(path)
-    assert isinstance(found, str)
-    assert f"in use by another server (process {first.process.pid} on " in found
-    first.process.kill()
-    first.wait()
-    assert isinstance(opened(path), Engine)
-
-
-def test_33_schema_skew_newer(tmp_path: Path) -> None:
-    """A file of a newer version is refused, with both versions named, and kept as it is."""
-    asyncio.run(fill(tmp_path / "jobs.db", 3))
-    connection = apsw.Connection(str(tmp_path / "jobs.db"))
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    before = contents(tmp_path)
-    found = opened(tmp_path / "jobs.db")
-    assert isinstance(found, str)
-    assert f"has version 99, this server knows up to {len(sqlite.MIGRATIONS)}" in found
-    assert contents(tmp_path) == before
-
-
-def test_33_schema_skew_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of an older version is brought forward, step by step, and keeps its jobs; when a step fails it stays as it was."""
-    known = asyncio.run(fill(tmp_path / "jobs.db", 5))
-    released = sqlite.MIGRATIONS
-    before = contents(tmp_path)
-
-    def first(connection: apsw.Connection) -> None:
-        connection.execute("CREATE TABLE marks (version INTEGER); INSERT INTO marks VALUES (2)")
-
-    def broken(connection: apsw.Connection) -> None:
-        connection.execute("INSERT INTO no_such_table VALUES (1)")
-
-    monkeypatch.setattr(sqlite, "MIGRATIONS", (*released, first, broken))
-    found = opened(tmp_path / "jobs.db")
-    assert isinstance(found, str)
-    assert "no_such_table" in found
-    assert contents(tmp_path) == before
-    monkeypatch.setattr(sqlite, "MIGRATIONS", (*released, first, lambda connection: connection.execute("INSERT INTO marks VALUES (3)")))
-    with pytest.raises(CannotOpen, match="older version"):
-        check(str(tmp_path / "jobs.db"))
-    migrated = opened(tmp_path / "jobs.db")
-    assert isinstance(migrated, Engine)
-    assert set(migrated.jobs.by_id) == known
-    connection = apsw.Connection(str(tmp_path / "jobs.db"))
-    assert connection.execute("SELECT version FROM marks").fetchall() == [(2,), (3,)]
-    assert connection.execute("PRAGMA user_version").fetchall() == [(len(released) + 2,)]
-    connection.close()
