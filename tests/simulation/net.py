@@ -1,0 +1,335 @@
+"""A network in memory: connections between clients and the server's real protocol objects, with all the ways in which they break.
+
+Each direction of a connection keeps its bytes in order and delays them. The server's end is a transport that behaves as asyncio's own on
+a socket does: what has arrived lies in the "kernel" until the loop reads it a turn or more later, a write is attempted at once and what
+the kernel has no room for is buffered, a FIN or RST can be seen by poll(2) before the loop has read it (`Poll`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from random import Random
+from typing import Any
+
+from .loop import VirtualLoop
+
+FIN = "fin"
+RST = "rst"
+Item = bytes | str
+
+
+class Poll:
+    """Stands in for the server's select.poll(): what the kernel knows of the connection behind a descriptor."""
+
+    def __init__(self) -> None:
+        self.ends: dict[int, ServerEnd] = {}
+        self._asked = -1
+
+    def register(self, fd: int, mask: int) -> None:
+        self._asked = fd
+
+    def poll(self, timeout: int) -> list[tuple[int, int]]:
+        return [(self._asked, 1)] if self.ends[self._asked].hung_up else []
+
+    def unregister(self, fd: int) -> None:
+        self._asked = -1
+
+
+class _Socket:
+    family = socket.AF_UNIX
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def setsockopt(self, *_: int) -> None:
+        """There is nothing to tune."""
+
+
+class Link:
+    """One connection to the server of one life.
+
+    delays: seconds a piece may travel, drawn anew for each; room: bytes the server's kernel buffers for sending.
+    """
+
+    def __init__(self, loop: VirtualLoop, random: Random, fd: int, delays: tuple[float, ...], room: int, life: int) -> None:
+        self.loop = loop
+        self.fd = fd
+        self.life = life
+        self._random = random
+        self._delays = delays
+        self._due = {"up": 0.0, "down": 0.0}
+        self._travelling: dict[str, deque[Item]] = {"up": deque(), "down": deque()}
+        self.cut = False
+        """The cable is pulled: nothing travels any more, and nobody is told."""
+        self.client = ClientEnd(self)
+        self.server = ServerEnd(self, room)
+
+    def turns(self) -> int:
+        """Turns of the loop by which it comes to read this connection later than others that something came for in the same instant."""
+        return self._random.choice((0, 0, 0, 1, 2, 3))
+
+    @property
+    def next_arrival(self) -> float:
+        """When what was sent last reaches the server."""
+        return self._due["up"]
+
+    def travel(self, way: str, item: Item) -> None:
+        """Send something up (to the server) or down (to the client)."""
+        due = max(self._due[way], self.loop.time() + self._random.choice(self._delays))
+        self._due[way] = due
+        # Timers of one instant run in no particular order, so the timer does not say what has arrived: it is the first that was sent.
+        self._travelling[way].append(item)
+        self.loop.call_at(due, self._arrive, way)
+
+    def _arrive(self, way: str) -> None:
+        item = self._travelling[way].popleft()
+        if not self.cut:
+            (self.server if way == "up" else self.client).arrive(item)
+
+
+class ServerEnd(asyncio.Transport):
+    """The server's transport."""
+
+    def __init__(self, link: Link, room: int) -> None:
+        super().__init__({"socket": _Socket(link.fd), "peername": None, "sockname": None, "sslcontext": None})
+        self._link = link
+        self._loop = link.loop
+        self.room = room
+        self.protocol: Any = None
+        self.dead = False
+        """The server's process has died: its protocol hears of nothing any more."""
+        self._inbox: deque[bytes] = deque()
+        self._fin = self._rst = False
+        self._paused = self._reading = False
+        self._closing = self._lost = False
+        self._unsent = bytearray()
+        self._held_back = False
+        self.wrote_to_the_gone = False
+        """When the last write was made, the kernel already knew that the client had hung up."""
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether a FIN or RST of the client's has arrived."""
+        return self._fin or self._rst
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers that the kernel has not taken yet."""
+        return len(self._unsent)
+
+    # The kernel's side.
+
+    def arrive(self, item: Item) -> None:
+        """Something came from the client."""
+        if self._lost:
+            if item is not RST:
+                self._link.travel("down", RST)
+            return
+        if isinstance(item, bytes):
+            self._inbox.append(item)
+        elif item == FIN:
+            self._fin = True
+        else:
+            self._rst = True
+        self._soon()
+
+    def taken(self, count: int) -> None:
+        """The client has read this many bytes."""
+        self.room += count
+        if self._unsent and not self._lost:
+            self._loop.call_soon(self._flush)
+
+    def _soon(self) -> None:
+        if not self._reading and not self._paused and not self._closing and (self._inbox or self._fin or self._rst):
+            self._reading = True
+            self._loop.call_soon(self._read, self._link.turns())
+
+    def _read(self, turns: int) -> None:
+        if turns:
+            self._loop.call_soon(self._read, turns - 1)
+            return
+        self._reading = False
+        if self._paused or self._closing or self.dead:
+            return
+        if self._rst:
+            self._break(ConnectionResetError("the client reset the connection"))
+        elif self._inbox:
+            data = b"".join(self._inbox)
+            self._inbox.clear()
+            self.protocol.data_received(data)
+            self._soon()
+        elif self._fin and not self.protocol.eof_received():
+            self.close()
+
+    def _flush(self) -> None:
+        if self._lost or self.dead:
+            return
+        if self._rst:
+            self._break(ConnectionResetError("the client reset the connection"))
+            return
+        taken, self._unsent = self._unsent[: self.room], self._unsent[self.room :]
+        if taken:
+            self.room -= len(taken)
+            self._link.travel("down", bytes(taken))
+        if self._unsent:
+            if not self._held_back:
+                self._held_back = True
+                self.protocol.pause_writing()
+        else:
+            if self._held_back:
+                self._held_back = False
+                self.protocol.resume_writing()
+            if self._closing:
+                self._loop.call_soon(self._end, None)
+
+    def _break(self, error: BaseException | None) -> None:
+        self._unsent.clear()
+        if not self._closing:
+            self._closing = True
+        self._loop.call_soon(self._end, error)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        self._link.travel("down", RST if self._inbox or self._rst else FIN)
+        if not self.dead:
+            self.protocol.connection_lost(error)
+
+    def die(self) -> None:
+        """The process is gone: the kernel resets the connection. The protocol's tasks are told, so that they end, but nothing is sent."""
+        if not self.dead:
+            self.dead = True
+            self._unsent.clear()
+            if not self._lost:
+                self._lost = self._closing = True
+                self._link.travel("down", RST)
+                self.protocol.connection_lost(None)
+
+    # asyncio.Transport.
+
+    def write(self, data: bytes | bytearray | memoryview[int]) -> None:
+        if self._closing or self.dead:
+            return
+        self.wrote_to_the_gone = self.hung_up
+        self._unsent += data
+        if not self._held_back:
+            self._flush()
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            if not self._unsent:
+                self._loop.call_soon(self._end, None)
+
+    def abort(self) -> None:
+        self._break(None)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._soon()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high == 0, "this transport knows only the limit that the server sets"
+
+
+class ClientEnd:
+    """A client's socket: bytes out, answers in, and several ways to leave."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._received = bytearray()
+        self._unread = 0
+        self._more: asyncio.Future[None] | None = None
+        self.open = True
+        """Neither end has closed."""
+        self.closed = self.half_closed = False
+        self.slow = False
+        """Reads nothing for now."""
+
+    def arrive(self, item: Item) -> None:
+        """Something came from the server."""
+        if self.closed:
+            if isinstance(item, bytes):
+                self._link.travel("up", RST)
+            return
+        if not isinstance(item, bytes):
+            self.open = False
+        else:
+            self._received += item
+            self._unread += len(item)
+            if not self.slow:
+                self.read_on()
+        self._wake()
+
+    def read_on(self) -> None:
+        """Read what has come, and go on reading."""
+        self.slow = False
+        count, self._unread = self._unread, 0
+        if count and not self._link.cut:
+            self._link.server.taken(count)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        self._link.travel("up", data)
+
+    async def line(self) -> bytes:
+        """The next line, without its end. Raises ConnectionError."""
+        while b"\r\n" not in self._received:
+            await self._wait()
+        line, _, rest = self._received.partition(b"\r\n")
+        self._received = rest
+        return bytes(line)
+
+    async def exactly(self, count: int) -> bytes:
+        """So many bytes. Raises ConnectionError."""
+        while len(self._received) < count:
+            await self._wait()
+        data = bytes(self._received[:count])
+        del self._received[:count]
+        return data
+
+    async def _wait(self) -> None:
+        if not self.open or self.closed:
+            raise ConnectionResetError("the connection is closed")
+        self._more = self._link.loop.create_future()
+        await self._more
+
+    def leave_at_once(self, how: str) -> None:
+        """Be gone, by fin or rst, and the server's kernel knows it in this very instant."""
+        if not self.closed and not self._link.cut:
+            self.closed, self.open = True, False
+            self._link.server.arrive(how)
+            self._wake()
+
+    def leave(self, how: str) -> None:
+        """fin: close; rst: reset; half: close the sending side only; vanish: be gone without a word."""
+        if self.closed:
+            return
+        if how == "half":
+            self.half_closed = True
+            self._link.travel("up", FIN)
+            return
+        self.closed = True
+        self.open = False
+        if how == "vanish":
+            self._link.cut = True
+        else:
+            self._link.travel("up", RST if how == "rst" else FIN)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)

@@ -1,0 +1,144 @@
+"""Bugs to be planted in a copy of the server, to see that the simulation finds them: `python -m tests.simulation.plants`.
+
+Each is the kind of mistake that reads well in a review. The copy lies in a temporary folder; the server itself is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+ROOT = Path(__file__).parents[2]
+
+
+class Plant(NamedTuple):
+    """A bug: in which file which text is replaced. first: a seed that finds it."""
+
+    name: str
+    what: str
+    path: str
+    old: str
+    new: str
+    first: int
+
+
+PLANTS = (
+    Plant(
+        "barging",
+        "jobs are handed to waiters in the next turn of the loop, so that a newcomer can take one first",
+        "jobqueue/backend/shell.py",
+        "                    self._hand_out(event.queue, now)\n",
+        "                    import asyncio\n"
+        "                    asyncio.get_running_loop().call_soon(lambda name=event.queue: (self._hand_out(name, now), self._act(now)))\n",
+        11,
+    ),
+    Plant(
+        "lost wake-up",
+        "a waiter that is cancelled in the turn in which it is handed a job keeps it, and the next in line is not woken",
+        "jobqueue/backend/taking.py",
+        "            if waiter.answer:\n",
+        "            if False:\n",
+        3,
+    ),
+    Plant(
+        "release without lease check",
+        "a release gives a leased job back whatever token it comes with",
+        "jobqueue/engine/leases.py",
+        "        job, lease = self._held(job_id, token, T_RELEASE)\n",
+        "        job = self.job(job_id)\n        lease = job.lease or self._held(job_id, token, T_RELEASE)[1]\n",
+        0,
+    ),
+    Plant(
+        "an attempt too many",
+        "a job whose answer could not be delivered is put back with the attempt counted",
+        "jobqueue/engine/engine.py",
+        "        job.attempts -= 1\n        if lease.cancel_requested:\n            self.to_concluded(job, queue, T_UNDELIVERED",
+        "        if lease.cancel_requested:\n            self.to_concluded(job, queue, T_UNDELIVERED",
+        0,
+    ),
+    Plant(
+        "answer before commit",
+        "a conclude is answered while its commit is still to come",
+        "jobqueue/backend/local.py",
+        "            await self.journal.committed(self.ticket)\n        return reply\n\n    async def conclude(",
+        "            pass\n        return reply\n\n    async def conclude(",
+        0,
+    ),
+    Plant(
+        "forgetful retry",
+        "a commit that failed for want of room is not tried again with the next",
+        "jobqueue/backend/sqlite_journal.py",
+        "        self._gathering = self._gathering.after(group)\n",
+        "        self._gathering = self._gathering\n",
+        37,
+    ),
+    Plant(
+        "live job forgotten",
+        "a retried job stays in history too, which forgets it later though it lives",
+        "jobqueue/engine/admin.py",
+        "        self.history.remove(job)\n",
+        "",
+        5,
+    ),
+    Plant(
+        "resumed in silence",
+        "resuming a queue wakes nobody",
+        "jobqueue/backend/shell.py",
+        "_AVAILABLE = frozenset({K_ENQUEUED, K_QUEUED, K_QUEUE_RESUMED})",
+        "_AVAILABLE = frozenset({K_ENQUEUED, K_QUEUED}); _UNUSED = K_QUEUE_RESUMED",
+        3,
+    ),
+)
+
+
+@contextmanager
+def planted(plant: Plant) -> Iterator[Path]:
+    """A copy of the server with the bug in it. Raises LookupError when the text to be replaced is not there exactly once."""
+    with tempfile.TemporaryDirectory(prefix="jobqueue-planted-") as folder:
+        copy = Path(folder)
+        for part in ("jobqueue", "tests/simulation"):
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / "tests/__init__.py").touch()
+        path = copy / plant.path
+        text = path.read_text(encoding="utf-8")
+        if text.count(plant.old) != 1:
+            raise LookupError(f"{plant.name} does not fit {plant.path} any more; write it anew")
+        path.write_text(text.replace(plant.old, plant.new), encoding="utf-8")
+        yield copy
+
+
+def hunt(plant: Plant, first: int, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Simulate the copy until the bug is found: exit code 1."""
+    with planted(plant) as copy:
+        command = [sys.executable, "-m", "tests.simulation", "--first", str(first), "--seconds", str(seconds)]
+        return subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True, check=False)
+
+
+@click.command()
+@click.option("--first", type=int, default=0, show_default=True, help="The first seed.")
+@click.option("--seconds", type=float, default=120.0, show_default=True, help="How long to look for each bug.")
+@click.option("--only", help="The name of one bug.")
+def main(first: int, seconds: float, only: str | None) -> None:
+    """Plant one bug after the other and see after how many seeds and requests it is found."""
+    missed = 0
+    for plant in PLANTS:
+        if only in (None, plant.name):
+            result = hunt(plant, first, seconds)
+            lines = result.stdout.splitlines()
+            missed += result.returncode != 1
+            faults = [line for line in lines if line.startswith("  at ")]
+            print(f"{plant.name}: {lines[-1] if lines else result.stderr[-500:]}\n{(faults or [''])[0]}", flush=True)
+    sys.exit(missed)
+
+
+if __name__ == "__main__":
+    main()

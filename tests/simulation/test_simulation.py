@@ -1,0 +1,71 @@
+"""The simulation in CI: a fixed set of seeds, that a seed repeats itself, and that planted bugs are found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from . import run
+from .plants import PLANTS, ROOT, Plant, hunt
+from .world import Plan, World, plan_of, simulate
+
+SEEDS = 80
+"""About 30 s on two slow cores, in all chunks together."""
+
+CHUNKS = 6
+REPEATED = 12
+"""A seed whose world has a disk, restarts and kills."""
+
+HUNT_SECONDS = 30.0
+"""Bounds how long a bug that is not found is looked for; each is found by its first seed."""
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_no_seed_finds_a_fault(chunk: int) -> None:
+    """In none of a fixed set of worlds does the server break a promise; one that does names the command that shows it again."""
+    for seed in range(chunk, SEEDS, CHUNKS):
+        assert run.report(simulate(seed)) == ""
+
+
+def test_a_seed_tells_the_same_story_each_time() -> None:
+    """A history is the same byte for byte when its seed is run again, in this process or in one that hashes strings in another way."""
+    again = [sys.executable, "-m", "tests.simulation", "--seed", str(REPEATED), "--digest"]
+    environment = {**os.environ, "PYTHONHASHSEED": "42", "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(again, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    first, second = simulate(REPEATED), simulate(REPEATED)
+    assert first.history.lines == second.history.lines
+    assert ran.stdout.strip() == first.history.digest()
+
+
+def test_worlds_differ() -> None:
+    """The seeds of CI make worlds with and without a disk, and every kind of trouble in some of them."""
+    plans: list[Plan] = [plan_of(seed) for seed in range(SEEDS)]
+    assert {plan.durable for plan in plans} == {True, False}
+    assert {trouble for plan in plans for trouble in plan.troubles} == {"restart", "kill", "stall", "clock", "full", "broken"}
+
+
+def test_a_failing_seed_says_how_to_see_it_again(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fault prints ends with the command that replays its seed, and the exit code is 1."""
+
+    def with_a_fault(seed: int) -> World:
+        world = World(seed)
+        world.history.fault("something is wrong")
+        world.loop.close()
+        return world
+
+    monkeypatch.setattr(run, "simulate", with_a_fault)
+    assert run.many([7], seconds=1) == 1
+    shown = capsys.readouterr().out
+    assert "something is wrong" in shown
+    assert f"replay: {run.COMMAND} --seed 7" in shown
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name.replace(" ", "-"))
+def test_a_planted_bug_is_found(plant: Plant) -> None:
+    """Each of a list of plausible mistakes, made in a copy of the server, is found."""
+    result = hunt(plant, plant.first, HUNT_SECONDS)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "replay: " in result.stdout
