@@ -28,7 +28,8 @@ def _check_delay(delay: float) -> None:
 class Retry(Exception):
     """Raise it in a handler: the attempt failed and counts, and the job is to be tried again while it has attempts left.
 
-    delay: seconds until then; None leaves it to the job's backoff. Without a reason, what is being handled is the error.
+    delay: seconds until then; None leaves it to the job's backoff. Without a reason, what is being handled is the error. The server
+    cannot be told a delay yet: until it can, the backoff decides.
     """
 
     def __init__(self, reason: str = "", *, delay: float | None = None) -> None:

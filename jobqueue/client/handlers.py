@@ -35,6 +35,8 @@ class Handler:
     """
 
     def __init__(self, name: str, function: Callable[..., Any], timeout: float | None = None, executor: Executor | None = None) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name: {name!r} is no name; write @handler('name'), or @handler() for every job without another handler")
         if not name:
             raise ValueError("name: a handler's name is not empty; '*' stands for every other type")
         if timeout is not None and not timeout > 0:
@@ -44,7 +46,7 @@ class Handler:
         self.name = name
         self.function = function
         self.timeout = timeout
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
         self.executor: Literal["loop", "thread", "process"] = "loop" if self.is_async else (executor or "thread")
         if self.is_async and executor is not None:
             raise TypeError(f"executor: handler {name!r} is async, so it runs on the loop; make it a plain function for a {executor}")
@@ -127,6 +129,9 @@ class Registry:
 
         See Handler for the parameters. Raises ValueError if the name is taken.
         """
+
+        if callable(name):
+            Handler(name, name)  # says what is wrong with it
 
         def register(function: F) -> F:
             made = Handler(ANY if name is None else name, function, timeout, executor)

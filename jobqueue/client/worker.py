@@ -55,8 +55,7 @@ class Worker:
     timeout: seconds an attempt may take where its handler says nothing, None for as long as it likes. lease_seconds: how long a lease
     holds without a heartbeat, so how soon the jobs of a worker that died go to another. wait: seconds a request for jobs is held.
     prefetch: jobs taken ahead at most, None for what the source thinks. grace_seconds: what running jobs get to finish on shutdown.
-    name: shown with the jobs; host and process id unless given. token: for a URL; without it
-    JOBQUEUE_TOKEN. clock and chance: for tests.
+    name: shown with the jobs; host and process id unless given. token: for a URL; without it JOBQUEUE_TOKEN. clock and chance: for tests.
 
     Raises ValueError naming the parameter.
     """

@@ -139,7 +139,22 @@ def test_a_function_that_cannot_be_a_handler_is_refused_where_it_is_registered()
     for options, field in (({"timeout": 0}, "timeout"), ({"timeout": float("nan")}, "timeout"), ({"executor": "gpu"}, "executor")):
         with pytest.raises(ValueError, match=f"^{field}: "):
             registry.handler("name", **options)(lambda job: None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="is no name; write @handler"):
+        registry.handler(lambda job: None)  # type: ignore[arg-type]
     assert len(registry) == 0
+
+
+def test_an_object_with_an_async_call_is_an_async_handler() -> None:
+    """It runs on the loop, not in a thread that would get a coroutine for a result."""
+
+    class Sends:
+        async def __call__(self, job: RunningJob) -> None: ...
+
+    registry = Registry()
+    registry.handler("send")(Sends())
+    found = registry.find("send")
+    assert found is not None
+    assert found.executor == "loop"
 
 
 def test_a_name_is_given_once() -> None:

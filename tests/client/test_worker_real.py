@@ -121,6 +121,18 @@ async def test_what_outlasts_the_grace_period_is_given_back(outside: Outside, ur
     assert (job.status, job.attempts) == (Status.QUEUED, 0)
 
 
+async def test_a_thread_that_hangs_does_not_keep_its_worker_alive(outside: Outside, url: str, client: AsyncClient) -> None:
+    """Its job is given back, and the process ends."""
+    worker = outside.worker(url, grace_seconds=0)
+    job_id = (await client.enqueue(None, type="hang")).id
+    await outside.began(job_id)
+    worker.terminate()
+    code, log = await outside.ended(worker)
+    assert code == 0, log
+    job = await client.job(job_id)
+    assert (job.status, job.attempts) == (Status.QUEUED, 0)
+
+
 async def test_a_running_job_is_cancelled(url: str, client: AsyncClient) -> None:
     """The handler is sent asyncio.CancelledError with a heartbeat, and the job ends as cancelled."""
     worker = Worker(url, lease_seconds=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import threading
 from typing import Any
 
 from jobqueue.client.endings import Discard
@@ -21,7 +21,7 @@ def add(numbers: list[int], job: RunningJob) -> dict[str, Any]:
 @handlers.handler("tell", executor="process")
 def tell(job: RunningJob) -> None:
     job.progress(0.5, "half way")
-    time.sleep(job.payload)
+    threading.Event().wait(job.payload)
 
 
 @handlers.handler("die", executor="process")
@@ -38,4 +38,4 @@ def discard(job: RunningJob) -> None:
 def write(job: RunningJob) -> None:
     with open(job.payload, "a") as file:
         file.write(f"{os.getpid()}\n")
-    time.sleep(600)
+    threading.Event().wait(600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from pathlib import Path
 
 from jobqueue.client.running import RunningJob
@@ -20,6 +21,13 @@ async def hold(job: RunningJob) -> str:
     while not (folder / job.payload).exists():  # noqa: ASYNC110 # no event comes from another process
         await asyncio.sleep(0.01)
     return f"attempt {job.attempts}"
+
+
+@worker.handler("hang")
+def hang(job: RunningJob) -> None:
+    """Run for ever, in a thread, and heed nothing."""
+    (folder / f"{job.id}-{job.attempts}").touch()
+    threading.Event().wait()
 
 
 if __name__ == "__main__":
