@@ -146,6 +146,10 @@ class Engine(LeaseOperations, QueueAdmin):
         queue.dequeued_total += 1
         if job.attempts > 1:
             queue.redelivered_total += 1
+        else:
+            # Only of a first attempt is it known since when the job could be had.
+            since = job.created_at if job.run_at is None else job.run_at
+            self.time_in_queue.observe(now - since)
         self.deadlines.set(job, expires_at)
         self.events.append(Event(K_DEQUEUED, queue.name, job))
 

@@ -100,6 +100,7 @@ class LeaseOperations(State):
             return self._conclude_again(job_id, token, verdict)
         queue = self.queues[job.queue]
         self.detach(job, queue)
+        self.time_in_progress.observe(now - lease.started_at)
         if failed:
             job.error = verdict.error
         if lease.cancel_requested:
@@ -145,6 +146,7 @@ class LeaseOperations(State):
         lease = job.lease
         assert lease is not None
         self.detach(job, queue)
+        self.leases_expired_total += 1
         if lease.cancel_requested:
             self._end(job, queue, T_LEASE_EXPIRED, CANCELLED, lease, now)
             return

@@ -13,6 +13,7 @@ from jobqueue.engine import checks
 from jobqueue.engine.catalogue import Catalogue
 from jobqueue.engine.deadlines import Deadlines
 from jobqueue.engine.events import K_CONCLUDED, K_FORGOTTEN, K_QUEUE_CHANGED, K_QUEUED, K_SCHEDULED, Event
+from jobqueue.engine.histogram import JOB_SECONDS, Histogram
 from jobqueue.engine.history import History
 from jobqueue.engine.lifecycle import T_EXPIRE, TABLE, Trigger
 from jobqueue.engine.queues import QueueState
@@ -54,6 +55,9 @@ class State:
         self.payload_bytes = 0
         self.next_seq = 1
         self.events: list[Event] = []
+        self.time_in_queue = Histogram(JOB_SECONDS)
+        self.time_in_progress = Histogram(JOB_SECONDS)
+        self.leases_expired_total = 0
         self.default_policy = QueuePolicy(lease_seconds=self.limits.lease_seconds_default, max_attempts=self.limits.max_attempts_default)
 
     def take_events(self) -> list[Event]:
