@@ -218,7 +218,7 @@ class Store:
     def _rows(self, sql: str) -> Iterator[Any]:
         try:
             yield from self._connection.cursor().execute(sql)
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise CannotOpen(f"{self.path}: {error}") from error
 
     def _whole(self, content: bytes, crc: int, salt: int, what: str) -> bytes:

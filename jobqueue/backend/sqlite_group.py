@@ -24,6 +24,11 @@ class Group:
         self.due = False
         self.size = 0
 
+    @property
+    def held_bytes(self) -> int:
+        """What it holds, roughly; above 0 if anything is to be written."""
+        return self.size + ROW_OVERHEAD_BYTES * len(self.queues)
+
     def __bool__(self) -> bool:
         return bool(self.states or self.queues or self.due)
 

@@ -119,7 +119,7 @@ def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
     """A job from its rows. Raises BadRow."""
     try:
         row = _decode_job(state)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise BadRow(f"job number {number}: {error}") from None
     job = Job(
         row.id,
@@ -167,7 +167,7 @@ def decode_queue(name: str, state: bytes) -> StoredQueue:
     """A queue from its row. Raises BadRow."""
     try:
         row = _decode_queue(state)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise BadRow(f"queue {name!r}: {error}") from None
     return StoredQueue(name, QueuePolicy(row.lease_seconds, row.max_attempts, Backoff(*row.backoff), row.max_jobs, row.paused), row.totals)
 
@@ -181,5 +181,5 @@ def decode_counters(state: bytes) -> Counters:
     """The counters from their row. Raises BadRow."""
     try:
         return _decode_counters(state)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise BadRow(f"the counters: {error}") from None

@@ -235,7 +235,7 @@ async def test_after_a_sync_error_nothing_is_acknowledged(durable: Durable) -> N
 
 async def test_new_jobs_wait_outside_when_the_disk_lags(tmp_path: Path) -> None:
     """Beyond the bound an enqueue is refused and changes nothing; what is there already can be worked on."""
-    durable = Durable(tmp_path / "jobs.db", unwritten_bytes_max=5_000)
+    durable = Durable(tmp_path / "jobs.db", unwritten_bytes_max=5_500)
     await durable.done(durable.backend.enqueue(spec("old")))
     tasks = [await durable.start(durable.backend.enqueue(spec(f"j{n}", payload=b"1" * 2_000))) for n in range(3)]
     for refused in (durable.backend.enqueue(spec("more")), durable.backend.enqueue_batch([spec("more")])):

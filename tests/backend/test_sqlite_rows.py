@@ -82,7 +82,7 @@ def test_counters_are_stored() -> None:
     assert decode_counters(encode_counters(counters)) == counters
 
 
-@pytest.mark.parametrize("state", [b"", b"\xc1", b"\x90", b"\x93\x01\x02\x03"])
+@pytest.mark.parametrize("state", [b"", b"\xc1", b"\x90", b"\x93\x01\x02\x03", b"\x93\xa1\xff\xa1\xff\x01"])
 def test_a_row_that_cannot_be_read_is_named(state: bytes) -> None:
     """Bytes that are no job, queue or counters raise BadRow that says which row it was."""
     with pytest.raises(BadRow, match="number 7"):

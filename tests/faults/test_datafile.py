@@ -211,3 +211,14 @@ def test_33_schema_skew_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert connection.execute("SELECT version FROM marks").fetchall() == [(2,), (3,)]
     assert connection.execute("PRAGMA user_version").fetchall() == [(len(released) + 2,)]
     connection.close()
+
+
+def test_30_a_damaged_name(tmp_path: Path) -> None:
+    """A queue's name that is no text any more is damage like any other."""
+    asyncio.run(fill(tmp_path / "jobs.db", 2))
+    connection = apsw.Connection(str(tmp_path / "jobs.db"))
+    connection.execute("UPDATE queues SET name = CAST(x'ff64' AS TEXT)")
+    connection.close()
+    found = opened(tmp_path / "jobs.db")
+    assert isinstance(found, str)
+    assert str(tmp_path / "jobs.db") in found
