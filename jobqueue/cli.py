@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from jobqueue import __version__
+from jobqueue.commands.lazy import LazyGroup
 from jobqueue.config import GROUPS, SETTINGS, BadSetting, Setting, Settings, load
 from jobqueue.units import SWITCH
 
@@ -55,7 +56,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="jobqueue", message="%(prog)s %(version)s")
 def main() -> None:
     """A long-polling HTTP job queue: producers submit, workers block on dequeue."""

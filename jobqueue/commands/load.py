@@ -1,0 +1,241 @@
+"""The verb bench: jobs through a running server as fast as this process can, and how soon an idle worker has a job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from jobqueue.commands.exits import Exit
+from jobqueue.commands.options import TRIES, Where, connect, verb
+from jobqueue.commands.output import Output
+from jobqueue.errors import QueueError
+from jobqueue.limits import Limits
+
+if TYPE_CHECKING:
+    from jobqueue.client.async_client import AsyncClient
+
+WAIT_SECONDS = 5.0
+"""How long a worker's request is held; a worker is cancelled when it is no longer needed."""
+
+LEASE_SECONDS = 30.0
+PICKUPS_MAX = 500
+
+
+class Measured(msgspec.Struct):
+    """What was measured. Latencies in milliseconds, from the call of enqueue to having the job."""
+
+    jobs: int
+    concurrency: int
+    batch: int
+    seconds: float
+    jobs_per_second: float
+    pickups: int
+    pickup_p50_ms: float
+    pickup_p99_ms: float
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The smallest value that at least such a share of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[math.ceil(share * len(ordered)) - 1]
+
+
+def _count(flags: str, low: int, high: int, default: int, text: str) -> Any:
+    return click.option(*flags.split(), type=click.IntRange(low, high), default=default, show_default=True, metavar="N", help=text)
+
+
+@verb(
+    "bench",
+    _count("-n --jobs", 1, 10_000_000, 10_000, "Jobs in all."),
+    _count("-c --concurrency", 1, 1_000, 8, "Producers, and as many workers."),
+    _count("-b --batch", 1, Limits().batch_jobs_max, 100, "Jobs in a request; 1 for one a call."),
+    _count("--payload-bytes", 2, 100_000, 100, "Size of a payload."),
+    connects=False,
+)
+def bench_command(where: Where, output: Output, jobs: int, concurrency: int, batch: int, payload_bytes: int) -> int:
+    """Put load on a running server, and measure it.
+
+    First all jobs go through: producers enqueue, workers dequeue and conclude, all at once. Then one job at a time is enqueued while
+    workers wait, and the time until one has it is taken. The bench is one process of Python, so a fast server is not at its end.
+
+    It works in a queue of its own and deletes it in the end. The jobs it concluded stay in the server's history, where they may push
+    older ones out.
+
+    \b
+    Example:
+      jobqueue bench --jobs 50000 --concurrency 16 --batch 100
+    """
+    connect(where).close()  # a bad URL is told as everywhere
+    measured = asyncio.run(_bench(where, output, jobs, concurrency, batch, "x" * (payload_bytes - 2)))
+    if output.as_json:
+        output.json(measured)
+        return Exit.DONE
+    output.fields(
+        [
+            ("jobs", f"{jobs}, {batch} in a request, {concurrency} producers and {concurrency} workers"),
+            ("throughput", f"{measured.jobs_per_second:.0f} jobs/s, from enqueue to conclude"),
+            ("time", f"{measured.seconds:.2f} s"),
+            ("pickup p50", f"{measured.pickup_p50_ms:.2f} ms"),
+            ("pickup p99", f"{measured.pickup_p99_ms:.2f} ms, of {measured.pickups} jobs"),
+        ]
+    )
+    return Exit.DONE
+
+
+async def _bench(where: Where, output: Output, jobs: int, concurrency: int, batch: int, payload: str) -> Measured:
+    from jobqueue.client.async_client import AsyncClient
+    from jobqueue.client.retrying import Retrying
+
+    async with AsyncClient(where.url, where.token, retrying=Retrying(tries=TRIES)) as client, _own_queue(client, output) as queue:
+        load = _Load(client, queue, batch, payload)
+        seconds = await load.throughput(jobs, concurrency)
+        latencies = await load.pickups(min(jobs, PICKUPS_MAX), concurrency)
+    p50, p99 = (percentile(latencies, share) * 1_000 for share in (0.5, 0.99))
+    return Measured(jobs, concurrency, batch, seconds, jobs / seconds, len(latencies), p50, p99)
+
+
+@contextlib.asynccontextmanager
+async def _own_queue(client: AsyncClient, output: Output) -> AsyncIterator[str]:
+    """A queue that is there for this bench alone, and gone in the end, whatever it still holds."""
+    name = f"bench-{os.urandom(6).hex()}"
+    await client.put_queue(name, lease_seconds=LEASE_SECONDS, max_attempts=1)
+    try:
+        yield name
+    finally:
+        try:
+            await client.purge(name)
+            await client.delete_queue(name)
+        except QueueError as error:
+            output.note(f"queue {name} is left behind: {error.detail}")
+
+
+class _Load:
+    """Producers and workers of one queue. Workers give back what they hold when they are cancelled, so that the queue can be deleted."""
+
+    def __init__(self, client: AsyncClient, queue: str, batch: int, payload: str) -> None:
+        self._client = client
+        self._queue = queue
+        self._batch = batch
+        self._payload = payload
+
+    async def throughput(self, jobs: int, concurrency: int) -> float:
+        """Seconds for so many jobs from the first enqueue to the last conclude. Raises QueueError."""
+        left, concluded, done = jobs, 0, asyncio.Event()
+
+        async def produce() -> None:
+            nonlocal left
+            while left:
+                count = min(left, self._batch)
+                left -= count
+                await self._enqueue(count)
+
+        def on_concluded(count: int) -> None:
+            nonlocal concluded
+            concluded += count
+            if concluded >= jobs:
+                done.set()
+
+        async with _Tasks() as tasks:
+            started = time.perf_counter()
+            for _ in range(concurrency):
+                tasks.start(self._work(self._batch, on_concluded))
+                tasks.start(produce())
+            await tasks.until(done.wait())
+            return time.perf_counter() - started
+
+    async def pickups(self, jobs: int, concurrency: int) -> list[float]:
+        """Seconds from enqueue to having the job, one job at a time. Raises QueueError."""
+        latencies: list[float] = []
+        concluded = asyncio.Event()
+
+        def on_taken(at: float) -> None:
+            latencies.append(at - started)
+
+        async with _Tasks() as tasks:
+            for _ in range(concurrency):
+                tasks.start(self._work(1, lambda _: concluded.set(), on_taken))
+            # Who waits is known to the server alone.
+            while (await self._client.queue(self._queue)).waiters < concurrency:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            for _ in range(jobs):
+                concluded.clear()
+                started = time.perf_counter()
+                await tasks.until(self._enqueue(1))
+                await tasks.until(concluded.wait())
+        return latencies
+
+    async def _enqueue(self, count: int) -> None:
+        from jobqueue.client.types import NewJob
+
+        if count == 1:
+            await self._client.enqueue(self._payload, queue=self._queue)
+            return
+        for answer in await self._client.enqueue_batch([NewJob(self._payload, queue=self._queue) for _ in range(count)]):
+            if isinstance(answer, QueueError):
+                raise answer
+
+    async def _work(self, batch: int, on_concluded: Any, on_taken: Any = None) -> None:
+        from jobqueue.client.types import Conclude, LeasedJob
+
+        held: list[LeasedJob] = []
+        try:
+            while True:
+                if batch == 1:
+                    job = await self._client.dequeue(self._queue, wait=WAIT_SECONDS)
+                    held = [] if job is None else [job]
+                else:
+                    held = await self._client.dequeue_batch(self._queue, limit=batch, wait=WAIT_SECONDS)
+                if on_taken is not None and held:
+                    on_taken(time.perf_counter())
+                if len(held) == 1:
+                    await self._client.conclude(held[0].id, held[0].lease.token, "succeeded")
+                elif held:
+                    for answer in await self._client.conclude_batch([Conclude(job.id, job.lease.token, "succeeded") for job in held]):
+                        if isinstance(answer, QueueError):
+                            raise answer
+                count, held = len(held), []
+                on_concluded(count)
+        finally:
+            for job in held:
+                with contextlib.suppress(QueueError):
+                    await self._client.release(job.id, job.lease.token)
+
+
+class _Tasks:
+    """Tasks that are all over when the context is left; the first that fails ends a wait."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> _Tasks:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def start(self, work: Any) -> None:
+        """Start one."""
+        self._tasks.append(asyncio.create_task(work))
+
+    async def until(self, awaited: Any) -> None:
+        """Wait for something while the tasks run. Raises what one of them raised."""
+        waiting = asyncio.ensure_future(awaited)
+        try:
+            pending: set[Any] = {waiting, *self._tasks}
+            while not waiting.done():
+                over, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in over:
+                    task.result()
+            waiting.result()
+        finally:
+            waiting.cancel()

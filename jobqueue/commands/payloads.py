@@ -1,0 +1,52 @@
+"""Payloads, results and errors as they are given: from an argument, a file or stdin, as JSON text or as a plain string."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from jobqueue.commands.options import usage
+
+_check = msgspec.json.Decoder().decode
+
+
+def as_json(text: bytes, what: str) -> Raw:
+    """JSON text, passed on as it stands. Ends the command with a hint where it is none."""
+    stripped = text.strip()
+    try:
+        _check(stripped)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        hint = "it is empty" if not stripped else f"{error}; to send a plain string, say --text"
+        usage(f"{what} is no JSON: {hint}")
+    return Raw(stripped)
+
+
+def given(value: str, what: str, text: bool) -> Any:
+    """A value from the command line."""
+    return value if text else as_json(value.encode("utf-8", "surrogateescape"), what)
+
+
+def read_payload(argument: str | None, file: str | None, text: bool) -> Any:
+    """The payload, from the one place that has it. Without an argument or a file it is read from stdin, unless that is a terminal."""
+    if argument is not None and file is not None:
+        usage("give the payload as an argument or with --file, not both")
+    if argument is not None and argument != "-":
+        return given(argument, "the payload", text)
+    if file is not None and file != "-":
+        data = Path(file).read_bytes()
+        what = f"the file {file}"
+    else:
+        if argument is None and file is None and sys.stdin.isatty():
+            usage("there is no payload; give it as an argument, with --file, or on stdin")
+        data = sys.stdin.buffer.read()
+        what = "what came on stdin"
+    if not text:
+        return as_json(data, what)
+    try:
+        return data.decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        usage(f"{what} is no UTF-8: {error}")

@@ -1,0 +1,167 @@
+"""NDJSON as a stream of jobs: lines become batches, batches become answers in the order of the lines, and a bad line harms no other.
+
+Bounded throughout: a line, a batch by count and by bytes. A batch goes out when it is full, or when the stream has nothing more for now,
+so that a slow producer's lines do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import io
+import select
+from collections.abc import Iterable, Iterator
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from jobqueue.errors import BadRequest, QueueError, TooLarge
+from jobqueue.limits import KIB, MIB, Limits
+from jobqueue.model import Backoff
+
+if TYPE_CHECKING:
+    from jobqueue.client.sync_client import Client
+    from jobqueue.client.types import Enqueued, NewJob
+
+BATCH_JOBS_MAX = Limits().batch_jobs_max
+BATCH_BYTES_MAX = 512 * KIB
+"""Half of what a request may hold by default, since the jobs' other fields need room too. A single longer line goes alone."""
+
+LINE_BYTES_MAX = 16 * MIB
+"""More than any server takes that was not set up for it; a file without line ends is not to fill the memory."""
+
+CHUNK_BYTES = 64 * KIB
+
+
+class Line(NamedTuple):
+    """A line: its number from 1, its text; None: it was too long."""
+
+    number: int
+    text: bytes | None
+
+
+class Told(NamedTuple):
+    """What became of a line."""
+
+    number: int
+    answer: Enqueued | QueueError
+
+
+class Item(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A line with --items: a whole job. What is left out is as the options say."""
+
+    payload: Raw
+    id: str | UnsetType = UNSET
+    queue: str | UnsetType = UNSET
+    type: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    priority: int | UnsetType = UNSET
+    delay: float | UnsetType | None = UNSET
+    run_at: Any = UNSET
+    expires_in: float | UnsetType | None = UNSET
+    max_attempts: int | UnsetType | None = UNSET
+    backoff: Backoff | UnsetType | None = UNSET
+    lease_seconds: float | UnsetType | None = UNSET
+
+
+_item = msgspec.json.Decoder(Item).decode
+_any = msgspec.json.Decoder().decode
+
+
+def _pauses(stream: IO[bytes]) -> bool:
+    """Whether a read would wait for the other end."""
+    try:
+        return not select.select([stream], [], [], 0)[0]
+    except (OSError, ValueError, io.UnsupportedOperation):
+        return False  # no descriptor, or none that can be asked: then nobody waits
+
+
+def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    """What can be read, and b"" before a read that would wait."""
+    read = getattr(stream, "read1", stream.read)
+    while True:
+        if _pauses(stream):
+            yield b""
+        chunk = read(CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
+
+
+def lines(stream: IO[bytes], read: Any = None) -> Iterator[Line | None]:
+    """Every line that is not blank, and None where the stream pauses. read is told of the bytes as they are read."""
+    number, rest, size, too_long = 0, [b""], 0, False
+    for chunk in _chunks(stream):
+        if not chunk:
+            yield None
+            continue
+        if read is not None:
+            read(len(chunk))
+        *ended, last = chunk.split(b"\n")
+        for piece in ended:
+            number += 1
+            rest.append(piece)
+            text = b"".join(rest).strip()
+            if too_long or len(text) > LINE_BYTES_MAX:
+                yield Line(number, None)
+            elif text:
+                yield Line(number, text)
+            rest, size, too_long = [], 0, False
+        size += len(last)
+        too_long = too_long or size > LINE_BYTES_MAX
+        rest = [] if too_long else [*rest, last]
+    text = b"".join(rest).strip()
+    if too_long or text:
+        yield Line(number + 1, None if too_long else text)
+
+
+def job_of(text: bytes, items: bool, base: dict[str, Any]) -> NewJob:
+    """The job of a line. Raises BadRequest."""
+    from jobqueue.client.types import NewJob
+
+    try:
+        if not items:
+            _any(text)
+            return NewJob(Raw(text), **base)
+        item = _item(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(None, f"cannot be read: {error}") from None
+    fields = {name: value for name in item.__struct_fields__ if (value := getattr(item, name)) is not UNSET}
+    return NewJob(**{**base, **fields})
+
+
+def enqueue_lines(client: Client, found: Iterable[Line | None], items: bool, base: dict[str, Any]) -> Iterator[Told]:
+    """Enqueue the jobs of lines, in batches; what became of each. Raises QueueErrors that end all, ConnectionFailed above all."""
+    batch: list[tuple[int, NewJob]] = []
+    size = 0
+    for line in found:
+        if line is None or (batch and (len(batch) >= BATCH_JOBS_MAX or size + len(line.text or b"") > BATCH_BYTES_MAX)):
+            yield from _send(client, batch)
+            batch, size = [], 0
+        if line is None:
+            continue
+        if line.text is None:
+            yield Told(line.number, TooLarge(None, f"the line is longer than {LINE_BYTES_MAX} bytes"))
+            continue
+        try:
+            batch.append((line.number, job_of(line.text, items, base)))
+            size += len(line.text)
+        except BadRequest as error:
+            yield Told(line.number, error)
+    yield from _send(client, batch)
+
+
+def _send(client: Client, batch: list[tuple[int, NewJob]]) -> Iterator[Told]:
+    if not batch:
+        return
+    try:
+        answers = client.enqueue_batch([job for _, job in batch])
+    except (TooLarge, BadRequest) as error:
+        # Refused as a whole: the server's bounds are lower, or one of them cannot be sent. Halves find out which.
+        if len(batch) == 1:
+            yield Told(batch[0][0], error)
+            return
+        half = len(batch) // 2
+        yield from _send(client, batch[:half])
+        yield from _send(client, batch[half:])
+        return
+    yield from (Told(number, answer) for (number, _), answer in zip(batch, answers, strict=True))

@@ -1,0 +1,216 @@
+"""The verb top: the queues on one screen, once a second."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from jobqueue.commands.exits import Exit
+from jobqueue.commands.options import TIME, Where, connect, verb
+from jobqueue.commands.output import Column, Output, plain, rich_table
+from jobqueue.commands.shapes import span, status_style, utc_now
+from jobqueue.errors import QueueError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from jobqueue.client.types import Queue
+
+COLUMNS = (
+    Column("QUEUE", cut=16),
+    Column("STATE", keep=7, style=status_style),
+    Column("QUEUED", right=True),
+    Column("SCHEDULED", keep=5, right=True),
+    Column("IN_PROGRESS", right=True),
+    Column("WAITERS", keep=4, right=True),
+    Column("OLDEST", keep=6, right=True),
+    Column("IN/S", keep=8, right=True),
+    Column("OUT/S", keep=8, right=True),
+    Column("OK/S", keep=3, right=True),
+    Column("FAIL/S", keep=8, right=True),
+)
+HEAD_LINES = 4
+"""Lines of the screen that are not queues: the heading, a blank, the titles, all queues together."""
+
+INTERVAL_SECONDS_MIN = 0.1
+
+
+class Sample(NamedTuple):
+    """What the server held at a time. at: seconds that only rise."""
+
+    at: float
+    now: datetime
+    queues: Sequence[Queue]
+
+
+class Rates(NamedTuple):
+    """Jobs a second between two samples, None where it cannot be told: at first, and when the server started anew."""
+
+    enqueued: float | None = None
+    dequeued: float | None = None
+    succeeded: float | None = None
+    failed: float | None = None
+
+
+def rates_of(queue: Queue, before: Queue | None, seconds: float) -> Rates:
+    """A queue's rates."""
+    if before is None or seconds <= 0:
+        return Rates()
+    grown = [getattr(queue.totals, name) - getattr(before.totals, name) for name in Rates._fields]
+    return Rates(*(None if count < 0 else count / seconds for count in grown))
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _rate(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f}" if 0 < value < 10 else f"{value:.0f}"
+
+
+class Row(NamedTuple):
+    """A queue, or all of them, at a look. oldest: seconds that the job that leaves next has been waiting."""
+
+    queue: str
+    state: str
+    queued: int
+    scheduled: int
+    in_progress: int
+    waiters: int
+    oldest: float | None
+    rates: Rates
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As the table shows it."""
+        counts = map(str, (self.queued, self.scheduled, self.in_progress, self.waiters))
+        return (self.queue, self.state, *counts, "" if self.oldest is None else span(self.oldest), *map(_rate, self.rates))
+
+    @property
+    def busy(self) -> tuple[float, float, str]:
+        """Sorts the busiest first, and the idle by name."""
+        return -(self.queued + self.in_progress), -sum(rate or 0 for rate in self.rates), self.queue
+
+
+def rows_of(sample: Sample, before: Sample | None) -> tuple[list[Row], Row]:
+    """A row for each queue, the busiest first, and one for all of them."""
+    older = {} if before is None else {queue.name: queue for queue in before.queues}
+    seconds = 0.0 if before is None else sample.at - before.at
+    rows = []
+    for queue in sample.queues:
+        state = "paused" if queue.policy.paused else "open"
+        oldest = None if queue.oldest_queued_at is None else max(0.0, (sample.now - queue.oldest_queued_at).total_seconds())
+        rates = rates_of(queue, older.get(queue.name), seconds)
+        rows.append(Row(queue.name, state, queue.queued, queue.scheduled, queue.in_progress, queue.waiters, oldest, rates))
+    rows.sort(key=lambda row: row.busy)
+    return rows, _all(rows)
+
+
+def _all(rows: Sequence[Row]) -> Row:
+    """All queues as one."""
+    queued, scheduled, in_progress, waiters = (sum(getattr(row, name) for row in rows) for name in Row._fields[2:6])
+    oldest = max((row.oldest for row in rows if row.oldest is not None), default=None)
+    rates = Rates(*(_sum(getattr(row.rates, name) for row in rows) for name in Rates._fields))
+    return Row("all", "", queued, scheduled, in_progress, waiters, oldest, rates)
+
+
+@verb("top", click.option("--interval", type=TIME, default="1", help="Between two looks. [default: 1s]"), connects=False)
+def top_command(where: Where, output: Output, interval: float) -> int:
+    """Watch the queues, live.
+
+    Busiest queues first. The rates are jobs a second since the look before: enqueued, handed to workers, succeeded, failed. In a pipe,
+    two looks are taken and shown once. q or Ctrl-C ends it.
+
+    \b
+    Example:
+      jobqueue top --interval 2s
+    """
+    interval = max(interval, INTERVAL_SECONDS_MIN)
+    # One try for each look: the next is soon, and the screen says what went wrong.
+    with connect(where, tries=1) as client:
+
+        def look() -> Sample:
+            return Sample(time.monotonic(), utc_now(), client.queues())
+
+        if output.terminal and sys.stdin.isatty():
+            with contextlib.suppress(KeyboardInterrupt):
+                _live(output, look, interval)
+            return Exit.DONE
+        before = look()
+        time.sleep(interval)
+        rows, total = rows_of(look(), before)
+        if output.as_json:
+            for row in [*rows, total]:
+                output.json({**row._asdict(), "rates": row.rates._asdict()})
+        else:
+            output.table(COLUMNS, [row.cells for row in [*rows, total]], "")
+        return Exit.DONE
+
+
+def _live(output: Output, look: Callable[[], Sample], interval: float) -> None:
+    """Until q: look, show, wait. What goes wrong is shown in the heading, and looked past the next time."""
+    from rich.live import Live
+
+    sample = before = None
+    with _keys() as key, Live(console=output.console, screen=True, auto_refresh=False) as live:
+        while True:
+            trouble = ""
+            try:
+                before, sample = sample, look()
+            except QueueError as error:
+                before, trouble = None, f"{error.code}: {error.detail}"
+            live.update(screen(output.console, sample, before, trouble), refresh=True)
+            deadline = time.monotonic() + interval
+            while (left := deadline - time.monotonic()) > 0:
+                if key(left) in ("q", "Q"):
+                    return
+
+
+@contextlib.contextmanager
+def _keys() -> Iterator[Callable[[float], str]]:
+    """Keys as they are pressed: a function that waits so many seconds for one. The terminal is as before in the end."""
+    import termios
+    import tty
+
+    descriptor = sys.stdin.fileno()
+    mode = termios.tcgetattr(descriptor)
+    try:
+        tty.setcbreak(descriptor)
+        yield lambda seconds: os.read(descriptor, 1).decode("latin-1") if select.select([descriptor], [], [], seconds)[0] else ""
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, mode)
+
+
+def screen(console: Console, sample: Sample | None, before: Sample | None, trouble: str) -> RenderableType:
+    """One screen: a heading, then as many queues as there is room for, then all of them together."""
+    from rich.console import Group
+    from rich.text import Text
+
+    width, height = console.size
+    heading = Text("jobqueue top", style="bold").append(f"   {time.strftime('%H:%M:%S')}   q ends", style="not bold dim")
+    parts: list[RenderableType] = [heading]
+    if trouble:
+        parts.append(Text(plain(trouble), style="red", no_wrap=True, overflow="ellipsis"))
+    if sample is None:
+        return Group(*parts)
+    rows, total = rows_of(sample, before)
+    room = max(1, height - HEAD_LINES - bool(trouble))
+    hidden = len(rows) - room + 1 if len(rows) > room else 0
+    shown = [row.cells for row in rows[: len(rows) - hidden]]
+    table = rich_table(COLUMNS, [*shown, total.cells], width)
+    table.rows[-1].style = "bold"
+    parts += [Text(), table]
+    if hidden:
+        parts.append(Text(f"and {hidden} queues less busy", style="dim"))
+    return Group(*parts)

@@ -1,0 +1,139 @@
+"""The verb work: a Worker as a process, with handlers from a module or a command as its only one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from jobqueue.commands.exits import Exit
+from jobqueue.commands.options import TIME, Failure, Where, connect, usage, verb
+from jobqueue.commands.output import Output
+
+if TYPE_CHECKING:
+    from jobqueue.client.worker import Worker
+
+
+class _JsonLines(logging.Formatter):
+    """The log for programs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            text["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode({name: value.encode("utf-8", "backslashreplace").decode() for name, value in text.items()}).decode()
+
+
+@verb(
+    "work",
+    click.argument("module", metavar="[MODULE[:WORKER]]", required=False),
+    click.option("--exec", "command", metavar="COMMAND", help="Run this for each job, instead of a module's handlers."),
+    click.option("-q", "--queue", "queues", multiple=True, metavar="NAME", help="A queue; several in order of preference. [default]"),
+    click.option("-c", "--concurrency", type=click.IntRange(1, 10_000), metavar="N", help="Jobs at once. [16; with --exec 1]"),
+    click.option("--timeout", type=TIME, help="How long a job may take, where its handler says nothing. [as long as it likes]"),
+    click.option("--lease", type=TIME, help="How soon the jobs of a worker that died go to another. [30s]"),
+    click.option("--grace", type=TIME, help="What running jobs get to finish on SIGTERM. [30s]"),
+    click.option("--name", metavar="NAME", help="Shown with the jobs. [host and process id]"),
+    click.option("--reload", is_flag=True, help="Start again when a source file changes; for development."),
+    click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True),
+    connects=False,
+)
+def work_command(where: Where, output: Output, module: str | None, command: str | None, reload: bool, log_level: str, **given: Any) -> int:
+    """Work on jobs, by Python handlers or by a command.
+
+    MODULE is a Python module, as package.module; WORKER a Worker in it, else the one named worker, else all that were registered with
+    jobqueue.handler. What the Worker was made with counts unless an option says otherwise.
+
+    COMMAND is a line of the shell. It has the payload on stdin, as JSON, and JOBQUEUE_JOB_ID, _QUEUE, _TYPE, _ATTEMPT and more in its
+    environment. Exit code 0: the job succeeded, and what was printed is its result. Any other: it failed, and the end of stderr is its
+    error. While it runs its lease is extended; on a cancel or a time-out it is killed with all its children.
+
+    \b
+    Examples:
+      jobqueue work tasks --concurrency 32 --queue mail --queue default
+      jobqueue work --exec 'jq -r .url | xargs curl -sf' --queue fetch --timeout 30s
+
+    SIGTERM and Ctrl-C: no more jobs are taken, those that run finish within the grace period, the rest is given back. Another signal
+    ends the grace period.
+    """
+    if (module is None) is (command is None):
+        usage("give a module or --exec COMMAND, and not both")
+    if reload and module is None:
+        usage("--reload goes with a module")
+    connect(where).close()  # a bad URL is told at once, and before a module is imported
+    if module is not None and reload:
+        from jobqueue.commands.reloading import Supervisor, is_child
+
+        if not is_child():
+            return Supervisor(module).run()
+    _log(output, log_level)
+    names = {"lease": "lease_seconds", "grace": "grace_seconds"}
+    options = {names.get(name, name): value for name, value in given.items() if value not in (None, ())}
+    url = _surroundings(where)
+    try:
+        worker = _commanded(url, command, options) if command is not None else _imported(module or "", url, where.told, options)
+    except ValueError as error:
+        usage(str(error))
+    # A QueueError out of it is what the server refused.
+    worker.run()
+    if output.as_json:
+        output.json(worker.counts)
+    return Exit.DONE
+
+
+def _log(output: Output, level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if output.as_json else logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def _surroundings(where: Where) -> str:
+    """The server's URL. It and the token go into the environment, so that handlers and commands find the same server."""
+    from jobqueue.client.endpoint import Endpoint
+
+    url = os.environ["JOBQUEUE_URL"] = Endpoint.find(where.url, where.token).url
+    if where.token is not None:
+        os.environ["JOBQUEUE_TOKEN"] = where.token
+    return url
+
+
+def _commanded(url: str, command: str, options: dict[str, Any]) -> Worker:
+    from jobqueue.client.worker import Worker
+    from jobqueue.commands.executing import registry
+
+    # None ahead: a job that waits behind a slow command is better off with an idle worker.
+    return Worker(url, handlers=registry(command), **{"concurrency": 1, "prefetch": 0, **options})
+
+
+def _imported(module: str, url: str, told: bool, options: dict[str, Any]) -> Worker:
+    from jobqueue.client.handlers import HandlersError, load_handlers
+    from jobqueue.client.worker import Worker
+
+    try:
+        handlers = load_handlers(module)
+    except HandlersError as error:
+        raise Failure(str(error), code="no_handlers", exit_code=Exit.USAGE) from None
+    worker = Worker(url, handlers=handlers, **options)
+    made = _worker_of(module)
+    if made is None:
+        return worker
+    if told or not isinstance(made.source, str):
+        made.source = url
+    for name in options:
+        setattr(made, name, getattr(worker, name))
+    return made
+
+
+def _worker_of(module: str) -> Worker | None:
+    """The Worker that load_handlers found, if it was one."""
+    from jobqueue.client.worker import Worker
+
+    path, _, attribute = module.partition(":")
+    found: Any = sys.modules[path]
+    for part in (attribute or "worker").split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, Worker) else None
