@@ -171,6 +171,10 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("max_payload_total_bytes", SIZE, "payload_total_bytes_max", "Payload of all live jobs.", _FULL),
         Setting("max_queues", COUNT, "queues_max", "Queues, with jobs or without.", "429 `too_many_queues`"),
         Setting("max_waiters", COUNT, "waiters_max", "Requests held open: dequeues and waits for a result.", "429 `too_many_waiters`"),
+        Setting("max_listeners", COUNT, "listeners_max", "Listeners of /events.", "429 `too_many_listeners`"),
+        Setting(
+            "event_memory", COUNT, "notices_max", "Events remembered for listeners.", "one that lags further is cut"
+        ),
         Setting("max_connections", COUNT, "connections_max", "Open connections, health checks aside.", "429 `too_many_connections`"),
         Setting(
             "max_connections_per_address", COUNT, "connections_per_address_max", "Of these, from one address.", "429 `too_many_connections`"

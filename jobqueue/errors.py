@@ -9,7 +9,7 @@ QueueError
 ├── LostRace           the request was right once; the job has moved on
 │   └── LeaseLost  NotInProgress  NotRetryable
 ├── Full               a bound is reached; try again later
-│   └── QueueFull  TooManyQueues  TooManyWaiters  TooManyConnections  RateLimited
+│   └── QueueFull  TooManyQueues  TooManyWaiters  TooManyListeners  TooManyConnections  RateLimited
 └── Unavailable        ours; try again elsewhere or later
     └── Draining  StorageUnavailable
 """

@@ -42,6 +42,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     unwritten_bytes_max: int = 64 * MIB
     queues_max: int = 10_000
     waiters_max: int = 20_000
+    listeners_max: int = 100
+    notices_max: int = 10_000
     connections_max: int = 25_000
     connections_per_address_max: int = 25_000
     wait_seconds_max: float = 55.0

@@ -390,6 +390,8 @@ def test_the_protocol_has_the_default_bounds() -> None:
         (limits.body_bytes_max, "bytes (1 MiB)"),
         (limits.queues_max, "."),
         (limits.waiters_max, "requests are held open"),
+        (limits.listeners_max, "listen to"),
+        (limits.notices_max, "events, for"),
         (limits.connections_max, "connections are open"),
         (limits.jobs_max, "live jobs or 1 GiB"),
         (limits.page_scan_max, "jobs at most"),

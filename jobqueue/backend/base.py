@@ -8,13 +8,14 @@ three a worker needs to hand in its work (extend, release, conclude).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, Self
 
 import msgspec
 
+from jobqueue.engine.events import Kind
 from jobqueue.errors import QueueError
-from jobqueue.model import Job, JobFilter, JobSpec, Outcome, QueuePolicy, QueueStats, Verdict, Want
+from jobqueue.model import Job, JobFilter, JobSpec, Outcome, QueuePolicy, QueueStats, Status, Verdict, Want
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
@@ -56,6 +57,72 @@ class BackendStats(msgspec.Struct, frozen=True):
     history: dict[Outcome, tuple[int, int]]
     undelivered_total: int
     draining: bool
+    listeners: int = 0
+
+
+class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a listener is told of one event: how the job stood right after the step that brought it about, or the queue's policy.
+
+    cursor: its place, for `Backend.listen`; at: when it happened. Never a payload, a result, an error or a token. From `id` on, all is
+    None for events of queues; policy is None for events of jobs and of a queue that is gone.
+    """
+
+    cursor: str
+    kind: Kind
+    at: float
+    queue: str
+    id: str | None = None
+    number: int | None = None
+    type: str | None = None
+    priority: int | None = None
+    status: Status | None = None
+    outcome: Outcome | None = None
+    attempts: int | None = None
+    run_at: float | None = None
+    lease_expires_at: float | None = None
+    worker: str | None = None
+    progress: float | None = None
+    message: str | None = None
+    cancel_requested: bool | None = None
+    policy: QueuePolicy | None = None
+
+
+class Listen(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events a listener is told of; empty matches all. types: of jobs, so queues' events match none; sees: which queues at all."""
+
+    queues: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    kinds: frozenset[Kind] = frozenset()
+    sees: Callable[[str], bool] | None = None
+
+    def wants(self, notice: Notice) -> bool:
+        """Whether a notice is for this listener."""
+        return (
+            (not self.queues or notice.queue in self.queues)
+            and (not self.types or notice.type in self.types)
+            and (not self.kinds or notice.kind in self.kinds)
+            and (self.sees is None or self.sees(notice.queue))
+        )
+
+
+class Listening(Protocol):
+    """One listener, from where it began. A context manager; leaving it ends it. missed: events after its cursor are not known any more."""
+
+    missed: bool
+
+    @property
+    def cursor(self) -> str:
+        """The place up to which it has been told, events that it does not want included."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+    async def notices(self, limit: int, wait: float) -> list[Notice] | None:
+        """Up to `limit` events since the last call, in order, each after its commit; [] when none came in `wait` seconds.
+
+        None when there will be no more: the server drains, or the listener is so far behind that events were forgotten before it was told.
+        """
 
 
 class Taking(Protocol):
@@ -148,6 +215,13 @@ class Backend(Protocol):
 
     async def redrive(self, name: str) -> int:
         """Retry every failed job of a queue, oldest first, while there is room; how many. Raises UnknownQueue."""
+
+    def listen(self, wanted: Listen, after: str | None = None) -> Listening:
+        """Be told of events from now on, or from right after those up to the cursor `after`.
+
+        The backend remembers a bounded number of events, while somebody listens and for a short while after; a cursor of before that, of
+        another process or of no meaning starts from now, with `missed`. Raises, on entering, TooManyListeners.
+        """
 
     def stats(self) -> BackendStats:
         """Totals, at once."""

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
-from jobqueue.backend.base import Conclude, Enqueued, Extend
+from jobqueue.backend.base import Conclude, Enqueued, Extend, Listen
+from jobqueue.backend.listening import LocalListening
 from jobqueue.backend.shell import SLICE, Shell, attempt_of
 from jobqueue.backend.taking import LocalTaking
 from jobqueue.backend.waiters import Waiter, check_room
@@ -106,7 +107,7 @@ class LocalBackend(Shell):
         if attempt is not None:
             self._attempts[attempt] = waiter
         self._dequeues.add(waiter, now + wait)
-        self._arm(now)
+        self.arm(now)
         return waiter
 
     def leave(self, waiter: Waiter[list[Job]]) -> None:
@@ -179,7 +180,7 @@ class LocalBackend(Shell):
         now = self.clock.now()
         waiter: Waiter[list[Job]] = Waiter((job_id,))
         self._results.add(waiter, now + wait)
-        self._arm(now)
+        self.arm(now)
         try:
             concluded = await waiter.wait()
         finally:
@@ -194,6 +195,9 @@ class LocalBackend(Shell):
     async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
         found, cursor = self.engine.page(wanted)
         return [self.snapshot(job) for job in found], cursor
+
+    def listen(self, wanted: Listen, after: str | None = None) -> LocalListening:
+        return LocalListening(self, wanted, after)
 
     # Queues.
 

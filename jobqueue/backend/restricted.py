@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jobqueue.backend.base import Backend, BackendStats, Conclude, Enqueued, Extend, Taking
+import msgspec
+
+from jobqueue.backend.base import Backend, BackendStats, Conclude, Enqueued, Extend, Listen, Listening, Taking
 from jobqueue.errors import Forbidden, QueueError, UnknownJob
 from jobqueue.model import Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict, Want
 
@@ -113,6 +115,11 @@ class RestrictedBackend:
             self._check(wanted.queue)
         found, cursor = await self._backend.jobs(wanted)
         return [job for job in found if self._sees(job.queue)], cursor
+
+    def listen(self, wanted: Listen, after: str | None = None) -> Listening:
+        for queue in sorted(wanted.queues):
+            self._check(queue)
+        return self._backend.listen(msgspec.structs.replace(wanted, sees=self._sees), after)
 
     async def queues(self) -> list[QueueStats]:
         return [stats for stats in await self._backend.queues() if self._sees(stats.name)]

@@ -13,6 +13,7 @@ import msgspec
 
 from jobqueue.backend.base import BackendStats
 from jobqueue.backend.journal import Journal
+from jobqueue.backend.listening import Listeners
 from jobqueue.backend.waiters import Registry, Waiter
 from jobqueue.clock import Clock, SystemClock, Timer
 from jobqueue.engine.engine import Engine
@@ -58,6 +59,8 @@ class Shell:
         self.undelivered_total = 0
         self._dequeues: Registry[list[Job]] = Registry([])
         self._results: Registry[list[Job]] = Registry([])
+        self.listening: Registry[list[Job]] = Registry([])
+        self.listeners = Listeners(self)
         self._attempts: dict[Attempt, Waiter[list[Job]]] = {}
         self._timer: Timer | None = None
         self._armed = math.inf
@@ -73,14 +76,17 @@ class Shell:
     # Acting on what the engine did.
 
     def _act(self, now: float) -> None:
-        """Hand out, wake, journal, re-arm."""
-        engine = self.engine
-        if self.journal is None and not self._dequeues.deadlines.live and not self._results.deadlines.live:
+        """Hand out, wake, journal, tell, re-arm."""
+        engine, ring = self.engine, self.listeners.ring
+        if self.journal is None and ring is None and not self._dequeues.deadlines.live and not self._results.deadlines.live:
             engine.events.clear()
         whole: list[Event] = []
         while engine.events:
             events = engine.take_events()
             for event in events:
+                if ring is not None:
+                    # Before a hand-out changes the job.
+                    self.listeners.add(event, now)
                 if event.kind in _AVAILABLE:
                     self._hand_out(event.queue, now)
                 elif event.kind is K_CONCLUDED:
@@ -89,8 +95,10 @@ class Shell:
         if whole and self.journal is not None:
             # Once for the whole step, so that it is in one commit: a job without the lease it was handed out with would be half of it.
             self.ticket = self.journal.append(whole)
+        if ring is not None and whole:
+            self.listeners.acted(self.ticket)
         if engine.deadlines.earliest < self._armed:
-            self._arm(now)
+            self.arm(now)
 
     def _hand_out(self, queue: str, now: float) -> None:
         """Assign available jobs to the oldest waiters of a queue until one of both runs out."""
@@ -143,10 +151,11 @@ class Shell:
 
     # The ticker: one timer, set to the earliest thing that may be due. Nothing polls.
 
-    def _arm(self, now: float) -> None:
+    def arm(self, now: float) -> None:
+        """Set the timer to the earliest thing that may be due."""
         due = self.engine.deadlines.earliest
         due = min(due, self._dequeues.deadlines.earliest)
-        due = min(due, self._results.deadlines.earliest)
+        due = min(due, self._results.deadlines.earliest, self.listening.deadlines.earliest)
         if due >= self._armed:
             return
         if self._timer is not None:
@@ -169,8 +178,9 @@ class Shell:
                 break
             self._settle(waiter, [])
         self._results.expire(now, SLICE)
+        self.listening.expire(now, SLICE)
         self._act(now)
-        self._arm(now)
+        self.arm(now)
 
     # The whole.
 
@@ -190,6 +200,7 @@ class Shell:
             history=engine.history.counts(),
             undelivered_total=self.undelivered_total,
             draining=self.draining,
+            listeners=self.listeners.count,
         )
 
     def drain(self) -> None:
@@ -197,6 +208,7 @@ class Shell:
         self._attempts.clear()
         self._dequeues.settle_all()
         self._results.settle_all()
+        self.listening.settle_all()
 
     async def close(self) -> None:
         self.drain()
@@ -204,6 +216,7 @@ class Shell:
             self._timer.cancel()
         if self.journal is not None:
             await self.journal.close()
+        self.listeners.close()
 
 
 def shifted(job: Job, skew: float) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from jobqueue.engine import checks
-from jobqueue.engine.events import K_QUEUE_CHANGED, K_QUEUE_DELETED, K_QUEUE_RESUMED, Event
+from jobqueue.engine.events import K_QUEUE_CHANGED, K_QUEUE_DELETED, K_QUEUE_PAUSED, K_QUEUE_RESUMED, Event
 from jobqueue.engine.lifecycle import T_CANCEL, T_RETRY, Rule, allow, refuse
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.state import BACK, State
@@ -27,9 +27,11 @@ class QueueAdmin(State):
         return made
 
     def _set_policy(self, queue: QueueState, policy: QueuePolicy) -> None:
-        resumed = queue.policy.paused and not policy.paused
+        kind = K_QUEUE_CHANGED
+        if queue.policy.paused is not policy.paused:
+            kind = K_QUEUE_PAUSED if policy.paused else K_QUEUE_RESUMED
         queue.policy = policy
-        self.events.append(Event(K_QUEUE_RESUMED if resumed else K_QUEUE_CHANGED, queue.name))
+        self.events.append(Event(kind, queue.name))
 
     def set_paused(self, name: str, paused: bool) -> None:
         """Pause or resume; doing it twice is the same as once. Raises UnknownQueue."""

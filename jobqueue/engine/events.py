@@ -26,6 +26,8 @@ class Kind(StrEnum):
     CONCLUDED = "concluded"
     FORGOTTEN = "forgotten"
     QUEUE_CHANGED = "queue_changed"
+    """It was made, or its policy was set."""
+    QUEUE_PAUSED = "queue_paused"
     QUEUE_RESUMED = "queue_resumed"
     QUEUE_DELETED = "queue_deleted"
 
@@ -48,5 +50,6 @@ K_CANCEL_REQUESTED: Final = Kind.CANCEL_REQUESTED
 K_CONCLUDED: Final = Kind.CONCLUDED
 K_FORGOTTEN: Final = Kind.FORGOTTEN
 K_QUEUE_CHANGED: Final = Kind.QUEUE_CHANGED
+K_QUEUE_PAUSED: Final = Kind.QUEUE_PAUSED
 K_QUEUE_RESUMED: Final = Kind.QUEUE_RESUMED
 K_QUEUE_DELETED: Final = Kind.QUEUE_DELETED

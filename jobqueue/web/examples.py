@@ -146,3 +146,20 @@ STORY: tuple[Example, ...] = (
         {"status": "ready"}),
 )
 # fmt: on
+
+STREAM = """retry: 2000
+id: 5f0c2a91-6
+
+id: 5f0c2a91-7
+event: extended
+data: {"at":"2027-01-15T08:00:00.000Z","queue":"reports","id":"report-7","number":1,"type":"pdf","priority":5,"status":"in_progress",\
+"outcome":null,"attempts":1,"run_at":null,"lease_expires_at":"2027-01-15T08:01:00.000Z","worker":"w-1","progress":0.5,\
+"message":"drawing page 2 of 4","cancel_requested":false}
+
+id: 5f0c2a91-8
+event: queue_paused
+data: {"at":"2027-01-15T08:00:00.000Z","queue":"reports","policy":{"lease_seconds":60.0,"max_attempts":3,\
+"backoff":{"base":5.0,"factor":2.0,"cap":600.0},"max_jobs":1000,"paused":true}}
+
+"""
+"""What a listener of GET /events may read; tests/web/test_events.py compares its fields with true ones."""

@@ -16,7 +16,7 @@ from jobqueue import __version__
 from jobqueue.limits import Limits
 from jobqueue.web import views
 from jobqueue.web.answers import Answer
-from jobqueue.web.examples import STORY
+from jobqueue.web.examples import STORY, STREAM
 from jobqueue.web.problems import PROBLEMS, Problem
 from jobqueue.web.reference import OPERATIONS, Notes, notes
 from jobqueue.web.request import Request
@@ -105,7 +105,7 @@ def _noted(name: str, field: str, given: dict[str, Any], known: Notes) -> dict[s
     note = known.get(f"{name}.{field}") or known.get(field) or {}
     choices = [_bare(choice) for choice in given.get("anyOf", [given])]
     noted: dict[str, Any] = {"anyOf": choices} if len(choices) > 1 else dict(choices[0])
-    if given.get("default") is not None:
+    if given.get("default") not in (None, []):
         noted["default"] = given["default"]
     if "$ref" in noted and note:
         # Bounds of a field that is a type of its own stand at that type.
@@ -231,13 +231,18 @@ def _answers(route: Route) -> dict[str, Any]:
         }
         answer: dict[str, Any] = {"description": _described(route, kind)}
         if kind is str:
-            answer["content"] = {media: {"schema": {"type": "string"}} for media in route.media}
+            shown = {"a job and a queue": {"value": STREAM}} if _streams(route) else {}
+            answer["content"] = {media: _content({"type": "string"}, shown) for media in route.media}
         elif kind is not None:
             answer["content"] = {"application/json": _content(_schema(kind, failing=get_origin(route.body) is list), examples)}
         if native and status in (200, 201) and route.template == "/jobs/enqueue":
             answer["headers"] = {"Location": {"$ref": "#/components/headers/Location"}}
         answers[str(status)] = answer
     return answers
+
+
+def _streams(route: Route) -> bool:
+    return route.media == ("text/event-stream",)
 
 
 def _described(route: Route, kind: Any) -> str:
@@ -249,6 +254,8 @@ def _described(route: Route, kind: Any) -> str:
         return "One result for each item, in order." if get_origin(route.body) is list else "The jobs; none when the wait passed."
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return (kind.__doc__ or "").partition("\n")[0]
+    if _streams(route):
+        return "Events, until either side ends it."
     return "Yes." if route.scope is Scope.PUBLIC else "The counts."
 
 

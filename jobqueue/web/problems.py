@@ -40,6 +40,7 @@ PROBLEMS: dict[str, Entry] = {
     "queue_full": Entry(429, "The queue or the server is full"),
     "too_many_queues": Entry(429, "Too many queues"),
     "too_many_waiters": Entry(429, "Too many requests are held open"),
+    "too_many_listeners": Entry(429, "Too many listen to events"),
     "too_many_connections": Entry(429, "Too many connections"),
     "rate_limited": Entry(429, "Too many requests"),
     "internal_error": Entry(500, "A defect in the server"),

@@ -141,6 +141,9 @@ def _renamed(limits: Limits) -> Notes:
         "ListQuery.status": {"description": "Only jobs of this status."},
         "ListQuery.outcome": {"description": "Only jobs that ended so."},
         "ListQuery.limit": _span(f"Jobs on a page; {limits.page_jobs_default} if not given.", 1, limits.page_jobs_max),
+        "EventsQuery.queue": {"description": "Only events of these queues and their jobs."},
+        "EventsQuery.type": {"description": "Only events of jobs of these types; of no queue then."},
+        "EventsQuery.event": {"description": "Only these events."},
         "ConcludeBody.outcome": {"description": "How the attempt ended."},
         "ConcludeItem.outcome": {"description": "How the attempt ended."},
         "LeaseView.token": {"description": "Proves the holder; 128 random bits."},
@@ -173,6 +176,8 @@ OPERATIONS: dict[str, str] = {
     "POST /queues/{name}/pause": "Jobs are still accepted; workers wait.",
     "POST /queues/{name}/purge": "Every job that was queued or scheduled when it began; those in progress go on.",
     "POST /queues/{name}/retry": "Oldest first, while there is room.",
+    "GET /events": "Server-sent events, as the HTML standard has them. Last-Event-ID goes on after that event; when it is not known any "
+    "more, the first event is `reset`: read again what you show. A line is sent after 15 s of silence.",
     "GET /metrics": "The Prometheus text format, or OpenMetrics when Accept asks for it.",
 }
 """What an operation does beyond its summary."""

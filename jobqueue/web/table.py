@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobqueue.web import longpoll, native, views, wire
+from jobqueue.web import events, longpoll, native, views, wire
 from jobqueue.web.metrics import Metrics
 from jobqueue.web.openapi import Document
 from jobqueue.web.routes import Route, Scope
@@ -17,6 +17,12 @@ _CLOSED = ("draining",)
 def unmatched_route() -> Route:
     """What requests that match no route are counted under. It is in no router."""
     return Route("", "(unmatched)", native.healthz, Scope.PUBLIC, "Requests for which there is no route")
+
+
+def listening(route: Route) -> Route:
+    """A route that answers with a stream of events."""
+    route.media = (events.MEDIA,)
+    return route
 
 
 def native_routes(prefix: str) -> list[Route]:
@@ -146,6 +152,18 @@ def native_routes(prefix: str) -> list[Route]:
             "Extend many leases",
             body=list[wire.ExtendItem],
             answers={200: list[views.ExtendedView]},
+        ),
+        listening(
+            route(
+                "GET",
+                "/events",
+                events.listen,
+                R,
+                "Listen to what happens",
+                query=wire.EventsQuery,
+                answers={200: str},
+                errors=("too_many_listeners", *_CLOSED),
+            )
         ),
         route("GET", "/queues", native.queues, R, "List queues", answers={200: views.QueuesView}),
         route("GET", "/queues/{name}", native.queue, R, "Look at a queue", answers={200: queue}, errors=("unknown_queue",)),

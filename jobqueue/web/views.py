@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from jobqueue.backend.base import Notice
 from jobqueue.model import Job, Outcome, QueuePolicy, QueueStats, Status
 from jobqueue.web.problems import Problem
 
@@ -169,6 +170,34 @@ class PageView(msgspec.Struct, frozen=True):
     cursor: int | None
 
 
+class JobEventView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an event of a job says: how the job stood right after it. at is when it happened."""
+
+    at: str
+    queue: str
+    id: str
+    number: int
+    type: str | None
+    priority: int
+    status: Status
+    outcome: Outcome | None
+    attempts: int
+    run_at: str | None
+    lease_expires_at: str | None
+    worker: str | None
+    progress: float | None
+    message: str | None
+    cancel_requested: bool
+
+
+class QueueEventView(msgspec.Struct, frozen=True, gc=False):
+    """What an event of a queue says: its policy since then, null once it is deleted."""
+
+    at: str
+    queue: str
+    policy: QueuePolicy | None
+
+
 def raw(value: bytes | None) -> Raw | None:
     """JSON text to be copied into an answer as it is."""
     return None if value is None else Raw(value)
@@ -236,6 +265,33 @@ def job_view(job: Job, whole: bool) -> JobView:
         error=raw(job.error),
         result=(raw(end.result) if end is not None else None) if whole else UNSET,
         payload=Raw(job.payload) if whole else UNSET,
+    )
+
+
+def event(notice: Notice) -> JobEventView | QueueEventView:
+    """See JobEventView and QueueEventView."""
+    if notice.id is None:
+        return QueueEventView(stamp(notice.at), notice.queue, notice.policy)
+    assert notice.number is not None
+    assert notice.priority is not None
+    assert notice.status is not None
+    assert notice.attempts is not None
+    return JobEventView(
+        at=stamp(notice.at),
+        queue=notice.queue,
+        id=notice.id,
+        number=notice.number,
+        type=notice.type,
+        priority=notice.priority,
+        status=notice.status,
+        outcome=notice.outcome,
+        attempts=notice.attempts,
+        run_at=_stamp(notice.run_at),
+        lease_expires_at=_stamp(notice.lease_expires_at),
+        worker=notice.worker,
+        progress=notice.progress,
+        message=notice.message,
+        cancel_requested=notice.cancel_requested is True,
     )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from jobqueue.engine.events import Kind
 from jobqueue.errors import BadRequest
 from jobqueue.model import DEFAULT_QUEUE, Backoff, JobSpec, Outcome, QueuePolicy, Status
 from jobqueue.web.body import check_depth
@@ -147,6 +148,14 @@ class ListQuery(_Body, kw_only=True):
     type: str | None = None
     limit: _Int | None = None
     cursor: _Int | None = None
+
+
+class EventsQuery(_Body, kw_only=True):
+    """GET /events."""
+
+    queue: list[str] = []
+    type: list[str] = []
+    event: list[Kind] = []
 
 
 class Nothing(_Body, kw_only=True):

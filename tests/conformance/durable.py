@@ -6,12 +6,12 @@ import asyncio
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from engine.invariants import fingerprint, invariants
 
-from jobqueue.backend.base import Backend, BackendStats, Taking
+from jobqueue.backend.base import Backend, BackendStats, Listen, Listening, Taking
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite_journal import SqliteJournal
 from jobqueue.backend.sqlite_open import open_journal
@@ -94,12 +94,12 @@ class RestartingRig(DurableRig):
         self.backend: Backend = Restarting(self)
         self.restarts = self.undelivered = 0
         self._lock = asyncio.Lock()
-        self._open = 0
+        self.open = 0
 
     async def begin(self) -> LocalBackend:
         """Start anew if nobody is in the middle of something; the backend for one operation, which must call `end`."""
         async with self._lock:
-            if not self._open and not self.local.draining and self.local.engine.live < JOBS_MAX:
+            if not self.open and not self.local.draining and self.local.engine.live < JOBS_MAX:
                 before = kept(self.local.engine)
                 self.undelivered += self.local.undelivered_total
                 await self.local.close()
@@ -107,12 +107,12 @@ class RestartingRig(DurableRig):
                 invariants(self.local.engine)
                 assert kept(self.local.engine) == before
                 self.restarts += 1
-            self._open += 1
+            self.open += 1
             return self.local
 
     def end(self) -> None:
         """An operation is over."""
-        self._open -= 1
+        self.open -= 1
 
     async def idle(self) -> None:
         while True:
@@ -150,6 +150,28 @@ class Restarting:
 
     def dequeue(self, want: Want, wait: float) -> Taking:
         return RestartingTaking(self._rig, want, wait)
+
+    def listen(self, wanted: Listen, after: str | None = None) -> Listening:
+        return RestartingListening(self._rig, self._rig.local.listen(wanted, after))
+
+
+class RestartingListening:
+    """One listener; nothing is restarted until it has left."""
+
+    def __init__(self, rig: RestartingRig, listening: Listening) -> None:
+        self._rig, self._listening = rig, listening
+
+    def __enter__(self) -> Self:
+        self._listening.__enter__()
+        self._rig.open += 1
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._rig.end()
+        self._listening.__exit__(*exc_info)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listening, name)
 
 
 class RestartingTaking:

@@ -75,11 +75,11 @@ def test_max_attempts_is_the_jobs_else_the_queues_as_it_is_now() -> None:
 
 
 def test_pause_and_resume_tell_once_of_a_change() -> None:
-    """Pausing twice is the same as once; only a true resume says QUEUE_RESUMED, by whichever operation it comes."""
+    """Pausing twice is the same as once; only a true change says QUEUE_PAUSED or QUEUE_RESUMED, by whichever operation it comes."""
     engine = make_engine()
     engine.put_policy("a", QueuePolicy())
     engine.take_events()
-    for paused, kinds in ((True, [Kind.QUEUE_CHANGED]), (True, []), (False, [Kind.QUEUE_RESUMED]), (False, [])):
+    for paused, kinds in ((True, [Kind.QUEUE_PAUSED]), (True, []), (False, [Kind.QUEUE_RESUMED]), (False, [])):
         engine.set_paused("a", paused)
         assert [event.kind for event in engine.take_events()] == kinds
         assert engine.queue("a").policy.paused is paused

@@ -68,6 +68,7 @@ ON_QUEUES: list[tuple[str, str, Any]] = [
     ("POST", "/jobs/dequeue", {"wait": 0}),
     ("POST", "/batch/dequeue", {"queue": "secret-waiting", "wait": 0}),
     ("GET", "/jobs?queue=secret-waiting", None),
+    ("GET", "/events?queue=bills&queue=secret-waiting", None),
     ("GET", "/queues/secret-waiting", None),
     ("GET", "/queues/none", None),
     ("PUT", "/queues/secret-waiting", {"max_jobs": 1}),

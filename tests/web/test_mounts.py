@@ -9,6 +9,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from jobqueue.limits import Limits
+from jobqueue.web.events import MEDIA
 from jobqueue.web.mounts import APIS, DIALECTS, Mounts
 from jobqueue.web.openapi import document
 from jobqueue.web.routes import Route, Scope
@@ -146,7 +147,8 @@ async def test_every_native_route_is_found_at_native(serve: Serve, root: str) ->
     native = [route for route in api.app.router.routes if route.path.startswith("/native/")]
     assert {(route.method, route.template) for route in native} == {(route.method, route.path) for route in native_routes("")}
     for route in native:
-        await api.send(route.method, target(route), b"[]")
+        # A stream of events has no end, but for HEAD.
+        await api.send("HEAD" if route.media == (MEDIA,) else route.method, target(route), b"[]")
         assert sum(route.counts.values()) == 1, route.path
 
 
@@ -217,7 +219,6 @@ def test_an_operations_id_does_not_depend_on_its_prefix(root: str) -> None:
     ("path", "owner"),
     [
         ("/none", "native"),
-        ("/", "native"),
         ("/classicx", "native"),
         ("/classic", "classic"),
         ("/classic/", "classic"),

@@ -1,0 +1,255 @@
+"""Who listens to events, and the events remembered for them.
+
+One ring for all: a listener is a place in it, and has no buffer of its own. So a slow one costs nothing but its connection; once the ring
+has gone past its place it is let go. The ring exists while somebody listens and for LINGER_SECONDS after the last one left, so that one
+whose connection broke can go on where it was. Without it, an event costs nothing.
+
+With a journal an event enters the ring in its step, which fixes what is told of it, and is shown when its ticket is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+from typing import TYPE_CHECKING, Self
+
+from jobqueue.backend.base import Listen, Notice
+from jobqueue.backend.waiters import Waiter
+from jobqueue.engine.events import K_QUEUE_DELETED, Event
+from jobqueue.errors import StorageUnavailable, TooManyListeners
+from jobqueue.model import Job
+
+if TYPE_CHECKING:
+    from jobqueue.backend.shell import Shell
+
+LINGER_SECONDS = 60.0
+"""How long events are remembered after the last listener left: a browser comes back within a few seconds."""
+
+LOOKED_AT_MAX = 2_000
+"""Events looked at in one turn of the loop for a listener that wants few of them."""
+
+
+class Ring:
+    """The last events of a process, each at its number, from 1 on. name: tells this ring from every other one."""
+
+    def __init__(self, size: int) -> None:
+        self.name = secrets.token_hex(4)
+        self.shown = 0
+        """The number of the last event that listeners may be told of."""
+        self.newest = 0
+        self._size = size
+        self._slots: list[Notice | None] = [None] * size
+
+    def add(self, event: Event, at: float, skew: float, shell: Shell) -> None:
+        """Remember an event as it is now; at: engine time."""
+        self.newest = number = self.newest + 1
+        cursor = f"{self.name}-{number}"
+        job = event.job
+        if job is None:
+            state = None if event.kind is K_QUEUE_DELETED else shell.engine.queues.get(event.queue)
+            policy = None if state is None else state.policy
+            notice = Notice(cursor=cursor, kind=event.kind, at=at + skew, queue=event.queue, policy=policy)
+        else:
+            notice = _of_job(event, job, cursor, at, skew)
+        self._slots[number % self._size] = notice
+
+    def get(self, number: int) -> Notice | None:
+        """An event, None when it is forgotten."""
+        if number <= self.newest - self._size:
+            return None
+        return self._slots[number % self._size]
+
+    def place(self, cursor: str) -> int | None:
+        """The number that a cursor stands for, None when it is not of this ring or what follows it is forgotten."""
+        name, _, digits = cursor.partition("-")
+        # As long as its own numbers at most: int() of thousands of digits would take its time.
+        if name != self.name or not (digits.isascii() and digits.isdigit()) or len(digits) > len(str(self.shown)):
+            return None
+        number = int(digits)
+        return number if self.newest - self._size <= number <= self.shown else None
+
+
+def _of_job(event: Event, job: Job, cursor: str, at: float, skew: float) -> Notice:
+    lease, end = job.lease, job.conclusion
+    ran = lease or end
+    return Notice(
+        cursor=cursor,
+        kind=event.kind,
+        at=at + skew,
+        queue=event.queue,
+        id=job.id,
+        number=job.number,
+        type=job.type,
+        priority=job.priority,
+        status=job.status,
+        outcome=None if end is None else end.outcome,
+        attempts=job.attempts,
+        run_at=None if job.run_at is None else job.run_at + skew,
+        lease_expires_at=None if lease is None else lease.expires_at + skew,
+        worker=None if ran is None else ran.worker,
+        progress=None if lease is None else lease.progress,
+        message=None if lease is None else lease.message,
+        cancel_requested=lease is not None and lease.cancel_requested,
+    )
+
+
+class Listeners:
+    """Everybody who listens to one backend, and the ring while there is one."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self.ring: Ring | None = None
+        self.count = 0
+        self._until = math.inf
+        self._ticket = 0
+        self._showing: asyncio.Task[None] | None = None
+        self._waking = False
+
+    def enter(self, after: str | None) -> tuple[Ring, int, bool]:
+        """Begin to listen: the ring, the number after which to tell, and whether `after` is not known. Raises TooManyListeners."""
+        most = self._shell.limits.listeners_max
+        if self.count >= most:
+            raise TooManyListeners(f"{self.count} listen to events, as many as may")
+        self.count += 1
+        self._until = math.inf
+        if self.ring is None:
+            self.ring = Ring(self._shell.limits.notices_max)
+        place = None if after is None else self.ring.place(after)
+        return (self.ring, self.ring.shown, after is not None) if place is None else (self.ring, place, False)
+
+    def leave(self) -> None:
+        """End to listen."""
+        self.count -= 1
+        if not self.count:
+            self._until = self._shell.clock.now() + LINGER_SECONDS
+
+    def add(self, event: Event, now: float) -> None:
+        """Remember an event, if anybody might want it."""
+        ring = self.ring
+        if ring is None:
+            return
+        if now > self._until:
+            self.ring = None
+            return
+        ring.add(event, now, self._shell.clock.skew(), self._shell)
+
+    def acted(self, ticket: int) -> None:
+        """A step is over, and its events have this ticket of the journal, if there is one."""
+        ring = self.ring
+        if ring is None or ring.shown == ring.newest:
+            return
+        if self._shell.journal is None:
+            self._show(ring, ring.newest)
+        else:
+            self._ticket = ticket
+            self.show_committed()
+
+    def show_committed(self) -> None:
+        """See to it that what is committed is shown. Listeners call it whenever they ask, so that after a failed commit one goes on."""
+        ring = self.ring
+        if ring is not None and ring.shown < ring.newest and self._showing is None:
+            self._showing = asyncio.get_running_loop().create_task(self._committed(ring))
+
+    async def _committed(self, ring: Ring) -> None:
+        journal = self._shell.journal
+        assert journal is not None
+        try:
+            while ring.shown < ring.newest:
+                ticket, number = self._ticket, ring.newest
+                await journal.committed(ticket)
+                self._show(ring, number)
+        except StorageUnavailable:
+            # What is not stored yet is not told either. The journal tries again by itself; show_committed asks it again.
+            return
+        finally:
+            self._showing = None
+        if self.ring is not ring:
+            self.show_committed()
+
+    def _show(self, ring: Ring, number: int) -> None:
+        ring.shown = number
+        if not self._waking and len(self._shell.listening):
+            # Once for all steps of this turn of the loop, so that a busy queue does not wake everybody for every job.
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._waking = False
+        self._shell.listening.settle_all()
+
+    def close(self) -> None:
+        """Show no more."""
+        if self._showing is not None:
+            self._showing.cancel()
+
+
+class LocalListening:
+    """See base.Listening."""
+
+    def __init__(self, shell: Shell, wanted: Listen, after: str | None) -> None:
+        self._shell = shell
+        self._wanted = wanted
+        self._after = after
+        self._ring: Ring | None = None
+        self._place = 0
+        self.missed = False
+
+    @property
+    def cursor(self) -> str:
+        """See base.Listening."""
+        assert self._ring is not None
+        return f"{self._ring.name}-{self._place}"
+
+    def __enter__(self) -> Self:
+        self._ring, self._place, self.missed = self._shell.listeners.enter(self._after)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._shell.listeners.leave()
+
+    async def notices(self, limit: int, wait: float) -> list[Notice] | None:
+        """See base.Listening."""
+        shell = self._shell
+        until = shell.clock.now() + wait
+        while True:
+            found = self._found(limit)
+            if found is None or found:
+                return found
+            if shell.draining:
+                return None
+            assert self._ring is not None
+            if self._place < self._ring.shown:
+                await asyncio.sleep(0)
+                continue
+            now = shell.clock.now()
+            if now >= until:
+                return []
+            shell.listeners.show_committed()
+            await self._wait(until)
+
+    async def _wait(self, until: float) -> None:
+        shell = self._shell
+        waiter: Waiter[list[Job]] = Waiter(("",))
+        shell.listening.add(waiter, until)
+        shell.arm(shell.clock.now())
+        try:
+            await waiter.wait()
+        finally:
+            shell.listening.remove(waiter)
+
+    def _found(self, limit: int) -> list[Notice] | None:
+        """The next that are wanted, among those shown; None when some were forgotten."""
+        ring, wants = self._ring, self._wanted.wants
+        assert ring is not None
+        found: list[Notice] = []
+        for number in range(self._place + 1, min(ring.shown, self._place + LOOKED_AT_MAX) + 1):
+            notice = ring.get(number)
+            if notice is None:
+                return None
+            self._place = number
+            if wants(notice):
+                found.append(notice)
+                if len(found) >= limit:
+                    break
+        return found
