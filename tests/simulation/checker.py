@@ -36,7 +36,9 @@ ENDED_ELSEWHERE = {"cancel", "purge"}
 
 @dataclass
 class Seen:
-    """A job as its events tell of it. place: where it stands in its line; None before it ever stood. holder: who was handed the lease."""
+    """A job as its events tell of it. place: where it stands in its line; None before it ever stood. holder: who was handed the lease.
+    ended_by: the token and the very words that concluded it.
+    """
 
     id: str
     number: int
@@ -54,6 +56,7 @@ class Seen:
     until: float = 0.0
     cancel: bool = False
     outcome: str | None = None
+    ended_by: tuple[str, bytes] | None = None
 
 
 class Checker:
@@ -154,6 +157,8 @@ class Checker:
             seen = self.jobs.get(job_id)
             if seen is not None and seen.status == "in_progress" and seen.token == token:
                 self.fault(f"{ask} was refused ({status}) though it came with the live lease of {job_id}")
+            elif seen is not None and seen.ended_by == (token, ask.body):
+                self.fault(f"{ask} was refused ({status}) though it repeats word for word what concluded {job_id}")
         if (
             self.durable
             and status in (200, 201)
@@ -181,8 +186,11 @@ class Checker:
         empty = answer is not None and (
             answer.status == 204 or answer.content == b'{"jobs":[]}' or (ask.op[0] == "c" and answer.status == 404)
         )
-        if empty and ask.stood_at is not None and self.now < ask.until - EPSILON and not (ask.excused or self.draining):
-            self.fault(f"{ask} was sent away {ask.until - self.now:.3f} s before its wait had passed")
+        if empty and ask.wait > 0 and not (ask.excused or self.draining):
+            if ask.stood_at is None:
+                self.fault(f"{ask} was sent away though it would have waited")
+            elif self.now < ask.until - EPSILON:
+                self.fault(f"{ask} was sent away {ask.until - self.now:.3f} s before its wait had passed")
 
     def stalled(self, began: float) -> None:
         """The process stood still from then on until now."""
@@ -274,7 +282,7 @@ class Checker:
         elif was == "concluded":
             if kind is not Kind.QUEUED or ask is None or ask.op not in RETRIES or seen.outcome == "succeeded":
                 self.fault(f"{seen.id}, which has {seen.outcome}, came back: {kind.value} by {ask}")
-            seen.attempts, seen.outcome, seen.expires_at, seen.cancel = 0, None, None, False
+            seen.attempts, seen.outcome, seen.expires_at, seen.cancel, seen.ended_by = 0, None, None, False, None
         elif kind is Kind.QUEUED and (ask is not None or self.now < seen.run_at - EPSILON):
             self.fault(f"{seen.id} was due at {seen.run_at:.3f} and was queued by {ask}")
         if kind is Kind.QUEUED:
@@ -288,6 +296,8 @@ class Checker:
     def _concluded(self, seen: Seen, job: Job, was: str, ask: Ask | None) -> None:
         assert job.outcome is not None
         seen.status, seen.outcome = "concluded", job.outcome.value
+        if ask is not None and ask.op == "conclude":
+            seen.ended_by = next(iter(ask.tokens.values())), ask.body
         if job.outcome is Outcome.EXPIRED:
             if seen.expires_at is None or self.now < seen.expires_at - EPSILON:
                 self.fault(f"{seen.id} expired before its time")
@@ -402,7 +412,9 @@ class Checker:
                 self.fault(f"{line[0]} waits for {queue}, which has {self._first(queue).id} to give")
         overdue = self.now - EPSILON
         for ask in self.standing:
-            if ask.until < overdue:
+            if self.draining:
+                self.fault(f"{ask} waits for a server that shuts down")
+            elif ask.until < overdue:
                 self.fault(f"{ask} should have been answered at {ask.until:.3f}")
         for ask in self.watching.values():
             seen = self.jobs.get(ask.ids[0])

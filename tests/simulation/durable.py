@@ -91,6 +91,7 @@ class DurableChecker(Checker):
             if is_now != was:
                 self.fault(f"{seen.id} was {was} and is {is_now} after the restart")
             self._times_of(seen, engine, clocks_agree)
+            self._stored[seen.id] = replace(seen)
         for name, jobs in self.queued.items():
             expected = [seen.id for seen in sorted(jobs.values(), key=lambda seen: (seen.priority, seen.place))]
             found = [job.id for job in engine.queues[name].jobs()] if name in engine.queues else []

@@ -79,7 +79,7 @@ PLANTS = (
         "jobqueue/backend/sqlite_journal.py",
         "        self._gathering = self._gathering.after(group)\n",
         "        self._gathering = self._gathering\n",
-        37,
+        29,
     ),
     Plant(
         "live job forgotten",

@@ -252,6 +252,9 @@ class World:
         await troubles
         for task in tasks:
             await task
+        if self.path is not None:
+            # Whatever the trouble was, what is stored is now looked at.
+            await self._restart("kill")
         self.history.note("draining")
         await Steady(self, "steady").run()
         await self._stop(10.0)
