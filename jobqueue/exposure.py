@@ -21,6 +21,9 @@ _logger = logging.getLogger("jobqueue.server")
 HANDSHAKE_SECONDS = 10.0
 """How long a TLS handshake may take. Until it is done a connection counts for no cap but that of file descriptors."""
 
+SHUTDOWN_SECONDS = 1.0
+"""How long TLS waits for a client to say goodbye too. It is not asked for by anything here, and a drain would wait for it."""
+
 
 class CannotExpose(Exception):
     """A token file or a certificate that cannot be used. str() is one line: which and why."""
@@ -44,7 +47,7 @@ class Exposure:
             try:
                 told = read()
             except CannotExpose as error:
-                _logger.error("SIGHUP: the %s stay as they were: %s", what, error)
+                _logger.warning("SIGHUP: the %s stay as they were: %s", what, error)
             else:
                 _logger.info("SIGHUP: %s", told)
 

@@ -25,7 +25,7 @@ from jobqueue.client.handlers import HandlersError, load_handlers
 from jobqueue.client.worker import Worker
 from jobqueue.config import Settings
 from jobqueue.durable import open_backend, stopped
-from jobqueue.exposure import HANDSHAKE_SECONDS, CannotExpose, Exposure
+from jobqueue.exposure import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, CannotExpose, Exposure
 from jobqueue.web.app import App, build_app
 from jobqueue.web.connections import OVER_MAX, Server
 from jobqueue.web.mounts import Mounts
@@ -113,10 +113,16 @@ async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.E
         idle_seconds=settings.idle_seconds,
         write_seconds=settings.write_seconds,
     )
-    handshake = HANDSHAKE_SECONDS if exposure.tls else None
+    handshake, shutdown = (HANDSHAKE_SECONDS, SHUTDOWN_SECONDS) if exposure.tls else (None, None)
     try:
         listener = await asyncio.get_running_loop().create_server(
-            server, settings.host, settings.port, backlog=ACCEPTS_PER_TURN, ssl=exposure.tls, ssl_handshake_timeout=handshake
+            server,
+            settings.host,
+            settings.port,
+            backlog=ACCEPTS_PER_TURN,
+            ssl=exposure.tls,
+            ssl_handshake_timeout=handshake,
+            ssl_shutdown_timeout=shutdown,
         )
     except OSError as error:
         raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error

@@ -46,10 +46,15 @@ def read(path: str) -> list[Grant]:
     return [found for _, found in _parsed(path, _text(path)) if found is not None]
 
 
+def fresh(name: str, scopes: Iterable[str], queues: Iterable[str]) -> tuple[str, str]:
+    """A new token, and the line that a file needs to know it. Raises BadTokens."""
+    token = TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
+    return token, line_of(name, scopes, queues, token)
+
+
 def make(path: str, name: str, scopes: Iterable[str], queues: Iterable[str]) -> tuple[str, str]:
     """A new token, and its line, which is added to the file; the file is made if there is none. Raises BadTokens."""
-    token = TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
-    line = line_of(name, scopes, queues, token)
+    token, line = fresh(name, scopes, queues)
     with _locked(path):
         text = _text(path) if Path(path).exists() else _HEADING
         if any(found is not None and found.name == name for _, found in _parsed(path, text)):

@@ -109,8 +109,9 @@ class Connection(web.RequestHandler):
         transport = cast(asyncio.Transport, transport)
         self.address = address_of(transport.get_extra_info("peername"))
         excess, of_one = len(server.open) - server.connections_max, server.addresses.excess(self.address)
-        # At 0 a write is attempted at once and "paused" means "not all sent": see answers.py.
-        transport.set_write_buffer_limits(high=0)
+        # At 0 a write is attempted at once and "paused" means "not all sent": see answers.py. TLS transports pause from their limit on,
+        # not above it: at 0 they would pause with nothing to send, and nothing sent would ever resume them.
+        transport.set_write_buffer_limits(high=0 if transport.get_extra_info("sslcontext") is None else 1)
         super().connection_made(transport)
         server.open.add(self)
         server.addresses.add(self.address)

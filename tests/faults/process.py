@@ -67,7 +67,7 @@ class Process:
         assert stdout is not None
         assert select.select([stdout], [], [], PATIENCE_SECONDS)[0], "the server does not start"
         line = stdout.readline().decode()
-        match = re.fullmatch(r"jobqueue serves http://127\.0\.0\.1:(\d+)\n", line)
+        match = re.fullmatch(r"jobqueue serves https?://127\.0\.0\.1:(\d+)\n", line)
         assert match is not None, f"{line!r}, {self.log()}"
         return int(match[1])
 

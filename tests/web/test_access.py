@@ -123,7 +123,7 @@ DIALECTS: list[tuple[str, str, Any]] = [
     ("GET", "/workpool/result/waiting@secret?wait=50", None),
 ]
 
-LISTS = ("GET /jobs", "GET /queues", "GET /classic/jobs/stats", "GET /simplequeue/jobs", "GET /metrics")
+LISTS = ("GET /jobs", "GET /queues", "GET /classic/jobs/stats", "GET /simplequeue/jobs", "GET /metrics", "GET /token")
 """Routes that concern no queue by themselves; each has a test of its own below."""
 
 
@@ -164,9 +164,8 @@ def filled(body: Any, **tokens: str) -> Any:
 @pytest.mark.parametrize("state", ["waiting", "taken", "failed"])
 async def test_a_job_of_another_queue_is_403(api: Api, method: str, path: str, body: Any, state: str) -> None:
     """Also with its right lease; a job of their own is reached with the same request, and one that is nowhere is 404."""
-    tokens = {
-        queue: await lease(api, f"{queue}{sign}{state}") for queue, sign in (("mail.out", "."), ("secret", "-")) if state != "waiting"
-    }
+    queues = {} if state == "waiting" else {"mail.out": f"mail.out.{state}", "secret": f"secret-{state}"}
+    tokens = {place: await lease(api, queue) for place, queue in queues.items()}
     if state == "failed":
         for queue, token in tokens.items():
             done = {"lease": token, "outcome": "failed", "retry": False}

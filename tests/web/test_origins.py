@@ -19,8 +19,8 @@ from .conftest import Serve
 from .harness import Api, Reply, assert_problem
 from .test_auth import ROUTES, complaint, name, target
 
-CHANGING = [route for route in ROUTES if route.scope not in (Scope.READ, Scope.PUBLIC)]
-READING = [route for route in ROUTES if route.scope in (Scope.READ, Scope.PUBLIC)]
+CHANGING = [route for route in ROUTES if route.scope in (Scope.ENQUEUE, Scope.DEQUEUE, Scope.ADMIN)]
+READING = [route for route in ROUTES if route not in CHANGING]
 
 FOREIGN = {
     "another host": "Origin: https://elsewhere.example",

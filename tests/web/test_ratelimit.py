@@ -200,8 +200,8 @@ async def test_public_routes_are_not_counted(serve: Serve, route: Route) -> None
     access, _ = held_to(Rate(1, 1.0, 1))
     api = await serve(access=access)
     for _ in range(3):
-        reply = await api.send("GET", route.path)
-        assert reply.status in (200, 308)
+        reply = await api.send("GET", target(route))
+        assert reply.status in (200, 308, 404)
         assert "ratelimit" not in reply.headers
     assert (await api.get("/jobs")).status == 200
 

@@ -1,0 +1,103 @@
+"""The verb token: make, list and revoke the tokens of a server's file. It talks to no server; SIGHUP makes one read the file again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from jobqueue import tokens
+from jobqueue.config import BadSetting, read_dotenv
+from jobqueue.web.grants import SCOPES, Scope
+
+VARIABLE = "JOBQUEUE_TOKEN_FILE"
+
+_FILE = click.option("--file", "path", metavar="FILE", help=f"The token file; else {VARIABLE}, from the environment or .env.")
+
+_THEN = "A running server reads the file again at SIGHUP."
+
+
+@click.group("token")
+def token_command() -> None:
+    """Make, list and revoke the tokens of a server.
+
+    \b
+    Examples:
+      jobqueue token new --name ci --scope enqueue --queue 'mail.*' --file tokens
+      jobqueue token list --file tokens
+      jobqueue token revoke ci --file tokens
+      jobqueue serve --token-file tokens
+    """
+
+
+@token_command.command("new")
+@click.option("--name", required=True, help="What logs call it.")
+@click.option("--scope", "scopes", multiple=True, required=True, help=f"What it may do: {', '.join(SCOPES)}; several by repeating it.")
+@click.option("--queue", "queues", multiple=True, help="A queue it holds for, or a pattern as mail.*; several by repeating it. [every one]")
+@_FILE
+def new_command(name: str, scopes: tuple[str, ...], queues: tuple[str, ...], path: str | None) -> None:
+    """Print a new token, this once, and add its line to the file.
+
+    Without a file, the line is printed too, on stderr. It holds the token's hash; the token itself is kept nowhere.
+    """
+    path = _path(path)
+    try:
+        if path is None:
+            token, line = tokens.fresh(name, scopes, queues)
+            click.echo(f"Add this line to the server's token file:\n{line}", err=True)
+        else:
+            token, _ = tokens.make(path, name, scopes, queues)
+            click.echo(f"{path}: {name} is added. {_THEN}", err=True)
+    except tokens.BadTokens as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(token)
+
+
+@token_command.command("list")
+@_FILE
+def list_command(path: str | None) -> None:
+    """Show the tokens of the file by their names."""
+    try:
+        grants = tokens.read(_needed(path))
+    except tokens.BadTokens as error:
+        raise click.ClickException(str(error)) from None
+    rows = [("NAME", "SCOPES", "QUEUES")]
+    for grant in grants:
+        scopes = [Scope.ADMIN] if Scope.ADMIN in grant.scopes else [scope for scope in SCOPES if scope in grant.scopes]
+        rows.append((grant.name, ",".join(scopes), ",".join(grant.queues) or tokens.EVERY_QUEUE))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, scope, queue in rows:
+        click.echo(f"{name:<{widths[0]}}  {scope:<{widths[1]}}  {queue}")
+
+
+@token_command.command("revoke")
+@click.argument("name")
+@_FILE
+def revoke_command(name: str, path: str | None) -> None:
+    """Take a token's line out of the file."""
+    path = _needed(path)
+    try:
+        tokens.revoke(path, name)
+    except tokens.BadTokens as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{path}: {name} is revoked. {_THEN}", err=True)
+
+
+def _path(given: str | None) -> str | None:
+    if given is not None:
+        return given
+    if os.environ.get(VARIABLE):
+        return os.environ[VARIABLE]
+    try:
+        lines = read_dotenv(Path(".env"))
+    except BadSetting as error:
+        raise click.ClickException(str(error)) from None
+    return lines[VARIABLE][1] if VARIABLE in lines else None
+
+
+def _needed(given: str | None) -> str:
+    path = _path(given)
+    if path is None:
+        raise click.UsageError(f"say which file: --file FILE, or {VARIABLE}", click.get_current_context(silent=True))
+    return path
