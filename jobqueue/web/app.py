@@ -51,7 +51,7 @@ class App:
         self.mounts = mounts or Mounts()
         self.native_prefix = self.mounts.native
         self.default_policy = QueuePolicy(lease_seconds=limits.lease_seconds_default, max_attempts=limits.max_attempts_default)
-        self.router = Router(self.mounts.routes())
+        self.router = Router(self.mounts.routes() + self.mounts.pages())
         self.unmatched = unmatched_route()
         self.access = access or Access()
 

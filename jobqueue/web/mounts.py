@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from jobqueue.web.apidocs_page import apidocs_routes
 from jobqueue.web.dialects.base import Dialect
 from jobqueue.web.dialects.classic import CLASSIC
 from jobqueue.web.dialects.simplequeue import SIMPLEQUEUE
@@ -67,6 +68,10 @@ class Mounts:
         for route in server:
             route.whole = route.path not in _BY_QUEUE
         return found + server
+
+    def pages(self) -> list[Route]:
+        """The API reference's. Not among the routes of the APIs: the OpenAPI document does not tell of it."""
+        return apidocs_routes()
 
     def shape_at(self, path: str) -> Shape:
         """How errors look at a path that no route has: as those of the API it would belong to."""

@@ -46,7 +46,7 @@ class Document:
     async def get(self, app: App, request: Request, _: str) -> Answer:
         """GET /openapi.json."""
         if self._bytes is None:
-            self._bytes = msgspec.json.encode(document(app.router.routes, app.limits, secured=app.secured))
+            self._bytes = msgspec.json.encode(document(app.mounts.routes(), app.limits, secured=app.secured))
         return Answer(200, self._bytes)
 
 
