@@ -19,10 +19,7 @@ NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 """Queue names."""
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What no type or worker name may hold: C0 and C1 controls, and surrogates, which UTF-8 cannot carry."""
-
-SURROGATE = re.compile("[\ud800-\udfff]")
-"""What no id may hold: an id is any text that JSON and a percent-encoded path can carry."""
+"""What no id, type or worker name may hold: C0 and C1 controls, and surrogates, which UTF-8 cannot carry."""
 
 CONTROL_BUT_LINES = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """What no description or progress message may hold: the same, but for tabs and line ends."""

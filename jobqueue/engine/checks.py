@@ -9,8 +9,11 @@ import math
 import re
 
 from jobqueue.errors import BadRequest, TooLarge
-from jobqueue.limits import CONTROL, CONTROL_BUT_LINES, NAME, SURROGATE, Limits
+from jobqueue.limits import CONTROL, CONTROL_BUT_LINES, NAME, Limits
 from jobqueue.model import PRIORITIES, Backoff, JobSpec, QueuePolicy, Want
+
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""Version, trace, parent and flags (W3C Trace Context, section 3.2.2)."""
 
 
 def name(field: str, value: str) -> None:
@@ -20,16 +23,16 @@ def name(field: str, value: str) -> None:
 
 
 def text(field: str, value: str, chars_max: int, chars_min: int = 0, forbidden: re.Pattern[str] = CONTROL) -> None:
-    """A text without control characters: a type, a worker's name. With `CONTROL_BUT_LINES` it may have several lines."""
+    """A text without control characters: an id, a type, a worker's name. With `CONTROL_BUT_LINES` it may have several lines."""
     if not chars_min <= len(value) <= chars_max:
         raise BadRequest(field, f"has {len(value)} characters; {chars_min} to {chars_max} are allowed")
     if forbidden.search(value) is not None:
-        raise BadRequest(field, f"holds {'' if forbidden is SURROGATE else 'a control character or '}a lone surrogate")
+        raise BadRequest(field, "holds a control character or a lone surrogate")
 
 
 def job_id(value: str, limits: Limits) -> None:
-    """A job's id: any text that JSON and a percent-encoded path can carry."""
-    text("id", value, limits.id_chars_max, 1, SURROGATE)
+    """A job's id."""
+    text("id", value, limits.id_chars_max, 1)
 
 
 def number(field: str, value: float, low: float, high: float, unit: str = "") -> None:
@@ -78,6 +81,8 @@ def spec(value: JobSpec, limits: Limits) -> None:
         number("priority", value.priority, 0, PRIORITIES - 1)
     if value.description is not None:
         text("description", value.description, limits.text_chars_max, forbidden=CONTROL_BUT_LINES)
+    if value.traceparent is not None and TRACEPARENT.fullmatch(value.traceparent) is None:
+        raise BadRequest("traceparent", "is not one of W3C Trace Context, as 00-<32 hex digits>-<16 hex digits>-01")
     if value.delay is not None:
         delay(value.delay, limits)
         if value.run_at is not None:

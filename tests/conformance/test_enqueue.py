@@ -174,6 +174,8 @@ async def test_the_same_id_with_other_content_is_a_conflict(rig: Rig, other: dic
     [
         ({"job_id": ""}, "id"),
         ({"job_id": "i" * 129}, "id"),
+        ({"job_id": "a\x00b"}, "id"),
+        ({"job_id": "a\x9fb"}, "id"),
         ({"job_id": "\ud800"}, "id"),
         ({"queue": ""}, "queue"),
         ({"queue": "a/b"}, "queue"),

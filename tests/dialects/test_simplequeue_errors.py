@@ -55,6 +55,15 @@ async def test_a_body_that_is_not_right_is_400(simplequeue: Speaker, call: str, 
     """)
 
 
+@pytest.mark.parametrize("escaped", ["\\u0000", "a\\r\\nb", "\\u007f", "\\u0085"])
+async def test_a_control_character_in_an_id_is_400(simplequeue: Speaker, escaped: str) -> None:
+    """It could be carried, and would spoil every log and terminal that shows it."""
+    await simplequeue.refused(f"""
+        > POST /jobs/submit {{"jobId": "{escaped}"}}
+        < 400 {{"error":"jobId: holds a control character or a lone surrogate","field":"jobId"}}
+        """)
+
+
 @pytest.mark.parametrize("escaped", ["\\ud800", "\\udc00", "a\\ud83d", "\\ude00\\ud83d", "\\ud800 and more"])
 async def test_a_lone_surrogate_is_400(simplequeue: Speaker, escaped: str) -> None:
     """Half a character cannot be an id, since no path can carry it."""
