@@ -17,6 +17,7 @@ from jobqueue.limits import Limits
 from jobqueue.web import views
 from jobqueue.web.answers import Answer
 from jobqueue.web.examples import STORY, STREAM
+from jobqueue.web.links import LINKS, Link
 from jobqueue.web.problems import PROBLEMS, Problem
 from jobqueue.web.reference import OPERATIONS, Notes, notes
 from jobqueue.web.request import Request
@@ -145,12 +146,16 @@ def _tag(route: Route) -> str:
     return first if first in ("jobs", "batch", "queues") else "server"
 
 
+def _operation_id(method: str, template: str, api: str = "") -> str:
+    # Made of the API's name, not of its prefix: unique and the same wherever the API stands.
+    words: list[str] = re.findall(r"[a-z]+", f"{method.lower()} {api} {template}")
+    return words[0] + "".join(word.title() for word in words[1:]) + ("Page" if template.endswith("/") else "")
+
+
 def _operation(route: Route, schemas: dict[str, Any], limits: Limits, secured: bool) -> dict[str, Any]:
     native = route.api == "native"
-    # Made of the API's name, not of its prefix: unique and the same wherever the API stands.
-    words = re.findall(r"[a-z]+", f"{route.method.lower()} {'' if native else route.api} {route.template}")
     operation: dict[str, Any] = {
-        "operationId": words[0] + "".join(word.title() for word in words[1:]) + ("Page" if route.path.endswith("/") else ""),
+        "operationId": _operation_id(route.method, route.template, "" if native else route.api),
         "tags": [_tag(route)],
         "summary": route.summary,
         "parameters": [*_path_parameters(route, limits), *_query_parameters(route, schemas)],
@@ -237,8 +242,15 @@ def _answers(route: Route) -> dict[str, Any]:
             answer["content"] = {"application/json": _content(_schema(kind, failing=get_origin(route.body) is list), examples)}
         if native and status in (200, 201) and route.template == "/jobs/enqueue":
             answer["headers"] = {"Location": {"$ref": "#/components/headers/Location"}}
+        if native and (ways := LINKS.get((f"{route.method} {route.template}", status))):
+            answer["links"] = {way.name: _link(way) for way in ways}
         answers[str(status)] = answer
     return answers
+
+
+def _link(way: Link) -> dict[str, Any]:
+    link: dict[str, Any] = {"operationId": _operation_id(*way.operation.split(" ")), "parameters": {way.parameter: way.at}}
+    return link if way.body is None else {**link, "requestBody": way.body}
 
 
 def _streams(route: Route) -> bool:

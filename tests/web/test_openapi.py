@@ -16,6 +16,7 @@ from jobqueue.limits import Limits
 from jobqueue.web import wire
 from jobqueue.web.events import MEDIA
 from jobqueue.web.examples import STORY, Example
+from jobqueue.web.links import LINKS
 from jobqueue.web.openapi import codes, document
 from jobqueue.web.problems import PROBLEMS
 from jobqueue.web.reference import OPERATIONS, notes
@@ -267,6 +268,20 @@ def test_every_operation_has_its_examples() -> None:
                     assert operation(route)["responses"][str(status)]["content"]["application/json"]["examples"]
         if route.body is not None:
             assert operation(route)["requestBody"]["content"]["application/json"]["examples"]
+
+
+def test_links_lead_to_operations_with_what_they_take() -> None:
+    """Each link stands at an answer that exists, fills the variable of its target's path, and sends a body that the target may take."""
+    routes = {f"{route.method} {route.template}": route for route in ROUTES}
+    ids = {operation(route)["operationId"]: route for route in ROUTES}
+    for (source, status), ways in LINKS.items():
+        shown = operation(routes[source])["responses"][str(status)]["links"]
+        assert set(shown) == {way.name for way in ways}
+        for way in ways:
+            link, to = shown[way.name], ids[shown[way.name]["operationId"]]
+            assert to is routes[way.operation]
+            assert set(link["parameters"]) == set(re.findall(r"{(\w+)}", to.template))
+            assert "requestBody" not in link or set(link["requestBody"]) <= set(to.body.__struct_fields__)
 
 
 def examples_with(kind: str) -> list[tuple[Example, Route]]:
