@@ -28,6 +28,7 @@ from jobqueue.durable import open_backend, stopped
 from jobqueue.exposure import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, CannotExpose, Exposure
 from jobqueue.web.app import App, build_app
 from jobqueue.web.connections import OVER_MAX, Server
+from jobqueue.web.lag import LagMeter
 from jobqueue.web.mounts import Mounts
 
 _logger = logging.getLogger("jobqueue.server")
@@ -127,11 +128,13 @@ async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.E
     except OSError as error:
         raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
     _listen(listener)
+    lag = LagMeter(app.lag)
     try:
         if pool is not None:
             await pool.start()
         yield app, listener.sockets[0].getsockname()[1]
     finally:
+        lag.close()
         listener.close()
         stopping = [drain(app, server, settings.drain_seconds, hurry)]
         if pool is not None:

@@ -14,6 +14,7 @@ from typing import Protocol, Self
 import msgspec
 
 from jobqueue.engine.events import Kind
+from jobqueue.engine.histogram import Timings
 from jobqueue.errors import QueueError
 from jobqueue.model import Job, JobFilter, JobSpec, Outcome, QueuePolicy, QueueStats, Status, Verdict, Want
 
@@ -43,10 +44,21 @@ class Extend(msgspec.Struct, frozen=True, gc=False):
     message: str | None = None
 
 
+class StorageStats(msgspec.Struct, frozen=True):
+    """What keeps the jobs. failing: changes cannot be stored now; commits: how long each took, in seconds; unwritten_bytes: what waits."""
+
+    failing: bool
+    commits: Timings
+    unwritten_bytes: int
+
+
 class BackendStats(msgspec.Struct, frozen=True):
     """Totals over all queues, against their bounds where they have one.
 
-    history: jobs and bytes by outcome; closed_unread: jobs put back because the answer could not be delivered.
+    history: jobs and bytes by outcome; undelivered_total: jobs put back because the answer could not be delivered. In seconds:
+    time_in_queue, from when a job was created, fell due or was retried to its first hand-out; time_in_progress, from a hand-out to its
+    conclude; pickup, from what made a job available to a dequeue that was held for it to the end of that one's answer. storage: None
+    where jobs are in memory alone.
     """
 
     jobs_live: int
@@ -57,6 +69,11 @@ class BackendStats(msgspec.Struct, frozen=True):
     history: dict[Outcome, tuple[int, int]]
     undelivered_total: int
     draining: bool
+    leases_expired_total: int = 0
+    time_in_queue: Timings = Timings()
+    time_in_progress: Timings = Timings()
+    pickup: Timings = Timings()
+    storage: StorageStats | None = None
     listeners: int = 0
 
 
@@ -222,6 +239,9 @@ class Backend(Protocol):
         The backend remembers a bounded number of events, while somebody listens and for a short while after; a cursor of before that, of
         another process or of no meaning starts from now, with `missed`. Raises, on entering, TooManyListeners.
         """
+
+    def check(self) -> None:
+        """Whether it takes new work now, as far as it knows without trying. Raises Draining, StorageUnavailable."""
 
     def stats(self) -> BackendStats:
         """Totals, at once."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from jobqueue.backend.base import StorageStats
 from jobqueue.engine.events import Event
 
 
@@ -28,6 +29,9 @@ class Journal(Protocol):
 
     async def committed(self, ticket: int) -> None:
         """Return when everything up to `ticket` is as durable as promised. Raises StorageUnavailable if it will not be."""
+
+    def stats(self) -> StorageStats:
+        """How it does, at once."""
 
     async def close(self) -> None:
         """Commit what is queued, then let go of the storage."""

@@ -18,6 +18,7 @@ from jobqueue.backend.waiters import Registry, Waiter
 from jobqueue.clock import Clock, SystemClock, Timer
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_CONCLUDED, K_ENQUEUED, K_QUEUE_RESUMED, K_QUEUED, Event
+from jobqueue.engine.histogram import QUICK_SECONDS, Histogram
 from jobqueue.limits import Limits
 from jobqueue.model import Job, Want
 
@@ -57,6 +58,7 @@ class Shell:
         self.ticket = 0
         self.draining = False
         self.undelivered_total = 0
+        self.pickup = Histogram(QUICK_SECONDS)
         self._dequeues: Registry[list[Job]] = Registry([])
         self._results: Registry[list[Job]] = Registry([])
         self.listening: Registry[list[Job]] = Registry([])
@@ -200,8 +202,21 @@ class Shell:
             history=engine.history.counts(),
             undelivered_total=self.undelivered_total,
             draining=self.draining,
+            leases_expired_total=engine.leases_expired_total,
+            time_in_queue=engine.time_in_queue.timings(),
+            time_in_progress=engine.time_in_progress.timings(),
+            pickup=self.pickup.timings(),
+            storage=None if self.journal is None else self.journal.stats(),
             listeners=self.listeners.count,
         )
+
+    def picked_up(self, jobs: list[Job]) -> None:
+        """Note how long it took from what made these jobs available, to a waiter that stood for them, to the end of its answer."""
+        now = self.clock.now() + self.clock.skew()
+        for job in jobs:
+            if job.lease is not None:
+                # A job is leased in the very step that makes it available to whoever stands.
+                self.pickup.observe(now - job.lease.started_at)
 
     def drain(self) -> None:
         self.draining = True

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 class LocalTaking:
     """See base.Taking."""
 
-    __slots__ = ("_backend", "_held", "_wait", "_want")
+    __slots__ = ("_backend", "_held", "_stood", "_wait", "_want")
 
     def __init__(self, backend: LocalBackend, want: Want, wait: float) -> None:
         self._backend = backend
         self._want = want
         self._wait = wait
+        self._stood = False
         self._held: list[Job] = []
         """Jobs this request took and has not delivered. A replay takes none: their leases were delivered before, perhaps."""
 
@@ -42,7 +43,7 @@ class LocalTaking:
 
     async def _stand(self, waiter: Waiter[list[Job]]) -> list[Job]:
         try:
-            return await waiter.wait()
+            jobs = await waiter.wait()
         except BaseException:
             # Cancelled: out of line, or already handed jobs in this very turn of the loop, which then go to the next in line.
             self._backend.leave(waiter)
@@ -50,6 +51,8 @@ class LocalTaking:
                 self._held = waiter.answer
                 self._undo()
             raise
+        self._stood = True
+        return jobs
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._held:
@@ -57,6 +60,8 @@ class LocalTaking:
 
     def delivered(self) -> None:
         """See base.Taking.delivered."""
+        if self._stood and self._held:
+            self._backend.picked_up(self._held)
         self._held = []
 
     def _undo(self) -> None:

@@ -14,6 +14,7 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 
 from jobqueue.backend.base import Backend
 from jobqueue.engine import checks
+from jobqueue.engine.histogram import QUICK_SECONDS, Histogram
 from jobqueue.errors import BadRequest, Forbidden, QueueError, TooManyConnections
 from jobqueue.limits import Limits
 from jobqueue.model import QueuePolicy
@@ -47,6 +48,7 @@ class App:
         self.limits = limits
         self.body_seconds = body_seconds
         self.draining = False
+        self.lag = Histogram(QUICK_SECONDS)
         self.started = time.monotonic()
         self.mounts = mounts or Mounts()
         self.native_prefix = self.mounts.native
@@ -128,7 +130,7 @@ class App:
             answer.close = True
         status = answer.status_code
         route.counts[status] = route.counts.get(status, 0) + 1
-        route.seconds += time.perf_counter() - started
+        route.latency.observe(time.perf_counter() - started)
         return answer
 
 

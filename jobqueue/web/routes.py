@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from jobqueue.engine.histogram import REQUEST_SECONDS, Histogram
 from jobqueue.errors import BadRequest
 from jobqueue.web.answers import Answer
 from jobqueue.web.grants import Scope as Scope  # noqa: PLC0414 # tables of routes find it here, beside Route
@@ -29,9 +30,9 @@ class Route:
     """One operation: its place, its handler, and what the reference documentation says of it.
 
     path: a template with at most one variable segment, `{id}` or `{name}`, behind the prefix of the API it belongs to; body and answer: the
-    msgspec types of request and response; errors: codes beside those every route may answer; counts: answers by status, read by
-    /metrics; api: whose route it is, which says how its errors look; whole: it tells of every queue, so a token that holds for some only
-    may not use it.
+    msgspec types of request and response; errors: codes beside those every route may answer; counts and latency: answers by status,
+    and how long they took, read by /metrics; api: whose route it is, which says how its errors look; whole: it tells of every queue, so a
+    token that holds for some only may not use it.
     """
 
     api = "native"
@@ -62,14 +63,14 @@ class Route:
         self.handler = handler
         self.scope = scope
         self.public = scope is Scope.PUBLIC
-        self.changes = scope not in (Scope.PUBLIC, Scope.READ)
+        self.changes = scope not in (Scope.PUBLIC, Scope.KNOWN, Scope.READ)
         self.summary = summary
         self.body = body
         self.query = query
         self.answers = answers or {}
         self.errors = errors
         self.counts: dict[int, int] = {}
-        self.seconds = 0.0
+        self.latency = Histogram(REQUEST_SECONDS)
 
     @property
     def template(self) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from jobqueue.backend.base import StorageStats
 from jobqueue.engine.events import Event, Kind
+from jobqueue.engine.histogram import Timings
 from jobqueue.errors import StorageUnavailable
 
 
@@ -44,6 +46,9 @@ class GatedJournal:
             future = asyncio.get_running_loop().create_future()
             self._waiting.append((ticket, future))
             await future
+
+    def stats(self) -> StorageStats:
+        return StorageStats(self._broken, Timings(), 0)
 
     async def close(self) -> None:
         self.commit()

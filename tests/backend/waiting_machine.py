@@ -18,10 +18,11 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from jobqueue.backend.base import Extend
+from jobqueue.backend.base import Extend, StorageStats
 from jobqueue.backend.local import LocalBackend
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event
+from jobqueue.engine.histogram import Timings
 from jobqueue.errors import LeaseLost, NotInProgress, QueueError
 from jobqueue.ids import Ids
 from jobqueue.model import Backoff, Job, JobSpec, Outcome, Status, Verdict, Want
@@ -48,6 +49,9 @@ class SlowJournal:
     async def committed(self, ticket: int) -> None:
         for _ in range(2):
             await asyncio.sleep(0)
+
+    def stats(self) -> StorageStats:
+        return StorageStats(False, Timings(), 0)
 
     async def close(self) -> None:
         pass

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.samples import Sample
 
 from jobqueue.limits import NAME
-from jobqueue.web.metrics import OTHER, SLICE, Metrics
+from jobqueue.web.metrics import SLICE, Metrics
+from jobqueue.web.metrics_queues import OTHER
 
 from .conftest import Serve
 from .harness import Api, Reply
@@ -79,7 +80,7 @@ async def test_names_follow_the_conventions(api: Api) -> None:
 
     for family in families:
         assert re.fullmatch(r"(jobqueue|process|python)_[a-z_]+", family.name)
-        assert family.type in ("gauge", "counter")
+        assert family.type in ("gauge", "counter", "histogram")
         assert family.documentation.strip().endswith(".") or not family.name.startswith("jobqueue")
         for sample in family.samples:
             assert sample.name.endswith("_total") is (family.type == "counter"), sample
@@ -174,7 +175,8 @@ async def test_requests_are_told_by_route_never_by_path(api: Api) -> None:
 
     for status in ("200", "404"):
         assert found[key("jobqueue_http_requests_total", method="GET", route="/jobs/{id}", status=status)] == 1
-    assert found[key("jobqueue_http_request_seconds_total", method="GET", route="/jobs/{id}")] > 0
+    assert found[key("jobqueue_http_request_duration_seconds_count", method="GET", route="/jobs/{id}")] == 2
+    assert found[key("jobqueue_http_request_duration_seconds_sum", method="GET", route="/jobs/{id}")] > 0
     assert found[key("jobqueue_http_requests_total", method="", route="(unmatched)", status="404")] == 1
     assert b"-id" not in reply.body
     assert b"no-such-path" not in reply.body
