@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -163,13 +164,14 @@ async def test_a_late_timer_is_lag() -> None:
     """The meter counts how late its timer rang, again and again, until it is closed."""
     lags = Histogram(QUICK_SECONDS)
     meter = LagMeter(lags, 0.001)
+    time.sleep(0.02)  # noqa: ASYNC251 # the loop is held up, which is what is measured
     await until(lambda: sum(lags.counts) >= 3)
     meter.close()
     counted = sum(lags.counts)
     await asyncio.sleep(0.005)
 
     assert sum(lags.counts) == counted
-    assert lags.total > 0
+    assert lags.total > 0.01
 
 
 async def test_the_lag_is_told(api: Api) -> None:
