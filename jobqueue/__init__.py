@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         NewJob,
         Page,
         Queue,
+        Token,
         Totals,
     )
     from jobqueue.client.worker import Worker
@@ -112,6 +113,7 @@ __all__ = [
     "TooManyListeners",
     "TooManyQueues",
     "TooManyWaiters",
+    "Token",
     "Totals",
     "Unauthorized",
     "Unavailable",

@@ -80,7 +80,8 @@ class QueuePolicy(msgspec.Struct, frozen=True, gc=False):
 class JobSpec(msgspec.Struct, gc=False, kw_only=True):
     """A job as its producer asked for it. None means "not said": the queue's policy or the server's default decides.
 
-    run_at is UTC (seconds since the epoch); delay and run_at exclude each other.
+    run_at is UTC (seconds since the epoch); delay and run_at exclude each other. traceparent: the trace this belongs to (W3C Trace
+    Context), for the worker to go on with.
     """
 
     payload: bytes
@@ -95,6 +96,7 @@ class JobSpec(msgspec.Struct, gc=False, kw_only=True):
     max_attempts: int | None = None
     backoff: Backoff | None = None
     lease_seconds: float | None = None
+    traceparent: str | None = None
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
@@ -162,6 +164,7 @@ class Job(msgspec.Struct, gc=False, eq=False):
     slot: int = -1
     due: float | None = None
     armed: float | None = None
+    traceparent: str | None = None
 
     @property
     def outcome(self) -> Outcome | None:
@@ -182,13 +185,14 @@ class Want(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a worker says of its attempt: succeeded or failed, with a result or an error as JSON text.
 
-    retry False makes a failure final.
+    retry False makes a failure final; retry_delay: seconds until the next attempt after a failure, None for the backoff.
     """
 
     outcome: Outcome
     result: bytes | None = None
     error: bytes | None = None
     retry: bool = True
+    retry_delay: float | None = None
 
 
 class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

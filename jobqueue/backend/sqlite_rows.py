@@ -41,6 +41,7 @@ class _JobRow(msgspec.Struct, array_like=True, gc=False):
     conclusion: _Conclusion | None
     seq: int
     change: int
+    traceparent: str | None = None
 
 
 class _QueueRow(msgspec.Struct, array_like=True, gc=False):
@@ -96,6 +97,7 @@ def encode_job(job: Job, change: int) -> bytes:
             None if end is None else (end.outcome, end.concluded_at, end.result, end.token, end.said, end.worker, end.started_at),
             job.seq,
             change,
+            job.traceparent,
         )
     )
 
@@ -142,6 +144,7 @@ def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
         None if row.lease is None else Lease(*row.lease),
         None if row.conclusion is None else Conclusion(*row.conclusion),
         row.seq,
+        traceparent=row.traceparent,
     )
     return Stored(job, row.change)
 

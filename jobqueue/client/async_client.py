@@ -22,6 +22,7 @@ from jobqueue.client.types import (
     NewJob,
     Page,
     Queue,
+    Token,
     WorkOutcome,
 )
 from jobqueue.errors import QueueError
@@ -64,6 +65,7 @@ class AsyncClient(AsyncTransport):
         max_attempts: int | None = None,
         backoff: Backoff | None = None,
         lease_seconds: float | None = None,
+        traceparent: str | None = None,
         wait: None = None,
     ) -> Enqueued: ...
 
@@ -83,6 +85,7 @@ class AsyncClient(AsyncTransport):
         max_attempts: int | None = None,
         backoff: Backoff | None = None,
         lease_seconds: float | None = None,
+        traceparent: str | None = None,
         wait: float,
     ) -> Any: ...
 
@@ -101,9 +104,12 @@ class AsyncClient(AsyncTransport):
         max_attempts: int | None = None,
         backoff: Backoff | None = None,
         lease_seconds: float | None = None,
+        traceparent: str | None = None,
         wait: float | None = None,
     ) -> Any:
-        job = NewJob(payload, id, queue, type, description, priority, delay, run_at, expires_in, max_attempts, backoff, lease_seconds)
+        job = NewJob(
+            payload, id, queue, type, description, priority, delay, run_at, expires_in, max_attempts, backoff, lease_seconds, traceparent
+        )
         if wait is None:
             return await self._run(calls.enqueue(job))
         return await self._carry(result_of(job, wait, self._retrying, self._max_wait))
@@ -135,9 +141,17 @@ class AsyncClient(AsyncTransport):
         return await self._run(calls.dequeue_batch(queue, limit, wait, lease_seconds, worker, attempt_id))
 
     async def conclude(
-        self, job_id: str, lease: str, outcome: WorkOutcome, *, result: Any = None, error: Any = None, retry: bool = True
+        self,
+        job_id: str,
+        lease: str,
+        outcome: WorkOutcome,
+        *,
+        result: Any = None,
+        error: Any = None,
+        retry: bool = True,
+        retry_delay: float | None = None,
     ) -> Concluded:
-        return await self._run(calls.conclude(job_id, lease, outcome, result, error, retry))
+        return await self._run(calls.conclude(job_id, lease, outcome, result, error, retry, retry_delay))
 
     async def conclude_batch(self, items: Iterable[Conclude]) -> list[Concluded | QueueError]:
         return await self._run(calls.conclude_batch(items))
@@ -226,6 +240,9 @@ class AsyncClient(AsyncTransport):
 
     async def retry_failed(self, name: str) -> int:
         return await self._run(calls.retry_failed(name))
+
+    async def token(self) -> Token:
+        return await self._run(calls.token())
 
     async def metrics(self) -> str:
         return await self._run(calls.metrics())

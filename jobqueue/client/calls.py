@@ -42,6 +42,7 @@ from jobqueue.client.types import (
     NewJob,
     Page,
     Queue,
+    Token,
     WorkOutcome,
     check_finite,
 )
@@ -114,9 +115,11 @@ def dequeue_batch(
     return _dequeue("/batch/dequeue", reading.leased_batch, asked)
 
 
-def conclude(job_id: str, lease: str, outcome: WorkOutcome, result: object, error: object, retry: bool) -> Call[Concluded]:
+def conclude(
+    job_id: str, lease: str, outcome: WorkOutcome, result: object, error: object, retry: bool, retry_delay: float | None
+) -> Call[Concluded]:
     """POST /jobs/{id}/conclude."""
-    body = encoded(ConcludeOne(lease, outcome, result, error, retry))
+    body = encoded(ConcludeOne(lease, outcome, result, error, retry, retry_delay))
     return once("POST", f"/jobs/{segment('id', job_id)}/conclude", reading.concluded, body)
 
 
@@ -229,6 +232,11 @@ def retry_failed(name: str) -> Call[int]:
 
 
 # The server.
+
+
+def token() -> Call[Token]:
+    """GET /token."""
+    return once("GET", "/token", reading.token)
 
 
 def metrics() -> Call[str]:

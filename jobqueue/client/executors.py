@@ -17,6 +17,7 @@ from jobqueue.client.endings import Discard, Ending, Release, Retry, of_exceptio
 from jobqueue.client.handlers import Handler
 from jobqueue.client.running import RunningJob
 from jobqueue.client.runs import CANCELLED_ENDING, Reason, Run
+from jobqueue.client.tracing import span
 
 _logger = logging.getLogger("jobqueue.worker")
 
@@ -53,7 +54,8 @@ class LoopExecutor:
         assert handler is not None
         assert job is not None
         try:
-            ending = of_result(await handler.call(job))
+            with span(run.leased):
+                ending = of_result(await handler.call(job))
         except asyncio.CancelledError as error:
             ending = CANCELLED_ENDING if job.cancelled else concluded(handler, job, error)
         except GeneratorExit:
@@ -133,7 +135,8 @@ class ThreadExecutor:
 
         def work() -> Callable[[], None]:
             try:
-                ending = of_result(handler.call(job))
+                with span(run.leased):
+                    ending = of_result(handler.call(job))
             except BaseException as error:
                 ending = concluded(handler, job, error)
 

@@ -110,6 +110,7 @@ def _conclude(item: Concluded) -> types.Conclude:
         None if verdict.result is None else Raw(verdict.result),
         None if verdict.error is None else Raw(verdict.error),
         verdict.retry,
+        verdict.retry_delay,
     )
 
 
@@ -131,4 +132,5 @@ def _leased(job: types.LeasedJob) -> Leased:
         description=job.description,
         priority=job.priority,
         error=None if error == b"null" else error,
+        traceparent=job.traceparent,
     )

@@ -43,6 +43,7 @@ class Operations:
         delay: seconds before it may be taken; run_at: the datetime from which on it may. One or the other.
         expires_in: seconds after which it is dropped as expired, if no worker holds it then.
         max_attempts: int; backoff: Backoff; lease_seconds: seconds. Without them the queue's policy decides.
+        traceparent: str, the trace to go on with (W3C Trace Context); a Worker does.
         wait: seconds to wait for the result, the enqueue included; as long as you like, math.inf for ever.
 
         Without wait, returns Enqueued. Its `created` is False if a job of this id and the same content was there before. For an id the
@@ -92,7 +93,8 @@ class Operations:
         job_id: the job's id; lease: the token of its lease, `job.lease.token`.
         outcome: "succeeded" or "failed".
         result: any JSON value, only with succeeded; error: any JSON value, only with failed.
-        retry: False makes a failure final, whatever attempts are left.
+        retry: False makes a failure final, whatever attempts are left; retry_delay: seconds until the next attempt after a failure,
+        None for the job's backoff.
 
         Returns Concluded: how the job stands. Raises LeaseLost (the job is no longer yours; after a lost answer to a failure, it may have
         counted), NotInProgress (this lease has concluded it, otherwise), UnknownJob, TooLarge.
@@ -222,6 +224,12 @@ class Operations:
         """Retry every failed job of this queue that history still has, oldest first, until there is no more room.
 
         Returns how many, an int. Raises UnknownQueue.
+        """
+
+    def token(self, *args: Any, **kwargs: Any) -> Any:
+        """What the token of this client may do. Any token may ask.
+
+        Returns Token.
         """
 
     def metrics(self, *args: Any, **kwargs: Any) -> Any:

@@ -23,6 +23,7 @@ from jobqueue.client.endings import Ending, failed, of_result
 from jobqueue.client.executors import Threads, concluded
 from jobqueue.client.running import Report, RunningJob
 from jobqueue.client.runs import Reason, Run
+from jobqueue.client.tracing import span
 
 _spawn = multiprocessing.get_context("spawn")
 
@@ -151,7 +152,9 @@ class ProcessExecutor:
                 task = pickle.dumps((handler, run.leased, job.worker, job.lease_ends))
             except Exception as error:
                 return partial(done, failed(type(error).__name__, f"the handler cannot be sent to a process: {error}"), False)
-            ending = slot.do(task, job.progress, killed)
+            # The span is this process's: the other one has no provider to end it with.
+            with span(run.leased):
+                ending = slot.do(task, job.progress, killed)
             if ending is not None:
                 return partial(done, ending, False)
             return partial(done, failed("ProcessDied", f"the handler's process ended with exit code {slot.clear()}"), killed.is_set())

@@ -36,6 +36,7 @@ class Leased(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     description: str | None = None
     priority: int = 5
     error: bytes | None = None
+    traceparent: str | None = None
 
 
 Report = Callable[[float, str | None], None]
@@ -92,6 +93,11 @@ class RunningJob(Generic[P]):
     def priority(self) -> int:
         """0, most urgent, to 9."""
         return self._leased.priority
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace that the producer gave it (W3C Trace Context), None if none."""
+        return self._leased.traceparent
 
     @property
     def attempts(self) -> int:

@@ -69,6 +69,7 @@ def _leased(job: Job) -> Leased:
         description=job.description,
         priority=job.priority,
         error=job.error,
+        traceparent=job.traceparent,
     )
 
 

@@ -22,6 +22,7 @@ from jobqueue.client.types import (
     NewJob,
     Page,
     Queue,
+    Token,
     WorkOutcome,
 )
 from jobqueue.errors import QueueError
@@ -63,6 +64,7 @@ class Client(SyncTransport):
         max_attempts: int | None = None,
         backoff: Backoff | None = None,
         lease_seconds: float | None = None,
+        traceparent: str | None = None,
         wait: None = None,
     ) -> Enqueued: ...
 
@@ -82,6 +84,7 @@ class Client(SyncTransport):
         max_attempts: int | None = None,
         backoff: Backoff | None = None,
         lease_seconds: float | None = None,
+        traceparent: str | None = None,
         wait: float,
     ) -> Any: ...
 
@@ -100,9 +103,12 @@ class Client(SyncTransport):
         max_attempts: int | None = None,
         backoff: Backoff | None = None,
         lease_seconds: float | None = None,
+        traceparent: str | None = None,
         wait: float | None = None,
     ) -> Any:
-        job = NewJob(payload, id, queue, type, description, priority, delay, run_at, expires_in, max_attempts, backoff, lease_seconds)
+        job = NewJob(
+            payload, id, queue, type, description, priority, delay, run_at, expires_in, max_attempts, backoff, lease_seconds, traceparent
+        )
         if wait is None:
             return self._run(calls.enqueue(job))
         return self._carry(result_of(job, wait, self._retrying, self._max_wait))
@@ -134,9 +140,17 @@ class Client(SyncTransport):
         return self._run(calls.dequeue_batch(queue, limit, wait, lease_seconds, worker, attempt_id))
 
     def conclude(
-        self, job_id: str, lease: str, outcome: WorkOutcome, *, result: Any = None, error: Any = None, retry: bool = True
+        self,
+        job_id: str,
+        lease: str,
+        outcome: WorkOutcome,
+        *,
+        result: Any = None,
+        error: Any = None,
+        retry: bool = True,
+        retry_delay: float | None = None,
     ) -> Concluded:
-        return self._run(calls.conclude(job_id, lease, outcome, result, error, retry))
+        return self._run(calls.conclude(job_id, lease, outcome, result, error, retry, retry_delay))
 
     def conclude_batch(self, items: Iterable[Conclude]) -> list[Concluded | QueueError]:
         return self._run(calls.conclude_batch(items))
@@ -224,6 +238,9 @@ class Client(SyncTransport):
 
     def retry_failed(self, name: str) -> int:
         return self._run(calls.retry_failed(name))
+
+    def token(self) -> Token:
+        return self._run(calls.token())
 
     def metrics(self) -> str:
         return self._run(calls.metrics())

@@ -54,6 +54,7 @@ class NewJob(msgspec.Struct, frozen=True, omit_defaults=True):
     max_attempts: int | None = None
     backoff: Backoff | None = None
     lease_seconds: float | None = None
+    traceparent: str | None = None
 
     def __post_init__(self) -> None:
         """Raises BadRequest."""
@@ -69,6 +70,7 @@ class Conclude(msgspec.Struct, frozen=True, omit_defaults=True):
     result: Any = None
     error: Any = None
     retry: bool = True
+    retry_delay: float | None = None
 
 
 class Extend(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -114,7 +116,10 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 
 
 class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A job as a worker is handed it. attempts counts this attempt, from 1; number is its place in order of creation, as in JobInfo."""
+    """A job as a worker is handed it. attempts counts this attempt, from 1; number is its place in order of creation, as in JobInfo.
+
+    traceparent: the trace that its producer gave it, None if none.
+    """
 
     id: str
     number: int
@@ -127,6 +132,7 @@ class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     lease: Lease
     raw_error: Raw = msgspec.field(name="error", default=Raw(b"null"))
     raw_payload: Raw = msgspec.field(name="payload")
+    traceparent: str | None = None
 
     @property
     def payload(self) -> Any:
@@ -253,6 +259,14 @@ class Queue(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     waiters: int
     oldest_queued_at: datetime | None
     totals: Totals
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """What a token may do. name is None where the server asks nobody for one; queues are patterns of names, `*` for all."""
+
+    name: str | None
+    scopes: list[str]
+    queues: list[str]
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):

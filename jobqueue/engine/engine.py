@@ -19,7 +19,8 @@ from jobqueue.errors import IdConflict
 from jobqueue.model import CANCELLED, EXPIRED, IN_PROGRESS, QUEUED, SCHEDULED, Backoff, Conclusion, Job, JobSpec, Lease, Want
 
 _COMPARED = ("payload", "queue", "type", "description", "priority", "max_attempts", "lease_seconds")
-"""What makes an enqueue of a known id the same enqueue, byte for byte; beside these, backoff, and delay, run_at and expires_in as sent."""
+"""What makes an enqueue of a known id the same enqueue, byte for byte; beside these, backoff, and delay, run_at and expires_in as sent. Not
+traceparent: a producer that tries again may do so in another span."""
 
 
 _NO_TIMES = (None, None, None)
@@ -70,6 +71,8 @@ class Engine(LeaseOperations, QueueAdmin):
             run_at,
             expires_at,
         )
+        if spec.traceparent is not None:
+            job.traceparent = spec.traceparent
         self.jobs.add(job)
         self.live += 1
         self.payload_bytes += len(payload)

@@ -28,6 +28,9 @@ class Scope(StrEnum):
     PUBLIC = "public"
     """No token needed: for orchestrators and load balancers. No token has it."""
 
+    KNOWN = "known"
+    """Any token that the server knows will do. No token has it."""
+
 
 SCOPES = (Scope.ENQUEUE, Scope.DEQUEUE, Scope.READ, Scope.ADMIN)
 """Those that a token can have."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
+from multidict import istr
 
 from jobqueue.backend.base import Conclude, Extend
 from jobqueue.engine import checks
@@ -21,6 +22,8 @@ from jobqueue.web.request import Request
 if TYPE_CHECKING:
     from jobqueue.web.app import App
 
+TRACEPARENT = istr("traceparent")
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -31,6 +34,8 @@ async def enqueue(app: App, request: Request, _: str) -> Answer:
     if body is None:
         body = await app.read_body(request)
     asked: wire.EnqueueBody = wire.decode_enqueue(body)
+    if asked.traceparent is None:
+        asked.traceparent = trace_of(request)
     reply = await app.backend.enqueue(asked.spec())
     job = reply.job
     place = job.id if asked.id is None else quote(job.id, safe="")
@@ -39,6 +44,12 @@ async def enqueue(app: App, request: Request, _: str) -> Answer:
         views.encode(views.enqueued(job, reply.created)),
         headers=f"Location: {app.native_prefix}/jobs/{place}\r\n".encode(),
     )
+
+
+def trace_of(request: Request) -> str | None:
+    """The trace that a request belongs to, by its header. One that cannot be read is as none (W3C Trace Context, section 3.3)."""
+    given = request.head.headers.get(TRACEPARENT)
+    return given if given is not None and checks.TRACEPARENT.fullmatch(given) is not None else None
 
 
 def _verdict(body: wire.ConcludeBody) -> Verdict:
@@ -52,7 +63,7 @@ def _verdict(body: wire.ConcludeBody) -> Verdict:
         check_depth("result", result := bytes(body.result))
     if not isinstance(body.error, msgspec.UnsetType):
         check_depth("error", error := bytes(body.error))
-    return Verdict(outcome=FAILED if failed else SUCCEEDED, result=result, error=error, retry=body.retry)
+    return Verdict(outcome=FAILED if failed else SUCCEEDED, result=result, error=error, retry=body.retry, retry_delay=body.retry_delay)
 
 
 def _whole(job: Job) -> Answer:
@@ -140,6 +151,11 @@ def _batch(replies: Sequence[R | QueueError], view: Callable[[R], Any]) -> Answe
 async def batch_enqueue(app: App, request: Request, _: str) -> Answer:
     """POST /batch/enqueue."""
     specs = await _items(app, request, wire.decode_batch_enqueue, wire.decode_enqueue, wire.EnqueueBody.spec)
+    trace = trace_of(request)
+    if trace is not None:
+        for spec in specs:
+            if not isinstance(spec, QueueError) and spec.traceparent is None:
+                spec.traceparent = trace
     return _batch(await app.backend.enqueue_batch(specs), lambda reply: views.enqueued(reply.job, reply.created))
 
 
@@ -239,7 +255,8 @@ async def healthz(app: App, request: Request, _: str) -> Answer:
 
 
 async def readyz(app: App, request: Request, _: str) -> Answer:
-    """GET /readyz: it takes new work. 503 while it drains."""
+    """GET /readyz: it takes new work. 503 while it drains, and while its storage fails."""
     if app.draining:
         raise Draining("the server is shutting down")
+    app.backend.check()
     return Answer(200, b'{"status":"ready"}')

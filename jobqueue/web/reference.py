@@ -44,7 +44,7 @@ def _asked(limits: Limits) -> Notes:
     size = f"at most {limits.payload_bytes_max} bytes and nested at most {JSON_DEPTH_MAX} deep"
     return {
         "payload": {"description": f"The work: any JSON, {size}; kept and handed out byte for byte."},
-        "id": {"description": "The job's id; without one the server makes a UUIDv7.", "minLength": 1, "maxLength": limits.id_chars_max},
+        "id": _text("The job's id; without one the server makes a UUIDv7. No control characters.", 1, limits.id_chars_max),
         "queue": _name("The queue's name. A queue is made by the first job."),
         "type": _text("What kind of work it is. The server only stores and filters by it.", 1, limits.type_chars_max),
         "description": _text(
@@ -78,10 +78,16 @@ def _asked(limits: Limits) -> Notes:
         "result": {"description": f"What a succeeded job came to: any JSON, {size}."},
         "error": {"description": f"Why a job failed: any JSON, {size}; of the last failure."},
         "retry": {"description": "false makes a failure final."},
+        "retry_delay": _span("Seconds until the next attempt after a failure; without it the backoff decides.", 0, limits.delay_seconds_max),
         "progress": _span("How much is done.", 0, 1),
         "message": _text("What the worker is at, for people.", 0, limits.text_chars_max, lines=True),
         "max_jobs": _span("Live jobs this queue may hold; null for the server's bound alone.", 1, limits.jobs_max),
         "paused": {"description": "true hands out nothing and accepts everything."},
+        "traceparent": {
+            "description": "The trace the job belongs to (W3C Trace Context), handed on to its worker; without it, the request's header "
+            "traceparent.",
+            "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+        },
         "cursor": {"description": "Where the next page begins: the cursor that the page before answered."},
         "status": {"description": "Where the job is in its life."},
     }
@@ -146,6 +152,9 @@ def _renamed(limits: Limits) -> Notes:
         "EventsQuery.event": {"description": "Only these events."},
         "ConcludeBody.outcome": {"description": "How the attempt ended."},
         "ConcludeItem.outcome": {"description": "How the attempt ended."},
+        "TokenView.name": {"description": "What logs call the token; null where the server asks nobody for one."},
+        "TokenView.scopes": {"description": "What it may do. admin includes the others, which are then listed too."},
+        "TokenView.queues": {"description": "The queues it holds for: patterns of names as in a shell, of which one must fit; `*` fits all."},
         "LeaseView.token": {"description": "Proves the holder; 128 random bits."},
         "JobView.run_at": _time("When a delayed job or its next attempt was or will be due, or when it was retried."),
         "EnqueuedView.run_at": _time("When a delayed job is due."),

@@ -57,7 +57,10 @@ class LeaseView(msgspec.Struct, frozen=True, gc=False):
 
 
 class DequeuedView(msgspec.Struct, frozen=True, gc=False):
-    """A job as a worker is handed it. attempts counts this one; error is the last failure's, null before the first."""
+    """A job as a worker is handed it. attempts counts this one; error is the last failure's, null before the first.
+
+    traceparent is there if the producer gave one.
+    """
 
     id: str
     number: int
@@ -70,6 +73,7 @@ class DequeuedView(msgspec.Struct, frozen=True, gc=False):
     lease: LeaseView
     error: Raw | None
     payload: Raw
+    traceparent: str | UnsetType = UNSET
 
 
 class JobView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -234,6 +238,7 @@ def dequeued(job: Job) -> DequeuedView:
         LeaseView(lease.token, stamp(lease.expires_at)),
         raw(job.error),
         Raw(job.payload),
+        UNSET if job.traceparent is None else job.traceparent,
     )
 
 

@@ -44,6 +44,7 @@ WHOLE = Job(
     lease=Lease("t" * 32, 1.0, 2.0, 3.0, "worker", "attempt", 0.25, "half", True, True),
     conclusion=Conclusion(Outcome.FAILED, 5.0, b"[1]", "u" * 32, Outcome.SUCCEEDED, "worker", 4.0),
     seq=11,
+    traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01",
 )
 
 
