@@ -222,10 +222,9 @@ class LocalListening:
             if self._place < self._ring.shown:
                 await asyncio.sleep(0)
                 continue
-            now = shell.clock.now()
-            if now >= until:
-                return []
             shell.listeners.show_committed()
+            if shell.clock.now() >= until:
+                return []
             await self._wait(until)
 
     async def _wait(self, until: float) -> None:

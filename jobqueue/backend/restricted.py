@@ -148,6 +148,9 @@ class RestrictedBackend:
         self._check(name)
         return await self._backend.redrive(name)
 
+    def check(self) -> None:
+        self._backend.check()
+
     def stats(self) -> BackendStats:
         return self._backend.stats()
 

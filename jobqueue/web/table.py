@@ -217,9 +217,10 @@ def server_routes() -> list[Route]:
     """What belongs to the server rather than to an API: always at the root."""
     P = Scope.PUBLIC
     words = dict[str, str]
+    not_ready = ("draining", "storage_unavailable")
     return [
         Route("GET", "/metrics", Metrics().scrape, Scope.READ, "Read the server's counts, for Prometheus", answers={200: str}),
         Route("GET", "/openapi.json", Document().get, P, "Read this document", answers={200: dict[str, Any]}),
         Route("GET", "/healthz", native.healthz, P, "Is the process alive?", answers={200: words}),
-        Route("GET", "/readyz", native.readyz, P, "Does it take new work?", answers={200: words}, errors=("draining",)),
+        Route("GET", "/readyz", native.readyz, P, "Does it take new work?", answers={200: words}, errors=not_ready),
     ]

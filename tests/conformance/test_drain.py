@@ -163,3 +163,11 @@ async def test_so_many_may_wait_and_no_more(make_backend: MakeBackend) -> None:
     await rig.put_all("a", "b")
     await rig.idle()
     assert (second.ids, third.ids) == (["a"], ["b"])
+
+
+async def test_a_backend_says_whether_it_takes_new_work(rig: Rig) -> None:
+    """It does until it drains."""
+    rig.backend.check()
+    rig.backend.drain()
+    with pytest.raises(Draining):
+        rig.backend.check()

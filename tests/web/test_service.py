@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from backend.journals import GatedJournal
 
 from jobqueue.errors import StorageUnavailable
 
@@ -30,6 +31,16 @@ async def test_a_draining_server_is_alive_and_not_ready(api: Api) -> None:
     api.app.drain()
     assert (await api.get("/healthz")).status == 200
     assert_problem(await api.get("/readyz"), 503, "draining")
+
+
+async def test_a_server_whose_storage_fails_is_alive_and_not_ready(api: Api) -> None:
+    """For as long as it lasts: restarting it would not help."""
+    journal = api.backend.journal = GatedJournal()
+    journal.fail()
+    assert (await api.get("/healthz")).status == 200
+    assert_problem(await api.get("/readyz"), 503, "storage_unavailable")
+    journal.recover()
+    assert (await api.get("/readyz")).status == 200
 
 
 async def test_draining_answers_whoever_is_held(api: Api) -> None:
