@@ -17,6 +17,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
+from jobqueue.backend.base import StorageStats
 from jobqueue.backend.shell import shifted
 from jobqueue.backend.sqlite import Fatal
 from jobqueue.backend.sqlite_group import Group
@@ -25,6 +26,7 @@ from jobqueue.backend.sqlite_writer import Writer
 from jobqueue.clock import Clock, Timer
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_ENQUEUED, K_FORGOTTEN, Event
+from jobqueue.engine.histogram import QUICK_SECONDS, Histogram
 from jobqueue.errors import QueueFull, StorageUnavailable
 from jobqueue.model import Job
 
@@ -57,6 +59,8 @@ class SqliteJournal:
         self._broken: str | None = None
         self._breaking = asyncio.Event()
         self._stored_skew = clock.skew() + offset
+        self._commits = Histogram(QUICK_SECONDS)
+        self._handed_at = 0.0
         self._on_close: Callable[[], object] = lambda: None
 
     def use(self, writer: Writer, on_close: Callable[[], object] = lambda: None) -> None:
@@ -69,6 +73,10 @@ class SqliteJournal:
     def unwritten_bytes(self) -> int:
         """What waits to be committed, roughly."""
         return self._gathering.held_bytes + (0 if self._writing is None else self._writing.held_bytes)
+
+    def stats(self) -> StorageStats:
+        """See Journal.stats. A commit's time is from the hand-over to the news of it, for whole groups that were committed."""
+        return StorageStats(self._failing is not None, self._commits.timings(), self.unwritten_bytes)
 
     def check(self, adding: bool) -> None:
         """See Journal.check."""
@@ -164,6 +172,7 @@ class SqliteJournal:
         self._handed = self._ticket
         self._now, self._next = self._next, []
         assert self._writer is not None
+        self._handed_at = self.clock.now()
         self._writer.write(group, self._finished)
 
     def _finished(self, error: Exception | None) -> None:
@@ -171,6 +180,7 @@ class SqliteJournal:
         group, self._writing = self._writing, None
         assert group is not None
         if error is None:
+            self._commits.observe(self.clock.now() - self._handed_at)
             self._done = self._handed
             if self._failing is not None:
                 _logger.warning("changes can be stored again")
