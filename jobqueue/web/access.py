@@ -17,7 +17,7 @@ from jobqueue.backend.base import Backend
 from jobqueue.backend.restricted import RestrictedBackend
 from jobqueue.errors import Forbidden, Unauthorized
 from jobqueue.web.auth import Keys
-from jobqueue.web.grants import Grant
+from jobqueue.web.grants import Grant, Scope
 from jobqueue.web.origins import Hosts, check_origin
 from jobqueue.web.ratelimit import Limiter, Rate
 from jobqueue.web.request import Request
@@ -83,9 +83,13 @@ class Access:
         request.who = grant.name
         if self._by_token is not None:
             _take(self._by_token, request, grant.name)
-        if route.scope not in grant.scopes:
+        if route.scope not in grant.scopes and route.scope is not Scope.KNOWN:
             raise Forbidden(f"the token {grant.name} does not have the scope {route.scope}")
         return app if not grant.queues else self._view(app, grant, route)
+
+    def grant_of(self, request: Request) -> Grant | None:
+        """What the request's token may do, None where nobody is asked for one. Raises Unauthorized."""
+        return None if self.keys is None else self.keys.grant(request.head.headers.get(hdrs.AUTHORIZATION))
 
     def _view(self, app: App, grant: Grant, route: Route) -> App:
         if route.whole:

@@ -140,6 +140,8 @@ STORY: tuple[Example, ...] = (
          "expired": 0, "retried": 2}}]}),
     Example("deleted", "DELETE", "/queues/{name}", "/queues/reports", None, 204,
         None),
+    Example("nobody is asked for one", "GET", "/token", "/token", None, 200,
+        {"name": None, "scopes": ["enqueue", "dequeue", "read", "admin"], "queues": ["*"]}),
     Example("alive", "GET", "/healthz", "/healthz", None, 200,
         {"status": "ok"}),
     Example("ready", "GET", "/readyz", "/readyz", None, 200,

@@ -15,6 +15,7 @@ from jobqueue.web.dialects.base import Dialect
 from jobqueue.web.dialects.classic import CLASSIC
 from jobqueue.web.dialects.simplequeue import SIMPLEQUEUE
 from jobqueue.web.dialects.workpool import WORKPOOL
+from jobqueue.web.pages import page_routes
 from jobqueue.web.problems import NATIVE as NATIVE_SHAPE
 from jobqueue.web.problems import Shape
 from jobqueue.web.routes import Route
@@ -26,7 +27,8 @@ APIS = (NATIVE, *DIALECTS)
 
 _PREFIX = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
 _TAKEN = frozenset(
-    {"jobs", "batch", "queues", "job", "status", "result", "metrics", "openapi.json", "healthz", "readyz", "events", "docs", "dashboard"}
+    {"jobs", "batch", "queues", "job", "status", "result", "token", "events"}
+    | {"metrics", "openapi.json", "healthz", "readyz", "docs", "dashboard"}
 )
 """First segments of paths that some API or the server itself has at the root."""
 
@@ -70,8 +72,9 @@ class Mounts:
         return found + server
 
     def pages(self) -> list[Route]:
-        """The API reference's. Not among the routes of the APIs: the OpenAPI document does not tell of it."""
-        return apidocs_routes()
+        """The dashboard's and the API reference's. Not among the routes of the APIs: the OpenAPI document does not tell of them."""
+        # A dialect's own page at the root comes first; the dashboard is at /dashboard all the same.
+        return apidocs_routes() + page_routes(taken=any((route.method, route.path) == ("GET", "/") for route in self.routes()))
 
     def shape_at(self, path: str) -> Shape:
         """How errors look at a path that no route has: as those of the API it would belong to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobqueue.web import events, longpoll, native, views, wire
+from jobqueue.web import events, longpoll, native, token, views, wire
 from jobqueue.web.metrics import Metrics
 from jobqueue.web.openapi import Document
 from jobqueue.web.routes import Route, Scope
@@ -210,6 +210,7 @@ def native_routes(prefix: str) -> list[Route]:
             answers={200: views.RetriedView},
             errors=("unknown_queue", *_CLOSED),
         ),
+        route("GET", "/token", token.token, Scope.KNOWN, "Read what your token may do", answers={200: token.TokenView}),
     ]
 
 

@@ -102,7 +102,7 @@ async def test_every_operation_of_the_native_api_is_there(connect: Connect, url:
         await api.cancel("x")
         await api.job("x")
         await api.jobs()
-        for ask in ("queues", "metrics", "openapi", "healthy", "ready"):
+        for ask in ("queues", "token", "metrics", "openapi", "healthy", "ready"):
             await getattr(api, ask)()
         for ask in ("put_queue", "queue", "pause", "resume", "purge", "retry_failed", "delete_queue"):
             await getattr(api, ask)("q")

@@ -1,0 +1,197 @@
+// The page: which view is shown, who is signed in, when to look at the server again.
+
+import { Refused, call, may, readiness, signIn, signOut, who } from "./api.js";
+import { Enqueue } from "./enqueue.js";
+import { Failures } from "./health.js";
+import { Job } from "./job.js";
+import { Live } from "./live.js";
+import { Overview } from "./overview.js";
+import { button, field, jobLink } from "./parts.js";
+import { Queue } from "./queue.js";
+import { Samples } from "./samples.js";
+import { h, render } from "./view.js";
+import { Workers } from "./workers.js";
+
+const top = document.getElementById("top");
+const main = document.getElementById("main");
+const READY_MS = 5000;
+
+const context = { queues: [], samples: new Samples(), failures: new Failures(), redraw: draw, again: () => live.soon(0) };
+const live = new Live(look, () => drawTop());
+const page = { view: null, loaded: false, wrong: null, ready: null, readyAt: -Infinity, arrived: false, signing: { wrong: null, busy: false } };
+
+function viewAt(hash) {
+  const [path, query] = hash.replace(/^#\/?/, "").split("?");
+  const [kind, name] = path.split("/");
+  try {
+    if (kind === "queues" && name) return new Queue(context, decodeURIComponent(name), new URLSearchParams(query));
+    if (kind === "jobs" && name) return new Job(context, decodeURIComponent(name));
+  } catch {
+    // An address that somebody made up.
+    return new Overview(context);
+  }
+  if (kind === "workers") return new Workers(context);
+  if (kind === "enqueue") return new Enqueue(context);
+  return new Overview(context);
+}
+
+function go() {
+  // A link into the page itself, as the one that skips what is above it.
+  if (location.hash === "#main") return;
+  const first = page.view === null;
+  page.view = viewAt(location.hash);
+  document.title = `${page.view.title} · jobqueue`;
+  page.arrived = !first;
+  if (!first) window.scrollTo(0, 0);
+  draw();
+  live.soon(0);
+}
+
+/** Look at everything that is shown. */
+async function look() {
+  const { view } = page;
+  try {
+    if (performance.now() - page.readyAt > READY_MS) {
+      page.readyAt = performance.now();
+      page.ready = await readiness();
+    }
+    if (may("read")) {
+      context.queues = (await call("GET", "queues")).queues;
+      context.samples.add(context.queues);
+      await context.failures.look(context.queues);
+      await view.look();
+      page.loaded = true;
+    }
+    page.wrong = null;
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    if (error.status === 401) {
+      signOut();
+      live.stop();
+    } else page.wrong = error.message;
+  }
+  draw();
+}
+
+function draw() {
+  drawTop();
+  drawMain();
+  const heading = page.arrived ? main.querySelector("h1") : null;
+  if (heading !== null) {
+    // A reader of the screen is told where it is now.
+    page.arrived = false;
+    heading.focus({ preventScroll: true });
+  }
+}
+
+function drawMain() {
+  if (who.needed) return render(main, signing());
+  if (!may("read") && who.known && !(page.view instanceof Enqueue)) return render(main, h("h1", { tabindex: "-1" }, "Signed in"), h("p", { class: "none" }, "Your token may not read, so there is nothing to show. ", may("enqueue") ? h("a", { href: "#/enqueue" }, "Enqueue a job") : null));
+  // Nothing is drawn before there is something: an empty table would say that there are no queues.
+  if (!page.loaded && page.wrong === null && may("read")) return undefined;
+  if (!page.loaded && page.wrong !== null) return render(main, h("h1", { class: "unseen", tabindex: "-1" }, "jobqueue"), h("p", { class: "none bad" }, page.wrong));
+  return render(main, h("div", { key: location.hash, class: "view" }, page.view.draw()));
+}
+
+function drawTop() {
+  const at = (kind) => (page.view instanceof kind ? "page" : null);
+  const find = (event) => {
+    event.preventDefault();
+    const id = event.target.elements.id.value.trim();
+    if (id !== "") location.hash = jobLink(id);
+    event.target.reset();
+  };
+  render(
+    top,
+    h("a", { class: "brand", href: "#/" }, "jobqueue"),
+    who.needed
+      ? null
+      : h("nav", { "aria-label": "Views" }, h("a", { href: "#/", "aria-current": at(Overview) }, "Overview"), h("a", { href: "#/workers", "aria-current": at(Workers) }, "Workers"), may("enqueue") ? h("a", { href: "#/enqueue", "aria-current": at(Enqueue) }, "Enqueue") : null),
+    h("span", { class: "grow" }),
+    who.needed || !may("read")
+      ? null
+      : h("form", { role: "search", class: "find", onsubmit: find }, h("label", { class: "unseen", for: "find" }, "Go to the job with this id"), h("input", { id: "find", name: "id", type: "search", placeholder: "Job id", autocomplete: "off", spellcheck: "false" })),
+    lights(),
+    who.name === null ? null : h("span", { class: "who", title: `scopes: ${[...who.scopes].join(", ")}; queues: ${who.queues.join(", ")}` }, who.name),
+    who.name === null ? null : button("Sign out", leave, { kind: "small" }),
+  );
+}
+
+/** How fresh the numbers are, and whether the server takes new work. */
+function lights() {
+  const fresh = page.wrong !== null ? ["bad", "Not reached"] : { events: ["ok", "Live"], polling: ["ok", "Each second"], connecting: ["idle", "Connecting"] }[live.mode];
+  const { ready } = page;
+  const health = ready === null ? ["idle", "…"] : ready.ready ? ["ok", "Ready"] : ["bad", ready.said];
+  const light = ([level, word], title) => h("span", { class: `light ${level}`, title }, h("span", { class: "mark", "aria-hidden": "true" }), word);
+  return h("span", { class: "lights" }, who.needed ? null : light(fresh, page.wrong ?? "How the page learns of changes"), light(health, "Whether the server takes new work: GET /readyz"));
+}
+
+function signing() {
+  const { signing } = page;
+  return h(
+    "form",
+    { class: "form panel sign", onsubmit: enter },
+    h("h1", { tabindex: "-1" }, "Sign in"),
+    // For programs that keep passwords.
+    h("input", { type: "text", autocomplete: "username", value: "jobqueue", hidden: true }),
+    field("token", "Token", h("input", { type: "password", autocomplete: "current-password", required: true }), { hint: "One of the server’s tokens. It is kept until this tab is closed.", wrong: signing.wrong }),
+    h("div", { class: "actions" }, h("button", { class: "button primary", type: "submit", disabled: signing.busy }, "Sign in")),
+  );
+}
+
+async function enter(event) {
+  event.preventDefault();
+  const input = document.getElementById("field-token");
+  Object.assign(page.signing, { busy: true, wrong: null });
+  try {
+    await signIn(input.value);
+    input.value = "";
+    draw();
+    live.start();
+  } catch (error) {
+    page.signing.wrong = error.status === 401 ? "The server does not know this token." : error.message;
+  }
+  page.signing.busy = false;
+  draw();
+  (page.signing.wrong === null ? main : document.getElementById("field-token")).focus();
+}
+
+function leave() {
+  signOut();
+  live.stop();
+  context.samples.forget();
+  Object.assign(page, { loaded: false, wrong: null });
+  Object.assign(context, { queues: [], failures: new Failures() });
+  page.view = viewAt(location.hash);
+  draw();
+  document.getElementById("field-token").focus();
+}
+
+/** Learn who is signed in; a server that cannot be reached is asked again. */
+async function begin() {
+  try {
+    await signIn();
+    if (who.needed) page.ready = await readiness();
+    else live.start();
+  } catch (error) {
+    page.wrong = error.status === 401 ? null : error.message;
+    if (error.status !== 401) setTimeout(begin, 1000);
+  }
+  draw();
+  if (who.needed) document.getElementById("field-token").focus();
+}
+
+window.addEventListener("hashchange", go);
+document.addEventListener("keydown", (event) => {
+  // As in many programs, / leads to the search.
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, textarea, select")) return;
+  const place = document.getElementById("wanted") ?? document.getElementById("find");
+  if (place === null || document.getElementById("dialog").open) return;
+  event.preventDefault();
+  place.focus();
+});
+// Ages grow while nothing else changes.
+setInterval(() => document.hidden || page.view === null || !page.loaded || draw(), 1000);
+page.view = viewAt(location.hash);
+document.title = `${page.view.title} · jobqueue`;
+begin();

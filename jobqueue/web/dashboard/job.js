@@ -1,0 +1,152 @@
+// One job: what it is, what became of it, and what may be done about it.
+
+import { absolute, call, job as jobOf, may, segment, unreachable } from "./api.js";
+import { count, pretty, since, span, time } from "./format.js";
+import { attempt, badge, button, copy, curl, empty, queueLink, sure } from "./parts.js";
+import { progress } from "./queue.js";
+import { h } from "./view.js";
+
+export class Job {
+  constructor(context, id) {
+    this.context = context;
+    this.id = id;
+    this.title = `Job ${id}`;
+    this.job = null;
+    this.texts = new Map();
+    this.missing = null;
+  }
+
+  async look() {
+    if (unreachable(this.id)) {
+      this.missing = "A browser cannot ask for this id: it takes it for a part of a path. The command line can.";
+      return;
+    }
+    try {
+      const found = await jobOf(this.id);
+      Object.assign(this, found, { missing: null });
+    } catch (error) {
+      if (error.code !== "unknown_job" && error.status !== 400) throw error;
+      this.job = null;
+      this.missing = error.status === 400 ? error.message : "It never existed, or history has forgotten it.";
+    }
+  }
+
+  draw() {
+    const { job } = this;
+    const queue = job === null ? null : h("a", { href: queueLink(job.queue) }, job.queue);
+    const path = h("p", { class: "path" }, h("a", { href: "#/" }, "Overview"), queue === null ? null : [" / ", queue], " / job");
+    if (this.missing !== null) return [path, h("h1", { class: "id", tabindex: "-1" }, this.id), empty("There is no such job", h("p", null, this.missing))];
+    if (job === null) return [path, h("h1", { class: "id", tabindex: "-1" }, this.id), h("p", { class: "none" }, "Looking…")];
+    return [
+      path,
+      h("div", { class: "title-line" }, h("h1", { class: "id", tabindex: "-1" }, job.id), badge(job), h("span", { class: "grow" }), this.actions()),
+      job.description === null || job.description === "" ? null : h("p", { class: "description" }, job.description),
+      job.status === "in_progress" ? this.running() : null,
+      h(
+        "div",
+        { class: "columns job" },
+        h("div", { class: "stack" }, this.timeline(), this.facts()),
+        h("div", { class: "stack" }, this.text("error", "Error of the last attempt that failed"), this.text("result", "Result"), this.text("payload", "Payload")),
+      ),
+    ];
+  }
+
+  actions() {
+    const { job } = this;
+    const path = `jobs/${segment(job.id)}`;
+    const cancel = async () => {
+      const text = job.status === "in_progress" ? "Its worker is told at its next heartbeat; whatever it answers, the job ends as cancelled." : "It is concluded as cancelled and handed to nobody.";
+      if (await sure("Cancel this job?", text, "Cancel the job", true)) (await attempt("Cancel asked for", () => call("POST", `${path}/cancel`))) && this.context.again();
+    };
+    const retry = async () => {
+      if (await sure("Retry this job?", "It goes to the back of its queue, with all its attempts.", "Retry")) (await attempt("Queued again", () => call("POST", `${path}/retry`))) && this.context.again();
+    };
+    const over = job.status === "concluded";
+    return h(
+      "div",
+      { class: "actions" },
+      button("Copy id", () => copy(job.id, "Id")),
+      button("Copy as curl", () => copy(this.command(), "Command"), { title: "The command that enqueues such a job again" }),
+      may("enqueue") && over && job.outcome !== "succeeded" ? button("Retry", retry, { kind: "primary", key: "retry" }) : null,
+      may("enqueue") && !over ? button("Cancel", cancel, { kind: "danger", key: "cancel", disabled: job.cancel_requested }) : null,
+    );
+  }
+
+  /** What enqueues such a job again, under another id. The payload goes out as it came in. */
+  command() {
+    const { job, texts } = this;
+    const fields = [["queue", JSON.stringify(job.queue)]];
+    for (const name of ["type", "description"]) if (job[name] !== null) fields.push([name, JSON.stringify(job[name])]);
+    if (job.priority !== 5) fields.push(["priority", String(job.priority)]);
+    if (job.max_attempts !== null) fields.push(["max_attempts", String(job.max_attempts)]);
+    fields.push(["payload", texts.get("payload")]);
+    return curl("POST", absolute("jobs/enqueue"), `{${fields.map(([name, text]) => `"${name}": ${text}`).join(", ")}}`);
+  }
+
+  running() {
+    const { job } = this;
+    return h(
+      "section",
+      { class: "panel running", "aria-label": "In progress" },
+      job.progress === null ? h("span", { class: "soft" }, "The worker has not said how far it is.") : progress(job),
+      job.message === null ? null : h("span", { class: "message" }, job.message),
+    );
+  }
+
+  timeline() {
+    const { job } = this;
+    const steps = [];
+    const step = (kind, what, at, ...more) => steps.push(h("li", { key: `${kind}${steps.length}`, class: kind }, h("div", { class: "what" }, h("b", null, what), at === null ? null : h("time", { datetime: at, title: at }, time(at))), more.filter(Boolean).map((line) => h("p", null, line))));
+    const ran = job.started_at !== null;
+    // What the server keeps of attempts is their number and the last one's start, worker, end and error.
+    const earlier = ran ? job.attempts - 1 : job.attempts;
+    step("done", "Created", job.created_at, job.run_at !== null && Date.parse(job.run_at) > Date.parse(job.created_at) && job.attempts === 0 ? `Due ${time(job.run_at)}` : null);
+    if (earlier > 0) step("warn", earlier === 1 ? "1 attempt before" : `${count(earlier)} attempts before`, null, "The server counts them; it keeps only the last error of them.");
+    if (ran) {
+      const seconds = job.concluded_at === null ? since(job.started_at) : (Date.parse(job.concluded_at) - Date.parse(job.started_at)) / 1000;
+      const over = job.status === "concluded";
+      const kind = !over ? "now" : job.outcome === "failed" ? "bad" : "done";
+      step(kind, `Attempt ${count(job.attempts)}`, job.started_at, `by ${job.worker ?? "a worker without a name"}`, `${over ? "took" : "running for"} ${span(seconds)}`, over ? null : `lease ends in ${span(-since(job.lease_expires_at))}`);
+    }
+    if (job.status === "queued") step("now", "Queued", null, job.attempts > 0 ? "It waits to be handed out again." : `for ${span(since(job.run_at ?? job.created_at))}`);
+    if (job.status === "scheduled") step("now", job.attempts > 0 ? "Waits before another attempt" : "Scheduled", null, `due ${time(job.run_at)}, in ${span(-since(job.run_at))}`);
+    if (job.status === "in_progress" && job.cancel_requested) step("warn", "Cancel asked for", null, "Its worker learns of it at its next heartbeat.");
+    if (job.status === "concluded") {
+      const total = (Date.parse(job.concluded_at) - Date.parse(job.created_at)) / 1000;
+      step(job.outcome === "failed" ? "bad" : job.outcome === "succeeded" ? "good" : "done", job.outcome[0].toUpperCase() + job.outcome.slice(1), job.concluded_at, `${span(total)} after it was created`);
+    }
+    return h("section", { class: "panel", "aria-label": "Timeline" }, h("div", { class: "head" }, h("h2", null, "Timeline")), h("ol", { class: "timeline" }, steps));
+  }
+
+  facts() {
+    const { job } = this;
+    const pair = (label, value) => h("div", { key: label }, h("dt", null, label), h("dd", null, value));
+    const queue = this.context.queues.find((found) => found.name === job.queue);
+    const most = job.max_attempts ?? queue?.policy.max_attempts;
+    return h(
+      "section",
+      { class: "panel", "aria-label": "Facts" },
+      h("div", { class: "head" }, h("h2", null, "Facts")),
+      h("dl", { class: "pairs" }, [
+        pair("Queue", h("a", { href: queueLink(job.queue) }, job.queue)),
+        pair("Type", job.type ?? "–"),
+        pair("Priority", String(job.priority)),
+        pair("Attempts", `${count(job.attempts)}${most === undefined ? "" : ` of ${count(most)}`}`),
+        pair("Number", count(job.number)),
+        job.expires_at === null ? null : pair("Expires", time(job.expires_at)),
+        job.worker === null ? null : pair("Worker", job.worker),
+      ]),
+    );
+  }
+
+  text(name, title) {
+    const text = this.texts.get(name);
+    if (text === undefined || (text === "null" && name !== "payload")) return null;
+    return h(
+      "section",
+      { class: `panel text ${name}`, key: name, "aria-label": title },
+      h("div", { class: "head" }, h("h2", null, title), button("Copy", () => copy(text, title), { kind: "small" })),
+      h("pre", { tabindex: "0", "aria-label": title }, pretty(text)),
+    );
+  }
+}

@@ -1,0 +1,200 @@
+"""One job, and enqueueing one by hand."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import msgspec
+import pytest
+from playwright.async_api import Page, expect
+
+from jobqueue import Client
+
+from .conftest import Open
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+EXACT = '{"large": 12345678901234567890, "twice": 1, "twice": 2, "precise": 1.10, "empty": {}, "list": [1, [], "a \\"b\\" {c}: [d], e"]}'
+SHOWN = """{
+  "large": 12345678901234567890,
+  "twice": 1,
+  "twice": 2,
+  "precise": 1.10,
+  "empty": {},
+  "list": [
+    1,
+    [],
+    "a \\"b\\" {c}: [d], e"
+  ]
+}"""
+
+
+async def clipboard(page: Page) -> str:
+    """What was copied."""
+    return str(await page.evaluate("navigator.clipboard.readText()"))
+
+
+async def test_a_payload_is_shown_as_it_was_sent(open_page: Open, url: str, client: Client) -> None:
+    """Only line ends are added: no number is rounded, no repeated key is lost. The result likewise."""
+    client.enqueue(msgspec.Raw(EXACT.encode()), id="exact", queue="exact")
+    job = client.dequeue("exact")
+    assert job is not None
+    client.conclude(job.id, job.lease.token, "succeeded", result=msgspec.Raw(b'[1e400,"x"]'))
+
+    page = await open_page(url, "#/jobs/exact")
+
+    assert await page.get_by_role("region", name="Payload").locator("pre").inner_text() == SHOWN
+    assert await page.get_by_role("region", name="Result").locator("pre").inner_text() == '[\n  1e400,\n  "x"\n]'
+
+
+async def test_a_jobs_attempts_are_told_as_far_as_the_server_knows(open_page: Open, url: str, client: Client) -> None:
+    """The last one with worker, duration and error; of those before, that there were some."""
+    client.put_queue("tried", max_attempts=2, backoff={"base": 0})  # type: ignore[arg-type] # encoded as it is
+    client.enqueue(1, id="tried", queue="tried", type="sum", description="Adds up.")
+    for number in (1, 2):
+        job = client.dequeue("tried", worker=f"w-{number}")
+        assert job is not None
+        client.conclude(job.id, job.lease.token, "failed", error={"why": f"reason {number}"})
+
+    page = await open_page(url, "#/jobs/tried")
+
+    timeline = page.get_by_role("region", name="Timeline").get_by_role("listitem")
+    await expect(timeline).to_have_count(4)
+    await expect(timeline.nth(1)).to_contain_text("1 attempt before")
+    await expect(timeline.nth(2)).to_contain_text("Attempt 2")
+    await expect(timeline.nth(2)).to_contain_text("by w-2")
+    await expect(timeline.nth(2)).to_contain_text("took ")
+    await expect(timeline.nth(3)).to_contain_text("Failed")
+    await expect(page.locator("section.error pre")).to_contain_text("reason 2")
+    await expect(page.get_by_role("region", name="Facts")).to_contain_text("2 of 2")
+    await expect(page.locator(".description")).to_have_text("Adds up.")
+
+
+async def test_a_job_is_cancelled_and_retried(open_page: Open, url: str, client: Client) -> None:
+    """Both ask once; only what is possible is offered."""
+    client.enqueue(1, id="c-1", queue="cancelling")
+    page = await open_page(url, "#/jobs/c-1")
+    await expect(page.get_by_role("button", name="Retry")).to_have_count(0)
+
+    await page.get_by_role("button", name="Cancel").click()
+    await page.get_by_role("button", name="Keep as it is").click()
+    assert client.job("c-1").status == "queued"
+    await page.get_by_role("button", name="Cancel").click()
+    await page.get_by_role("button", name="Cancel the job").click()
+    await expect(page.locator("main .badge")).to_have_text("cancelled")
+    assert client.job("c-1").outcome == "cancelled"
+
+    await page.get_by_role("button", name="Retry").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+    await expect(page.locator("main .badge")).to_have_text("queued")
+    assert client.job("c-1").status == "queued"
+
+
+async def test_a_jobs_id_and_its_command_line_are_copied(open_page: Open, url: str, client: Client) -> None:
+    """The command line, run by a shell, enqueues the same again, byte for byte, quotes and all."""
+    payload = """{"it's": "a 'quoted' $HOME `x`", "n": 12345678901234567890}"""
+    client.enqueue(msgspec.Raw(payload.encode()), id="copied", queue="copy", type="o'type", priority=2, max_attempts=3)
+    page = await open_page(url, "#/jobs/copied", permissions=["clipboard-read", "clipboard-write"])
+
+    await page.get_by_role("button", name="Copy id").click()
+    await expect(page.get_by_role("status")).to_contain_text("Id copied")
+    assert await clipboard(page) == "copied"
+    await page.get_by_role("button", name="Copy as curl").click()
+    await expect(page.get_by_role("status")).to_contain_text("Command copied")
+    words = shlex.split(await clipboard(page))
+
+    assert words[:3] == ["curl", "-s", "--json"]
+    assert words[4] == f"{url}/jobs/enqueue"
+    assert f'"payload": {payload}' in words[3]
+    fields = json.loads(words[3])
+    fields.pop("payload")
+    assert fields == {"queue": "copy", "type": "o'type", "priority": 2, "max_attempts": 3}
+
+
+async def test_copying_works_without_the_clipboard_of_https(open_page: Open, url: str, client: Client) -> None:
+    """On plain http, where navigator.clipboard does not exist, the older way is taken."""
+    client.enqueue(1, id="old way", queue="copy")
+    page = await open_page(url, "#/jobs/old%20way", script="Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+
+    await page.get_by_role("button", name="Copy id").click()
+
+    await expect(page.get_by_role("status")).to_contain_text("Id copied")
+
+
+@pytest.mark.parametrize("job_id", ["a/b?c#d%2F", "ü ñ 日本", "enqueue", "../queues"])
+async def test_any_id_leads_to_its_job(open_page: Open, url: str, client: Client, job_id: str) -> None:
+    """Whatever is in it: also from the search at the top of the page."""
+    client.enqueue(1, id=job_id, queue="ids")
+    page = await open_page(url)
+
+    await page.get_by_placeholder("Job id").fill(job_id)
+    await page.get_by_placeholder("Job id").press("Enter")
+
+    await expect(page.get_by_role("heading", level=1)).to_have_text(job_id)
+    await expect(page.get_by_role("region", name="Payload")).to_contain_text("1")
+
+
+@pytest.mark.parametrize(("job_id", "said"), [("nobody", "history has forgotten it"), ("..", "The command line can")])
+async def test_a_job_that_cannot_be_shown_is_told_of(open_page: Open, url: str, job_id: str, said: str) -> None:
+    """It does not exist; or its id is one that browsers take for a part of a path."""
+    page = await open_page(url, f"#/jobs/{job_id}", expected=("404",))
+    await expect(page.get_by_text(said)).to_be_visible()
+
+
+# By hand.
+
+
+async def test_a_job_is_enqueued_by_hand(open_page: Open, url: str, client: Client) -> None:
+    """With every field; the payload goes out as it was typed."""
+    page = await open_page(url, "#/enqueue")
+    await page.get_by_label("Payload").fill('{"n": 12345678901234567890, "n": 1.0}')
+    for label, text in {
+        "Queue": "byhand",
+        "Type": "sum",
+        "Id": "h-1",
+        "Description": "by hand",
+        "Priority": "1",
+        "Delay, in seconds": "600",
+        "Expires in, in seconds": "900.5",
+        "Attempts at most": "9",
+        "Lease, in seconds": "45",
+    }.items():
+        await page.get_by_label(label, exact=True).fill(text)
+    await page.get_by_role("button", name="Enqueue", exact=True).click()
+
+    await page.locator(".made").get_by_role("link", name="h-1").click()
+    await expect(page.get_by_role("heading", name="h-1")).to_be_visible()
+    job = client.job("h-1")
+    assert bytes(job.raw_payload) == b'{"n": 12345678901234567890, "n": 1.0}'
+    assert (job.queue, job.type, job.description, job.priority, job.status, job.max_attempts) == (
+        "byhand",
+        "sum",
+        "by hand",
+        1,
+        "scheduled",
+        9,
+    )
+    assert job.expires_at is not None
+
+
+async def test_what_is_wrong_with_a_job_is_said_at_its_field(open_page: Open, url: str, client: Client) -> None:
+    """What is no JSON or no number is not sent; what the server refuses is shown where it was typed, which has the focus."""
+    page = await open_page(url, "#/enqueue", expected=("400", "409"))
+    send = page.get_by_role("button", name="Enqueue", exact=True)
+    payload, priority = page.get_by_label("Payload"), page.get_by_label("Priority")
+
+    await payload.fill("{")
+    await send.click()
+    await expect(page.locator("#note-payload")).to_contain_text("This is not JSON")
+    await expect(payload).to_be_focused()
+    await payload.fill("1")
+    await priority.fill("12")
+    await send.click()
+    await expect(page.locator("#note-priority")).to_have_text("priority: 12 is out of range; 0 to 9 is allowed")
+    await expect(priority).to_have_attribute("aria-invalid", "true")
+    await priority.fill("")
+    client.enqueue(2, id="there", queue="byhand")
+    await page.get_by_label("Id", exact=True).fill("there")
+    await send.click()
+    await expect(page.locator("main .bad")).to_contain_text("exists and differs")
