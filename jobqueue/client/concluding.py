@@ -55,7 +55,7 @@ class _Item:
 
     def concluded(self) -> Concluded:
         assert self.ending.verdict is not None
-        return Concluded(self.run.leased.id, self.run.leased.token, self.ending.verdict, self.ending.delay)
+        return Concluded(self.run.leased.id, self.run.leased.token, self.ending.verdict)
 
     def released(self) -> Released:
         return Released(self.run.leased.id, self.run.leased.token, self.ending.delay or 0.0)

@@ -28,8 +28,7 @@ def _check_delay(delay: float) -> None:
 class Retry(Exception):
     """Raise it in a handler: the attempt failed and counts, and the job is to be tried again while it has attempts left.
 
-    delay: seconds until then; None leaves it to the job's backoff. Without a reason, what is being handled is the error. The server
-    cannot be told a delay yet: until it can, the backoff decides.
+    delay: seconds until then; None leaves it to the job's backoff. Without a reason, what is being handled is the error.
     """
 
     def __init__(self, reason: str = "", *, delay: float | None = None) -> None:
@@ -56,7 +55,7 @@ class Discard(Exception):
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
-    """What to tell the server. Without a verdict: release, after `delay` seconds. With a failed one: `delay` is when to try again."""
+    """What to tell the server. Without a verdict: release, after `delay` seconds."""
 
     verdict: Verdict | None = None
     delay: float | None = None
@@ -70,7 +69,7 @@ def failed(kind: str, message: str, *, retry: bool = True, delay: float | None =
     """A failure whose error is `kind` and `message`."""
     # Text that no JSON can carry, a lone surrogate of a file's name for one, is shown escaped.
     plain = message[:MESSAGE_CHARS_MAX].encode("utf-8", "backslashreplace").decode()
-    return Ending(Verdict(outcome=FAILED, error=_encode({"type": kind, "message": plain}), retry=retry), delay)
+    return Ending(Verdict(outcome=FAILED, error=_encode({"type": kind, "message": plain}), retry=retry, retry_delay=delay))
 
 
 def _text(error: BaseException) -> str:

@@ -62,6 +62,7 @@ class ConcludeOne(msgspec.Struct, frozen=True, omit_defaults=True):
     result: Any = None
     error: Any = None
     retry: bool = True
+    retry_delay: float | None = None
 
 
 class ExtendOne(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -15,12 +15,11 @@ from jobqueue.model import Job, Verdict, Want
 
 
 class Concluded(msgspec.Struct, frozen=True, gc=False):
-    """An attempt that ended. retry_delay: with a failure, seconds until the next attempt, None for the job's backoff."""
+    """An attempt that ended."""
 
     id: str
     token: str
     verdict: Verdict
-    retry_delay: float | None = None
 
 
 class Released(msgspec.Struct, frozen=True, gc=False):

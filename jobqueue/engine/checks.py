@@ -10,7 +10,7 @@ import re
 
 from jobqueue.errors import BadRequest, TooLarge
 from jobqueue.limits import CONTROL, CONTROL_BUT_LINES, NAME, Limits
-from jobqueue.model import PRIORITIES, Backoff, JobSpec, QueuePolicy, Want
+from jobqueue.model import FAILED, PRIORITIES, Backoff, JobSpec, QueuePolicy, Verdict, Want
 
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """Version, trace, parent and flags (W3C Trace Context, section 3.2.2)."""
@@ -51,6 +51,14 @@ def lease_seconds(value: float, limits: Limits) -> None:
 def delay(value: float, limits: Limits, field: str = "delay") -> None:
     """A delay's length."""
     number(field, value, 0.0, limits.delay_seconds_max, " seconds")
+
+
+def retry_delay(verdict: Verdict, limits: Limits) -> None:
+    """A worker's word on when to try again: it goes with a failure that is to be tried again, and with nothing else."""
+    assert verdict.retry_delay is not None
+    if verdict.outcome is not FAILED or not verdict.retry:
+        raise BadRequest("retry_delay", "goes only with the outcome failed, and without retry: false")
+    delay(verdict.retry_delay, limits, "retry_delay")
 
 
 def backoff(value: Backoff, limits: Limits, field: str = "backoff") -> None:

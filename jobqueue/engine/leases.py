@@ -94,6 +94,8 @@ class LeaseOperations(State):
             checks.json_size("result", verdict.result, self.limits)
         if verdict.error is not None and len(verdict.error) > self.limits.payload_bytes_max:
             checks.json_size("error", verdict.error, self.limits)
+        if verdict.retry_delay is not None:
+            checks.retry_delay(verdict, self.limits)
         job = self.jobs.by_id.get(job_id)
         lease = None if job is None else job.lease
         if job is None or lease is None or lease.token != token:
@@ -106,7 +108,8 @@ class LeaseOperations(State):
         if lease.cancel_requested:
             self._end(job, queue, T_CONCLUDE, CANCELLED, lease, now, verdict)
         elif failed and verdict.retry and job.attempts < self.max_attempts(job, queue):
-            self.to_scheduled(job, queue, now + self._backoff(job, queue), T_CONCLUDE)
+            delay = self._backoff(job, queue) if verdict.retry_delay is None else verdict.retry_delay
+            self.to_scheduled(job, queue, now + delay, T_CONCLUDE)
         else:
             self._end(job, queue, T_CONCLUDE, verdict.outcome, lease, now, verdict)
         return job

@@ -83,6 +83,7 @@ class ConcludeBody(_Body, kw_only=True):
     result: Raw | UnsetType = UNSET
     error: Raw | UnsetType = UNSET
     retry: bool = True
+    retry_delay: float | None = None
 
 
 class ConcludeItem(ConcludeBody, kw_only=True):

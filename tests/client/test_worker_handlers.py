@@ -275,6 +275,20 @@ async def test_retry_fails_the_attempt_and_leaves_the_delay_to_the_policy(rig: R
     assert (job.attempts, error_of(job)) == (2, {"type": "Retry", "message": "busy"})
 
 
+async def test_retry_may_say_when(rig: Rig) -> None:
+    """Its delay takes the policy's place, and the attempt counts."""
+    handlers = Registry()
+
+    @handlers.handler("work")
+    async def work(job: RunningJob) -> None:
+        raise Retry("not yet", delay=90)
+
+    await rig.start(handlers)
+    job_id = await rig.put("work")
+    job = await rig.job(job_id)
+    assert (job.status, job.attempts, job.run_at) == (Status.SCHEDULED, 1, rig.clock.now() + 90)
+
+
 @pytest.mark.parametrize("result", [object(), {1, object()}, "\ud800"])
 async def test_a_result_that_is_no_json_is_a_final_failure(rig: Rig, result: object) -> None:
     """Doing the work again would not help, so it is not tried again, and the error says what is wrong."""

@@ -7,9 +7,10 @@ from random import Random
 import pytest
 
 from jobqueue.engine.engine import Engine
+from jobqueue.errors import BadRequest
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
-from jobqueue.model import Backoff, QueuePolicy, Status
+from jobqueue.model import Backoff, Outcome, QueuePolicy, Status, Verdict
 from tests.factories import FAILED, NOW, dequeue, enqueue, entropy, make_engine, token_of
 
 from .invariants import invariants
@@ -118,3 +119,36 @@ def test_lease_expiry_waits_for_nothing() -> None:
     dequeue(engine)
     engine.tick(NOW + 300.0)
     assert job.status is Status.QUEUED
+
+
+def test_a_worker_may_say_when_to_try_again() -> None:
+    """Its delay takes the backoff's place for this once, counts as an attempt, and ends with the attempts."""
+    engine = make_engine()
+    job = enqueue(engine, max_attempts=2, backoff=Backoff(1.0, 2.0, 1.0))
+    later = Verdict(outcome=Outcome.FAILED, retry_delay=3_600.0)
+    engine.conclude(NOW, job.id, token_of(dequeue(engine)), later)
+    assert (job.status, job.run_at, job.attempts) == (Status.SCHEDULED, NOW + 3_600.0, 1)
+    engine.tick(NOW + 3_600.0)
+    engine.conclude(NOW + 3_600.0, job.id, token_of(dequeue(engine, NOW + 3_600.0)), later)
+    assert (job.outcome, job.attempts) == (Outcome.FAILED, 2)
+    invariants(engine)
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        Verdict(outcome=Outcome.SUCCEEDED, retry_delay=1.0),
+        Verdict(outcome=Outcome.FAILED, retry=False, retry_delay=1.0),
+        Verdict(outcome=Outcome.FAILED, retry_delay=-1.0),
+        Verdict(outcome=Outcome.FAILED, retry_delay=31 * 86_400.0),
+    ],
+)
+def test_a_delay_that_cannot_be_is_refused_and_changes_nothing(verdict: Verdict) -> None:
+    """One beyond the bounds, or beside an end that is not tried again."""
+    engine = make_engine()
+    job = enqueue(engine)
+    token = token_of(dequeue(engine))
+    with pytest.raises(BadRequest) as caught:
+        engine.conclude(NOW, job.id, token, verdict)
+    assert caught.value.field == "retry_delay"
+    assert (job.status, job.lease is not None) == (Status.IN_PROGRESS, True)

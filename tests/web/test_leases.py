@@ -236,3 +236,15 @@ async def test_a_late_conclude_does_not_touch_the_next_workers_lease(api: Api) -
     second = (await api.take())["lease"]["token"]
     assert_problem(await api.post("/jobs/j/conclude", lease=late, outcome="succeeded"), 409, "lease_lost")
     assert (await api.post("/jobs/j/conclude", lease=second, outcome="succeeded")).status == 200
+
+
+async def test_a_failure_may_say_when_to_try_again(api: Api) -> None:
+    """`retry_delay` takes the backoff's place, alone and in a batch."""
+    for n, batch in enumerate((False, True)):
+        token = await api.working(f"j{n}")
+        said = {"lease": token, "outcome": "failed", "retry_delay": 90}
+        if batch:
+            (told,) = (await api.post("/batch/conclude", jobs=[{"id": f"j{n}", **said}])).json["jobs"]
+        else:
+            told = (await api.post(f"/jobs/j{n}/conclude", said)).json
+        assert (told["status"], told["run_at"]) == ("scheduled", at(90))

@@ -62,6 +62,7 @@ WRONG: dict[str, dict[str, list[Any]]] = {
         "lease": [*TEXTS, None],
         "outcome": [*TEXTS, None, "cancelled", "expired", "Succeeded", ""],
         "retry": [0, 1, "true", None, []],
+        "retry_delay": [*NUMBERS, 1, -1, 2_592_001],
         "nope": [1],
     },
     "POST /jobs/job/extend": {
