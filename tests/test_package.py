@@ -163,7 +163,7 @@ def port() -> int:
 
 
 def test_the_final_stage_is_slim_unprivileged_and_built_elsewhere() -> None:
-    """Two stages on slim images; the last one only makes a folder for a volume, copies only the built environment and drops root by number."""
+    """Two stages on slim images; the last makes only a folder for a volume, copies only the built environment, drops root by number."""
     build, final = stages()
     assert only(build, "FROM").startswith("python:3.13-slim")
     assert only(final, "FROM").startswith("python:3.13-slim")
