@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
+from jobqueue import logs
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite import CannotOpen
 from jobqueue.client.handlers import HandlersError, load_handlers
@@ -26,10 +27,12 @@ from jobqueue.client.worker import Worker
 from jobqueue.config import Settings
 from jobqueue.durable import open_backend, stopped
 from jobqueue.exposure import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, CannotExpose, Exposure
+from jobqueue.traces import CannotTrace, spans
 from jobqueue.web.app import App, build_app
 from jobqueue.web.connections import OVER_MAX, Server
 from jobqueue.web.lag import LagMeter
 from jobqueue.web.mounts import Mounts
+from jobqueue.web.observing import AccessLog, Observer
 
 _logger = logging.getLogger("jobqueue.server")
 
@@ -93,7 +96,7 @@ async def running(
     """A server that listens for as long as the context lasts; the app and the port it got. exposure: made of these settings already.
 
     Leaving drains and closes it; hurry, once set, cuts the draining short. Raises CannotExpose, CannotOpen, CannotListenError,
-    HandlersError.
+    CannotTrace, HandlersError.
     """
     exposure = exposure or Exposure(settings)
     backend = open_backend(settings)
@@ -109,6 +112,7 @@ async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.E
     pool = _pool(settings, backend)
     mounts = Mounts(dict(settings.mounts))
     app = build_app(backend, settings.limits, access=exposure.access, body_seconds=settings.body_seconds, mounts=mounts)
+    app.observers = _observers(settings)
     server = app.server(
         connections_max=connection_cap(settings.limits.connections_max),
         idle_seconds=settings.idle_seconds,
@@ -141,6 +145,16 @@ async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.E
             # At the same time: those who wait for a result are answered when draining begins, and both have the same seconds.
             stopping.append(pool.stop(settings.drain_seconds, hurry))
         await asyncio.gather(*stopping)
+
+
+def _observers(settings: Settings) -> tuple[Observer, ...]:
+    """Who is told of every request. Raises CannotTrace."""
+    observers: list[Observer] = []
+    if settings.access_log != "off":
+        observers.append(AccessLog(settings.access_log_every if settings.access_log == "sampled" else 1))
+    if settings.trace:
+        observers.append(spans())
+    return tuple(observers)
 
 
 def _pool(settings: Settings, backend: LocalBackend) -> Worker | None:
@@ -196,7 +210,7 @@ async def _serve(settings: Settings) -> int:
             gc.set_threshold(*GC_THRESHOLDS)
             broken = await stopped(stop, app.backend)
             _logger.info("shutting down: %d requests held", app.backend.stats().waiters)
-    except (CannotExpose, CannotOpen, CannotListenError, HandlersError) as error:
+    except (CannotExpose, CannotOpen, CannotListenError, CannotTrace, HandlersError) as error:
         print(f"jobqueue: {error}", file=sys.stderr)
         return 1
     if broken is not None:
@@ -207,7 +221,7 @@ async def _serve(settings: Settings) -> int:
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code."""
-    logging.basicConfig(level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.set_up(settings.log_level, settings.log_format)
     if HttpRequestParser is HttpRequestParserPy:
         print(
             "jobqueue: aiohttp runs on its pure-Python HTTP parser, whose checks are weaker; unset AIOHTTP_NO_EXTENSIONS", file=sys.stderr

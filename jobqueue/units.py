@@ -74,22 +74,19 @@ def _switch(text: str) -> bool:
     raise ValueError("is neither true nor false")
 
 
-def _level(text: str) -> str:
-    if text.lower() not in ("debug", "info", "warning", "error"):
-        raise ValueError("is not one of debug, info, warning, error")
-    return text.lower()
+def _one_of(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in names:
+            raise ValueError(f"is not one of {', '.join(names)}")
+        return text.lower()
+
+    return parse
 
 
 def _path(text: str) -> str:
     if "\0" in text or text.endswith("/"):
         raise ValueError("is not the name of a file")
     return text
-
-
-def _sync(text: str) -> str:
-    if text.lower() not in ("always", "interval", "off"):
-        raise ValueError("is not one of always, interval, off")
-    return text.lower()
 
 
 def _show_size(value: int) -> str:
@@ -170,9 +167,11 @@ HOST = Kind("HOST", _host)
 PORT = Kind("PORT", _port)
 TOKEN = Kind("TOKEN", _token, lambda _: "none")
 SWITCH = Kind("", _switch, lambda value: "yes" if value else "no")
-LEVEL = Kind("LEVEL", _level)
+LEVEL = Kind("LEVEL", _one_of("debug", "info", "warning", "error"))
+FORMAT = Kind("FORMAT", _one_of("console", "json"))
+ACCESS_LOG = Kind("WHICH", _one_of("off", "sampled", "on"))
 PATH = Kind("FILE", _path, lambda _: "none")
-SYNC = Kind("WHEN", _sync)
+SYNC = Kind("WHEN", _one_of("always", "interval", "off"))
 COUNT = Kind("N", _whole)
 SIZE = Kind("SIZE", _size, _show_size)
 DURATION = Kind("TIME", _duration, _show_duration)

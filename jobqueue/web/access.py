@@ -104,6 +104,7 @@ class Access:
 
 
 def _take(limiter: Limiter, request: Request, key: str) -> None:
-    request.notes, error = limiter.take(key)
+    notes, error = limiter.take(key)
+    request.notes += notes
     if error is not None:
         raise error

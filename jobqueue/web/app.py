@@ -26,6 +26,7 @@ from jobqueue.web.body import body_at_once, read_body
 from jobqueue.web.connections import Server
 from jobqueue.web.grants import admin
 from jobqueue.web.mounts import Mounts
+from jobqueue.web.observing import REQUEST_ID, Observer, identify
 from jobqueue.web.problems import HttpVersionNotSupported, InternalError, Shape, problem
 from jobqueue.web.request import Request
 from jobqueue.web.routes import Route, Router, path_of
@@ -37,8 +38,8 @@ _logger = logging.getLogger("jobqueue.web")
 class App:
     """A backend behind HTTP.
 
-    access: who may do what; body_seconds: how long a request's body may take to arrive; mounts: which API stands where. started: when it
-    was made, in seconds of the monotonic clock.
+    access: who may do what; body_seconds: how long a request's body may take to arrive; mounts: which API stands where. observers: told
+    of every request. started: when it was made, in seconds of the monotonic clock.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class App:
         self.body_seconds = body_seconds
         self.draining = False
         self.lag = Histogram(QUICK_SECONDS)
+        self.observers: tuple[Observer, ...] = ()
         self.started = time.monotonic()
         self.mounts = mounts or Mounts()
         self.native_prefix = self.mounts.native
@@ -98,12 +100,24 @@ class App:
         """How an error of this request looks: as those of the API it was meant for."""
         return self.mounts.shape_at(path_of(request.head.path)) if route is self.unmatched else route.shape
 
+    def _refused(self, error: QueueError, route: Route, request: Request) -> Answer:
+        """The answer to a request that failed. One that the server failed always has an id, to be found by in the log."""
+        answer = problem(error, self._shape(route, request))
+        if answer.status_code >= 500 and not request.id:
+            identify(request)
+        if isinstance(error, Forbidden):
+            fields = {"request_id": request.id} if request.id else {}
+            said = (route.method, route.path, request.who, error.detail)
+            _logger.info("forbidden: %s %s with the token %r: %s", *said, extra={"fields": fields})
+        return answer
+
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Every error becomes a problem here, and nothing else does."""
         started = time.perf_counter()
-        route, app = self.unmatched, self
+        route, app, message = self.unmatched, self, request.head
+        if self.observers or REQUEST_ID in message.headers:
+            identify(request)
         try:
-            message = request.head
             route, argument = self.router.find(message.method, message.path)
             if message.version is not HttpVersion11:
                 # For 1.1, aiohttp's parser has seen to it that there is one Host.
@@ -117,20 +131,22 @@ class App:
                     raise BadRequest(name[:200] or None, "is unknown; this operation takes no query parameters")
             answer = await route.handler(app, request, argument)
         except QueueError as error:
-            if isinstance(error, Forbidden):
-                _logger.info("forbidden: %s %s with the token %r: %s", route.method, route.path, request.who, error.detail)
-            answer = problem(error, self._shape(route, request))
+            answer = self._refused(error, route, request)
         except ConnectionError:
             # The client went away while its body was read. It gets no answer, so any will do.
             answer = problem(BadRequest(None, "the client has gone"), close=True)
         except Exception:
-            _logger.exception("a defect: %s %s", request.head.method, request.head.path)
-            answer = problem(InternalError("the server has a defect; its log says more"), self._shape(route, request), close=True)
+            answer = self._refused(InternalError("the server has a defect; its log says more"), route, request)
+            answer.close = True
+            _logger.exception("a defect: %s %s", message.method, path_of(message.path), extra={"fields": {"request_id": request.id}})
         if self.draining:
             answer.close = True
         status = answer.status_code
         route.counts[status] = route.counts.get(status, 0) + 1
-        route.latency.observe(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        route.latency.observe(seconds)
+        for observe in self.observers:
+            observe(request, route, answer, seconds)
         return answer
 
 

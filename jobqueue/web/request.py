@@ -28,6 +28,10 @@ class Request(web.BaseRequest):
     connection: Connection
     who: str = ""
     """The name of the token it carries, once that is known."""
+    id: str = ""
+    """X-Request-ID, where someone asked for one (observing.py)."""
+    trace: str | None = None
+    """Its traceparent header, kept for observers."""
     notes: bytes = b""
     """Header lines for its answer, whoever makes that."""
 

@@ -36,7 +36,7 @@ def test_nothing_said_gives_the_defaults(tmp_path: Path) -> None:
 
 OTHER = {"HOST": "127.0.0.9", "PORT": "1", "TOKEN": "t0ken", "LEVEL": "error", "N": "7", "SIZE": "7", "TIME": "7"}
 OTHER |= {"PREFIX=API": "/=classic", "MODULE": "package.module:worker", "NAME": "urgent,default", "FILE": "jobs.db", "WHEN": "off"}
-OTHER |= {"RATE": "100/s:7", "ORIGIN": "https://queue.example.org"}
+OTHER |= {"FORMAT": "json", "WHICH": "on", "RATE": "100/s:7", "ORIGIN": "https://queue.example.org"}
 """For each kind a value that is nobody's default."""
 
 
@@ -105,6 +105,8 @@ def test_a_duration_is_seconds_or_has_a_unit(text: str, value: float, tmp_path: 
         ("data", "folder/", "is not the name of a file"),
         ("data", "", "is empty"),
         ("sync", "sometimes", "is not one of always, interval, off"),
+        ("log_format", "xml", "is not one of console, json"),
+        ("access_log", "maybe", "is not one of off, sampled, on"),
         ("allow_anonymous", "maybe", "is neither true nor false"),
     ],
 )

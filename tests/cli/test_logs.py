@@ -1,0 +1,118 @@
+"""Logs: lines of JSON, tracebacks that do not flood, and what a request leaves behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from jobqueue import logs
+
+SECRET = "s3cret-token"
+
+
+@pytest.fixture
+def root() -> Iterator[None]:
+    """The root logger as it was, afterwards."""
+    logger = logging.getLogger()
+    handlers, level = logger.handlers[:], logger.level
+    logger.handlers[:] = []
+    yield
+    for handler in logger.handlers:
+        if handler not in handlers:
+            handler.close()
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+def broken() -> None:
+    raise RuntimeError("two\nlines")
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.usefixtures("root")
+def test_an_event_is_one_line_of_json() -> None:
+    """Time in UTC, level, logger, message and the event's own fields; line ends are escaped, and a lone surrogate costs nothing."""
+    stream = io.StringIO()
+    logs.set_up("info", "json", stream)
+    logging.getLogger("jobqueue.test").warning("a\nb %s", "\udc80", extra={"fields": {"status": 503, "message": "not this"}})
+
+    (line,) = lines(stream)
+    assert line.pop("time").endswith("Z")
+    assert line == {"level": "warning", "logger": "jobqueue.test", "message": "a\nb ?", "status": 503}
+
+
+@pytest.mark.usefixtures("root")
+def test_a_traceback_is_part_of_its_line() -> None:
+    """An exception's traceback is a field, not further lines."""
+    stream = io.StringIO()
+    logs.set_up("info", "json", stream)
+    try:
+        broken()
+    except RuntimeError:
+        logging.getLogger("jobqueue.test").exception("a defect")
+
+    (line,) = lines(stream)
+    assert line["traceback"].endswith("RuntimeError: two\nlines")
+
+
+@pytest.mark.usefixtures("root")
+def test_the_console_is_for_people() -> None:
+    """Without asking for JSON a line is plain text, and what is below the level is left out."""
+    stream = io.StringIO()
+    logs.set_up("warning", "console", stream)
+    logging.getLogger("jobqueue.test").info("quiet")
+    logging.getLogger("jobqueue.test").warning("loud")
+
+    assert stream.getvalue().endswith(" WARNING jobqueue.test loud\n")
+    assert stream.getvalue().count("\n") == 1
+
+
+def record(error: Exception) -> logging.LogRecord:
+    caught = (type(error), error, error.__traceback__)
+    return logging.LogRecord("jobqueue.test", logging.ERROR, __file__, 1, "a defect: %s", ("GET",), caught)
+
+
+def raised() -> Exception:
+    try:
+        broken()
+    except RuntimeError as error:
+        return error
+    raise AssertionError
+
+
+def test_tracebacks_of_one_place_are_limited() -> None:
+    """After a few of one place within a minute its lines come without, saying so; a minute later there are some again."""
+    now = 0.0
+    limit = logs.TracebackLimit(lambda: now)
+
+    def told() -> bool:
+        given = record(raised())
+        assert limit.filter(given)
+        assert given.exc_info is not None or given.getMessage() == "a defect: GET: RuntimeError, as before; its traceback is left out"
+        return given.exc_info is not None
+
+    assert [told() for _ in range(logs.TRACEBACKS_MAX + 2)] == [True] * logs.TRACEBACKS_MAX + [False] * 2
+    now += logs.TRACEBACK_SECONDS
+    assert told()
+
+
+def test_another_place_has_tracebacks_of_its_own() -> None:
+    """A defect that floods hides no other."""
+    limit = logs.TracebackLimit(lambda: 0.0)
+    for _ in range(logs.TRACEBACKS_MAX + 1):
+        limit.filter(record(raised()))
+    try:
+        raise RuntimeError("elsewhere")
+    except RuntimeError as error:
+        other = record(error)
+    limit.filter(other)
+
+    assert other.exc_info is not None
