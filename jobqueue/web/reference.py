@@ -154,7 +154,7 @@ def _renamed(limits: Limits) -> Notes:
         "ConcludeItem.outcome": {"description": "How the attempt ended."},
         "TokenView.name": {"description": "What logs call the token; null where the server asks nobody for one."},
         "TokenView.scopes": {"description": "What it may do. admin includes the others, which are then listed too."},
-        "TokenView.queues": {"description": "The queues it holds for: patterns of names as in a shell, of which one must fit; `*` fits all."},
+        "TokenView.queues": {"description": "Patterns of the names of queues it holds for, as in a shell; `*` fits all."},
         "LeaseView.token": {"description": "Proves the holder; 128 random bits."},
         "JobView.run_at": _time("When a delayed job or its next attempt was or will be due, or when it was retried."),
         "EnqueuedView.run_at": _time("When a delayed job is due."),

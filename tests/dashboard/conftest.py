@@ -34,6 +34,7 @@ HERE = Path(__file__).parent
 try:
     from playwright.async_api import Browser, Page, async_playwright, expect
 except ImportError:
+    expect = None  # type: ignore[assignment] # nothing that uses it is run then
     MISSING = "Playwright is not installed; `pip install -e '.[test]'` brings it"
 else:
     MISSING = "" if Path(CHROMIUM).exists() else "there is no Chromium; `apt-get install chromium` brings it"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from playwright.async_api import Page, expect
 
 from jobqueue import Client, tokens
 from jobqueue.testing import server_in_thread
 
-from .conftest import Open
+from .conftest import Open, expect
 from .test_overview import row
 from .test_reach import faults
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

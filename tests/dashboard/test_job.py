@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from playwright.async_api import Page, expect
 
 from jobqueue import Client
 
-from .conftest import Open
+from .conftest import Open, expect
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

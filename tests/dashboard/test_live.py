@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import time
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import Route, expect
 
 from jobqueue import Client
 
-from .conftest import Open
+from .conftest import Open, expect
 from .test_overview import row
+
+if TYPE_CHECKING:
+    from playwright.async_api import Route
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import Response, expect
 
 from jobqueue import Client, NewJob
 from jobqueue.testing import server_in_thread
 
-from .conftest import Open
+from .conftest import Open, expect
 from .test_overview import row
+
+if TYPE_CHECKING:
+    from playwright.async_api import Response
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import Locator, Page, expect
 
 import jobqueue
 from jobqueue import Client, NewJob
 
-from .conftest import Open
+from .conftest import Open, expect
+
+if TYPE_CHECKING:
+    from playwright.async_api import Locator, Page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

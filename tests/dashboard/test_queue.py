@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-from playwright.async_api import Locator, Page, expect
 
 from jobqueue import Client, NewJob
 
-from .conftest import Open
+from .conftest import Open, expect
+
+if TYPE_CHECKING:
+    from playwright.async_api import Locator, Page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
