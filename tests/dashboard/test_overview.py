@@ -30,17 +30,18 @@ async def cells(page: Page, name: str) -> dict[str, str]:
     return {await cell.get_attribute("data-label") or "": await cell.inner_text() for cell in await found.all()}
 
 
-async def test_a_queue_is_shown_with_its_numbers(open_page: Open, url: str, client: Client) -> None:
+async def test_a_queue_is_shown_with_its_numbers(own_url: str, open_page: Open) -> None:
     """Counts by status, waiters, the oldest job's age and totals are those the API tells."""
-    for payload in range(3):
-        client.enqueue(payload, queue="counts")
-    client.enqueue(4, queue="counts", delay=600)
-    job = client.dequeue("counts", worker="w")
-    assert job is not None
-    client.conclude(job.id, job.lease.token, "succeeded")
-    client.dequeue("counts")
+    with Client(own_url) as client:
+        for payload in range(3):
+            client.enqueue(payload, queue="counts")
+        client.enqueue(4, queue="counts", delay=600)
+        job = client.dequeue("counts", worker="w")
+        assert job is not None
+        client.conclude(job.id, job.lease.token, "succeeded")
+        client.dequeue("counts")
 
-    page = await open_page(url)
+    page = await open_page(own_url)
 
     await expect(row(page, "counts")).to_be_visible()
     told = await cells(page, "counts")
@@ -59,17 +60,18 @@ async def test_a_queue_is_shown_with_its_numbers(open_page: Open, url: str, clie
     await expect(page.locator(".tile").filter(has_text="In progress").locator("dd")).to_have_text("1")
 
 
-async def test_what_is_wrong_stands_first(open_page: Open, url: str, client: Client) -> None:
+async def test_what_is_wrong_stands_first(own_url: str, open_page: Open) -> None:
     """A queue that fails, one that is paused with jobs in it, and one that nobody takes from, worst first."""
-    client.enqueue(1, queue="alone")
-    client.enqueue(1, queue="stopped")
-    client.pause("stopped")
-    client.enqueue(1, id="broken", queue="failing")
-    job = client.dequeue("failing")
-    assert job is not None
-    client.conclude(job.id, job.lease.token, "failed", error={"type": "OSError", "message": "disk full"}, retry=False)
+    with Client(own_url) as client:
+        client.enqueue(1, queue="alone")
+        client.enqueue(1, queue="stopped")
+        client.pause("stopped")
+        client.enqueue(1, id="broken", queue="failing")
+        job = client.dequeue("failing")
+        assert job is not None
+        client.conclude(job.id, job.lease.token, "failed", error={"type": "OSError", "message": "disk full"}, retry=False)
 
-    page = await open_page(url)
+    page = await open_page(own_url)
 
     health = page.get_by_role("region", name="Health")
     await expect(health.get_by_role("listitem").filter(has_text="failing")).to_have_text("failing 1 failed in the last 5 min")
