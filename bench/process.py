@@ -66,8 +66,9 @@ def prepare() -> None:
 
 
 @contextlib.contextmanager
-def _running(arguments: list[str], environment: dict[str, str], token: str | None) -> Iterator[Server]:
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+def _running(arguments: list[str], environment: dict[str, str], token: str | None, quiet: bool = False) -> Iterator[Server]:
+    errors = subprocess.DEVNULL if quiet else None
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
     try:
         os.sched_setaffinity(process.pid, CORES[-1:])
         assert process.stdout is not None
@@ -91,10 +92,10 @@ def bare(*paths: str) -> contextlib.AbstractContextManager[Server]:
     return _running(["-m", "bench.bare", *paths], dict(os.environ), None)
 
 
-def ours(*flags: str, token: str | None = None) -> contextlib.AbstractContextManager[Server]:
-    """`jobqueue serve` with its defaults, or with `flags`."""
+def ours(*flags: str, token: str | None = None, quiet: bool = False) -> contextlib.AbstractContextManager[Server]:
+    """`jobqueue serve` with its defaults, or with `flags`. quiet: throw its log away."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBQUEUE_")}
     if token is not None:
         environment["JOBQUEUE_TOKEN"] = token
     command = ["-m", "jobqueue", "serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "warning", *flags]
-    return _running(command, environment, token)
+    return _running(command, environment, token, quiet)
