@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from bench import depth, durable, held, herd, report, requests
+from bench import access, depth, durable, held, herd, report, requests
 from bench.plan import FULL, QUICK, Plan
 from bench.process import BenchError, prepare
 from bench.report import Row
@@ -23,6 +23,7 @@ Measure = Callable[[Plan], Awaitable[list[Row]]]
 
 PARTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (requests.KEYS, requests.rows),
+    (access.KEYS, access.rows),
     (held.KEYS, held.rows),
     (herd.KEYS, herd.rows),
     (depth.KEYS, depth.rows),
