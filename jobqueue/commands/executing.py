@@ -82,7 +82,8 @@ def registry(command: str) -> Registry:
         work = asyncio.ensure_future(_carry_through(process, job))
         try:
             code, output, tail = await asyncio.shield(work)
-        except asyncio.CancelledError:
+        except BaseException:
+            # A cancel above all; but whatever it is, nothing of the command may be left running.
             await _kill(process, work)
             raise
         return _result(code, output, tail)
@@ -104,12 +105,15 @@ async def _carry_through(process: Process, job: RunningJob[Any]) -> tuple[int, b
     return code, bytes(output.data), bytes(tail.data)
 
 
+_UNREAD = (BrokenPipeError, ConnectionResetError, RuntimeError)
+"""What writing to a command raises that does not read its payload, or has ended already: RuntimeError is what uvloop says then."""
+
+
 async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:
-    # A command need not read its payload.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    with contextlib.suppress(*_UNREAD):
         stdin.write(data)
         await stdin.drain()
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    with contextlib.suppress(*_UNREAD):
         stdin.close()
         await stdin.wait_closed()
 

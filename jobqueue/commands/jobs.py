@@ -131,7 +131,7 @@ def cancel_command(client: Client, output: Output, job_ids: tuple[str, ...]) -> 
 
 @verb("retry", _IDS, click.option("--failed", "queue", metavar="QUEUE", help="Every job of this queue that failed."))
 def retry_command(client: Client, output: Output, job_ids: tuple[str, ...], queue: str | None) -> int:
-    """Queue jobs again that failed, were cancelled or expired, with all their attempts.
+    """Queue jobs again that failed, were cancelled or expired. They have all their attempts again.
 
     \b
     Examples:

@@ -7,7 +7,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +21,7 @@ from jobqueue.limits import Limits
 
 if TYPE_CHECKING:
     from jobqueue.client.async_client import AsyncClient
+    from jobqueue.client.types import LeasedJob
 
 WAIT_SECONDS = 5.0
 """How long a worker's request is held; a worker is cancelled when it is no longer needed."""
@@ -182,31 +183,41 @@ class _Load:
             if isinstance(answer, QueueError):
                 raise answer
 
-    async def _work(self, batch: int, on_concluded: Any, on_taken: Any = None) -> None:
-        from jobqueue.client.types import Conclude, LeasedJob
+    async def _take(self, batch: int, attempt_id: str, wait: float) -> list[LeasedJob]:
+        if batch == 1:
+            job = await self._client.dequeue(self._queue, wait=wait, attempt_id=attempt_id)
+            return [] if job is None else [job]
+        return await self._client.dequeue_batch(self._queue, limit=batch, wait=wait, attempt_id=attempt_id)
 
+    async def _work(self, batch: int, on_concluded: Callable[[int], None], on_taken: Callable[[float], None] | None = None) -> None:
+        """Take and conclude until cancelled; then give back what is held, and what a request that was cancelled may have been answered."""
+        attempt_id = ""
         held: list[LeasedJob] = []
         try:
             while True:
-                if batch == 1:
-                    job = await self._client.dequeue(self._queue, wait=WAIT_SECONDS)
-                    held = [] if job is None else [job]
-                else:
-                    held = await self._client.dequeue_batch(self._queue, limit=batch, wait=WAIT_SECONDS)
+                attempt_id = os.urandom(16).hex()
+                held = await self._take(batch, attempt_id, WAIT_SECONDS)
+                attempt_id = ""
                 if on_taken is not None and held:
                     on_taken(time.perf_counter())
-                if len(held) == 1:
-                    await self._client.conclude(held[0].id, held[0].lease.token, "succeeded")
-                elif held:
-                    for answer in await self._client.conclude_batch([Conclude(job.id, job.lease.token, "succeeded") for job in held]):
-                        if isinstance(answer, QueueError):
-                            raise answer
+                await self._conclude(held)
                 count, held = len(held), []
                 on_concluded(count)
         finally:
-            for job in held:
-                with contextlib.suppress(QueueError):
+            with contextlib.suppress(QueueError):
+                # The same attempt_id is answered the same leases again.
+                for job in held or (await self._take(batch, attempt_id, 0) if attempt_id else []):
                     await self._client.release(job.id, job.lease.token)
+
+    async def _conclude(self, jobs: list[LeasedJob]) -> None:
+        from jobqueue.client.types import Conclude
+
+        if len(jobs) == 1:
+            await self._client.conclude(jobs[0].id, jobs[0].lease.token, "succeeded")
+        elif jobs:
+            for answer in await self._client.conclude_batch([Conclude(job.id, job.lease.token, "succeeded") for job in jobs]):
+                if isinstance(answer, QueueError):
+                    raise answer
 
 
 class _Tasks:

@@ -1,0 +1,213 @@
+"""The verbs of queues: what they show, in a pipe and on a terminal, and what they change. And bench, which works in a queue of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from jobqueue import Backoff, Client, Queue, Totals
+from jobqueue.commands.load import percentile
+from jobqueue.commands.shapes import span
+from jobqueue.commands.watching import Rates, Sample, rows_of
+from jobqueue.model import QueuePolicy
+
+Run = Callable[..., Result]
+NOW = datetime(2027, 1, 15, 8, tzinfo=UTC)
+
+
+def printed(result: Result) -> list[Any]:
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def table(result: Result) -> list[list[str]]:
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    return [line.split() for line in result.stdout.splitlines()]
+
+
+def test_queues_are_a_table(run: Run, client: Client) -> None:
+    """A row each, with counts and totals; --json has a line each."""
+    client.enqueue(1, queue="a")
+    client.enqueue(1, queue="a", delay=60)
+    client.enqueue(1, queue="b")
+    client.dequeue("b", wait=0)
+    client.pause("b")
+    head, *rows = table(run("queues"))
+    assert head == ["QUEUE", "STATE", "QUEUED", "SCHEDULED", "IN_PROGRESS", "WAITERS", "OLDEST", "ENQUEUED", "SUCCEEDED", "FAILED"]
+    assert [row[:6] + row[7:] for row in rows] == [
+        ["a", "open", "1", "1", "0", "0", "2", "0", "0"],
+        ["b", "paused", "0", "0", "1", "0", "1", "0", "0"],
+    ]
+    assert [(queue["name"], queue["totals"]["enqueued"]) for queue in printed(run("queues", "--json"))] == [("a", 2), ("b", 1)]
+
+
+def test_one_queue_is_shown_with_its_policy(run: Run, client: Client) -> None:
+    """Policy and totals, a line each; a queue that there is not is exit code 1."""
+    client.put_queue("a", lease_seconds=90, max_attempts=7, backoff=Backoff(2, 3, 40), max_jobs=5)
+    shown = dict(re.split(r"  +", line, maxsplit=1) for line in run("queues", "a").stdout.splitlines())
+    assert (shown["lease"], shown["max attempts"], shown["max jobs"]) == ("90s", "7", "5")
+    assert shown["backoff"] == "2s, times 3 each attempt, at most 40s"
+    assert printed(run("queues", "a", "--json"))[0]["policy"]["max_attempts"] == 7
+    unknown = run("queues", "nope")
+    assert (unknown.exit_code, unknown.stderr.split(":")[1]) == (1, " unknown_queue")
+
+
+def test_queues_are_paused_and_resumed(run: Run, client: Client) -> None:
+    """Both take several names and say how each queue stands."""
+    for name in "ab":
+        client.enqueue(1, queue=name)
+    assert run("pause", "a", "b").stdout == "a  paused\nb  paused\n"
+    assert client.dequeue("a", wait=0) is None
+    assert printed(run("resume", "a", "--json"))[0]["policy"]["paused"] is False
+    assert client.dequeue("a", wait=0) is not None
+
+
+def test_purge_cancels_what_waits(run: Run, client: Client) -> None:
+    """In a pipe it does not ask; it says how many jobs it cancelled."""
+    for _ in range(3):
+        client.enqueue(1)
+    assert run("purge", "default").stdout == "3 jobs of default cancelled\n"
+    assert printed(run("purge", "default", "--json")) == [{"purged": 0}]
+
+
+@pytest.mark.parametrize(("keys", "code", "left"), [(b"n\n", 1, 1), (b"y\n", 0, 0)])
+def test_on_a_terminal_purge_asks(keys: bytes, code: int, left: int, client: Client, terminal: Any) -> None:
+    """A person is told how many jobs it is about, and may still say no."""
+    client.enqueue(1)
+    assert terminal(80, "purge", "default", until=b"Cancel 1 jobs of default? [y/N]", keys=keys)[0] == code
+    assert client.queue("default").queued == left
+
+
+def test_stats_sums_over_queues(run: Run, client: Client) -> None:
+    """One object with what is held and what was done; for people a line each."""
+    for name in "ab":
+        client.enqueue(1, queue=name)
+    client.dequeue("a", wait=0)
+    (stats,) = printed(run("stats", "--json"))
+    assert (stats["queues"], stats["queued"], stats["in_progress"], stats["totals"]["enqueued"]) == (2, 1, 1, 2)
+    assert ["queues", "2"] in table(run("stats"))
+    assert ["enqueued", "in", "all", "2"] in table(run("stats"))
+
+
+@pytest.mark.parametrize("verb", ["list", "queues"])
+def test_nothing_at_all_is_said_so(verb: str, run: Run, url: str, terminal: Any) -> None:
+    """An empty server gives titles alone in a pipe, no JSON lines, and words on a terminal."""
+    assert len(table(run(verb))) == 1
+    assert printed(run(verb, "--json")) == []
+    assert f"no {'jobs' if verb == 'list' else 'queues'}" in terminal(80, verb)[1]
+
+
+# top.
+
+
+def queue(name: str, *, queued: int = 0, paused: bool = False, oldest: float | None = None, **totals: int) -> Queue:
+    return Queue(
+        name=name,
+        policy=QueuePolicy(paused=paused),
+        scheduled=0,
+        queued=queued,
+        in_progress=0,
+        waiters=0,
+        oldest_queued_at=None if oldest is None else NOW - timedelta(seconds=oldest),
+        totals=Totals(**{**dict.fromkeys(Totals.__struct_fields__, 0), **totals}),
+    )
+
+
+def test_rates_come_from_the_totals_of_two_looks() -> None:
+    """Jobs a second since the look before; unknown for a queue that was not there then, and after a restart of the server."""
+    before = Sample(10.0, NOW, [queue("a", enqueued=5), queue("b", enqueued=500, failed=3)])
+    after = Sample(12.0, NOW, [queue("a", enqueued=25, succeeded=4), queue("b", enqueued=1, failed=3), queue("new", enqueued=9)])
+    rows, total = rows_of(after, before)
+    assert {row.queue: row.rates for row in rows} == {
+        "a": Rates(10.0, 0.0, 2.0, 0.0),
+        "b": Rates(None, 0.0, 0.0, 0.0),
+        "new": Rates(None, None, None, None),
+    }
+    assert total.rates == Rates(10.0, 0.0, 2.0, 0.0)
+
+
+def test_the_busiest_queues_come_first() -> None:
+    """More jobs first, then more traffic, then by name; all of them together have the oldest age of any."""
+    rows, total = rows_of(Sample(0, NOW, [queue("b"), queue("a"), queue("c", queued=2, oldest=5), queue("d", queued=3, oldest=-1)]), None)
+    assert [row.queue for row in rows] == ["d", "c", "a", "b"]
+    assert [row.oldest for row in rows] == [0.0, 5.0, None, None]
+    assert (total.queued, total.oldest, total.cells[0]) == (5, 5.0, "all")
+
+
+def test_top_in_a_pipe_is_one_snapshot(run: Run, client: Client) -> None:
+    """Two looks, one table with a sum; --json has a line for each queue and one for all."""
+    client.enqueue(1, queue="a")
+    head, first, total = table(run("top", "--interval", "0.1"))
+    assert head[-4:] == ["IN/S", "OUT/S", "OK/S", "FAIL/S"]
+    assert (first[:3], total[:3]) == (["a", "open", "1"], ["all", "-", "1"])
+    rows = printed(run("top", "--interval", "0.1", "--json"))
+    assert [(row["queue"], row["queued"], row["rates"]["enqueued"]) for row in rows] == [("a", 1, 0), ("all", 1, 0)]
+
+
+@pytest.mark.parametrize(("columns", "keys"), [(80, b"q"), (120, b"\x03")], ids=["80 columns, q", "120 columns, Ctrl-C"])
+def test_top_is_live_until_q_or_ctrl_c(columns: int, keys: bytes, client: Client, terminal: Any) -> None:
+    """One screen of its own, left as it was found, with lines that fit and room for all queues but the least busy."""
+    for number in range(30):
+        client.enqueue(1, queue=f"queue-with-a-long-name-{number:02}")
+    code, written = terminal(columns, "top", until=b"queues less busy", keys=keys)
+    assert code == 0
+    paints = written.partition("\x1b[?1049h")[2].partition("\x1b[?1049l")[0].split("\x1b[H")
+    screen = next(paint for paint in paints if "queues less busy" in paint)
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in screen.split("\n")][:24]
+    assert max(len(line.rstrip("\r")) for line in lines) <= columns
+    shown = sum("queue-with" in line for line in lines)
+    assert shown < 30
+    assert f"and {30 - shown} queues less busy" in screen
+    assert written.rstrip().endswith("\x1b[?1049l")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-3, "0s"), (59.9, "59s"), (60, "1m"), (61, "1m 1s"), (3_600, "1h"), (7_500, "2h 5m"), (86_400, "1d"), (273_600, "3d 4h")],
+)
+def test_time_spans_have_two_units_at_most(seconds: float, text: str) -> None:
+    """Short enough for a column, exact enough to act on."""
+    assert span(seconds) == text
+
+
+# bench.
+
+
+def test_bench_measures_and_cleans_up(run: Run, client: Client) -> None:
+    """All jobs are concluded, latencies are told, and the queue it made is gone."""
+    for batch in ("7", "1"):
+        (measured,) = printed(run("bench", "--jobs", "40", "--concurrency", "3", "--batch", batch, "--json"))
+        assert (measured["jobs"], measured["pickups"], measured["batch"]) == (40, 40, int(batch))
+        assert measured["jobs_per_second"] > 0
+        assert 0 < measured["pickup_p50_ms"] <= measured["pickup_p99_ms"]
+        assert client.queues() == []
+    jobs = list(client.all_jobs(outcome="succeeded"))
+    assert len(jobs) == 160
+    assert all(job.queue.startswith("bench-") for job in jobs)
+    text = run("bench", "--jobs", "5").stdout
+    assert [line.split("  ")[0] for line in text.splitlines()] == ["jobs", "throughput", "time", "pickup p50", "pickup p99"]
+
+
+def test_a_bench_that_is_refused_cleans_up_too(run: Run, alone: Any) -> None:
+    """When the server has no room, the refusal is told, and the queue is gone all the same."""
+    from jobqueue.testing import server_in_thread
+
+    with server_in_thread(jobs_max=5) as url, Client(url) as client:
+        for number in range(3):
+            client.enqueue(number)
+        result = run("bench", "--jobs", "5000", "--batch", "500", "--url", url)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: queue_full: ")
+        assert [found.name for found in client.queues()] == ["default"]
+
+
+def test_percentiles_are_of_what_was_measured() -> None:
+    """The nearest rank: half of the values do not exceed the median, and one value is every percentile."""
+    values = [float(value) for value in range(100, 0, -1)]
+    assert (percentile(values, 0.5), percentile(values, 0.99), percentile([7.0], 0.99)) == (50.0, 99.0, 7.0)

@@ -1,0 +1,172 @@
+"""NDJSON on the command line: batches, bad lines, bounds, slow producers."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from jobqueue import Client
+from jobqueue.commands import streaming
+from jobqueue.commands.streaming import Line, enqueue_lines, lines
+from jobqueue.testing import server_in_thread
+
+Run = Callable[..., Result]
+
+
+class Noted:
+    """A client, and how many jobs each of its batches had."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.batches: list[int] = []
+
+    def enqueue_batch(self, jobs: Any) -> Any:
+        self.batches.append(len(jobs))
+        return self._client.enqueue_batch(jobs)
+
+
+def test_each_line_is_a_job_of_the_options_queue(run: Run, client: Client) -> None:
+    """Payloads keep their order and text; blank lines are passed over."""
+    result = run("enqueue", "--ndjson", "-", "-q", "in", "--priority", "3", given='1\n\n{"a":  2}\r\n"x"')
+    assert (result.exit_code, result.stdout) == (0, "3 jobs submitted\n")
+    jobs = [client.job(job.id) for job in client.all_jobs(queue="in")]
+    assert [bytes(job.raw_payload) for job in reversed(jobs)] == [b"1", b'{"a":  2}', b'"x"']
+    assert {job.priority for job in jobs} == {3}
+
+
+def test_a_bad_line_is_told_with_its_number_and_stops_nothing(run: Run, client: Client) -> None:
+    """What cannot be read here, and what the server refuses, are told alike; the rest is submitted, and the exit code is 1."""
+    Path("jobs").write_text('{"payload": 1, "id": "a"}\n{bad\n{"payload": 2, "priority": 10, "id": "b"}\n\n{"payload": 3, "id": "c"}\n')
+    result = run("enqueue", "--ndjson", "jobs", "--items")
+    assert (result.exit_code, result.stdout) == (1, "2 jobs submitted, 2 lines refused\n")
+    told = result.stderr.splitlines()
+    assert [line.split(": ")[:2] for line in told] == [["line 2", "bad_request"], ["line 3", "bad_request"]]
+    assert "priority" in told[1]
+    assert [job.id for job in client.all_jobs()] == ["c", "a"]
+
+
+def test_items_are_whole_jobs_and_options_fill_in(run: Run, client: Client) -> None:
+    """An item's own fields win over the options; a field that there is not is refused by its name; --json tells of each."""
+    whole = '{"payload": [1], "id": "a", "queue": "x", "type": "t", "max_attempts": 2}'
+    given = "\n".join([whole, '{"payload": 2, "id": "b"}', '{"payload": 3, "prio": 1}', "{}"])
+    result = run("enqueue", "--ndjson", "-", "--items", "--json", "-q", "y", given=given)
+    assert result.exit_code == 1
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(job["id"], job["queue"], job["type"], job["created"]) for job in told] == [("a", "x", "t", True), ("b", "y", None, True)]
+    problems = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [(problem["line"], problem["code"]) for problem in problems] == [(3, "bad_request"), (4, "bad_request")]
+    assert "prio" in problems[0]["detail"]
+    assert "payload" in problems[1]["detail"]
+
+
+def test_a_file_submitted_twice_makes_no_job_twice(run: Run, client: Client) -> None:
+    """With ids of their own, items that are there already are found again."""
+    for created in (True, False):
+        result = run("enqueue", "--ndjson", "-", "--items", "--json", given='{"payload": 1, "id": "a"}\n')
+        assert json.loads(result.stdout)["created"] is created
+
+
+def test_batches_are_bounded_by_count_and_by_bytes(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch has at most 1,000 jobs and so many bytes; a line longer than that goes alone."""
+    noted: Any = Noted(client)
+    assert len(list(enqueue_lines(noted, lines(io.BytesIO(b"1\n" * 2_500)), False, {}))) == 2_500
+    assert noted.batches == [1_000, 1_000, 500]
+    noted.batches.clear()
+    monkeypatch.setattr(streaming, "BATCH_BYTES_MAX", 10)
+    told = list(enqueue_lines(noted, lines(io.BytesIO(b'1234\n5678\n90\n"twelve byte"\n1\n')), False, {}))
+    assert noted.batches == [3, 1, 1]
+    assert [number for number, _ in told] == [1, 2, 3, 4, 5]
+
+
+def test_a_server_with_lower_bounds_still_gets_what_fits(run: Run, alone: Path) -> None:
+    """A batch that is refused as a whole is halved until it is known which line is at fault."""
+    with server_in_thread(batch_jobs_max=3, body_bytes_max=1_024, payload_bytes_max=512) as url, Client(url) as client:
+        given = "\n".join(["1", "2", json.dumps("x" * 2_000), "4", "5", "6", "7"])
+        result = run("enqueue", "--ndjson", "-", "--url", url, given=given)
+        assert (result.exit_code, result.stdout) == (1, "6 jobs submitted, 1 lines refused\n")
+        assert result.stderr.startswith("line 3: too_large: ")
+        assert sorted(client.job(job.id).payload for job in client.all_jobs()) == [1, 2, 4, 5, 6, 7]
+
+
+def test_a_line_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line beyond the bound is dropped as it is read; the lines around it keep their numbers."""
+    monkeypatch.setattr(streaming, "LINE_BYTES_MAX", 100)
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", 64)
+    found = list(lines(io.BytesIO(b"1\n" + b"9" * 1_000 + b"\n3\n" + b"8" * 500)))
+    assert found == [Line(1, b"1"), Line(2, None), Line(3, b"3"), Line(4, None)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1_000])
+def test_lines_are_the_same_whatever_the_chunks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a stream is cut into reads changes nothing, CR LF and a missing last line end included."""
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", size)
+    found = list(lines(io.BytesIO('"ä"\r\n\r\n  {"a": 1}\n\n"no end"'.encode())))
+    assert found == [Line(1, '"ä"'.encode()), Line(3, b'{"a": 1}'), Line(5, b'"no end"')]
+
+
+def test_a_slow_producers_line_does_not_wait_for_the_next(spawn: Any, client: Client) -> None:
+    """A line is a job as soon as the stream pauses, long before a batch is full or the stream ends."""
+    process = spawn("enqueue", "--ndjson", "-")
+    for number in (1, 2):
+        process.stdin.write(b"%d\n" % number)
+        process.stdin.flush()
+        job = client.dequeue(wait=30)
+        assert job is not None
+        assert job.payload == number
+    assert process.communicate(timeout=30) == (b"2 jobs submitted\n", b"")
+
+
+def test_a_server_that_goes_away_in_the_middle_is_exit_code_5(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says how many jobs were submitted before."""
+    from jobqueue import ConnectionFailed
+
+    whole = Client.enqueue_batch
+
+    def failing(self: Client, jobs: Any) -> Any:
+        given = list(jobs)
+        if len(given) < 1_000:
+            raise ConnectionFailed("gone")
+        return whole(self, given)
+
+    monkeypatch.setattr(Client, "enqueue_batch", failing)
+    result = run("enqueue", "--ndjson", "-", given="1\n" * 1_005)
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert result.stderr == "Error: connection_failed: gone; 1000 jobs were submitted before\n"
+
+
+def test_on_a_terminal_there_is_a_progress_bar(terminal: Any, client: Client) -> None:
+    """The bar counts jobs and tells their rate on standard error; in the end there is one line."""
+    Path("jobs").write_text("1\n" * 3_000)
+    code, written = terminal(100, "enqueue", "--ndjson", "jobs")
+    assert code == 0
+    assert "3,000 jobs" in written
+    assert "/s" in written
+    assert written.endswith("3000 jobs submitted\r\n")
+
+
+def test_a_file_that_is_not_there_is_told(run: Run, url: str) -> None:
+    """The file is named."""
+    result = run("enqueue", "--ndjson", "none")
+    assert (result.exit_code, result.stderr) == (1, "Error: unreadable: none cannot be read: No such file or directory\n")
+
+
+def test_what_pauses_is_noticed() -> None:
+    """A stream that has nothing for now says so before it is read from, and not otherwise."""
+    import os
+
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stream:
+        os.write(writing, b"1\n2")
+        found: Iterator[Any] = lines(stream)
+        assert next(found) == Line(1, b"1")
+        assert next(found) is None
+        os.write(writing, b"3\n")
+        assert next(found) == Line(2, b"23")
+        os.close(writing)
+        assert list(found) == []
