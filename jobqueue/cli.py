@@ -102,7 +102,12 @@ def backup(file: str, data: str | None) -> None:
 @main.command()
 @click.argument("file")
 def check(file: str) -> None:
-    """Read all of FILE and say what it holds, or what is wrong with it. Changes nothing, and works beside a running server."""
+    """Read all of FILE and say what it holds, or what is wrong with it. Changes nothing, and works beside a running server.
+
+    \b
+    Example:
+      jobqueue check jobs-monday.db
+    """
     _told(lambda durable: f"{file}: whole; {durable.check(file)}")
 
 
