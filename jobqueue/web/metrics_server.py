@@ -36,6 +36,7 @@ def bounds(stats: BackendStats, limits: Limits, server: Server | None) -> Iterat
         ("payload_bytes", "Payload bytes of jobs that are not concluded", stats.payload_bytes, limits.payload_total_bytes_max),
         ("queues", "Queues", stats.queues, limits.queues_max),
         ("waiters", "Requests held open: dequeues and waits for a result", stats.waiters, limits.waiters_max),
+        ("listeners", "Listeners of /events", stats.listeners, limits.listeners_max),
     ):
         yield gauge(f"jobqueue_{name}", f"{text}.", value)
         yield gauge(f"jobqueue_{name}_limit", f"Bound of jobqueue_{name}.", limit)

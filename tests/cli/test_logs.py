@@ -5,13 +5,20 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobqueue import logs
+from jobqueue import logs, traces
 
+ROOT = Path(__file__).parents[2]
 SECRET = "s3cret-token"
 
 
@@ -116,3 +123,39 @@ def test_another_place_has_tracebacks_of_its_own() -> None:
     limit.filter(other)
 
     assert other.exc_info is not None
+
+
+# The server.
+
+
+def test_a_server_logs_its_requests_as_json_and_no_secret(tmp_path: Path) -> None:
+    """Every line of standard error is one event; neither the token nor the payload is in any of them."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBQUEUE_")}
+    environment |= {"JOBQUEUE_TOKEN": SECRET, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "jobqueue", "serve", "--port", "0", "--log-format", "json", "--access-log", "on"]
+    server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().split()[-1]
+        headers = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json", "X-Request-ID": "mine-1"}
+        request = urllib.request.Request(f"{url}/jobs/enqueue", b'{"payload": "private"}', headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.headers["X-Request-ID"] == "mine-1"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        errors = server.communicate(timeout=30)[1]
+    events = [json.loads(line) for line in errors.splitlines()]
+
+    (access,) = [event for event in events if event["logger"] == "jobqueue.access"]
+    assert (access["request_id"], access["route"], access["status"]) == ("mine-1", "/jobs/enqueue", 201)
+    assert SECRET not in errors
+    assert "private" not in errors
+    assert server.returncode == 0
+
+
+def test_traces_without_opentelemetry_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for spans that it cannot make, the server does not start, and says what is missing."""
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+
+    with pytest.raises(traces.CannotTrace, match=r"^--trace needs the extra otel, pip install 'jobqueue\[otel\]'.*$"):
+        traces.spans()
