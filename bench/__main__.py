@@ -3,11 +3,15 @@
 --quick takes less than a minute and shows that the measuring works; its numbers are rougher and its sizes smaller. Only a full run
 writes results.md, so that the file never mixes the two. The exit code says whether everything could be measured, not whether the budgets
 are met: a busy machine must not fail a build.
+
+`python -m bench peers` measures the same work on other queues, `python -m bench growth` what size costs, `python -m bench where` what an
+enqueue is made of; each takes --quick.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -30,6 +34,11 @@ PARTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (durable.KEYS, durable.rows),
 )
 KEYS = tuple(key for keys, _ in PARTS for key in keys)
+MORE = {"peers": "bench.peers.__main__", "growth": "bench.growth", "where": "bench.where"}
+OTHERS = (
+    "Other queues beside this one: python -m bench peers. What size costs: python -m bench growth. "
+    "What an enqueue is made of: python -m bench where."
+)
 
 
 async def measure(plan: Plan, wanted: set[str]) -> list[Row]:
@@ -47,8 +56,11 @@ async def measure(plan: Plan, wanted: set[str]) -> list[Row]:
 
 def main() -> int:
     """The exit code."""
+    if sys.argv[1:2] and sys.argv[1] in MORE:
+        program: Callable[[list[str]], int] = importlib.import_module(MORE[sys.argv[1]]).main
+        return program(sys.argv[2:])
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Measure the budgets of the design against a bare aiohttp handler."
+        prog="python -m bench", description="Measure the budgets of the design against a bare aiohttp handler.", epilog=OTHERS
     )
     parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds, under a minute")
     parser.add_argument("--only", metavar="ROW,...", help=f"only these rows: {', '.join(KEYS)}")
@@ -56,6 +68,7 @@ def main() -> int:
     wanted = set(KEYS if options.only is None else options.only.split(","))
     if unknown := wanted - set(KEYS):
         parser.error(f"no such rows: {', '.join(sorted(unknown))}; there are {', '.join(KEYS)}")
+    print(OTHERS)
     prepare()
     print(report.machine())
     try:

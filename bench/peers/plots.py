@@ -1,0 +1,82 @@
+"""Bars of the peers and lines of growth, as SVG. Without matplotlib, which is in the extra `bench`, there are none."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.peers.report import best
+from bench.peers.roster import OURS, PEERS
+from bench.peers.run import Findings
+
+FOLDER = Path(__file__).parents[1] / "plots"
+OWN_COLOUR, OTHER_COLOUR = "#c0392b", "#7f8c8d"
+
+
+def _canvas(count: int = 1) -> tuple[Any, Any]:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # Text as text, and nothing random or dated in the file: it is kept beside the results.
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9})
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, count, figsize=(5.2 * count, 3.4), layout="constrained")
+    return figure, axes
+
+
+def _save(figure: Any, name: str) -> str:
+    from matplotlib import pyplot
+
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{name}.svg"
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+    path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
+    return f"{FOLDER.name}/{path.name}"
+
+
+def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:
+    peers = sorted((peer for peer in PEERS if peer.key in values), key=lambda peer: values[peer.key])
+    heights = [max(values[peer.key], 1.0) for peer in peers]
+    colours = [OWN_COLOUR if peer.kind == OURS else OTHER_COLOUR for peer in peers]
+    bars = axes.barh([peer.name for peer in peers], heights, color=colours)
+    axes.bar_label(bars, [f"{height:,.0f}" for height in heights], padding=2)
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.set_title(title)
+
+
+def peers(found: Findings) -> list[str]:
+    """Files, as results-peers.md links to them."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return []
+    drawn = []
+    figure, (left, right) = _canvas(2)
+    _bars(left, {key: best(sessions) for key, sessions in found.memory.items()}, "jobs/s end to end, in memory")
+    _bars(right, {key: best(sessions) for key, sessions in found.durable.items()}, "jobs/s end to end, durable")
+    drawn.append(_save(figure, "end-to-end"))
+    figure, (left, right) = _canvas(2)
+    pickups = {key: statistics.median(p for s in sessions for p in s.pickups) / 1_000 for key, sessions in found.memory.items()}
+    _bars(left, pickups, "pickup p50, µs, 1 idle worker")
+    _bars(right, found.queued, "bytes for each queued job")
+    drawn.append(_save(figure, "pickup-and-memory"))
+    return drawn
+
+
+def lines(name: str, title: str, unit: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str | None:
+    """One plot of lines over a logarithmic axis."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return None
+    figure, axes = _canvas()
+    for label, points in series.items():
+        axes.plot([x for x, _ in points], [y for _, y in points], marker="o", label=label)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(title)
+    axes.set_ylabel(unit)
+    axes.legend()
+    return _save(figure, name)
