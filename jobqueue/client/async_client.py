@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from jobqueue.client import calls
 from jobqueue.client.async_transport import AsyncTransport
+from jobqueue.client.listening import Listener, asked
 from jobqueue.client.operations import documented
 from jobqueue.client.retrying import WAIT_SECONDS, result_of
 from jobqueue.client.types import (
@@ -17,6 +18,7 @@ from jobqueue.client.types import (
     Extend,
     Extended,
     Job,
+    JobEvent,
     JobInfo,
     LeasedJob,
     NewJob,
@@ -205,6 +207,17 @@ class AsyncClient(AsyncTransport):
             if page.cursor is None:
                 return
             cursor = page.cursor
+
+    # Not a generator itself, so that what is asked wrongly is said here.
+    def events(
+        self,
+        *,
+        queue: str | Sequence[str] | None = None,
+        type: str | Sequence[str] | None = None,
+        event: str | Sequence[str] | None = None,
+        last_event_id: str | None = None,
+    ) -> AsyncIterator[JobEvent]:
+        return self._listen(Listener(asked(queue, type, event), last_event_id, self._retrying))
 
     # Queues and the server.
 

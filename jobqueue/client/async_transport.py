@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -12,10 +13,12 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, T
 from yarl import URL
 
 from jobqueue.client.endpoint import Endpoint, check_seconds
+from jobqueue.client.listening import SILENCE_SECONDS, Listener
 from jobqueue.client.operations import Operations
 from jobqueue.client.problems import Answer, ConnectionFailed
 from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Retrying, Steps, carried_through, no
 from jobqueue.client.sending import Call, Request
+from jobqueue.client.types import JobEvent
 from jobqueue.errors import QueueError
 
 T = TypeVar("T")
@@ -42,6 +45,7 @@ class AsyncTransport(Operations):
         self._sleep = sleep
         self._session: ClientSession | None = None
         self._closed = False
+        self._ended = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._endpoint.url}>"
@@ -54,6 +58,7 @@ class AsyncTransport(Operations):
 
     async def close(self) -> None:
         self._closed = True
+        self._ended.set()
         if self._session is not None:
             await self._session.close()
 
@@ -107,3 +112,45 @@ class AsyncTransport(Operations):
             return await self._run(call)
         except QueueError as error:
             return no(error)
+
+    # Listening.
+
+    async def _listen(self, listener: Listener) -> AsyncIterator[JobEvent]:
+        """Events, over one connection after the other, until the client is closed. Raises QueueError, RuntimeError."""
+        self._opened()
+        while not self._closed:
+            try:
+                # The connection is closed when who iterates goes, not when the loop comes round to it.
+                async with aclosing(self._stream(listener)) as chunks:
+                    async for chunk in chunks:
+                        for event in listener.told(chunk):
+                            yield event
+                            if self._closed:
+                                return
+                raise listener.ended()
+            except QueueError as error:
+                if self._closed:
+                    return
+                pause = listener.pause(error)
+            await self._pause(pause)
+
+    async def _stream(self, listener: Listener) -> AsyncGenerator[bytes, None]:
+        """What one connection brings. Raises QueueError."""
+        url = URL(self._endpoint.url + listener.target, encoded=True)
+        timeout = ClientTimeout(total=None, sock_connect=self._timeout, sock_read=SILENCE_SECONDS + self._timeout)
+        try:
+            async with self._opened().get(url, headers=listener.headers(), timeout=timeout, allow_redirects=False) as response:
+                listener.begin(response.status, response.headers, b"" if response.status == 200 else await response.read())
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except (ClientError, OSError) as error:
+            raise ConnectionFailed(f"GET {url}: {error or type(error).__name__}") from error
+
+    async def _pause(self, seconds: float) -> None:
+        """Pause as long, or until close(). A sleep that a test brought is its own affair."""
+        if self._sleep is not asyncio.sleep:
+            await self._sleep(seconds)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()

@@ -173,6 +173,18 @@ class Operations:
         Returns an iterator of JobInfo (AsyncClient: for `async for`). Jobs that are enqueued meanwhile are not among them.
         """
 
+    def events(self, *args: Any, **kwargs: Any) -> Any:
+        """Listen to what happens to jobs and queues, from when the iteration begins until the client is closed.
+
+        queue, type, event: only events of these queues, of jobs of these types, of these names; one or a list of each.
+        last_event_id: str, go on after this event, the event_id of one; without it begin now. One that the server does not know, as
+        "none", makes the stream begin with a `reset`.
+
+        Returns an iterator of JobEvent (AsyncClient: for `async for`). A connection that is lost is made again after pauses as Retrying
+        says, for ever, and goes on where it was. The event `reset` says that something was missed nevertheless: read again what you show.
+        close() ends the iteration, from whichever thread or task. Raises Forbidden, TooManyListeners.
+        """
+
     def queues(self, *args: Any, **kwargs: Any) -> Any:
         """Every queue, by name.
 

@@ -146,9 +146,9 @@ def segment(field: str, value: str) -> str:
 
 
 def query(path: str, **parameters: object) -> str:
-    """A path with those parameters that are not None."""
+    """A path with those parameters that are not None; a list is given once for each of what it holds."""
     given = {name: value for name, value in parameters.items() if value is not None}
-    return f"{path}?{urlencode(given, errors='replace')}" if given else path
+    return f"{path}?{urlencode(given, doseq=True, errors='replace')}" if given else path
 
 
 def once(method: str, target: str, decode: Decode[T], body: bytes | None = None, *, idempotent: bool = True) -> Call[T]:

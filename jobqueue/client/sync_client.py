@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, overload
 
 from jobqueue.client import calls
+from jobqueue.client.listening import Listener, asked
 from jobqueue.client.operations import documented
 from jobqueue.client.retrying import WAIT_SECONDS, result_of
 from jobqueue.client.sync_transport import SyncTransport
@@ -17,6 +18,7 @@ from jobqueue.client.types import (
     Extend,
     Extended,
     Job,
+    JobEvent,
     JobInfo,
     LeasedJob,
     NewJob,
@@ -203,6 +205,17 @@ class Client(SyncTransport):
             if page.cursor is None:
                 return
             cursor = page.cursor
+
+    # Not a generator itself, so that what is asked wrongly is said here.
+    def events(
+        self,
+        *,
+        queue: str | Sequence[str] | None = None,
+        type: str | Sequence[str] | None = None,
+        event: str | Sequence[str] | None = None,
+        last_event_id: str | None = None,
+    ) -> Iterator[JobEvent]:
+        return self._listen(Listener(asked(queue, type, event), last_event_id, self._retrying))
 
     # Queues and the server.
 

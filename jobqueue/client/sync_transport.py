@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
-from urllib3 import PoolManager, Timeout
+from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 from urllib3.exceptions import HTTPError
 
 from jobqueue.client.endpoint import Endpoint, check_seconds
+from jobqueue.client.listening import SILENCE_SECONDS, Listener
 from jobqueue.client.operations import Operations
 from jobqueue.client.problems import Answer, ConnectionFailed
 from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Retrying, Steps, carried_through, no
 from jobqueue.client.sending import Call, Request
+from jobqueue.client.types import JobEvent
 from jobqueue.errors import QueueError
 
 T = TypeVar("T")
@@ -24,6 +28,9 @@ T = TypeVar("T")
 IDLE_CONNECTIONS_MAX = 1_000
 """Connections kept when no thread uses them. More are opened as threads need them, and closed after use, with a warning in the log of
 urllib3: hence a number beyond what threads a process has."""
+
+READ_BYTES = 1 << 16
+"""How much of a stream is read at once, at most."""
 
 
 class SyncTransport(Operations):
@@ -48,6 +55,8 @@ class SyncTransport(Operations):
         # By process: a forked one must not write into its parent's connections.
         self._pools: dict[int, PoolManager] = {}
         self._closed = False
+        self._ended = threading.Event()
+        self._streams: set[BaseHTTPResponse] = set()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._endpoint.url}>"
@@ -60,6 +69,11 @@ class SyncTransport(Operations):
 
     def close(self) -> None:
         self._closed = True
+        self._ended.set()
+        for stream in list(self._streams):
+            # Wakes the thread that reads it. It may have come to its end by itself at this moment.
+            with suppress(OSError, ValueError, RuntimeError):
+                stream.shutdown()
         pool = self._pools.pop(os.getpid(), None)
         if pool is not None:
             pool.clear()
@@ -111,3 +125,52 @@ class SyncTransport(Operations):
             return self._run(call)
         except QueueError as error:
             return no(error)
+
+    # Listening.
+
+    def _listen(self, listener: Listener) -> Iterator[JobEvent]:
+        """Events, over one connection after the other, until the client is closed. Raises QueueError, RuntimeError."""
+        self._opened()
+        while not self._closed:
+            try:
+                for chunk in self._stream(listener):
+                    for event in listener.told(chunk):
+                        yield event
+                        if self._closed:
+                            return
+                raise listener.ended()
+            except QueueError as error:
+                if self._closed:
+                    return
+                pause = listener.pause(error)
+            self._pause(pause)
+
+    def _stream(self, listener: Listener) -> Iterator[bytes]:
+        """What one connection brings. Raises QueueError."""
+        url = self._endpoint.url + listener.target
+        headers = {**self._endpoint.headers, **listener.headers()}
+        timeout = Timeout(connect=self._timeout, read=SILENCE_SECONDS + self._timeout)
+        response: BaseHTTPResponse | None = None
+        try:
+            pool = self._opened()
+            response = pool.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
+            self._streams.add(response)
+            # Looked at after it was added: a close() before has not seen the stream, a later one does.
+            if self._closed:
+                return
+            listener.begin(response.status, response.headers, b"" if response.status == 200 else response.data)
+            while chunk := response.read1(READ_BYTES):
+                yield chunk
+        except (HTTPError, OSError) as error:
+            raise ConnectionFailed(f"GET {url}: {error or type(error).__name__}") from error
+        finally:
+            if response is not None:
+                self._streams.discard(response)
+                response.close()
+
+    def _pause(self, seconds: float) -> None:
+        """Pause as long, or until close(). A sleep that a test brought is its own affair."""
+        if self._sleep is not time.sleep:
+            self._sleep(seconds)
+        else:
+            self._ended.wait(seconds)

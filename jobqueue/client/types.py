@@ -269,6 +269,39 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[str]
 
 
+class EventData(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event says: all of JobEvent but its name and id."""
+
+    at: datetime | None = None
+    queue: str | None = None
+    id: str | None = None
+    number: int | None = None
+    type: str | None = None
+    priority: int | None = None
+    status: Status | None = None
+    outcome: Outcome | None = None
+    attempts: int | None = None
+    run_at: datetime | None = None
+    lease_expires_at: datetime | None = None
+    worker: str | None = None
+    progress: float | None = None
+    message: str | None = None
+    cancel_requested: bool | None = None
+    policy: QueuePolicy | None = None
+
+
+class JobEvent(EventData, frozen=True, kw_only=True):
+    """Something that happened to a job or a queue, and when (at).
+
+    event: its name, one of docs/protocol.md or of a newer server's; event_id: its place, to go on after it as last_event_id. Of a job it
+    says how that stood right after it, and policy is None. Of a queue only at, queue and policy are there, policy None once it is deleted.
+    Of `reset`, which says that events were missed, nothing is.
+    """
+
+    event: str
+    event_id: str
+
+
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """Some jobs, newest first. cursor asks for the next page, None at the end; a page may be short, or empty, and still have one."""
 

@@ -20,6 +20,20 @@ GUARD = 10.0
 CLIENTS = (AsyncClient, Client)
 
 
+class Told:
+    """An iteration of events, one at a time, each awaited."""
+
+    def __init__(self, events: Any) -> None:
+        self.events = events
+
+    async def next(self) -> Any:
+        """The next event, None at the end."""
+        async with asyncio.timeout(GUARD):
+            if hasattr(self.events, "__anext__"):
+                return await anext(self.events, None)
+            return await asyncio.to_thread(next, self.events, None)
+
+
 class Face:
     """One client, every operation of which is awaited. pauses: the seconds it paused before it sent again, none of which pass."""
 
@@ -32,6 +46,10 @@ class Face:
 
     async def _slept(self, seconds: float) -> None:
         self.pauses.append(seconds)
+
+    def listen(self, **asked: Any) -> Told:
+        """Events, from the first `next` on."""
+        return Told(self.client.events(**asked))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         operation = getattr(self.client, name)
@@ -70,7 +88,8 @@ PASS, DROP, SWALLOW, STALL = "pass", "drop", "swallow", "stall"
 class Proxy:
     """Stands before a server. plan: what to do with the next requests, an action or an answer of one's own each; PASS when it is used up.
 
-    prefix is taken off every path. Each request is passed on by a connection of its own.
+    prefix is taken off every path. Each request is passed on by a connection of its own. A stream is passed on as it comes, until cut()
+    closes it. An answer of one's own that says Connection: close is followed by that.
     """
 
     upstream: str
@@ -80,6 +99,7 @@ class Proxy:
     stalled: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
     serving: set[asyncio.Task[None]] = field(default_factory=set)
+    streams: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.serving.add(asyncio.create_task(self._serve(reader, writer)))
@@ -109,12 +129,33 @@ class Proxy:
             answer = action
         else:
             at = head.replace(f" {self.prefix}".encode(), b" ", 1) if self.prefix else head
+            if headers.get("accept") == "text/event-stream":
+                return await self._piped(at, writer)
             answer = await self._passed_on(at + body)
         if action == SWALLOW:
             return False
         writer.write(answer)
         await writer.drain()
-        return True
+        return b"\r\nConnection: close\r\n" not in answer
+
+    async def _piped(self, request: bytes, writer: asyncio.StreamWriter) -> bool:
+        parts = urlsplit(self.upstream)
+        reader, upstream = await asyncio.open_connection(parts.hostname, parts.port)
+        self.streams.add(writer)
+        try:
+            upstream.write(request)
+            while chunk := await reader.read(1 << 16):
+                writer.write(chunk)
+                await writer.drain()
+        finally:
+            self.streams.discard(writer)
+            await closed(upstream)
+        return False
+
+    def cut(self) -> None:
+        """Close every stream that is being passed on."""
+        for writer in self.streams:
+            writer.close()
 
     async def _passed_on(self, request: bytes) -> bytes:
         parts = urlsplit(self.upstream)

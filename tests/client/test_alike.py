@@ -47,7 +47,7 @@ def test_an_operation_has_one_signature_and_one_docstring(name: str) -> None:
     sync, alike = inspect.signature(getattr(Client, name)), inspect.signature(getattr(AsyncClient, name))
     assert list(sync.parameters.values()) == list(alike.parameters.values())
     assert sync.return_annotation == unawaited(alike.return_annotation)
-    assert inspect.iscoroutinefunction(getattr(AsyncClient, name)) != (name == "all_jobs")
+    assert inspect.iscoroutinefunction(getattr(AsyncClient, name)) != (name in ("all_jobs", "events"))
     docs = inspect.getdoc(getattr(Operations, name))
     assert docs is not None
     assert inspect.getdoc(getattr(Client, name)) == inspect.getdoc(getattr(AsyncClient, name)) == docs
@@ -106,9 +106,8 @@ async def test_every_operation_of_the_native_api_is_there(connect: Connect, url:
             await getattr(api, ask)()
         for ask in ("put_queue", "queue", "pause", "resume", "purge", "retry_failed", "delete_queue"):
             await getattr(api, ask)("q")
+        await api.listen(last_event_id="none").next()
     asked = {(request.method, re.sub(r"^/(jobs/x|queues/q)\b", lambda m: m[0][:-1] + "{}", request.target)) for request in proxy.seen}
-    # Listening has no end, and no operation of the clients yet.
-    asked.add(("GET", "/events"))
     assert asked == {(route.method, re.sub(r"\{\w+\}", "{}", route.path)) for route in [*native_routes(""), *server_routes()]}
 
 
@@ -136,6 +135,12 @@ async def test_every_operation_of_the_native_api_is_there(connect: Connect, url:
 def test_client_and_server_have_the_same_fields(server: type[msgspec.Struct], client: type[msgspec.Struct]) -> None:
     """What one side says the other knows, field by field."""
     assert set(server.__struct_encode_fields__) == set(client.__struct_encode_fields__)
+
+
+def test_an_event_has_what_the_server_says_of_jobs_and_of_queues() -> None:
+    """One type for both, with the event's name and id beside what it says."""
+    said = {*views.JobEventView.__struct_encode_fields__, *views.QueueEventView.__struct_encode_fields__}
+    assert set(types.JobEvent.__struct_fields__) == said | {"event", "event_id"}
 
 
 def test_a_queue_has_every_total() -> None:
