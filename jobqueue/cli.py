@@ -87,7 +87,9 @@ def serve(**given: str | bool | tuple[str, ...] | None) -> None:
 @click.argument("file")
 @click.option("--data", metavar="FILE", help="File to copy; else JOBQUEUE_DATA, from the environment or .env.")
 def backup(file: str, data: str | None) -> None:
-    """Copy the jobs into FILE, as they are at this moment, while the server serves.
+    """Copy the jobs into FILE, also while the server serves.
+
+    The copy holds them as they are at one moment.
 
     \b
     Example:
@@ -102,7 +104,7 @@ def backup(file: str, data: str | None) -> None:
 @main.command()
 @click.argument("file")
 def check(file: str) -> None:
-    """Read all of FILE and say what it holds, or what is wrong with it. Changes nothing, and works beside a running server.
+    """Say what FILE holds, or what is wrong with it. Changes nothing, and works beside a running server.
 
     \b
     Example:
