@@ -61,6 +61,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     id_chars_max: int = 128
     type_chars_max: int = 128
     text_chars_max: int = 1_024
+    past_attempts_max: int = 10
+    past_error_bytes_max: int = KIB
 
     def __post_init__(self) -> None:
         """Check every bound and how they relate; ValueError names the first two that disagree."""

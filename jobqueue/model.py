@@ -16,7 +16,7 @@ no cycle can be missed.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -133,12 +133,28 @@ class Conclusion(msgspec.Struct, frozen=True, gc=False):
     started_at: float | None = None
 
 
+Ended = Literal["failed", "lease_expired"]
+"""How an attempt ended that counts and did not succeed: its worker said failed, or its lease ran out."""
+
+
+class Attempt(msgspec.Struct, frozen=True, gc=False):
+    """An attempt that failed or whose lease ran out. number: which, from 1; error: what its worker said, None if nothing or too much."""
+
+    number: int
+    worker: str | None
+    started_at: float
+    ended_at: float
+    ended: Ended
+    error: bytes | None
+
+
 class Job(msgspec.Struct, gc=False, eq=False):
     """One job. Only the engine changes it; whoever is handed one by a backend holds a snapshot.
 
     number: order of creation over the whole server; seq: place in its queue, smaller is older; slot, due and
     armed belong to the ring and the deadline heap that hold the job; asked: (delay, run_at, expires_in) as the
-    producer sent them, kept to tell a repeated enqueue from a conflicting one; error: the last failure's.
+    producer sent them, kept to tell a repeated enqueue from a conflicting one; error: the last failure's; past: the last attempts that
+    failed, oldest first, a tuple because snapshots share it, and one for all jobs that never failed.
     """
 
     id: str
@@ -165,6 +181,7 @@ class Job(msgspec.Struct, gc=False, eq=False):
     due: float | None = None
     armed: float | None = None
     traceparent: str | None = None
+    past: tuple[Attempt, ...] = ()
 
     @property
     def outcome(self) -> Outcome | None:

@@ -232,5 +232,7 @@ FIXED: dict[str, str] = {
     "id_chars_max": "characters of a job's id, a worker's name, an `attempt_id`",
     "type_chars_max": "characters of a job's type",
     "text_chars_max": "characters of a description or a progress message",
+    "past_attempts_max": "failed attempts remembered of each job, the last ones",
+    "past_error_bytes_max": "bytes of an error remembered with its attempt; a longer one is shown as the job's own `error` alone",
 }
 """Bounds that are no settings, because clients are written against them: the same on every server."""

@@ -248,4 +248,8 @@ def shifted(job: Job, skew: float) -> Job:
         job.conclusion = msgspec.structs.replace(
             end, concluded_at=end.concluded_at + skew, started_at=None if end.started_at is None else end.started_at + skew
         )
+    if job.past:
+        job.past = tuple(
+            msgspec.structs.replace(attempt, started_at=attempt.started_at + skew, ended_at=attempt.ended_at + skew) for attempt in job.past
+        )
     return job

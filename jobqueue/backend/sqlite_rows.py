@@ -14,11 +14,13 @@ import msgspec
 
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.restore import TOTALS, Stored, StoredQueue
-from jobqueue.model import Backoff, Conclusion, Job, Lease, Outcome, QueuePolicy, Status
+from jobqueue.model import Attempt, Backoff, Conclusion, Ended, Job, Lease, Outcome, QueuePolicy, Status
 
 _Backoff = tuple[float, float, float]
 _Lease = tuple[str, float, float, float, str | None, str | None, float | None, str | None, bool, bool]
 _Conclusion = tuple[Outcome, float, bytes | None, str | None, Outcome | None, str | None, float | None]
+
+_Attempt = tuple[int, str | None, float, float, Ended, bytes | None]
 
 
 class _JobRow(msgspec.Struct, array_like=True, gc=False):
@@ -42,6 +44,7 @@ class _JobRow(msgspec.Struct, array_like=True, gc=False):
     seq: int
     change: int
     traceparent: str | None = None
+    past: tuple[_Attempt, ...] = ()
 
 
 class _QueueRow(msgspec.Struct, array_like=True, gc=False):
@@ -98,6 +101,7 @@ def encode_job(job: Job, change: int) -> bytes:
             job.seq,
             change,
             job.traceparent,
+            job.past and [(one.number, one.worker, one.started_at, one.ended_at, one.ended, one.error) for one in job.past],
         )
     )
 
@@ -145,6 +149,7 @@ def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
         None if row.conclusion is None else Conclusion(*row.conclusion),
         row.seq,
         traceparent=row.traceparent,
+        past=tuple(Attempt(*attempt) for attempt in row.past),
     )
     return Stored(job, row.change)
 

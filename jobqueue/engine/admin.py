@@ -64,7 +64,7 @@ class QueueAdmin(State):
         return purged
 
     def retry(self, now: float, job_id: str) -> Job:
-        """Put a concluded job that did not succeed at the back of its queue, attempts 0, its old expiry forgotten.
+        """Put a concluded job that did not succeed at the back of its queue, attempts 0, its old expiry and its past attempts forgotten.
 
         Raises UnknownJob, NotRetryable, QueueFull, TooManyQueues.
         """
@@ -78,6 +78,7 @@ class QueueAdmin(State):
         # It waits since now, not since it was made.
         job.run_at = now
         job.attempts = 0
+        job.past = ()
         self.live += 1
         self.payload_bytes += len(job.payload)
         queue.retried_total += 1

@@ -17,6 +17,9 @@ def job_bytes(job: Job) -> int:
         size += len(job.error)
     if job.description is not None:
         size += len(job.description)
+    for attempt in job.past:
+        if attempt.error is not None:
+            size += len(attempt.error)
     end = job.conclusion
     if end is not None and end.result is not None:
         size += len(end.result)

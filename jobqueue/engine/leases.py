@@ -11,7 +11,7 @@ from jobqueue.engine.queues import QueueState
 from jobqueue.engine.state import FRONT, State
 from jobqueue.errors import BadRequest, LeaseLost
 from jobqueue.limits import CONTROL_BUT_LINES
-from jobqueue.model import CANCELLED, FAILED, IN_PROGRESS, SUCCEEDED, Conclusion, Job, Lease, Outcome, Verdict
+from jobqueue.model import CANCELLED, FAILED, IN_PROGRESS, SUCCEEDED, Attempt, Conclusion, Ended, Job, Lease, Outcome, Verdict
 
 LEASE_EXPIRED = b'"lease_expired"'
 """The error of a job whose last lease ran out."""
@@ -105,6 +105,7 @@ class LeaseOperations(State):
         self.time_in_progress.observe(now - lease.started_at)
         if failed:
             job.error = verdict.error
+            self._keep_attempt(job, lease, now, "failed", verdict.error)
         if lease.cancel_requested:
             self._end(job, queue, T_CONCLUDE, CANCELLED, lease, now, verdict)
         elif failed and verdict.retry and job.attempts < self.max_attempts(job, queue):
@@ -135,6 +136,14 @@ class LeaseOperations(State):
             ceiling = policy.cap if policy.base else 0.0
         return self.random.uniform(0.0, ceiling)
 
+    def _keep_attempt(self, job: Job, lease: Lease, now: float, ended: Ended, error: bytes | None) -> None:
+        """Note an attempt that counts and did not succeed. One that is given back counts for nothing, and is not kept."""
+        if error is not None and len(error) > self.limits.past_error_bytes_max:
+            # A part of it would be no JSON.
+            error = None
+        attempt = Attempt(job.attempts, lease.worker, lease.started_at, now, ended, error)
+        job.past = (*job.past, attempt)[-self.limits.past_attempts_max :]
+
     def _end(
         self, job: Job, queue: QueueState, trigger: Trigger, outcome: Outcome, lease: Lease, now: float, verdict: Verdict | None = None
     ) -> None:
@@ -150,6 +159,7 @@ class LeaseOperations(State):
         assert lease is not None
         self.detach(job, queue)
         self.leases_expired_total += 1
+        self._keep_attempt(job, lease, now, "lease_expired", None)
         if lease.cancel_requested:
             self._end(job, queue, T_LEASE_EXPIRED, CANCELLED, lease, now)
             return

@@ -18,7 +18,7 @@ from jobqueue.backend.sqlite_rows import (
 )
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.restore import TOTALS
-from jobqueue.model import Backoff, Conclusion, Job, Lease, Outcome, QueuePolicy, Status
+from jobqueue.model import Attempt, Backoff, Conclusion, Job, Lease, Outcome, QueuePolicy, Status
 
 DERIVED = {"slot", "due", "armed"}
 """What an engine finds out by itself when it is restored."""
@@ -45,6 +45,7 @@ WHOLE = Job(
     conclusion=Conclusion(Outcome.FAILED, 5.0, b"[1]", "u" * 32, Outcome.SUCCEEDED, "worker", 4.0),
     seq=11,
     traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01",
+    past=(Attempt(2, "worker", 1.5, 2.5, "failed", b"[2]"), Attempt(3, None, 3.5, 4.5, "lease_expired", None)),
 )
 
 
@@ -64,6 +65,14 @@ def test_an_ordinary_job_is_stored() -> None:
     """What nobody said stays unsaid."""
     job = Job("j", 1, "default", 5, b"1", 2.0, Status.QUEUED)
     assert msgspec.structs.asdict(decode_job(1, encode_job(job, 1), b"1").job) == msgspec.structs.asdict(job)
+
+
+def test_a_row_of_an_older_server_is_read() -> None:
+    """A file from before jobs kept a trace and their past attempts opens, and such a job has neither."""
+    row = msgspec.msgpack.decode(encode_job(WHOLE, 123))
+    older = decode_job(7, msgspec.msgpack.encode(row[:-2]), WHOLE.payload).job
+    assert (older.traceparent, older.past) == (None, ())
+    assert (older.id, older.attempts, older.error) == (WHOLE.id, WHOLE.attempts, WHOLE.error)
 
 
 def test_a_queue_is_stored() -> None:

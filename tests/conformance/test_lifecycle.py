@@ -166,3 +166,24 @@ async def test_purge_and_redrive_need_a_queue(rig: Rig) -> None:
     """Purge and redrive of a name that no queue has raise UnknownQueue."""
     assert isinstance(await raised(rig.backend.purge("no")), UnknownQueue)
     assert isinstance(await raised(rig.backend.redrive("no")), UnknownQueue)
+
+
+async def test_past_attempts_are_remembered(rig: Rig) -> None:
+    """Each attempt that failed or lost its lease, with its worker, its times and its error, until the job is retried."""
+    start = (await rig.put("j", max_attempts=3)).created_at
+    job = await rig.take(worker="w-1")
+    await rig.advance(2)
+    await rig.backend.conclude("j", token(job), Verdict(outcome=Outcome.FAILED, error=b'"broken"', retry_delay=0.0))
+    await rig.advance(1)
+    await rig.take(worker="w-2", lease_seconds=10)
+    await rig.advance(10)
+    job = await rig.take()
+    await rig.advance(1)
+    assert [attempt.number for attempt in job.past] == [1, 2]
+    past = (await rig.backend.conclude("j", token(job), FAILED_FOR_GOOD)).past
+    told = [(attempt.number, attempt.worker, attempt.ended, attempt.error) for attempt in past]
+    assert told == [(1, "w-1", "failed", b'"broken"'), (2, "w-2", "lease_expired", None), (3, None, "failed", b'"broken"')]
+    times = [(attempt.started_at - start, attempt.ended_at - start) for attempt in past]
+    assert times == [pytest.approx(pair, abs=1e-3) for pair in ((0, 2), (3, 13), (13, 14))]
+    assert (await rig.backend.job("j")).past == past
+    assert (await rig.backend.retry("j")).past == ()

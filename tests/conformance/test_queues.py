@@ -158,7 +158,10 @@ async def test_a_listing_shows_what_it_is_asked_for(rig: Rig) -> None:
 
 
 async def test_history_forgets_the_oldest_of_its_class(make_backend: MakeBackend) -> None:
-    """Each outcome remembers so many jobs; one more forgets its oldest, and never one of another outcome or a live one."""
+    """Each outcome remembers so many jobs; one more forgets its oldest, and never one of another outcome or a live one.
+
+    An error counts as the job's and as its attempt's.
+    """
     rig = await make_backend(history_jobs_max=2)
     await rig.put("live", queue="other")
     await rig.finish("failed", FAILED_FOR_GOOD)
@@ -170,7 +173,7 @@ async def test_history_forgets_the_oldest_of_its_class(make_backend: MakeBackend
     assert [job.id for job in listed] == ["s3", "s2", "failed", "live"]
     assert rig.backend.stats().history == {
         Outcome.SUCCEEDED: (2, 2 * len(b'1"done"')),
-        Outcome.FAILED: (1, len(b'1"broken"')),
+        Outcome.FAILED: (1, len(b'1"broken""broken"')),
         Outcome.CANCELLED: (0, 0),
         Outcome.EXPIRED: (0, 0),
     }

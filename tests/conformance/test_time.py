@@ -57,6 +57,7 @@ async def test_reported_times_follow_the_wall_clock(rig: Rig, step: float) -> No
     assert leased.lease is not None
     assert ended.conclusion is not None
     assert rig.utc() == before + step
+    assert [attempt.ended_at for attempt in ended.past] == [ended.conclusion.concluded_at] == [before + step]
     assert (leased.created_at, leased.expires_at) == (before + step, before + step + 1_000)
     assert (leased.lease.started_at, leased.lease.expires_at) == (before + step, before + step + 100)
     assert (ended.conclusion.started_at, ended.conclusion.concluded_at) == (before + step, before + step)

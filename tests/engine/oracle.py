@@ -25,6 +25,7 @@ class Hold:
     token: str
     until: float
     seconds: float
+    since: float
     attempt_id: str | None
     turn: int
     cancel: bool = False
@@ -48,6 +49,7 @@ class Item:
     came_back: bool = False
     hold: Hold | None = None
     error: bytes | None = None
+    past: tuple[tuple[int, float, str, bytes | None], ...] = ()
     outcome: str | None = None
     result: bytes | None = None
     ended_by: str | None = None
@@ -60,7 +62,12 @@ class Item:
         return min(times) if times and self.status in WAITS else None
 
     def size(self) -> int:
-        return sum(len(text) for text in (self.spec.payload, self.error, self.result) if text is not None)
+        errors = [error for _, _, _, error in self.past]
+        return sum(len(text) for text in (self.spec.payload, self.error, self.result, *errors) if text is not None)
+
+    def tried(self, hold: Hold, ended: str, error: bytes | None) -> None:
+        """An attempt is over that failed or whose lease ran out."""
+        self.past = (*self.past, (self.attempts, hold.since, ended, error))[-Limits().past_attempts_max :]
 
 
 class Oracle:
@@ -164,7 +171,7 @@ class Oracle:
 
     def lease(self, item: Item, now: float, token: str, seconds: float | None, attempt_id: str | None) -> None:
         length = seconds or item.spec.lease_seconds or self.queues[item.spec.queue].lease_seconds
-        item.hold = Hold(token, now + length, length, attempt_id, self.next_turn())
+        item.hold = Hold(token, now + length, length, now, attempt_id, self.next_turn())
 
     def replay(self, attempt_id: str, queues: tuple[str, ...]) -> list[str]:
         held = [
@@ -229,6 +236,7 @@ class Oracle:
         failed = verdict.outcome is Outcome.FAILED
         if failed:
             item.error = verdict.error
+            item.tried(hold, "failed", verdict.error)
         if hold.cancel:
             self.end(item, "cancelled", hold, verdict)
         elif failed and verdict.retry and item.attempts < self.attempts_of(item):
@@ -264,7 +272,7 @@ class Oracle:
         self.queues.setdefault(item.spec.queue, self.policy)
         self.history[item.outcome].remove(item)
         item.outcome = item.error = item.result = item.ended_by = item.said = item.expires_at = None
-        item.run_at, item.attempts = now, 0
+        item.run_at, item.attempts, item.past = now, 0, ()
         self.to_back(item)
         return None
 
@@ -289,6 +297,7 @@ class Oracle:
             else:
                 self.to_back(item)
             return
+        item.tried(hold, "lease_expired", None)
         if hold.cancel:
             self.end(item, "cancelled")
             return
@@ -308,6 +317,7 @@ class Oracle:
                 item.run_at,
                 item.expires_at,
                 item.error,
+                item.past,
                 item.result,
                 None if item.hold is None else (item.hold.token, item.hold.until, item.hold.cancel, item.hold.replayed),
             )

@@ -302,6 +302,7 @@ class EngineMachine(RuleBasedStateMachine):
                 job.run_at,
                 job.expires_at,
                 job.error,
+                tuple((attempt.number, attempt.started_at, attempt.ended, attempt.error) for attempt in job.past),
                 None if job.conclusion is None else job.conclusion.result,
                 None if job.lease is None else (job.lease.token, job.lease.expires_at, job.lease.cancel_requested, job.lease.replayed),
             )
