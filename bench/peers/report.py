@@ -251,7 +251,7 @@ def markdown(found: Findings, plots: Sequence[str]) -> str:
     """The whole of results-peers.md."""
     plan = found.plan
     failed = {what: {key: reason for (key, of), reason in found.failures.items() if of == what} for what in (MEMORY, DURABLE)}
-    told = f"{machine()}; {plan.rounds} rounds, {found.seconds:.0f} s"
+    told = f"{machine()}; {found.rounds} rounds, {found.seconds:.0f} s in all"
     parts = [
         "# Beside what a user would pick instead",
         f"{datetime.now(UTC):%Y-%m-%d}. {told}. To get these: `pip install .[bench]`, `apt-get install beanstalkd redis-server`, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ class Findings:
     crowds: dict[str, list[Crowd]] = field(default_factory=dict)
     queued: dict[str, float] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    rounds: int = 0
     seconds: float = 0.0
 
     def attempt(self, peer: Peer, what: str, measure: Callable[[], Measured]) -> Measured | None:
@@ -38,7 +40,7 @@ class Findings:
             return None
         try:
             return measure()
-        except (BenchError, OSError, ValueError) as error:
+        except (BenchError, OSError, ValueError, subprocess.SubprocessError) as error:
             self.failures[peer.key, what] = str(error)
             print(f"  {peer.name}, {what}: {error}", file=sys.stderr, flush=True)
             return None
@@ -61,10 +63,15 @@ def measure(peers: Sequence[Peer], plan: Plan) -> Findings:
     found = Findings(plan)
     started = time.perf_counter()
     for number in range(plan.rounds):
+        so_far = time.perf_counter() - started
+        if number and so_far / number * (number + 1) > plan.budget_seconds:
+            print(f"no round {number + 1}: it would take too long", file=sys.stderr, flush=True)
+            break
         for peer in peers if number % 2 == 0 else reversed(peers):
             began = time.perf_counter()
             _round(found, peer)
             print(f"round {number + 1}: {peer.name} {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
+        found.rounds += 1
 
     def fill(peer: Peer) -> None:
         jobs = min(peer.queued, plan.queued)

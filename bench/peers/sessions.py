@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import statistics
@@ -13,8 +14,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import msgspec
 
 from bench.peers.marks import EACH, EVERY, FIFO, MARK
 from bench.peers.roster import Peer
@@ -34,7 +33,7 @@ class Plan(NamedTuple):
 
     rounds: of everything but the memory of queued jobs; pickups: in each; jobs_max: end to end, if they go through in seconds_max, and
     else as many as take about `seconds`; crowd: idle workers, and crowd_pickups by one of them; queued: jobs, at most, for the memory of
-    one.
+    one; budget_seconds: no further round is begun that would go beyond.
     """
 
     rounds: int
@@ -45,10 +44,11 @@ class Plan(NamedTuple):
     crowd: int
     crowd_pickups: int
     queued: int
+    budget_seconds: float
 
 
-FULL = Plan(3, 100, 20_000, 8.0, 1.5, 1_000, 100, 100_000)
-QUICK = Plan(1, 10, 500, 0.2, 0.1, 100, 10, 500)
+FULL = Plan(3, 60, 20_000, 8.0, 1.2, 1_000, 60, 100_000, 570.0)
+QUICK = Plan(1, 10, 500, 0.2, 0.1, 100, 10, 500, 100.0)
 
 
 class EndToEnd(NamedTuple):
@@ -219,7 +219,7 @@ def session(peer: Peer, plan: Plan, *, durable: bool) -> Session:
         ):
             producer.hear(READY_SECONDS)
             producer.tell(f"pickup {each}")
-            found: list[int] = msgspec.json.decode(_said(producer, worker))
+            found: list[int] = json.loads(_said(producer, worker))
             ways = {}
             for way in ("single", "batch") if peer.batch else ("single",):
                 probe = _end_to_end(way, PROBE, fifo, server, producer, worker)
@@ -248,7 +248,7 @@ def crowd(peer: Peer, count: int, pickups: int) -> Crowd:
                 workers.hear(READY_SECONDS)
                 grown = memory_bytes(server.pid) - before
                 producer.tell(f"pickup {WARM + pickups}")
-                found: list[int] = msgspec.json.decode(_said(producer, workers))
+                found: list[int] = json.loads(_said(producer, workers))
     return Crowd(found[WARM:], grown / count)
 
 
