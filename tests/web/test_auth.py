@@ -36,9 +36,14 @@ def name(route: Route) -> str:
     return f"{route.method} {route.path}"
 
 
+FILES = {"/docs/{file}": "start.js", "/dashboard/{file}": "app.js", "/dashboard/uplot/{file}": "uPlot.esm.js"}
+"""A file for each route that serves some."""
+
+
 def target(route: Route) -> str:
     """A path that leads to the route; to a stream, which would not end, with a parameter that it does not know."""
     path = route.path.replace("{id}", "x").replace("{name}", "x").replace("{number}", "1")
+    path = path.replace("{file}", FILES.get(route.path, ""))
     return path + "?nope=1" * ("text/event-stream" in route.media)
 
 
@@ -81,8 +86,21 @@ async def test_a_public_route_asks_for_no_token(guarded: Api, route: Route) -> N
 
 
 def test_only_what_tells_nothing_of_jobs_is_public() -> None:
-    """Health, readiness, the description of the API, and a page that asks for the token itself."""
-    assert {route.path for route in PUBLIC} <= {"/healthz", "/readyz", "/openapi.json", "/simplequeue", "/simplequeue/"}
+    """Health, readiness, the description of the API, and pages that hold no data and ask for the token themselves."""
+    told = {
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/docs",
+        "/docs/",
+        "/",
+        "/dashboard",
+        "/dashboard/",
+        "/simplequeue",
+        "/simplequeue/",
+        *FILES,
+    }
+    assert {route.path for route in PUBLIC} <= told
     assert {"/healthz", "/readyz"} <= {route.path for route in PUBLIC}
 
 

@@ -61,7 +61,7 @@ class QueueErrorOf(QueueError):
 
 
 @pytest.mark.parametrize(
-    "path", ["/none", "/", "//", "/jobs/", "/Jobs", "/jobs/a/none", "/jobs/a/b/conclude", "/queues//pause", "/healthz/x"]
+    "path", ["/none", "//", "/jobs/", "/Jobs", "/jobs/a/none", "/jobs/a/b/conclude", "/queues//pause", "/healthz/x"]
 )
 async def test_an_unknown_path_is_404(api: Api, path: str) -> None:
     """Paths are exact: case, trailing and empty segments count."""

@@ -47,6 +47,7 @@ WRONG: dict[str, dict[str, list[Any]]] = {
         "max_attempts": [*INTEGERS, 0, -1, 1_001],
         "backoff": BACKOFFS,
         "lease_seconds": [*NUMBERS, 0, 0.999, 43_201],
+        "traceparent": [*TEXTS, "", "00-0-0-01", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "x" * 55],
         "nope": [None, 1],
     },
     "POST /jobs/dequeue": {
@@ -282,7 +283,9 @@ async def test_200_000_keys_are_refused_or_kept_like_any_json(api: Api) -> None:
     assert_problem(await api.post("/jobs/enqueue", b'{"payload":{' + keys + b"}}"), 413, "too_large", "payload")
 
 
-@pytest.mark.parametrize("path", ["/jobs/%00", "/jobs/a%0d%0ab", "/jobs/%7f", "/jobs/%C2%80", "/jobs/" + "x" * 129, "/jobs/" + "%F0%9F%98%80" * 129])
+@pytest.mark.parametrize(
+    "path", ["/jobs/%00", "/jobs/a%0d%0ab", "/jobs/%7f", "/jobs/%C2%80", "/jobs/" + "x" * 129, "/jobs/" + "%F0%9F%98%80" * 129]
+)
 async def test_an_id_that_cannot_be_is_400(api: Api, path: str) -> None:
     """In every path that has one."""
     assert_problem(await api.get(path), 400, "bad_request", "id")
