@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import ssl
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 import jobqueue
 from jobqueue import Client, Retrying
@@ -226,6 +229,25 @@ async def test_close_ends_the_iteration(connect: Connect, url: str) -> None:
         assert await between.next() is None
         with pytest.raises(RuntimeError, match="closed"):
             await api.listen().next()
+
+
+async def test_close_ends_an_iteration_over_https(connect: Connect, tmp_path: Path) -> None:
+    """A thread or task that waits in TLS is woken too."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "pem"))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    async with server(tls_cert=str(tmp_path / "pem"), tls_key=str(tmp_path / "pem")) as url:
+        api = connect(url.replace("http:", "https:"), ssl_context=context)
+        told = await listening_to(api)
+        held = asyncio.create_task(told.next())
+        await api.enqueue(1)
+        assert (await held).event == "queue_changed"
+        assert (await told.next()).event == "enqueued"
+        held = asyncio.create_task(told.next())
+        await api.close()
+        assert await held is None
 
 
 async def test_close_cuts_a_pause_short(connect: Connect) -> None:
