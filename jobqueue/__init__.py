@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jobqueue.client.running import RunningJob
     from jobqueue.client.sync_client import Client
     from jobqueue.client.types import (
+        Attempt,
         Conclude,
         Concluded,
         Enqueued,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "Attempt",
     "Backoff",
     "BadRequest",
     "CallerError",

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from jobqueue.errors import BadRequest
-from jobqueue.model import DEFAULT_QUEUE, Backoff, Outcome, QueuePolicy, Status
+from jobqueue.model import DEFAULT_QUEUE, Backoff, Ended, Outcome, QueuePolicy, Status
 
 T = TypeVar("T")
 
@@ -189,9 +189,26 @@ class JobInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return _decode(self.raw_error)
 
 
-class Job(JobInfo, frozen=True, gc=False, kw_only=True):
-    """A whole job, as `job` answers it: JobInfo with payload and result."""
+class Attempt(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An attempt at a job that failed, or whose lease ran out, as `ended` says. attempt is its number, from 1."""
 
+    attempt: int
+    worker: str | None
+    started_at: datetime
+    ended_at: datetime
+    ended: Ended
+    raw_error: Raw = msgspec.field(name="error", default=Raw(b"null"))
+
+    @property
+    def error(self) -> Any:
+        """What its worker said went wrong, as plain Python objects; None if nothing, or more than the server keeps of a past attempt."""
+        return _decode(self.raw_error)
+
+
+class Job(JobInfo, frozen=True, gc=False, kw_only=True):
+    """A whole job, as `job` answers it: JobInfo with payload and result, and the last of its attempts that failed, oldest first."""
+
+    past: tuple[Attempt, ...] = ()
     raw_payload: Raw = msgspec.field(name="payload")
     raw_result: Raw = msgspec.field(name="result", default=Raw(b"null"))
 

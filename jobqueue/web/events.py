@@ -17,6 +17,7 @@ from jobqueue.engine import checks
 from jobqueue.errors import BadRequest, Draining
 from jobqueue.web import views, wire
 from jobqueue.web.answers import Answer
+from jobqueue.web.event_views import event
 from jobqueue.web.request import Request
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ async def _tell(app: App, request: Request, stream: Answer, listening: Listening
 
 def _encoded(notice: Notice) -> bytes:
     # JSON holds no line ends, and neither do cursors and kinds.
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (notice.cursor.encode(), notice.kind.value.encode(), views.encode(views.event(notice)))
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (notice.cursor.encode(), notice.kind.value.encode(), views.encode(event(notice)))
 
 
 async def _send(request: Request, stream: Answer, chunk: bytes) -> None:

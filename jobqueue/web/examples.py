@@ -62,7 +62,7 @@ STORY: tuple[Example, ...] = (
          "outcome": "succeeded", "attempts": 1, "max_attempts": 3, "created_at": "2027-01-15T08:00:00.000Z", "run_at": None,
          "expires_at": None, "started_at": "2027-01-15T08:00:00.000Z", "concluded_at": "2027-01-15T08:00:00.000Z",
          "lease_expires_at": None, "worker": None, "progress": None, "message": None, "cancel_requested": False, "error": None,
-         "result": {"pages": 4}, "payload": {"month": "2027-01"}}),
+         "past": [], "result": {"pages": 4}, "payload": {"month": "2027-01"}}),
     Example("two jobs and a conflict", "POST", "/batch/enqueue", "/batch/enqueue",
         {"jobs": [{"id": "report-8", "queue": "reports", "payload": {"month": "2027-02"}}, {"id": "report-9", "queue": "reports",
          "payload": {"month": "2027-03"}}, {"id": "report-7", "queue": "reports", "payload": {"month": "2028-01"}}]}, 200,

@@ -78,7 +78,9 @@ def _asked(limits: Limits) -> Notes:
         "result": {"description": f"What a succeeded job came to: any JSON, {size}."},
         "error": {"description": f"Why a job failed: any JSON, {size}; of the last failure."},
         "retry": {"description": "false makes a failure final."},
-        "retry_delay": _span("Seconds until the next attempt after a failure; without it the backoff decides.", 0, limits.delay_seconds_max),
+        "retry_delay": _span(
+            "Seconds until the next attempt after a failure; without it the backoff decides.", 0, limits.delay_seconds_max
+        ),
         "progress": _span("How much is done.", 0, 1),
         "message": _text("What the worker is at, for people.", 0, limits.text_chars_max, lines=True),
         "max_jobs": _span("Live jobs this queue may hold; null for the server's bound alone.", 1, limits.jobs_max),
@@ -157,6 +159,14 @@ def _renamed(limits: Limits) -> Notes:
         "TokenView.queues": {"description": "Patterns of the names of queues it holds for, as in a shell; `*` fits all."},
         "LeaseView.token": {"description": "Proves the holder; 128 random bits."},
         "JobView.run_at": _time("When a delayed job or its next attempt was or will be due, or when it was retried."),
+        "JobView.past": {"description": f"The last {limits.past_attempts_max} attempts that failed or whose lease ran out, oldest first."},
+        "AttemptView.attempt": {"description": "Which attempt it was, from 1."},
+        "AttemptView.started_at": _time("When it was handed out."),
+        "AttemptView.ended_at": _time("When it failed or its lease ran out."),
+        "AttemptView.ended": {"description": "How it ended: its worker said failed, or its lease ran out."},
+        "AttemptView.error": {
+            "description": f"What its worker said went wrong; null where it said nothing, or more than {limits.past_error_bytes_max} bytes."
+        },
         "EnqueuedView.run_at": _time("When a delayed job is due."),
         "ConcludedView.run_at": _time("When the next attempt is due, after a failure that is retried; else as the job has it."),
         "Problem.type": {"description": "urn:jobqueue:problem: and the code."},
@@ -173,7 +183,8 @@ OPERATIONS: dict[str, str] = {
     "POST /jobs/{id}/release": "The attempt does not count. The job goes to its old place, ahead of all that never left; with a delay, "
     "when that is over.",
     "POST /jobs/{id}/cancel": "A job that waits is concluded at once. One in progress is marked, and its worker told at its next extend.",
-    "POST /jobs/{id}/retry": "The job joins the back of its queue with no attempts and without its old expiry; run_at is now.",
+    "POST /jobs/{id}/retry": "The job joins the back of its queue with no attempts, past ones neither, and without its old expiry; "
+    "run_at is now.",
     "GET /jobs/{id}": "With a wait, held until the job is concluded or the wait has passed.",
     "GET /jobs": "A page may be short, or empty, and still have a cursor; the listing ends where the cursor is null.",
     "POST /batch/enqueue": "Each item is as the body of its single twin. One that fails carries its error and harms no other.",

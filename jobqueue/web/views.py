@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from jobqueue.backend.base import Notice
-from jobqueue.model import Job, Outcome, QueuePolicy, QueueStats, Status
+from jobqueue.model import Attempt, Ended, Job, Outcome, QueuePolicy, QueueStats, Status
 from jobqueue.web.problems import Problem
 
 _seconds: dict[int, str] = {}
@@ -76,8 +75,19 @@ class DequeuedView(msgspec.Struct, frozen=True, gc=False):
     traceparent: str | UnsetType = UNSET
 
 
+class AttemptView(msgspec.Struct, frozen=True, gc=False):
+    """An attempt that failed or whose lease ran out. error is null where its worker said nothing, or more than is kept."""
+
+    attempt: int
+    worker: str | None
+    started_at: str
+    ended_at: str
+    ended: Ended
+    error: Raw | None
+
+
 class JobView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A job as anyone may see it. Lists leave payload and result out; max_attempts null follows the queue's policy."""
+    """A job as anyone may see it. Lists leave past, payload and result out; max_attempts null follows the queue's policy."""
 
     id: str
     number: int
@@ -100,6 +110,7 @@ class JobView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     message: str | None
     cancel_requested: bool
     error: Raw | None
+    past: list[AttemptView] | UnsetType = UNSET
     result: Raw | UnsetType | None = UNSET
     payload: Raw | UnsetType = UNSET
 
@@ -174,34 +185,6 @@ class PageView(msgspec.Struct, frozen=True):
     cursor: int | None
 
 
-class JobEventView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What an event of a job says: how the job stood right after it. at is when it happened."""
-
-    at: str
-    queue: str
-    id: str
-    number: int
-    type: str | None
-    priority: int
-    status: Status
-    outcome: Outcome | None
-    attempts: int
-    run_at: str | None
-    lease_expires_at: str | None
-    worker: str | None
-    progress: float | None
-    message: str | None
-    cancel_requested: bool
-
-
-class QueueEventView(msgspec.Struct, frozen=True, gc=False):
-    """What an event of a queue says: its policy since then, null once it is deleted."""
-
-    at: str
-    queue: str
-    policy: QueuePolicy | None
-
-
 def raw(value: bytes | None) -> Raw | None:
     """JSON text to be copied into an answer as it is."""
     return None if value is None else Raw(value)
@@ -242,8 +225,14 @@ def dequeued(job: Job) -> DequeuedView:
     )
 
 
+def _attempt(attempt: Attempt) -> AttemptView:
+    return AttemptView(
+        attempt.number, attempt.worker, stamp(attempt.started_at), stamp(attempt.ended_at), attempt.ended, raw(attempt.error)
+    )
+
+
 def job_view(job: Job, whole: bool) -> JobView:
-    """See JobView; whole: with payload and result."""
+    """See JobView; whole: with past, payload and result."""
     lease, end = job.lease, job.conclusion
     ran = lease or end
     return JobView(
@@ -268,35 +257,9 @@ def job_view(job: Job, whole: bool) -> JobView:
         message=None if lease is None else lease.message,
         cancel_requested=lease is not None and lease.cancel_requested,
         error=raw(job.error),
+        past=[_attempt(attempt) for attempt in job.past] if whole else UNSET,
         result=(raw(end.result) if end is not None else None) if whole else UNSET,
         payload=Raw(job.payload) if whole else UNSET,
-    )
-
-
-def event(notice: Notice) -> JobEventView | QueueEventView:
-    """See JobEventView and QueueEventView."""
-    if notice.id is None:
-        return QueueEventView(stamp(notice.at), notice.queue, notice.policy)
-    assert notice.number is not None
-    assert notice.priority is not None
-    assert notice.status is not None
-    assert notice.attempts is not None
-    return JobEventView(
-        at=stamp(notice.at),
-        queue=notice.queue,
-        id=notice.id,
-        number=notice.number,
-        type=notice.type,
-        priority=notice.priority,
-        status=notice.status,
-        outcome=notice.outcome,
-        attempts=notice.attempts,
-        run_at=_stamp(notice.run_at),
-        lease_expires_at=_stamp(notice.lease_expires_at),
-        worker=notice.worker,
-        progress=notice.progress,
-        message=notice.message,
-        cancel_requested=notice.cancel_requested is True,
     )
 
 

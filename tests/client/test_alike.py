@@ -21,6 +21,7 @@ from jobqueue.client import sending, types
 from jobqueue.client.operations import Operations
 from jobqueue.model import QueueStats
 from jobqueue.web import views, wire
+from jobqueue.web.event_views import JobEventView, QueueEventView
 from jobqueue.web.table import native_routes, server_routes
 
 from .conftest import Connect
@@ -118,6 +119,7 @@ async def test_every_operation_of_the_native_api_is_there(connect: Connect, url:
         (views.DequeuedView, types.LeasedJob),
         (views.LeaseView, types.Lease),
         (views.JobView, types.Job),
+        (views.AttemptView, types.Attempt),
         (views.ConcludedView, types.Concluded),
         (views.ExtendedView, types.Extended),
         (views.QueueView, types.Queue),
@@ -139,7 +141,7 @@ def test_client_and_server_have_the_same_fields(server: type[msgspec.Struct], cl
 
 def test_an_event_has_what_the_server_says_of_jobs_and_of_queues() -> None:
     """One type for both, with the event's name and id beside what it says."""
-    said = {*views.JobEventView.__struct_encode_fields__, *views.QueueEventView.__struct_encode_fields__}
+    said = {*JobEventView.__struct_encode_fields__, *QueueEventView.__struct_encode_fields__}
     assert set(types.JobEvent.__struct_fields__) == said | {"event", "event_id"}
 
 

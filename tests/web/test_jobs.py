@@ -43,6 +43,7 @@ async def test_a_job_in_progress_shows_everything_but_its_token(api: Api) -> Non
         "cancel_requested": False,
         "error": None,
         "result": None,
+        "past": [],
         "payload": [1],
     }
 
@@ -174,12 +175,12 @@ async def test_a_name_of_null_is_a_name(api: Api) -> None:
         assert [job["id"] for job in (await api.get(f"/jobs?{query}")).json["jobs"]] == ["a"]
 
 
-async def test_a_list_leaves_payloads_and_results_out(api: Api) -> None:
+async def test_a_list_leaves_past_attempts_payloads_and_results_out(api: Api) -> None:
     """Its jobs have every other field of GET."""
     await api.concluded("j")
     (listed,) = (await api.get("/jobs")).json["jobs"]
     job = await api.job("j")
-    assert {field for field in job if field not in listed} == {"payload", "result"}
+    assert {field for field in job if field not in listed} == {"past", "payload", "result"}
     assert listed == {field: job[field] for field in listed}
 
 

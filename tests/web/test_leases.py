@@ -39,6 +39,7 @@ async def test_conclude_succeeded_answers_the_outcome(api: Api) -> None:
         "message": None,
         "cancel_requested": False,
         "error": None,
+        "past": [],
         "result": {"out": [1]},
         "payload": {"in": 1},
     }
