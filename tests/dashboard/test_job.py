@@ -51,8 +51,8 @@ async def test_a_payload_is_shown_as_it_was_sent(open_page: Open, url: str, clie
     assert await page.get_by_role("region", name="Result").locator("pre").inner_text() == '[\n  1e400,\n  "x"\n]'
 
 
-async def test_a_jobs_attempts_are_told_as_far_as_the_server_knows(open_page: Open, url: str, client: Client) -> None:
-    """The last one with worker, duration and error; of those before, that there were some."""
+async def test_a_jobs_attempts_are_told(open_page: Open, url: str, client: Client) -> None:
+    """Each with its worker, its duration and its error."""
     client.put_queue("tried", max_attempts=2, backoff={"base": 0})  # type: ignore[arg-type] # encoded as it is
     client.enqueue(1, id="tried", queue="tried", type="sum", description="Adds up.")
     for number in (1, 2):
@@ -64,7 +64,10 @@ async def test_a_jobs_attempts_are_told_as_far_as_the_server_knows(open_page: Op
 
     timeline = page.get_by_role("region", name="Timeline").get_by_role("listitem")
     await expect(timeline).to_have_count(4)
-    await expect(timeline.nth(1)).to_contain_text("1 attempt before")
+    await expect(timeline.nth(1)).to_contain_text("Attempt 1")
+    await expect(timeline.nth(1)).to_contain_text("by w-1")
+    await expect(timeline.nth(1)).to_contain_text("took ")
+    await expect(timeline.nth(1)).to_contain_text('{"why":"reason 1"}')
     await expect(timeline.nth(2)).to_contain_text("Attempt 2")
     await expect(timeline.nth(2)).to_contain_text("by w-2")
     await expect(timeline.nth(2)).to_contain_text("took ")

@@ -98,10 +98,16 @@ export class Job {
     const steps = [];
     const step = (kind, what, at, ...more) => steps.push(h("li", { key: `${kind}${steps.length}`, class: kind }, h("div", { class: "what" }, h("b", null, what), at === null ? null : h("time", { datetime: at, title: at }, time(at))), more.filter(Boolean).map((line) => h("p", null, line))));
     const ran = job.started_at !== null;
-    // What the server keeps of attempts is their number and the last one's start, worker, end and error.
-    const earlier = ran ? job.attempts - 1 : job.attempts;
+    // The attempt in progress, and the one that ended the job, are told below. The server keeps the last of those that failed, not all.
+    const past = job.past.filter((tried) => !ran || tried.attempt < job.attempts || tried.started_at !== job.started_at);
+    const forgotten = (ran ? job.attempts - 1 : job.attempts) - past.length;
     step("done", "Created", job.created_at, job.run_at !== null && Date.parse(job.run_at) > Date.parse(job.created_at) && job.attempts === 0 ? `Due ${time(job.run_at)}` : null);
-    if (earlier > 0) step("warn", earlier === 1 ? "1 attempt before" : `${count(earlier)} attempts before`, null, "The server counts them; it keeps only the last error of them.");
+    if (forgotten > 0) step("warn", forgotten === 1 ? "1 attempt before" : `${count(forgotten)} attempts before`, null, "The server has forgotten how they went.");
+    for (const tried of past) {
+      const took = `took ${span((Date.parse(tried.ended_at) - Date.parse(tried.started_at)) / 1000)}`;
+      const why = tried.ended === "lease_expired" ? "Its lease ran out." : tried.error === null ? null : JSON.stringify(tried.error);
+      step("bad", `Attempt ${count(tried.attempt)}`, tried.started_at, `by ${tried.worker ?? "a worker without a name"}`, took, why);
+    }
     if (ran) {
       const seconds = job.concluded_at === null ? since(job.started_at) : (Date.parse(job.concluded_at) - Date.parse(job.started_at)) / 1000;
       const over = job.status === "concluded";
