@@ -66,9 +66,12 @@ class DurableRig(LocalRig):
     async def idle(self) -> None:
         quiet = False
         while not quiet:
-            # Looked at before the turns, too: a commit that ends in the last of them has yet to be noticed by who waited for it.
-            quiet = not self.journal.unwritten_bytes
+            # Looked at before the turns, too: a commit that ends in the last of them has yet to be noticed by who waited for it. So has
+            # one that both began and ended in them, which only the ticket tells.
+            ticket, quiet = self.local.ticket, not self.journal.unwritten_bytes
             await super().idle()
+            if self.local.ticket != ticket:
+                quiet = False
             if self.journal.unwritten_bytes:
                 quiet = False
                 await self.journal.committed(self.local.ticket)

@@ -27,7 +27,7 @@ from .ledger import Api
 from .process import Process
 from .wire import PATIENCE_SECONDS, call, until
 
-KILLS = int(os.environ.get("KILLS", "20"))
+KILLS = int(os.environ.get("KILLS", "10"))
 CUTS = 12
 
 
