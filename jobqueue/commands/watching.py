@@ -187,9 +187,19 @@ def _keys() -> Iterator[Callable[[float], str]]:
     mode = termios.tcgetattr(descriptor)
     try:
         tty.setcbreak(descriptor)
-        yield lambda seconds: os.read(descriptor, 1).decode("latin-1") if select.select([descriptor], [], [], seconds)[0] else ""
+        yield lambda seconds: _key(descriptor) if select.select([descriptor], [], [], seconds)[0] else ""
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, mode)
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, mode)
+
+
+def _key(descriptor: int) -> str:
+    """The key that was pressed. A terminal that has gone is always ready and has no more of them: it ends the command as q does."""
+    try:
+        pressed = os.read(descriptor, 1)
+    except OSError:
+        pressed = b""
+    return pressed.decode("latin-1") or "q"
 
 
 def screen(console: Console, sample: Sample | None, before: Sample | None, trouble: str) -> RenderableType:

@@ -88,23 +88,28 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def terminal(spawn: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., tuple[int, str]]:
-    """Runs a command line on a terminal so wide; its exit code and what it wrote. Once `until` is written, `keys` are pressed."""
+    """Runs a command line on a terminal so wide; its exit code and what it wrote. Once `until` is written, `keys` are pressed.
+
+    Without keys the terminal goes away then, and the command is not told by a signal either.
+    """
 
     def show(columns: int, *arguments: str, until: bytes = b"", keys: bytes = b"", **environ: str) -> tuple[int, str]:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         env = {**os.environ, "TERM": "xterm-256color", **environ}
         # Opened by the first of a session, a terminal is the one whose Ctrl-C it gets.
-        before = ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(theirs)]
+        before = ["sh", "-c", 'trap "" HUP; exec "$@" <"$0" >"$0" 2>&1', os.ttyname(theirs)]
         process = spawn(*arguments, before=before, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env)
         os.close(theirs)
         written = b""
         with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
             while chunk := os.read(ours, 65_536) if select.select([ours], [], [], GUARD)[0] else b"":
                 written += chunk
-                if keys and until in written:
+                if until and until in written:
+                    if not keys:
+                        break
                     os.write(ours, keys)
-                    keys = b""
+                    until = b""
         os.close(ours)
         return process.wait(GUARD), written.decode()
 

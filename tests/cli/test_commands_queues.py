@@ -167,6 +167,12 @@ def test_top_is_live_until_q_or_ctrl_c(columns: int, keys: bytes, client: Client
     assert written.rstrip().endswith("\x1b[?1049l")
 
 
+def test_top_ends_with_its_terminal(client: Client, terminal: Any) -> None:
+    """A terminal that goes away without a signal, as under nohup, does not leave it running."""
+    client.enqueue(1, queue="a")
+    terminal(80, "top", "--interval", "0.1", until=b"q ends")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(-3, "0s"), (59.9, "59s"), (60, "1m"), (61, "1m 1s"), (3_600, "1h"), (7_500, "2h 5m"), (86_400, "1d"), (273_600, "3d 4h")],
