@@ -98,17 +98,19 @@ async def fill(load: Load, jobs: int) -> list[str]:
 async def _depth(load: Load, jobs: int, ids: list[str], plan: Plan) -> Depth:
     enqueue, dequeue, cancel = [], [], []
     for _ in range(plan.repeats):
-        cost, _bodies = await load.cost([ENQUEUE] * plan.requests, 201)
+        cost, bodies = await load.cost([ENQUEUE] * plan.requests, 201)
         enqueue.append(cost / 1_000)
+        ids += [json.loads(body)["id"] for body in bodies]
         taken, bodies = await load.cost([DEQUEUE] * plan.requests, 200)
-        concludes = []
-        for body in bodies:
-            job = json.loads(body)
-            concludes.append(request("POST", f"/jobs/{job['id']}/conclude", {"lease": job["lease"]["token"], "outcome": "succeeded"}))
+        jobs_taken = [json.loads(body) for body in bodies]
+        concludes = [
+            request("POST", f"/jobs/{job['id']}/conclude", {"lease": job["lease"]["token"], "outcome": "succeeded"}) for job in jobs_taken
+        ]
+        gone = {job["id"] for job in jobs_taken}
+        ids[:] = [each for each in ids if each not in gone]
         told, _bodies = await load.cost(concludes, 200)
         dequeue.append((taken + told) / 1_000)
-        # From the younger half: the older jobs are those that the dequeues take.
-        chosen = [ids.pop(random.randrange(len(ids) // 2, len(ids))) for _ in range(min(plan.requests // 5, len(ids) // 4))]
+        chosen = [ids.pop(random.randrange(len(ids))) for _ in range(min(plan.requests, len(ids)) // 10)]
         cost, _bodies = await load.cost(cancels(chosen), 200)
         cancel.append(cost / 1_000)
     return Depth(jobs, statistics.median(enqueue), statistics.median(dequeue), statistics.median(cancel))

@@ -80,7 +80,7 @@ PEERS: tuple[Peer, ...] = (
     ),
     Peer(
         "moto", "SQS of moto", SERVER, "moto", ("boto3",),
-        "boto3; `send_message`, or batches of 10; receives of 10 with a long poll, deletes of 10", queued=4_000, batch=True,
+        "boto3; `send_message`, or batches of 10; receives of 10 with a long poll, deletes of 10", queued=1_000, batch=True,
         why_no_crowd="holds each poll by asking again in a thread",
     ),
 )  # fmt: skip
