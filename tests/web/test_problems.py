@@ -60,9 +60,7 @@ class QueueErrorOf(QueueError):
         self.code = code  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(
-    "path", ["/none", "//", "/jobs/", "/Jobs", "/jobs/a/none", "/jobs/a/b/conclude", "/queues//pause", "/healthz/x"]
-)
+@pytest.mark.parametrize("path", ["/none", "//", "/jobs/", "/Jobs", "/jobs/a/none", "/jobs/a/b/conclude", "/queues//pause", "/healthz/x"])
 async def test_an_unknown_path_is_404(api: Api, path: str) -> None:
     """Paths are exact: case, trailing and empty segments count."""
     assert repr(path) in assert_problem(await api.get(path), 404, "not_found")
