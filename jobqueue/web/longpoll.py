@@ -6,7 +6,6 @@ place in line to the last byte of the answer (promise 3).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -93,11 +92,6 @@ async def batch_dequeue(app: App, request: Request, _: str) -> Answer:
         if done or (done is None and await answer.deliver(request)):
             taking.delivered()
     return answer
-
-
-async def breathe() -> None:
-    """Let others run, between the pages of a long answer."""
-    await asyncio.sleep(0)
 
 
 def nothing(app: App) -> Answer:

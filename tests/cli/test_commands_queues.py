@@ -170,7 +170,9 @@ def test_top_is_live_until_q_or_ctrl_c(columns: int, keys: bytes, client: Client
 def test_top_ends_with_its_terminal(client: Client, terminal: Any) -> None:
     """A terminal that goes away without a signal, as under nohup, does not leave it running."""
     client.enqueue(1, queue="a")
-    terminal(80, "top", "--interval", "0.1", until=b"q ends")
+    code, written = terminal(80, "top", "--interval", "0.1", until=b"q ends")
+    assert code >= 0, "it ended by itself, not by a signal"
+    assert "q ends" in written
 
 
 @pytest.mark.parametrize(
