@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,12 @@ def terminal(spawn: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., tup
         process = spawn(*arguments, before=before, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env)
         os.close(theirs)
         written = b""
+        gives_up = time.monotonic() + GUARD
         with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
             while chunk := os.read(ours, 65_536) if select.select([ours], [], [], GUARD)[0] else b"":
                 written += chunk
+                # It may paint for ever and never end.
+                assert time.monotonic() < gives_up, written[-2_000:]
                 if until and until in written:
                     if not keys:
                         break
