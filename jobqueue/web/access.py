@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import hdrs
-
 from jobqueue.backend.base import Backend
 from jobqueue.backend.restricted import RestrictedBackend
 from jobqueue.errors import Forbidden, Unauthorized
@@ -65,17 +63,17 @@ class Access:
 
     def admit(self, app: App, request: Request, route: Route) -> App:
         """The app on which the request is to be served. Raises Forbidden, Unauthorized, RateLimited."""
-        headers = request.head.headers
+        fields = request.head.fields
         if self._hosts is not None:
-            self._hosts.check(headers)
-        if route.changes:
-            check_origin(headers, self._origins)
+            self._hosts.check(fields.host)
+        if route.changes and (fields.origin is not None or fields.site is not None):
+            check_origin(fields, self._origins)
         if self.keys is None:
             if self._by_address is not None:
                 _take(self._by_address, request, request.connection.address)
             return app
         try:
-            grant = self.keys.grant(headers.get(hdrs.AUTHORIZATION))
+            grant = self.keys.grant(fields.authorization)
         except Unauthorized:
             if self._by_address is not None:
                 _take(self._by_address, request, request.connection.address)
@@ -89,7 +87,7 @@ class Access:
 
     def grant_of(self, request: Request) -> Grant | None:
         """What the request's token may do, None where nobody is asked for one. Raises Unauthorized."""
-        return None if self.keys is None else self.keys.grant(request.head.headers.get(hdrs.AUTHORIZATION))
+        return None if self.keys is None else self.keys.grant(request.head.fields.authorization)
 
     def _view(self, app: App, grant: Grant, route: Route) -> App:
         if route.whole:

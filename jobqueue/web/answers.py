@@ -118,7 +118,7 @@ class Answer(web.StreamResponse):
         message = request.head
         lines = self._header_lines + request.notes
         # A body that was not read to its end would be taken for the next request.
-        if self.close or message.should_close or not request.body.is_eof():
+        if self.close or message.should_close or (request.whole is None and not request.body.is_eof()):
             lines += b"Connection: close\r\n"
         else:
             self._keep = True

@@ -10,7 +10,7 @@ import logging
 import time
 
 from aiohttp import hdrs
-from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.http import HttpVersion11
 
 from jobqueue.backend.base import Backend
 from jobqueue.engine import checks
@@ -25,8 +25,9 @@ from jobqueue.web.auth import Keys
 from jobqueue.web.body import body_at_once, read_body
 from jobqueue.web.connections import Server
 from jobqueue.web.grants import admin
+from jobqueue.web.heads import Head
 from jobqueue.web.mounts import Mounts
-from jobqueue.web.observing import REQUEST_ID, Observer, identify
+from jobqueue.web.observing import Observer, identify
 from jobqueue.web.problems import HttpVersionNotSupported, InternalError, Shape, problem
 from jobqueue.web.request import Request
 from jobqueue.web.routes import Route, Router, path_of
@@ -67,6 +68,7 @@ class App:
             connections_per_address_max=self.limits.connections_per_address_max,
             idle_seconds=idle_seconds,
             write_seconds=write_seconds,
+            usual=[(route.method, route.path) for route in self.router.routes if "{" not in route.path],
         )
 
     @property
@@ -115,7 +117,7 @@ class App:
         """Answer one request. Every error becomes a problem here, and nothing else does."""
         started = time.perf_counter()
         route, app, message = self.unmatched, self, request.head
-        if self.observers or REQUEST_ID in message.headers:
+        if self.observers or message.fields.request_id is not None:
             identify(request)
         try:
             route, argument = self.router.find(message.method, message.path)
@@ -165,7 +167,7 @@ def build_app(
     return App(backend, limits or Limits(), access=access, body_seconds=body_seconds, mounts=mounts)
 
 
-def _check_protocol(message: RawRequestMessage) -> None:
+def _check_protocol(message: Head) -> None:
     """What HTTP itself asks of a request and aiohttp's parser lets pass. Raises HttpVersionNotSupported, BadRequest."""
     if message.version[0] != 1:
         raise HttpVersionNotSupported("speak HTTP/1.1 or HTTP/1.0")

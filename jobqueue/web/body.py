@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiohttp import hdrs, web
 
@@ -27,12 +27,14 @@ _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 def body_at_once(request: Request, bytes_max: int, any_type: bool = False) -> bytes | None:
     """The body if it has arrived whole with the head, else None. b"" when there is none. Raises as read_body does."""
-    content = request.body
-    if not content.is_eof():
-        return None
-    chunks: Sequence[bytes] = content._buffer if content.total_bytes else ()
-    # One small chunk is looked at where it lies: taking it out would ask a transport that is not paused to resume.
-    body = chunks[0] if len(chunks) == 1 and content.total_bytes < _SMALL else content.read_nowait()
+    body = request.whole
+    if body is None:
+        content = request.body
+        if not content.is_eof():
+            return None
+        chunks: Sequence[bytes] = content._buffer if content.total_bytes else ()
+        # One small chunk is looked at where it lies: taking it out would ask a transport that is not paused to resume.
+        body = chunks[0] if len(chunks) == 1 and content.total_bytes < _SMALL else content.read_nowait()
     if len(body) > bytes_max:
         raise _too_large(len(body), bytes_max)
     if body:
@@ -52,15 +54,19 @@ async def read_body(request: Request, bytes_max: int, seconds: float, any_type: 
 
 
 def _check(request: Request, body: bytes, any_type: bool) -> None:
-    headers = request.head.headers
+    if not request.head.fields.json:
+        _check_headers(request.head.headers, any_type)
+    if not body.isascii():
+        _check_utf8(body)
+
+
+def _check_headers(headers: Mapping[str, str], any_type: bool) -> None:
     kind = headers.get(hdrs.CONTENT_TYPE, "")
     if kind != "application/json" and not any_type:
         _check_type(kind)
     encoding = headers.get(hdrs.CONTENT_ENCODING)
     if encoding is not None and encoding.lower() != "identity":
         raise UnsupportedMediaType(f"Content-Encoding {encoding[:40]!r} is not supported; send the body as it is")
-    if not body.isascii():
-        _check_utf8(body)
 
 
 def _too_large(size: int, bytes_max: int) -> TooLarge:

@@ -4,15 +4,17 @@
 routes, so that a health check still gets through a full server; beyond those, connections are cut at once. So the server never runs out
 of file descriptors, which would make the accept loop spin.
 
+**Known heads.** A request whose head was met before, which is what nearly all are, is not parsed at all: `heads.py` says why that is sound.
+
 **Serving at once.** aiohttp wakes a task for every request, which makes another one: three turns of the loop, half of what a small request
 costs. A request that arrives whole on an idle connection is instead run right where it was parsed, to its end or to its first
 suspension. Most end there: an enqueue or a conclude in memory never suspends. One that does (a held dequeue, a commit, a slow reader) is
-handed, half run, to aiohttp's own task, which carries on with it as if it had begun it (`resumed`): from then on cancellation on
+handed, half run, to aiohttp's own task, which carries on with it as if it had begun it (`resuming.py`): from then on cancellation on
 disconnect and shutdown are aiohttp's. Python 3.12 calls this an eager task; here it also works on 3.11 and spares the
 task altogether when none is needed.
 
 What this uses of aiohttp beyond its documented face, pinned by tests/web/test_connections.py: `RequestHandler._messages`, `_waiter`,
-`_parser.message_consumed()`, `_buffer_paused`, `_reading_paused`, `_paused` and `_next_keepalive_close_time`.
+`_parser.message_consumed()`, `_buffer_paused`, `_reading_paused`, `_paused`, `_request_count` and `_next_keepalive_close_time`.
 """
 
 from __future__ import annotations
@@ -20,20 +22,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from jobqueue.errors import BadRequest
 from jobqueue.web.addresses import Addresses, address_of
 from jobqueue.web.answers import Answer
+from jobqueue.web.heads import NO_FIELDS, UNKNOWN, Head, Heads, head_of
 from jobqueue.web.problems import problem
 from jobqueue.web.request import Request
+from jobqueue.web.resuming import Serving, resumed
 
 OVER_MAX = 8
 """Connections accepted beyond the cap, for health checks."""
@@ -44,14 +46,11 @@ OVER_SECONDS = 2.0
 FIELD_BYTES_MAX = 16_384
 """The longest header line. aiohttp's own 8,190 would answer a long token 400 where 401 is meant."""
 
-_NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
-
 _GONE = getattr(select, "POLLRDHUP", 0)
 """What to ask poll(2) for; it tells of errors and hang-ups (RST) unasked."""
 
 _logger = logging.getLogger("jobqueue.web")
 
-_Serving = Coroutine[Any, Any, web.StreamResponse]
 Handler = Callable[[Request], Coroutine[Any, Any, Answer]]
 
 
@@ -61,33 +60,15 @@ async def _drained(answer: Answer, request: Request) -> web.StreamResponse:
     return answer
 
 
-@types.coroutine
-def resumed(serving: _Serving, waits_for: Any) -> Generator[Any, Any, web.StreamResponse]:
-    """Carry on, in a task, with a coroutine that was run to its first suspension outside one. `waits_for` is what it yielded there.
-
-    Such a coroutine must not have asked for the current task before.
-    """
-    while True:
-        try:
-            value = yield waits_for
-        except BaseException as error:
-            step: Callable[[Any], Any] = serving.throw
-            given: Any = error
-        else:
-            step, given = serving.send, value
-        try:
-            waits_for = step(given)
-        except StopIteration as stop:
-            return cast(web.StreamResponse, stop.value)
-        finally:
-            # An exception kept here would hold this frame, which holds the exception: a cycle for every client that hangs up.
-            del given
+def _as_message(request: Request) -> tuple[Any, StreamReader]:
+    """A request for aiohttp's task, which only carries it to `Server._make`."""
+    return request.head, request.body
 
 
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_fd", "_half", "_over_timer", "_server", "address", "over", "write_seconds")
+    __slots__ = ("_fd", "_half", "_missing", "_over_timer", "_server", "address", "over", "write_seconds")
 
     def __init__(self, manager: Server, *, write_seconds: float, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
@@ -98,7 +79,9 @@ class Connection(web.RequestHandler):
         """Why it is one too many, if it is."""
         self.address = ""
         self._over_timer: asyncio.TimerHandle | None = None
-        self._half: tuple[_Serving, Any] | None = None
+        self._half: tuple[Serving, Any] | None = None
+        self._missing = 0
+        """How many bytes of a request the parser has yet to see: 0 where it stands before a new one, UNKNOWN where that cannot be told."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, and refuse it when there are far too many."""
@@ -136,29 +119,52 @@ class Connection(web.RequestHandler):
         """Parse, and serve at once what can be; the rest is left to the connection's task, in order."""
         waiter = self._waiter
         if waiter is None or self._messages or waiter.done():
-            super().data_received(data)
+            self._parse(data)
             return
+        if not self._missing:
+            known = self._server.heads.find(data)
+            if known is not None and not (self._force_close or self._close):
+                self._request_count += 1
+                request = Request(known[0], self)
+                request.whole = known[1]
+                if not self._served_at_once(request):
+                    self._messages.append(_as_message(request))
+                    waiter.set_result(None)
+                return
         # Without a waiter to wake, aiohttp only parses.
         self._waiter = None
-        super().data_received(data)
+        self._parse(data)
         self._waiter = waiter
         messages = self._messages
         while messages and not self._buffer_paused:
             message, payload = messages[0]
             if not isinstance(message, RawRequestMessage) or message.should_close or message.upgrade or not payload.is_eof():
                 break
-            if not self._served_at_once(message, payload):
+            request = Request(head_of(message), self)
+            request.body = payload
+            if not self._served_at_once(request):
+                messages[0] = _as_message(request)
                 break
             messages.popleft()
+            self._parser.message_consumed()  # type: ignore[union-attr] # there is one until the connection is lost
             if self._force_close or self._close:
                 return
         if messages and not waiter.done():
             waiter.set_result(None)
 
-    def _served_at_once(self, message: RawRequestMessage, payload: StreamReader) -> bool:
-        """Serve a request outside any task. False if it suspended: `_half` has it then, for the task that aiohttp gives this message."""
+    def _parse(self, data: bytes) -> None:
+        """Have aiohttp parse, and keep count of where its parser stands."""
+        missing, messages = self._missing, self._messages
+        before = len(messages)
+        super().data_received(data)
+        if missing:
+            self._missing = missing - len(data) if 0 < len(data) <= missing else UNKNOWN
+        else:
+            self._missing = self._server.heads.learn(data, *messages[-1]) if len(messages) == before + 1 else UNKNOWN
+
+    def _served_at_once(self, request: Request) -> bool:
+        """Serve a request outside any task. False if it suspended: `_half` has it then, for the task that aiohttp gives its message."""
         server = self._server
-        request = Request(message, payload, self, self._task_handler, self._loop)
         serving = server.handler(request)
         try:
             waits_for = serving.send(None)
@@ -169,7 +175,6 @@ class Connection(web.RequestHandler):
             self._half = serving, waits_for
             self._slim(request)
             return False
-        self._parser.message_consumed()  # type: ignore[union-attr] # there is one until the connection is lost
         server.requests_count += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
@@ -179,10 +184,9 @@ class Connection(web.RequestHandler):
 
         Its handler has read them; from here on only the method, the version and whether to keep the connection matter.
         """
-        message = request.head._replace(headers=_NO_HEADERS, raw_headers=())
-        request.head, request.body = message, EMPTY_PAYLOAD
+        head = request.head
+        request.head, request.body, request.whole = Head(head.method, head.path, NO_FIELDS, head.version), EMPTY_PAYLOAD, None
         request.__dict__.pop("_message", None)
-        self._messages[0] = message, EMPTY_PAYLOAD
 
     def _written(self, answer: Answer, request: Request) -> bool:
         """Write a finished answer. False when the client is slow to read it: `_half` waits for it then."""
@@ -229,7 +233,7 @@ class Connection(web.RequestHandler):
         """Whether nothing is asked of it: its task waits for a request, or there has been none yet."""
         return not self._messages and (self._waiter is not None or self._request_count == 0)
 
-    def take_half(self) -> tuple[_Serving, Any] | None:
+    def take_half(self) -> tuple[Serving, Any] | None:
         """The request that was begun outside a task, once."""
         half, self._half = self._half, None
         return half
@@ -244,7 +248,10 @@ class Connection(web.RequestHandler):
 
 
 class Server(web.Server):
-    """Makes a Connection of every accepted socket. handler must not need the current task before it first suspends."""
+    """Makes a Connection of every accepted socket.
+
+    handler must not need the current task before it first suspends. usual: methods and paths that most requests have.
+    """
 
     def __init__(
         self,
@@ -254,11 +261,13 @@ class Server(web.Server):
         idle_seconds: float,
         write_seconds: float,
         connections_per_address_max: int | None = None,
+        usual: Iterable[tuple[str, str]] = (),
     ) -> None:
         super().__init__(cast(Any, self._in_task), request_factory=cast(Any, self._make), handler_cancellation=True)
         self.handler = handler
         self.connections_max = connections_max
         self.addresses = Addresses(connections_max if connections_per_address_max is None else connections_per_address_max)
+        self.heads = Heads(usual)
         self.open: set[Connection] = set()
         self.poll = select.poll()
         self._ended: asyncio.Future[None] | None = None
@@ -271,8 +280,10 @@ class Server(web.Server):
             "write_seconds": write_seconds,
         }
 
-    def _make(self, message: RawRequestMessage, payload: StreamReader, protocol: Connection, writer: Any, task: Any) -> Request:
-        return Request(message, payload, protocol, task, self._loop)
+    def _make(self, message: RawRequestMessage | Head, payload: StreamReader, protocol: Connection, writer: Any, task: Any) -> Request:
+        request = Request(message if isinstance(message, Head) else head_of(message), protocol)
+        request.body, request._task = payload, task
+        return request
 
     async def drained(self) -> None:
         """Close idle connections at once and the others after their answers, which must say so; return when none is left."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
-from multidict import istr
 
 from jobqueue.backend.base import Conclude, Extend
 from jobqueue.engine import checks
@@ -21,8 +20,6 @@ from jobqueue.web.request import Request
 
 if TYPE_CHECKING:
     from jobqueue.web.app import App
-
-TRACEPARENT = istr("traceparent")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,7 +45,7 @@ async def enqueue(app: App, request: Request, _: str) -> Answer:
 
 def trace_of(request: Request) -> str | None:
     """The trace that a request belongs to, by its header. One that cannot be read is as none (W3C Trace Context, section 3.3)."""
-    given = request.head.headers.get(TRACEPARENT)
+    given = request.head.fields.traceparent
     return given if given is not None and checks.TRACEPARENT.fullmatch(given) is not None else None
 
 

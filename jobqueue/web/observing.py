@@ -15,14 +15,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from multidict import istr
-
 from jobqueue.web.answers import Answer
 from jobqueue.web.request import Request
 from jobqueue.web.routes import Route, path_of
 
-REQUEST_ID = istr("X-Request-ID")
-_TRACEPARENT = istr("traceparent")
 _SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 _PROCESS = os.urandom(4).hex()
@@ -40,10 +36,9 @@ _logger = logging.getLogger("jobqueue.access")
 
 def identify(request: Request) -> None:
     """Give a request its id, its client's if that is sane, and have the answer tell it. Before it is held, when its headers go."""
-    headers = request.head.headers
-    given = headers.get(REQUEST_ID)
+    given = request.head.fields.request_id
     request.id = given if given is not None and _SANE.fullmatch(given) is not None else f"{_PROCESS}{next(_numbers):08x}"
-    request.trace = headers.get(_TRACEPARENT)
+    request.trace = request.head.fields.traceparent
     request.notes += b"X-Request-ID: %b\r\n" % request.id.encode()
 
 

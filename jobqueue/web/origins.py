@@ -11,15 +11,10 @@ No answer has CORS headers, so no such page can read one.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Container, Mapping
-
-from multidict import istr
+from collections.abc import Callable, Container
 
 from jobqueue.errors import Forbidden
-
-_HOST = istr("Host")
-_ORIGIN = istr("Origin")
-_SITE = istr("Sec-Fetch-Site")
+from jobqueue.web.heads import Fields
 
 SEEN_MAX = 64
 """Hosts remembered as accepted."""
@@ -32,9 +27,8 @@ class Hosts:
         self._accepts = accepts
         self._seen: set[str] = set()
 
-    def check(self, headers: Mapping[str, str]) -> None:
+    def check(self, host: str | None) -> None:
         """Raises Forbidden. A request without a Host is HTTP/1.0's and no browser's, so it passes."""
-        host = headers.get(_HOST)
         if host is None or host in self._seen:
             return
         if not self._accepts(name_of(host)):
@@ -64,19 +58,19 @@ def name_of(host: str) -> str:
     return name.removeprefix("[").removesuffix("]").removesuffix(".")
 
 
-def check_origin(headers: Mapping[str, str], allowed: Container[str]) -> None:
+def check_origin(fields: Fields, allowed: Container[str]) -> None:
     """Refuse what a page of another origin makes a browser ask. allowed: origins that may. Raises Forbidden.
 
     Only the authority is compared with Host, not the scheme: a proxy that ends TLS hides it from us.
     """
-    origin = headers.get(_ORIGIN)
+    origin = fields.origin
     if origin is None:
         # Browsers leave Origin out of a GET whose answer the page cannot see: an image, a link.
-        if headers.get(_SITE, "none") not in ("none", "same-origin"):
+        if fields.site not in (None, "none", "same-origin"):
             raise _foreign("a page of another origin")
         return
     _, found, authority = origin.lower().partition("://")
-    if not (found and authority == headers.get(_HOST, "").lower()) and origin.lower() not in allowed:
+    if not (found and authority == (fields.host or "").lower()) and origin.lower() not in allowed:
         raise _foreign(repr(origin[:80]))
 
 

@@ -1,7 +1,7 @@
 """A request made cheaply: what this server's handlers use of one, and no more.
 
 aiohttp's BaseRequest looks up the connection's addresses and prepares state that nothing here asks for; that costs as much as decoding
-the body. This one keeps the parsed head itself at hand. Whatever else BaseRequest offers (query, rel_url, content_length, …) works as
+the body. This one keeps the head itself at hand. Whatever else BaseRequest offers (query, rel_url, content_length, …) works as
 ever; tests/web/test_answers.py holds it to that.
 """
 
@@ -12,20 +12,26 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from aiohttp.http import RawRequestMessage, StreamWriter
-from aiohttp.streams import StreamReader
+from aiohttp.http import StreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from yarl import URL
+
+from jobqueue.web.heads import Head
 
 if TYPE_CHECKING:
     from jobqueue.web.connections import Connection
 
 
 class Request(web.BaseRequest):
-    """One request. head: its first line and headers as parsed; body: its content as a stream; connection: where it came from."""
+    """One request. head: its first line and headers; connection: where it came from.
 
-    head: RawRequestMessage
-    body: StreamReader
+    whole: its content, where that came with a head that was known; else body has it, as a stream.
+    """
+
+    head: Head
     connection: Connection
+    whole: bytes | None = None
+    body: StreamReader = EMPTY_PAYLOAD
     who: str = ""
     """The name of the token it carries, once that is known."""
     id: str = ""
@@ -35,20 +41,13 @@ class Request(web.BaseRequest):
     notes: bytes = b""
     """Header lines for its answer, whoever makes that."""
 
-    def __init__(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: Connection,
-        task: asyncio.Task[None] | None,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
+    _task: Any = None
+    """aiohttp's own, where one serves it."""
+
+    def __init__(self, head: Head, connection: Connection) -> None:
         # BaseRequest.__init__ is left out on purpose; what else of it is asked for is made by __getattr__.
-        self.head = message
-        self.body = payload
-        self.connection = protocol
-        self._task: Any = task
-        self._loop = loop
+        self.head = head
+        self.connection = connection
 
     def __getattr__(self, name: str) -> Any:
         # Reached for what is not set yet: BaseRequest's own attributes, made when first read.
@@ -59,7 +58,7 @@ class Request(web.BaseRequest):
 
 
 def _rel_url(request: Request) -> URL:
-    url = request.head.url
+    url = request._message.url
     if not url.absolute:
         return url
     # The target's own host goes before the Host header (RFC 9112, section 3.2.2).
@@ -67,9 +66,19 @@ def _rel_url(request: Request) -> URL:
     return url.relative()
 
 
+def _payload(request: Request) -> StreamReader:
+    if not request.whole:
+        return request.body
+    made = StreamReader(request.connection, len(request.whole), loop=request._loop)
+    made.feed_data(request.whole)
+    made.feed_eof()
+    return made
+
+
 _MADE_LATER: dict[str, Callable[[Request], Any]] = {
-    "_message": lambda request: request.head,
-    "_payload": lambda request: request.body,
+    "_message": lambda request: request.head.message(),
+    "_payload": _payload,
+    "_loop": lambda request: asyncio.get_running_loop(),
     "_protocol": lambda request: request.connection,
     "_headers": lambda request: request.head.headers,
     "_method": lambda request: request.head.method,

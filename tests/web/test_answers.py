@@ -221,7 +221,7 @@ async def test_a_request_is_what_aiohttp_would_make_of_it(target: str, ends: boo
     compared: list[str] = []
 
     async def handler(asked: Request) -> Answer:
-        plain = web.BaseRequest(asked.head, asked.body, asked.connection, None, None, asyncio.get_running_loop())  # type: ignore[arg-type]
+        plain = web.BaseRequest(asked.head.message(), asked.body, asked.connection, None, None, asyncio.get_running_loop())  # type: ignore[arg-type]
         for name in REQUEST_PROPERTIES:
             compared.append(name)
             if getattr(asked, name) != getattr(plain, name):

@@ -11,7 +11,8 @@ from aiohttp import web
 
 from jobqueue.web import connections
 from jobqueue.web.answers import Answer
-from jobqueue.web.connections import OVER_MAX, resumed
+from jobqueue.web.connections import OVER_MAX
+from jobqueue.web.resuming import resumed
 
 from .conftest import Serve
 from .harness import GUARD, Api, Wire, answered, assert_problem, request, serving, until

@@ -190,10 +190,10 @@ def test_the_names_remembered_are_bounded() -> None:
     hosts = Hosts(accepts)
     for _ in range(2):
         for port in range(SEEN_MAX + 10):
-            hosts.check({"Host": f"localhost:{port}"})
+            hosts.check(f"localhost:{port}")
     assert len(asked) == SEEN_MAX + 10 + 10
     with pytest.raises(Forbidden):
-        hosts.check({"Host": "elsewhere"})
+        hosts.check("elsewhere")
 
 
 BARE = {"A.b:80": "a.b", "a.b": "a.b", "a.b.": "a.b", "[::1]:80": "::1", "[::1]": "::1", " a ": "a", "a:": "a:", "": ""}

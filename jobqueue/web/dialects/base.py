@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from aiohttp import hdrs
 
 from jobqueue.errors import BadRequest, TooLarge
 from jobqueue.web import longpoll, wire
@@ -60,7 +59,7 @@ async def read(app: App, request: Request) -> bytes:
     A page of another origin can send a body as text/plain or as a form without being asked first, not as application/json; browsers
     name that origin. Raises as `body.read_body` does.
     """
-    any_type = hdrs.ORIGIN not in request.head.headers
+    any_type = request.head.fields.origin is None
     bytes_max = app.limits.body_bytes_max
     body = body_at_once(request, bytes_max, any_type)
     return await read_body(request, bytes_max, app.body_seconds, any_type) if body is None else body
