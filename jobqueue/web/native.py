@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-import msgspec
+from msgspec import UNSET
 
 from jobqueue.backend.base import Conclude, Extend
 from jobqueue.engine import checks
@@ -51,14 +51,14 @@ def trace_of(request: Request) -> str | None:
 
 def _verdict(body: wire.ConcludeBody) -> Verdict:
     failed = body.outcome == "failed"
-    if failed and body.result is not msgspec.UNSET:
+    if failed and body.result is not UNSET:
         raise BadRequest("result", "does not go with the outcome failed; send error")
-    if not failed and body.error is not msgspec.UNSET:
+    if not failed and body.error is not UNSET:
         raise BadRequest("error", "does not go with the outcome succeeded; send result")
     result = error = None
-    if not isinstance(body.result, msgspec.UnsetType):
+    if body.result is not UNSET:
         check_depth("result", result := bytes(body.result))
-    if not isinstance(body.error, msgspec.UnsetType):
+    if body.error is not UNSET:
         check_depth("error", error := bytes(body.error))
     return Verdict(outcome=FAILED if failed else SUCCEEDED, result=result, error=error, retry=body.retry, retry_delay=body.retry_delay)
 

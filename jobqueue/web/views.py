@@ -15,10 +15,17 @@ from jobqueue.model import Attempt, Ended, Job, Outcome, QueuePolicy, QueueStats
 from jobqueue.web.problems import Problem
 
 _seconds: dict[int, str] = {}
+_stamps: dict[float, str] = {}
+"""Those made last: the jobs of a batch have most of their times in common."""
 
 
 def stamp(at: float) -> str:
     """RFC 3339 in UTC with milliseconds, rounded down."""
+    known = _stamps.get(at)
+    if known is not None:
+        return known
+    if len(_stamps) > 100:
+        _stamps.clear()
     # The microsecond makes up for what a float loses: 2**31 + 0.002 is a little less than it says.
     total_ms = int((at * 1_000 + 0.001) // 1)
     second = total_ms // 1_000
@@ -27,7 +34,8 @@ def stamp(at: float) -> str:
         if len(_seconds) > 1_000:
             _seconds.clear()
         text = _seconds[second] = "{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}".format(*time.gmtime(second)[:6])
-    return f"{text}.{total_ms - second * 1_000:03d}Z"
+    made = _stamps[at] = f"{text}.{total_ms - second * 1_000:03d}Z"
+    return made
 
 
 def _stamp(at: float | None) -> str | None:
