@@ -22,6 +22,8 @@ every round, over 32 keep-alive connections with one request outstanding on each
 
 - *B* is the server CPU of one request to the bare handler: user and system time from the process's own CPU clock, in nanoseconds.
 - A ratio is the median of the rounds' ratios, each to the *B* of its own round; the spread is their least and greatest.
+- The server knows header lines that were sent before (docs/decisions/0012), and clients do send the same ones again and again, as these
+  do. "never met before" is what a request costs whose lines are new each time.
 - A batch's cost is that of its enqueue, its dequeue and its conclude together, for each job, in units of a bare enqueue.
 - Memory is the growth of `Rss` in `/proc/<pid>/smaps_rollup`. A held request's bare value is a bare handler that sleeps.
 - Pickup: one held dequeue, one producer; from sending the enqueue to having read the dequeue's answer, against a bare round trip.

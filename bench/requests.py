@@ -1,10 +1,11 @@
-"""What one request costs: enqueue, with and without token and rate limit, dequeue, conclude, and batches of 100."""
+"""What one request costs: enqueue, with and without token and rate limit and by strangers, dequeue, conclude, and batches of 100."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import statistics
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from bench.wire import PAYLOAD, request
 RATE = "1000000/s"
 """A limit that is looked at and never met."""
 
-KEYS = ("enqueue", "token", "dequeue", "conclude", "batch")
+KEYS = ("enqueue", "token", "stranger", "dequeue", "conclude", "batch")
 TOKEN = "bench-" + "t" * 37
 BATCH = 100
 SLICES = 5
@@ -26,6 +27,7 @@ SLICES = 5
 ENQUEUE = request("POST", "/jobs/enqueue", {"payload": PAYLOAD})
 ENQUEUE_WITH_TOKEN = request("POST", "/jobs/enqueue", {"payload": PAYLOAD}, TOKEN)
 DEQUEUE = request("POST", "/jobs/dequeue", {"queue": "default", "wait": 20})
+PURGE = request("POST", "/queues/default/purge")
 PURGE_WITH_TOKEN = request("POST", "/queues/default/purge", token=TOKEN)
 BATCH_ENQUEUE = request("POST", "/batch/enqueue", {"jobs": [{"payload": PAYLOAD}] * BATCH})
 BATCH_DEQUEUE = request("POST", "/batch/dequeue", {"queue": "default", "limit": BATCH, "wait": 0})
@@ -91,8 +93,12 @@ class _Round:
         many = self.plan.requests
         await self.pair("enqueue", self.ours, [ENQUEUE] * many, 201)
         await self.pair("token", self.token, [ENQUEUE_WITH_TOKEN] * many, 201)
+        # Header lines that the server never met before, nor meets again: it parses them, and has none of the others' left afterwards.
+        strangers = [request("POST", "/jobs/enqueue", {"payload": PAYLOAD}, more=f"X-Stranger: {uuid.uuid4()}") for _ in range(many)]
+        await self.pair("stranger", self.ours, strangers, 201, strangers[0])
         await self.token.send([PURGE_WITH_TOKEN], 200)
         jobs = [json.loads(body) for body in await self.pair("dequeue", self.ours, [DEQUEUE] * many, 200)]
+        await self.ours.send([PURGE], 200)
         concludes = [request("POST", _path(job["id"]), _verdict(job)) for job in jobs]
         # The bare handler serves fixed paths only (a variable one would cost it more), so all of its requests name one job.
         alike = request("POST", _path("0" * 36), _verdict(jobs[0]))
@@ -142,6 +148,9 @@ async def rows(plan: Plan) -> list[Row]:
     return [
         compared("enqueue", "enqueue", 0.8, rounds["enqueue"], rounds["bare enqueue"]),
         compared("token", "enqueue with a token and a rate limit (metrics are always on)", 0.9, rounds["token"], rounds["bare token"]),
+        compared("stranger", "enqueue, header lines never met before", 0.8, rounds["stranger"], rounds["bare stranger"])._replace(
+            budget="none", met=True
+        ),
         compared("dequeue", "dequeue, a job being there", 0.9, rounds["dequeue"], rounds["bare dequeue"]),
         compared("conclude", "conclude", 0.9, rounds["conclude"], rounds["bare conclude"]),
         compared("batch", "batch of 100, per job: enqueue + dequeue + conclude", 0.3, rounds["batch"], rounds["bare batch"]),

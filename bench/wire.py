@@ -24,12 +24,14 @@ class Answer(NamedTuple):
     end: int
 
 
-def request(method: str, path: str, body: Any = None, token: str | None = None) -> bytes:
-    """One HTTP/1.1 request with the headers a plain client sends."""
+def request(method: str, path: str, body: Any = None, token: str | None = None, more: str | None = None) -> bytes:
+    """One HTTP/1.1 request with the headers a plain client sends; more: a further line."""
     content = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1:8080", "User-Agent: bench/1", "Accept: */*"]
     if token is not None:
         lines.append(f"Authorization: Bearer {token}")
+    if more is not None:
+        lines.append(more)
     if body is not None:
         lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from jobqueue.backend.base import Conclude, Extend
 from jobqueue.engine import checks
@@ -122,7 +122,7 @@ async def _items(app: App, request: Request, at_once: wire.Decoder, item: wire.D
     return [found if isinstance(found, QueueError) else _made(make, found) for found in items]
 
 
-def _decoded(decode: wire.Decoder, raw: msgspec.Raw) -> Any:
+def _decoded(decode: wire.Decoder, raw: Raw) -> Any:
     try:
         return decode(raw)
     except QueueError as error:
