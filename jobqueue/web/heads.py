@@ -1,7 +1,8 @@
 """The heads of requests, and how one that was met before is known again without parsing it.
 
 A producer or a worker sends the same header lines with every request, and parsing them anew costs a fifth of what a small request does. So
-a header section is parsed once, by aiohttp, and then found by its bytes, whoever sends it; only the request line before it is read here.
+what aiohttp made of a header section that came twice is from then on found by the section's bytes, whoever sends them; only the request
+line before it is read here.
 
 Why that is sound. What aiohttp makes of a section is a function of its bytes, as long as the parser stands before a new request when they
 come and the request line is of the plainest form (`_LINE`): that is all that is asked of the bytes, and whoever sends other ones is
@@ -27,7 +28,10 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 from yarl import URL
 
 SECTIONS_MAX = 1_024
-"""Header sections kept; all are dropped when there are more. At most about 4 KiB each."""
+"""Header sections kept, of those that came twice; all are dropped when there are more. At most about 4 KiB each."""
+
+ONCE_MAX = 10_000
+"""Sections remembered, by their hashes alone, that came once. What never comes again then costs next to nothing."""
 
 SECTION_BYTES_MAX = 1_024
 """The longest that is kept."""
@@ -40,8 +44,8 @@ _LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/(?!/)[A-Za-z0-9._~:/?&=%+@,;*-]{0,
 _HOST = istr("Host")
 _ORIGIN = istr("Origin")
 _SITE = istr("Sec-Fetch-Site")
-REQUEST_ID = istr("X-Request-ID")
-TRACEPARENT = istr("traceparent")
+_REQUEST_ID = istr("X-Request-ID")
+_TRACEPARENT = istr("traceparent")
 
 
 class Fields(msgspec.Struct, frozen=True, gc=False):
@@ -95,8 +99,8 @@ def fields_of(headers: CIMultiDictProxy[str], raw_headers: Any) -> Fields:
         get(_ORIGIN),
         get(_SITE),
         get(hdrs.AUTHORIZATION),
-        get(REQUEST_ID),
-        get(TRACEPARENT),
+        get(_REQUEST_ID),
+        get(_TRACEPARENT),
         get(hdrs.CONTENT_TYPE) == "application/json" and hdrs.CONTENT_ENCODING not in headers,
     )
 
@@ -115,6 +119,7 @@ class Heads:
 
     def __init__(self, usual: Iterable[tuple[str, str]] = ()) -> None:
         self._sections: dict[bytes, tuple[Fields, int]] = {}
+        self._once: set[int] = set()
         self._lines = {f"{method} {path} HTTP/1.1".encode(): (method, path) for method, path in usual}
 
     def __len__(self) -> int:
@@ -156,11 +161,18 @@ class Heads:
         if missing < 0 or payload.is_eof() is not (missing == 0):
             return UNKNOWN
         section = data[start:end]
-        if len(section) <= SECTION_BYTES_MAX and section not in self._sections:
-            fields = fields_of(message.headers, message.raw_headers)
-            # One that has an id of its own will not come again.
-            if fields.request_id is None and fields.traceparent is None:
-                if len(self._sections) >= SECTIONS_MAX:
-                    self._sections.clear()
-                self._sections[section] = fields, int(length)
+        if len(section) <= SECTION_BYTES_MAX:
+            self._note(section, message, int(length))
         return missing
+
+    def _note(self, section: bytes, message: RawRequestMessage, length: int) -> None:
+        """Keep a section that came before."""
+        mark = hash(section)
+        if mark in self._once:
+            if len(self._sections) >= SECTIONS_MAX:
+                self._sections.clear()
+            self._sections[section] = fields_of(message.headers, message.raw_headers), length
+            return
+        if len(self._once) >= ONCE_MAX:
+            self._once.clear()
+        self._once.add(mark)

@@ -78,7 +78,7 @@ async def test_a_held_request_lets_go_of_its_head_and_body() -> None:
 
     async with serving(handler) as site:
         wire = await site.wire()
-        # With an id of its own a head is not kept to be known again (heads.py).
+        # A head that is new is not kept to be known again (heads.py).
         wire.send(request("POST", "/held", DEQUEUE, "X-Request-ID: 1"))
         await until(lambda: bool(headers) and headers[0]() is None)
         wire.send(request("POST", "/behind", DEQUEUE, "X-Request-ID: 2"))
