@@ -148,13 +148,36 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     error: bytes | None
 
 
+class Details(msgspec.Struct, frozen=True, gc=False):
+    """What most jobs have none of. Frozen: a change makes new ones, so snapshots share them, and all plain jobs share `PLAIN`.
+
+    asked: (delay, run_at, expires_in) as the producer sent them, kept to tell a repeated enqueue from a conflicting one; error: the last
+    failure's; past: the last attempts that failed, oldest first; seq: see Job.seq, None where it is the job's number.
+    """
+
+    description: str | None = None
+    max_attempts: int | None = None
+    backoff: Backoff | None = None
+    lease_seconds: float | None = None
+    asked: tuple[float | None, float | None, float | None] | None = None
+    run_at: float | None = None
+    expires_at: float | None = None
+    error: bytes | None = None
+    traceparent: str | None = None
+    past: tuple[Attempt, ...] = ()
+    seq: int | None = None
+
+
+PLAIN: Final = Details()
+"""The details of a job that has none."""
+
+
 class Job(msgspec.Struct, gc=False, eq=False):
     """One job. Only the engine changes it; whoever is handed one by a backend holds a snapshot.
 
-    number: order of creation over the whole server; seq: place in its queue, smaller is older; slot, due and
-    armed belong to the ring and the deadline heap that hold the job; asked: (delay, run_at, expires_in) as the
-    producer sent them, kept to tell a repeated enqueue from a conflicting one; error: the last failure's; past: the last attempts that
-    failed, oldest first, a tuple because snapshots share it, and one for all jobs that never failed.
+    A server may hold a million, so what is written here counts: twelve fields are 112 bytes, and each two more would be 16
+    (docs/decisions/0004). number: order of creation over the whole server; hold: the live lease while the job is in progress, its
+    conclusion when it is concluded, else None; slot belongs to the ring that holds the job.
     """
 
     id: str
@@ -165,28 +188,79 @@ class Job(msgspec.Struct, gc=False, eq=False):
     created_at: float
     status: Status
     type: str | None = None
-    description: str | None = None
-    max_attempts: int | None = None
-    backoff: Backoff | None = None
-    lease_seconds: float | None = None
-    asked: tuple[float | None, float | None, float | None] | None = None
-    run_at: float | None = None
-    expires_at: float | None = None
+    details: Details = PLAIN
     attempts: int = 0
-    error: bytes | None = None
-    lease: Lease | None = None
-    conclusion: Conclusion | None = None
-    seq: int = 0
+    hold: Lease | Conclusion | None = None
     slot: int = -1
-    due: float | None = None
-    armed: float | None = None
-    traceparent: str | None = None
-    past: tuple[Attempt, ...] = ()
+
+    @property
+    def lease(self) -> Lease | None:
+        """The live lease, None unless the job is in progress."""
+        hold = self.hold
+        return hold if type(hold) is Lease else None
+
+    @property
+    def conclusion(self) -> Conclusion | None:
+        """How and when the job ended, None while it is live."""
+        hold = self.hold
+        return hold if type(hold) is Conclusion else None
 
     @property
     def outcome(self) -> Outcome | None:
         """How the job ended, None while it is live."""
-        return None if self.conclusion is None else self.conclusion.outcome
+        hold = self.hold
+        return hold.outcome if type(hold) is Conclusion else None
+
+    @property
+    def seq(self) -> int:
+        """Place in its queue, smaller is older; 0 before it has one. Its number, unless it joined the queue later than it was made."""
+        seq = self.details.seq
+        return self.number if seq is None else seq
+
+    @property
+    def description(self) -> str | None:
+        """See JobSpec."""
+        return self.details.description
+
+    @property
+    def max_attempts(self) -> int | None:
+        """See JobSpec."""
+        return self.details.max_attempts
+
+    @property
+    def backoff(self) -> Backoff | None:
+        """See JobSpec."""
+        return self.details.backoff
+
+    @property
+    def lease_seconds(self) -> float | None:
+        """See JobSpec."""
+        return self.details.lease_seconds
+
+    @property
+    def run_at(self) -> float | None:
+        """Not before when: a delay's end, a retry's; None for a job that could run at once."""
+        return self.details.run_at
+
+    @property
+    def expires_at(self) -> float | None:
+        """When a job that still waits expires, None for never."""
+        return self.details.expires_at
+
+    @property
+    def error(self) -> bytes | None:
+        """The last failure's error, None before the first."""
+        return self.details.error
+
+    @property
+    def traceparent(self) -> str | None:
+        """See JobSpec."""
+        return self.details.traceparent
+
+    @property
+    def past(self) -> tuple[Attempt, ...]:
+        """See Details."""
+        return self.details.past
 
 
 class Want(msgspec.Struct, frozen=True, gc=False, kw_only=True):

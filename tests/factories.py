@@ -47,9 +47,9 @@ def make_spec(payload: bytes = b"1", **fields: Any) -> JobSpec:
 
 
 def loose_jobs(count: int) -> list[Job]:
-    """Queued jobs `1` to `count` that are in no container, their seqs rising with their numbers."""
+    """Queued jobs `1` to `count` that are in no container."""
     return [
-        Job(id=str(n), number=n, queue="default", priority=5, payload=b"1", created_at=NOW, status=Status.QUEUED, seq=n)
+        Job(id=str(n), number=n, queue="default", priority=5, payload=b"1", created_at=NOW, status=Status.QUEUED)
         for n in range(1, count + 1)
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-import msgspec
+from msgspec.structs import replace
 
 from jobqueue.backend.base import BackendStats
 from jobqueue.backend.journal import Journal
@@ -20,7 +20,7 @@ from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_CONCLUDED, K_ENQUEUED, K_QUEUE_RESUMED, K_QUEUED, Event
 from jobqueue.engine.histogram import QUICK_SECONDS, Histogram
 from jobqueue.limits import Limits
-from jobqueue.model import Job, Want
+from jobqueue.model import PLAIN, Conclusion, Job, Lease, Want
 
 STALL_SECONDS = 0.02
 """A ticker this late means the process itself stood still, and its clients were not heard meanwhile."""
@@ -80,7 +80,7 @@ class Shell:
     def _act(self, now: float) -> None:
         """Hand out, wake, journal, tell, re-arm."""
         engine, ring = self.engine, self.listeners.ring
-        if self.journal is None and ring is None and not self._dequeues.deadlines.live and not self._results.deadlines.live:
+        if self.journal is None and ring is None and not self._dequeues.lines and not self._results.lines:
             engine.events.clear()
         whole: list[Event] = []
         while engine.events:
@@ -119,7 +119,7 @@ class Shell:
         assert want is not None
         if len(want.queues) == 1:
             return want
-        return msgspec.structs.replace(want, queues=tuple(name for name in want.queues if self._dequeues.oldest(name) is waiter))
+        return replace(want, queues=tuple(name for name in want.queues if self._dequeues.oldest(name) is waiter))
 
     def _settle(self, waiter: Waiter[list[Job]], jobs: list[Job]) -> None:
         self._forget_attempt(waiter)
@@ -237,19 +237,16 @@ class Shell:
 def shifted(job: Job, skew: float) -> Job:
     """Move a snapshot's times from engine time to UTC, in place."""
     job.created_at += skew
-    if job.run_at is not None:
-        job.run_at += skew
-    if job.expires_at is not None:
-        job.expires_at += skew
-    if job.lease is not None:
-        job.lease = msgspec.structs.replace(job.lease, expires_at=job.lease.expires_at + skew, started_at=job.lease.started_at + skew)
-    end = job.conclusion
-    if end is not None:
-        job.conclusion = msgspec.structs.replace(
-            end, concluded_at=end.concluded_at + skew, started_at=None if end.started_at is None else end.started_at + skew
-        )
-    if job.past:
-        job.past = tuple(
-            msgspec.structs.replace(attempt, started_at=attempt.started_at + skew, ended_at=attempt.ended_at + skew) for attempt in job.past
-        )
+    details, hold = job.details, job.hold
+    if details is not PLAIN:
+        past = tuple(replace(one, started_at=one.started_at + skew, ended_at=one.ended_at + skew) for one in details.past)
+        job.details = replace(details, run_at=_later(details.run_at, skew), expires_at=_later(details.expires_at, skew), past=past)
+    if type(hold) is Lease:
+        job.hold = replace(hold, expires_at=hold.expires_at + skew, started_at=hold.started_at + skew)
+    elif type(hold) is Conclusion:
+        job.hold = replace(hold, concluded_at=hold.concluded_at + skew, started_at=_later(hold.started_at, skew))
     return job
+
+
+def _later(at: float | None, seconds: float) -> float | None:
+    return None if at is None else at + seconds

@@ -167,7 +167,7 @@ class SqliteJournal:
             group.queue_rows[name] = None if queue is None else encode_queue(queue)
         skew = self.clock.skew() + self._offset
         self._stored_skew = skew
-        group.counters = encode_counters(Counters(engine.jobs.next_number, engine.next_seq, skew, self.sync))
+        group.counters = encode_counters(Counters(engine.jobs.next_number, engine.jobs.next_number, skew, self.sync))
         self._gathering, self._writing = Group(), group
         self._handed = self._ticket
         self._now, self._next = self._next, []

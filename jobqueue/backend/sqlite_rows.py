@@ -2,7 +2,7 @@
 
 MessagePack arrays, by position: the order of the fields below is the file's format. A new field goes to the end, with a default; anything
 else is a new schema version with a migration (sqlite.py). Every part of a `Job` is here but what is derived when an engine is restored
-(slot, due, armed) and the payload, which never changes and has a table of its own.
+(slot) and the payload, which never changes and has a table of its own.
 
 Times are seconds since the epoch on the line of the first server that wrote the file; `Counters.skew` says how far UTC has been stepped
 from that line since. So a step of the wall clock moves no lease over a restart either, and no row is ever rewritten for it.
@@ -14,7 +14,7 @@ import msgspec
 
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.restore import TOTALS, Stored, StoredQueue
-from jobqueue.model import Attempt, Backoff, Conclusion, Ended, Job, Lease, Outcome, QueuePolicy, Status
+from jobqueue.model import PLAIN, Attempt, Backoff, Conclusion, Details, Ended, Job, Lease, Outcome, QueuePolicy, Status
 
 _Backoff = tuple[float, float, float]
 _Lease = tuple[str, float, float, float, str | None, str | None, float | None, str | None, bool, bool]
@@ -57,7 +57,9 @@ class _QueueRow(msgspec.Struct, array_like=True, gc=False):
 
 
 class Counters(msgspec.Struct, array_like=True, frozen=True):
-    """What is stored once. skew: UTC minus the line that times are stored on; sync: the mode of the server that wrote it."""
+    """What is stored once. next_seq: next_number again, since both come from one counter now; older files have two.
+
+    skew: UTC minus the line that times are stored on; sync: the mode of the server that wrote it."""
 
     next_number: int
     next_seq: int
@@ -77,7 +79,8 @@ _decode_counters = msgspec.msgpack.Decoder(Counters).decode
 
 def encode_job(job: Job, change: int) -> bytes:
     """A job as it is now, without its payload."""
-    lease, end, backoff = job.lease, job.conclusion, job.backoff
+    details, lease, end = job.details, job.lease, job.conclusion
+    backoff = details.backoff
     # A plain tuple: making a _JobRow first would cost half as much again, for every change of every job.
     return _encode(
         (
@@ -87,21 +90,21 @@ def encode_job(job: Job, change: int) -> bytes:
             job.created_at,
             job.status,
             job.type,
-            job.description,
-            job.max_attempts,
+            details.description,
+            details.max_attempts,
             None if backoff is None else (backoff.base, backoff.factor, backoff.cap),
-            job.lease_seconds,
-            job.asked,
-            job.run_at,
-            job.expires_at,
+            details.lease_seconds,
+            details.asked,
+            details.run_at,
+            details.expires_at,
             job.attempts,
-            job.error,
+            details.error,
             None if lease is None else _lease(lease),
             None if end is None else (end.outcome, end.concluded_at, end.result, end.token, end.said, end.worker, end.started_at),
             job.seq,
             change,
-            job.traceparent,
-            job.past and [(one.number, one.worker, one.started_at, one.ended_at, one.ended, one.error) for one in job.past],
+            details.traceparent,
+            details.past and [(one.number, one.worker, one.started_at, one.ended_at, one.ended, one.error) for one in details.past],
         )
     )
 
@@ -127,6 +130,22 @@ def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
         row = _decode_job(state)
     except (msgspec.MsgspecError, ValueError) as error:
         raise BadRow(f"job number {number}: {error}") from None
+    details = Details(
+        row.description,
+        row.max_attempts,
+        None if row.backoff is None else Backoff(*row.backoff),
+        row.lease_seconds,
+        row.asked,
+        row.run_at,
+        row.expires_at,
+        row.error,
+        row.traceparent,
+        tuple(Attempt(*attempt) for attempt in row.past),
+        None if row.seq == number else row.seq,
+    )
+    if row.lease is not None and row.conclusion is not None:
+        raise BadRow(f"job number {number}: is both leased and concluded")
+    hold = None if row.lease is None else Lease(*row.lease)
     job = Job(
         row.id,
         number,
@@ -136,20 +155,9 @@ def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
         row.created_at,
         row.status,
         row.type,
-        row.description,
-        row.max_attempts,
-        None if row.backoff is None else Backoff(*row.backoff),
-        row.lease_seconds,
-        row.asked,
-        row.run_at,
-        row.expires_at,
+        PLAIN if details == PLAIN else details,
         row.attempts,
-        row.error,
-        None if row.lease is None else Lease(*row.lease),
-        None if row.conclusion is None else Conclusion(*row.conclusion),
-        row.seq,
-        traceparent=row.traceparent,
-        past=tuple(Attempt(*attempt) for attempt in row.past),
+        hold if row.conclusion is None else Conclusion(*row.conclusion),
     )
     return Stored(job, row.change)
 

@@ -24,16 +24,14 @@ R = TypeVar("R")
 
 
 class Waiter(Generic[R]):
-    """One held request. `answer` is None until it is settled; `due` and `armed` are the deadline heap's."""
+    """One held request. `answer` is None until it is settled."""
 
-    __slots__ = ("_condition", "answer", "armed", "due", "keys", "want")
+    __slots__ = ("_condition", "answer", "keys", "want")
 
     def __init__(self, keys: tuple[str, ...], want: Want | None = None) -> None:
         self.keys = keys
         self.want = want
         self.answer: R | None = None
-        self.due: float | None = None
-        self.armed: float | None = None
         self._condition = asyncio.Condition()
 
     async def wait(self) -> R:
@@ -67,7 +65,7 @@ class Registry(Generic[R]):
     """
 
     def __init__(self, empty: R) -> None:
-        self._lines: dict[str, OrderedDict[Waiter[R], None]] = {}
+        self.lines: dict[str, OrderedDict[Waiter[R], None]] = {}
         self._empty = empty
         self.deadlines: Deadlines[Waiter[R]] = Deadlines()
 
@@ -77,36 +75,35 @@ class Registry(Generic[R]):
     def add(self, waiter: Waiter[R], until: float) -> None:
         """Put a waiter at the end of its lines until engine time `until`."""
         for key in waiter.keys:
-            line = self._lines.get(key)
+            line = self.lines.get(key)
             if line is None:
-                line = self._lines[key] = OrderedDict()
+                line = self.lines[key] = OrderedDict()
             line[waiter] = None
         self.deadlines.set(waiter, until)
 
     def remove(self, waiter: Waiter[R]) -> None:
         """Take a waiter out of every line; harmless when it is in none."""
-        if waiter.due is not None:
-            self.deadlines.set(waiter, None)
+        self.deadlines.drop(waiter)
         for key in waiter.keys:
-            line = self._lines.get(key)
+            line = self.lines.get(key)
             if line is not None:
                 line.pop(waiter, None)
                 if not line:
-                    del self._lines[key]
+                    del self.lines[key]
 
     def oldest(self, key: str) -> Waiter[R] | None:
         """The waiter that has stood longest under a key."""
-        line = self._lines.get(key)
+        line = self.lines.get(key)
         return next(iter(line)) if line else None
 
     def count(self, key: str) -> int:
         """How many stand under a key."""
-        line = self._lines.get(key)
+        line = self.lines.get(key)
         return len(line) if line else 0
 
     def keys(self) -> list[str]:
         """Every key under which someone stands."""
-        return list(self._lines)
+        return list(self.lines)
 
     def settle(self, waiter: Waiter[R], answer: R) -> None:
         """Take a waiter out of line and answer it."""
@@ -129,7 +126,7 @@ class Registry(Generic[R]):
                 self.settle(waiter, self._empty)
 
     def _everyone(self) -> Iterator[Waiter[R]]:
-        for line in self._lines.values():
+        for line in self.lines.values():
             yield from line
 
 

@@ -74,11 +74,10 @@ class QueueAdmin(State):
             refuse(job, Rule.NOT_RETRYABLE)
         queue = self.make_room(job.queue, len(job.payload))
         self.history.remove(job)
-        job.conclusion = job.error = job.expires_at = None
+        job.hold = None
         # It waits since now, not since it was made.
-        job.run_at = now
+        job.details = msgspec.structs.replace(job.details, error=None, expires_at=None, run_at=now, past=())
         job.attempts = 0
-        job.past = ()
         self.live += 1
         self.payload_bytes += len(job.payload)
         queue.retried_total += 1

@@ -1,6 +1,6 @@
 """Every job the server knows, by id and by age.
 
-By age: a job's number never changes, so it serves as the cursor of a listing. Numbers are kept in chunks of 256, dropped when
+By age: a job's number never changes, so it serves as the cursor of a listing. Numbers are kept in chunks of 128, dropped when
 their last job is forgotten: O(1) to add and remove, and a page starts at its cursor without walking what is newer.
 """
 
@@ -10,28 +10,39 @@ from collections.abc import Iterator
 
 from jobqueue.model import Job
 
-_CHUNK_BITS = 8
+_CHUNK_BITS = 7
+"""A job takes 9 bytes of a full chunk, and one old job among many that are forgotten holds a kilobyte."""
+
+_CHUNK_MASK = (1 << _CHUNK_BITS) - 1
+
+
+class _Chunk:
+    __slots__ = ("jobs", "live")
+
+    def __init__(self) -> None:
+        self.jobs: list[Job | None] = [None] * (1 << _CHUNK_BITS)
+        self.live = 0
 
 
 class Catalogue:
-    """Jobs by id and by number."""
+    """Jobs by id and by number. A number may be skipped."""
 
     __slots__ = ("_chunks", "by_id", "next_number")
 
     def __init__(self) -> None:
         self.by_id: dict[str, Job] = {}
         self.next_number = 1
-        self._chunks: dict[int, dict[int, Job]] = {}
+        self._chunks: dict[int, _Chunk] = {}
 
     def add(self, job: Job) -> None:
         """Take in a job made with the number `next_number`."""
         self.by_id[job.id] = job
         number = job.number
-        key = number >> _CHUNK_BITS
-        if key in self._chunks:
-            self._chunks[key][number] = job
-        else:
-            self._chunks[key] = {number: job}
+        chunk = self._chunks.get(number >> _CHUNK_BITS)
+        if chunk is None:
+            chunk = self._chunks[number >> _CHUNK_BITS] = _Chunk()
+        chunk.jobs[number & _CHUNK_MASK] = job
+        chunk.live += 1
         self.next_number = number + 1
 
     def remove(self, job: Job) -> None:
@@ -39,13 +50,15 @@ class Catalogue:
         del self.by_id[job.id]
         key = job.number >> _CHUNK_BITS
         chunk = self._chunks[key]
-        del chunk[job.number]
-        if not chunk:
+        chunk.jobs[job.number & _CHUNK_MASK] = None
+        chunk.live -= 1
+        if not chunk.live:
             del self._chunks[key]
 
     def numbered(self, number: int) -> Job | None:
         """The job of a number, None if there is none."""
-        return self._chunks.get(number >> _CHUNK_BITS, {}).get(number)
+        chunk = self._chunks.get(number >> _CHUNK_BITS)
+        return None if chunk is None else chunk.jobs[number & _CHUNK_MASK]
 
     def newest_first(self, before: int | None) -> Iterator[Job]:
         """Jobs from the newest down, or from the newest below the number `before`."""
@@ -55,6 +68,7 @@ class Catalogue:
         for key in reversed(self._chunks):
             if key > top:
                 continue
-            for number in reversed(self._chunks[key]):
-                if number < limit:
-                    yield self._chunks[key][number]
+            jobs = self._chunks[key].jobs
+            for job in reversed(jobs if key < top else jobs[: limit & _CHUNK_MASK]):
+                if job is not None:
+                    yield job

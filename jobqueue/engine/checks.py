@@ -79,14 +79,30 @@ def json_size(field: str, value: bytes, limits: Limits) -> None:
         raise TooLarge(field, f"has {len(value)} bytes; {limits.payload_bytes_max} are allowed")
 
 
-def spec(value: JobSpec, limits: Limits) -> None:
-    """A whole job as it was asked for. The queue's and the type's names are checked where they are first seen."""
+def spec(value: JobSpec, limits: Limits) -> bool:
+    """A whole job as it was asked for; whether it has details. The queue's and the type's names are checked where they are first seen."""
     if len(value.payload) > limits.payload_bytes_max:
         json_size("payload", value.payload, limits)
     if value.id is not None:
         job_id(value.id, limits)
     if not 0 <= value.priority < PRIORITIES:
         number("priority", value.priority, 0, PRIORITIES - 1)
+    if (
+        value.description is None
+        and value.traceparent is None
+        and value.delay is None
+        and value.run_at is None
+        and value.expires_in is None
+        and value.max_attempts is None
+        and value.backoff is None
+        and value.lease_seconds is None
+    ):
+        return False
+    _details(value, limits)
+    return True
+
+
+def _details(value: JobSpec, limits: Limits) -> None:
     if value.description is not None:
         text("description", value.description, limits.text_chars_max, forbidden=CONTROL_BUT_LINES)
     if value.traceparent is not None and TRACEPARENT.fullmatch(value.traceparent) is None:

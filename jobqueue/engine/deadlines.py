@@ -1,93 +1,89 @@
 """Due times in one heap: run_at, expires_at and lease expiry of jobs; with other items, the time-outs of waiters.
 
-Owns: the `due` and `armed` of every item. An item has at most one due time, and at most one heap entry that counts: the one at
-`armed`. Moving a due time later (a heartbeat) or away (a conclude) leaves the entry where it is; it is looked at when it comes up,
-re-armed or dropped. So extending a lease costs no heap operation at all, and stale entries are swept out when they are most of the heap:
+Owns: when each item is due. An item has at most one due time, and at most one heap entry that counts. Moving a due time later (a
+heartbeat) leaves the entry where it is; when it comes up it is set anew. Taking a due time away (a conclude) leaves its entry behind,
+stale. So extending a lease costs no heap operation at all, and stale entries are swept out when they are most of the heap:
 at 10,000 jobs a second with leases of 300 s, three million would otherwise pile up and keep their jobs in memory.
+
+Items carry nothing of this: most jobs wait in a queue and are never due, and two fields in each cost more than a dict of those that are.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
-from typing import Generic, Protocol, TypeVar
+from heapq import heapify, heappop, heappush
+from typing import Generic, TypeVar
 
 _SWEEP_MIN = 64
 
-
-class HasDue(Protocol):
-    """due: when something must happen to the item, None for never. armed: the time of its entry in the heap."""
-
-    due: float | None
-    armed: float | None
-
-
-T = TypeVar("T", bound=HasDue)
+T = TypeVar("T")
 
 
 class Deadlines(Generic[T]):
-    """Items by due time. Ties leave in the order in which they were armed.
+    """Items by due time, told apart by identity: their class must not define equality. Ties leave in the order in which they were set.
 
-    live: items that have a due time. earliest: when something may be due next; it may be early (a stale entry), never late;
-    infinity when the heap is empty.
+    earliest: when something may be due next; it may be early (a stale entry), never late; infinity when the heap is empty.
     """
 
-    __slots__ = ("_count", "_heap", "earliest", "live")
+    __slots__ = ("_count", "_entries", "_heap", "_later", "earliest")
 
     def __init__(self) -> None:
         self.earliest = math.inf
         self._heap: list[tuple[float, int, T]] = []
+        self._entries: dict[T, tuple[float, int, T]] = {}
+        """The entry that counts, of every item that has a due time."""
+        self._later: dict[T, float] = {}
+        """The due times that were moved later than their entry."""
         self._count = 0
-        self.live = 0
 
     def __len__(self) -> int:
         """Items that have a due time."""
-        return self.live
+        return len(self._entries)
 
     @property
     def entries(self) -> int:
         """Heap entries held, stale ones included; at most twice the items, plus 64."""
         return len(self._heap)
 
-    def set(self, item: T, due: float | None) -> None:
-        """Set when `item` is due; None takes it out."""
-        if due is None:
-            if item.due is not None:
-                item.due = None
-                self.live -= 1
-                if len(self._heap) > _SWEEP_MIN and len(self._heap) > 2 * self.live:
-                    self._sweep()
-            return
-        if item.due is None:
-            self.live += 1
-        item.due = due
-        if item.armed is None or due < item.armed:
-            self._arm(item, due)
+    def due(self, item: T) -> float | None:
+        """When an item is due, None for never."""
+        entry = self._entries.get(item)
+        return None if entry is None else self._later.get(item, entry[0])
 
-    def _arm(self, item: T, due: float) -> None:
-        item.armed = due
-        self._count += 1
-        heapq.heappush(self._heap, (due, self._count, item))
-        self.earliest = min(self.earliest, due)
-        if len(self._heap) > _SWEEP_MIN and len(self._heap) > 2 * self.live:
+    def set(self, item: T, due: float) -> None:
+        """Set when `item` is due."""
+        entry = self._entries.get(item)
+        if entry is not None:
+            if entry[0] <= due:
+                self._later[item] = due
+                return
+            self._later.pop(item, None)
+        self._count = count = self._count + 1
+        self._entries[item] = entry = (due, count, item)
+        heap = self._heap
+        heappush(heap, entry)
+        if due < self.earliest:  # noqa: PLR1730 # a third of the cost of min()
+            self.earliest = due
+        if len(heap) > _SWEEP_MIN:
+            self._sweep()
+
+    def drop(self, item: T) -> None:
+        """Take out an item; harmless when it has no due time."""
+        if self._entries.pop(item, None) is None:
+            return
+        if self._later:
+            self._later.pop(item, None)
+        if len(self._heap) > _SWEEP_MIN:
             self._sweep()
 
     def _sweep(self) -> None:
-        kept: list[tuple[float, int, T]] = []
-        seen: set[int] = set()
-        for entry in self._heap:
-            item = entry[2]
-            # Two entries of one item at one time: it was moved away from that time and back.
-            if item.armed != entry[0] or id(item) in seen:
-                continue
-            seen.add(id(item))
-            if item.due is None:
-                item.armed = None
-            else:
-                kept.append(entry)
-        heapq.heapify(kept)
-        self._heap = kept
-        self.earliest = kept[0][0] if kept else math.inf
+        """Drop the stale entries if they are most of the heap."""
+        heap, entries = self._heap, self._entries
+        if len(heap) <= 2 * len(entries):
+            return
+        heap[:] = [entry for entry in heap if entries.get(entry[2]) is entry]
+        heapify(heap)
+        self.earliest = heap[0][0] if heap else math.inf
 
     def next(self) -> float | None:
         """`earliest`, None for never."""
@@ -97,21 +93,18 @@ class Deadlines(Generic[T]):
         """Take out one item that is due at `now`, the earliest first; None when none is."""
         heap = self._heap
         while heap and heap[0][0] <= now:
-            at, _, item = heapq.heappop(heap)
+            entry = heappop(heap)
             self.earliest = heap[0][0] if heap else math.inf
-            if item.armed != at:
+            at, _, item = entry
+            if self._entries.get(item) is not entry:
                 continue
-            item.armed = None
-            if item.due is None:
-                continue
-            if item.due > at:
+            due = self._later.pop(item, at)
+            del self._entries[item]
+            if due > at:
                 # Even if it is due by now: something that was due before it may be further down.
-                self._arm(item, item.due)
-                heap = self._heap
+                self.set(item, due)
                 continue
-            item.due = None
-            self.live -= 1
-            if len(heap) > _SWEEP_MIN and len(heap) > 2 * self.live:
+            if len(heap) > _SWEEP_MIN:
                 self._sweep()
             return item
         return None

@@ -16,7 +16,21 @@ from jobqueue.engine.lifecycle import T_CANCEL, T_DEQUEUE, T_DUE, T_EXPIRE, T_UN
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.state import BACK, FRONT
 from jobqueue.errors import IdConflict
-from jobqueue.model import CANCELLED, EXPIRED, IN_PROGRESS, QUEUED, SCHEDULED, Backoff, Conclusion, Job, JobSpec, Lease, Want
+from jobqueue.model import (
+    CANCELLED,
+    EXPIRED,
+    IN_PROGRESS,
+    PLAIN,
+    QUEUED,
+    SCHEDULED,
+    Backoff,
+    Conclusion,
+    Details,
+    Job,
+    JobSpec,
+    Lease,
+    Want,
+)
 
 _COMPARED = ("payload", "queue", "type", "description", "priority", "max_attempts", "lease_seconds")
 """What makes an enqueue of a known id the same enqueue, byte for byte; beside these, backoff, and delay, run_at and expires_in as sent. Not
@@ -24,6 +38,13 @@ traceparent: a producer that tries again may do so in another span."""
 
 
 _NO_TIMES = (None, None, None)
+
+
+def _asked(spec: JobSpec) -> tuple[float | None, float | None, float | None] | None:
+    """See Details.asked. A delay of 0 is none."""
+    if spec.delay or spec.run_at is not None or spec.expires_in is not None:
+        return (spec.delay or None, spec.run_at, spec.expires_in)
+    return None
 
 
 def _values(backoff: Backoff | None) -> tuple[float, ...] | None:
@@ -38,19 +59,15 @@ class Engine(LeaseOperations, QueueAdmin):
 
         skew: UTC minus engine time, for `spec.run_at`. Raises BadRequest, TooLarge, IdConflict, QueueFull, TooManyQueues.
         """
-        checks.spec(spec, self.limits)
-        asked = run_at = expires_at = None
-        if spec.delay or spec.run_at is not None or spec.expires_in is not None:
-            asked = (spec.delay or None, spec.run_at, spec.expires_in)
+        plain = not checks.spec(spec, self.limits)
         if spec.id is not None:
             known = self.jobs.by_id.get(spec.id)
             if known is not None:
-                self._same(known, spec, asked)
+                self._same(known, spec)
                 return known, False
         if spec.type is not None:
             checks.text("type", spec.type, self.limits.type_chars_max, 1)
-        if asked is not None:
-            run_at, expires_at = self._times(now, spec, skew)
+        details = PLAIN if plain else self._details(now, spec, skew)
         payload = spec.payload
         queue = self.make_room(spec.queue, len(payload))
         # By position, in the order of the fields: keywords cost half as much again, and this is the hottest line of the engine.
@@ -63,52 +80,53 @@ class Engine(LeaseOperations, QueueAdmin):
             now,
             QUEUED,
             spec.type,
-            spec.description,
-            spec.max_attempts,
-            spec.backoff,
-            spec.lease_seconds,
-            asked,
-            run_at,
-            expires_at,
+            details,
         )
-        if spec.traceparent is not None:
-            job.traceparent = spec.traceparent
         self.jobs.add(job)
         self.live += 1
         self.payload_bytes += len(payload)
         queue.enqueued_total += 1
         # The first status is the only one not set by `move`: a new job has none to move from.
-        if run_at is not None and run_at > now:
+        if details.seq is not None:
             job.status = SCHEDULED
-            queue.scheduled[job.number] = job
-            self.deadlines.set(job, run_at if expires_at is None else min(run_at, expires_at))
+            self.schedule(job, queue)
         else:
-            job.seq = self.next_seq
-            self.next_seq += 1
             queue.append(job)
-            if expires_at is not None:
-                self.deadlines.set(job, expires_at)
+            if details.expires_at is not None:
+                self.deadlines.set(job, details.expires_at)
         self.events.append(Event(K_ENQUEUED, queue.name, job))
         return job, True
 
-    def _times(self, now: float, spec: JobSpec, skew: float) -> tuple[float | None, float | None]:
-        """run_at and expires_at in engine time. Raises BadRequest."""
+    def _details(self, now: float, spec: JobSpec, skew: float) -> Details:
+        """A new job's details, times in engine time; seq 0 for one that is to wait. Raises BadRequest."""
         run_at = None
         if spec.delay:
             run_at = now + spec.delay
         elif spec.run_at is not None:
             checks.run_at(spec.run_at - skew, now, self.limits)
             run_at = max(now, spec.run_at - skew)
-        return run_at, None if spec.expires_in is None else now + spec.expires_in
+        return Details(
+            description=spec.description,
+            max_attempts=spec.max_attempts,
+            backoff=spec.backoff,
+            lease_seconds=spec.lease_seconds,
+            asked=_asked(spec),
+            run_at=run_at,
+            expires_at=None if spec.expires_in is None else now + spec.expires_in,
+            traceparent=spec.traceparent,
+            seq=0 if run_at is not None and run_at > now else None,
+        )
 
-    def _same(self, job: Job, spec: JobSpec, asked: tuple[float | None, float | None, float | None] | None) -> None:
+    def _same(self, job: Job, spec: JobSpec) -> None:
         for field in _COMPARED:
             if getattr(job, field) != getattr(spec, field):
                 raise IdConflict(job.id, field)
         # By value: an edge may send a subclass of Backoff, which msgspec holds to be unequal, and a restored job has Backoff itself.
         if _values(job.backoff) != _values(spec.backoff):
             raise IdConflict(job.id, "backoff")
-        for field, was, wanted in zip(("delay", "run_at", "expires_in"), job.asked or _NO_TIMES, asked or _NO_TIMES, strict=True):
+        for field, was, wanted in zip(
+            ("delay", "run_at", "expires_in"), job.details.asked or _NO_TIMES, _asked(spec) or _NO_TIMES, strict=True
+        ):
             if was != wanted:
                 raise IdConflict(job.id, field)
 
@@ -126,9 +144,10 @@ class Engine(LeaseOperations, QueueAdmin):
                 job = queue.pop()
                 if job is None:
                     break
-                if job.expires_at is not None:
-                    self.deadlines.set(job, None)
-                    if job.expires_at <= now:
+                expires_at = job.details.expires_at
+                if expires_at is not None:
+                    self.deadlines.drop(job)
+                    if expires_at <= now:
                         self.to_concluded(job, queue, T_EXPIRE, Conclusion(EXPIRED, now))
                         continue
                 self._lease(job, queue, now, want)
@@ -140,18 +159,19 @@ class Engine(LeaseOperations, QueueAdmin):
         return taken
 
     def _lease(self, job: Job, queue: QueueState, now: float, want: Want) -> None:
-        seconds = want.lease_seconds or job.lease_seconds or queue.policy.lease_seconds
+        details = job.details
+        seconds = want.lease_seconds or details.lease_seconds or queue.policy.lease_seconds
         expires_at = now + seconds
         self.move(job, T_DEQUEUE, IN_PROGRESS)
         job.attempts += 1
-        job.lease = Lease(self.ids.token(), expires_at, seconds, now, want.worker, want.attempt_id)
+        job.hold = Lease(self.ids.token(), expires_at, seconds, now, want.worker, want.attempt_id)
         queue.in_progress += 1
         queue.dequeued_total += 1
         if job.attempts > 1:
             queue.redelivered_total += 1
         else:
             # Only of a first attempt is it known since when the job could be had.
-            since = job.created_at if job.run_at is None else job.run_at
+            since = job.created_at if details.run_at is None else details.run_at
             self.time_in_queue.observe(now - since)
         self.deadlines.set(job, expires_at)
         self.events.append(Event(K_DEQUEUED, queue.name, job))
@@ -173,7 +193,7 @@ class Engine(LeaseOperations, QueueAdmin):
             lease = job.lease
             assert lease is not None
             if lease.worker == want.worker and job.queue in want.queues:
-                job.lease = msgspec.structs.replace(lease, replayed=True)
+                job.hold = msgspec.structs.replace(lease, replayed=True)
                 replayed.append(job)
         return replayed
 
@@ -205,9 +225,10 @@ class Engine(LeaseOperations, QueueAdmin):
         job = self.job(job_id)
         allow(job, T_CANCEL)
         queue = self.queues[job.queue]
-        if job.lease is not None:
+        lease = job.lease
+        if lease is not None:
             self.move(job, T_CANCEL, IN_PROGRESS)
-            job.lease = msgspec.structs.replace(job.lease, cancel_requested=True)
+            job.hold = msgspec.structs.replace(lease, cancel_requested=True)
             self.events.append(Event(K_CANCEL_REQUESTED, queue.name, job))
         else:
             self.detach(job, queue)
@@ -225,9 +246,10 @@ class Engine(LeaseOperations, QueueAdmin):
             if job is None:
                 return
             queue = self.queues[job.queue]
-            if job.lease is not None:
+            lease = job.lease
+            if lease is not None:
                 if lease_grace > 0:
-                    job.lease = msgspec.structs.replace(job.lease, expires_at=now + lease_grace)
+                    job.hold = msgspec.structs.replace(lease, expires_at=now + lease_grace)
                     self.deadlines.set(job, now + lease_grace)
                     self.events.append(Event(K_EXTENDED, queue.name, job))
                 else:

@@ -53,7 +53,7 @@ class LeaseOperations(State):
         job, lease = self._held(job_id, token, T_EXTEND)
         self.move(job, T_EXTEND, IN_PROGRESS)
         expires_at = now + (lease.seconds if lease_seconds is None else lease_seconds)
-        job.lease = msgspec.structs.replace(
+        job.hold = msgspec.structs.replace(
             lease,
             expires_at=expires_at,
             progress=lease.progress if progress is None else progress,
@@ -104,8 +104,7 @@ class LeaseOperations(State):
         self.detach(job, queue)
         self.time_in_progress.observe(now - lease.started_at)
         if failed:
-            job.error = verdict.error
-            self._keep_attempt(job, lease, now, "failed", verdict.error)
+            self._keep_attempt(job, lease, now, "failed", verdict.error, verdict.error)
         if lease.cancel_requested:
             self._end(job, queue, T_CONCLUDE, CANCELLED, lease, now, verdict)
         elif failed and verdict.retry and job.attempts < self.max_attempts(job, queue):
@@ -136,13 +135,16 @@ class LeaseOperations(State):
             ceiling = policy.cap if policy.base else 0.0
         return self.random.uniform(0.0, ceiling)
 
-    def _keep_attempt(self, job: Job, lease: Lease, now: float, ended: Ended, error: bytes | None) -> None:
-        """Note an attempt that counts and did not succeed. One that is given back counts for nothing, and is not kept."""
-        if error is not None and len(error) > self.limits.past_error_bytes_max:
+    def _keep_attempt(self, job: Job, lease: Lease, now: float, ended: Ended, said: bytes | None, error: bytes | None) -> None:
+        """Note an attempt that counts and did not succeed. One that is given back counts for nothing, and is not kept.
+
+        said: what its worker said; error: the job's from now on.
+        """
+        if said is not None and len(said) > self.limits.past_error_bytes_max:
             # A part of it would be no JSON.
-            error = None
-        attempt = Attempt(job.attempts, lease.worker, lease.started_at, now, ended, error)
-        job.past = (*job.past, attempt)[-self.limits.past_attempts_max :]
+            said = None
+        attempt = Attempt(job.attempts, lease.worker, lease.started_at, now, ended, said)
+        job.details = msgspec.structs.replace(job.details, error=error, past=(*job.past, attempt)[-self.limits.past_attempts_max :])
 
     def _end(
         self, job: Job, queue: QueueState, trigger: Trigger, outcome: Outcome, lease: Lease, now: float, verdict: Verdict | None = None
@@ -159,12 +161,10 @@ class LeaseOperations(State):
         assert lease is not None
         self.detach(job, queue)
         self.leases_expired_total += 1
-        self._keep_attempt(job, lease, now, "lease_expired", None)
+        self._keep_attempt(job, lease, now, "lease_expired", None, job.error if lease.cancel_requested else LEASE_EXPIRED)
         if lease.cancel_requested:
             self._end(job, queue, T_LEASE_EXPIRED, CANCELLED, lease, now)
-            return
-        job.error = LEASE_EXPIRED
-        if job.attempts < self.max_attempts(job, queue):
+        elif job.attempts < self.max_attempts(job, queue):
             self.to_queued(job, queue, now, T_LEASE_EXPIRED, FRONT)
         else:
             self._end(job, queue, T_LEASE_EXPIRED, FAILED, lease, now)

@@ -59,7 +59,8 @@ def restore(engine: Engine, queues: Iterable[StoredQueue], jobs: Iterable[Stored
         _check(job)
         places.add(engine, stored)
         engine.jobs.add(job)
-    engine.jobs.next_number, engine.next_seq = next_number, next_seq
+    # Servers before numbers and places came from one counter stored two.
+    engine.jobs.next_number = max(next_number, next_seq)
     places.settle(engine)
     for state in engine.queues.values():
         ended = state.succeeded_total + state.failed_total + state.cancelled_total + state.expired_total
@@ -127,9 +128,7 @@ class _Places:
         for (name, priority), jobs in self.queued.items():
             self._line_up(engine, engine.queues[name], jobs, self.away.get((name, priority), 0))
         for job, _ in sorted(self.scheduled, key=_change):
-            engine.queues[job.queue].scheduled[job.number] = job
-            assert job.run_at is not None
-            engine.deadlines.set(job, job.run_at if job.expires_at is None else min(job.run_at, job.expires_at))
+            engine.schedule(job, engine.queues[job.queue])
         # Those of one dequeue of one queue in the order in which it took them: so they are replayed.
         for job in sorted(self.leased, key=_taken):
             assert job.lease is not None

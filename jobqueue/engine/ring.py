@@ -11,6 +11,8 @@ its turn comes, which in a paused queue is never.
 
 from __future__ import annotations
 
+from itertools import repeat
+
 from jobqueue.model import Job
 
 _CAPACITY_MIN = 16
@@ -39,11 +41,14 @@ class Ring:
 
     def append(self, job: Job) -> None:
         """Add at the back. O(1) amortised."""
-        tail = self._tail
-        if tail - self._head > self._mask:
+        tail, number = self._tail, job.number
+        if not self._live:
+            # Any position will do. From here on slots are the numbers themselves where one ring gets all jobs, and share their objects.
+            self._head = tail = number
+        elif tail - self._head > self._mask:
             self._resize()
             tail = self._tail
-        job.slot = tail
+        job.slot = number if tail == number else tail
         self._items[tail & self._mask] = job
         self._tail = tail + 1
         self._live += 1
@@ -88,23 +93,31 @@ class Ring:
 
     def _resize(self) -> None:
         """Grow, shrink or sweep: make room so that the live jobs fill between a quarter and a half of it."""
+        if self._live > self._mask:
+            self._grow()
+            return
         capacity = _CAPACITY_MIN
         while capacity < self._live << 1:
             capacity <<= 1
         live = Ring.jobs(self)
-        if len(live) == self._tail - self._head and capacity > self._mask:
-            # No tombstones inside: positions stay, so growing is two copies in C and renumbers no job.
-            start = self._head & (capacity - 1)
-            room = capacity - start
-            items: list[Job | None] = [None] * capacity
-            items[start : start + min(room, len(live))] = live[:room]
-            items[: max(0, len(live) - room)] = live[room:]
+        self._head, self._tail = 0, len(live)
+        for slot, job in enumerate(live):
+            job.slot = slot
+        self._items, self._mask = [*live, *[None] * (capacity - len(live))], capacity - 1
+
+    def _grow(self) -> None:
+        """Double a ring that is full of jobs. In place: no job is renumbered, and no second list falls to the allocator."""
+        items, room = self._items, self._mask + 1
+        start = self._head & self._mask
+        items.extend(repeat(None, room))
+        self._mask += room
+        # The jobs from the front to the end of the old list, and those that had gone round to its beginning, are now a lap apart.
+        if self._head & room:
+            items[start + room :] = items[start:room]
+            items[start:room] = repeat(None, room - start)
         else:
-            self._head, self._tail = 0, len(live)
-            for slot, job in enumerate(live):
-                job.slot = slot
-            items = [*live, *[None] * (capacity - len(live))]
-        self._items, self._mask = items, capacity - 1
+            items[room : room + start] = items[:start]
+            items[:start] = repeat(None, start)
 
     def jobs(self) -> list[Job]:
         """Every job, front to back. O(capacity)."""

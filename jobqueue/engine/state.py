@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from random import Random
 
+from msgspec.structs import replace
+
 from jobqueue.engine import checks
 from jobqueue.engine.catalogue import Catalogue
 from jobqueue.engine.deadlines import Deadlines
@@ -53,7 +55,6 @@ class State:
         self.attempts: dict[str, list[Job]] = {}
         self.live = 0
         self.payload_bytes = 0
-        self.next_seq = 1
         self.events: list[Event] = []
         self.time_in_queue = Histogram(JOB_SECONDS)
         self.time_in_progress = Histogram(JOB_SECONDS)
@@ -140,14 +141,13 @@ class State:
             queue.in_progress -= 1
             lease = job.lease
             assert lease is not None
-            job.lease = None
+            job.hold = None
             if lease.attempt_id is not None:
                 held = self.attempts[lease.attempt_id]
                 held.remove(job)
                 if not held:
                     del self.attempts[lease.attempt_id]
-        if job.due is not None:
-            self.deadlines.set(job, None)
+        self.deadlines.drop(job)
 
     def to_queued(self, job: Job, queue: QueueState, now: float, trigger: Trigger, front: bool) -> None:
         """Make a detached job available, in its old place or at the back; conclude it if its time is over."""
@@ -155,29 +155,38 @@ class State:
         if front:
             queue.give_back(job)
         else:
-            job.seq = self.next_seq
-            self.next_seq += 1
+            # From the counter of the numbers, which then skips one: so those of jobs that never joined late are their places, too.
+            seq = self.jobs.next_number
+            self.jobs.next_number = seq + 1
+            job.details = replace(job.details, seq=seq)
             queue.append(job)
-        if job.expires_at is not None:
-            if job.expires_at <= now:
+        expires_at = job.details.expires_at
+        if expires_at is not None:
+            if expires_at <= now:
                 self.detach(job, queue)
                 self.to_concluded(job, queue, T_EXPIRE, Conclusion(EXPIRED, now))
                 return
-            self.deadlines.set(job, job.expires_at)
+            self.deadlines.set(job, expires_at)
         self.events.append(Event(K_QUEUED, queue.name, job))
 
     def to_scheduled(self, job: Job, queue: QueueState, run_at: float, trigger: Trigger) -> None:
         """Put a detached job away until `run_at`, or until it expires if that is sooner."""
         self.move(job, trigger, SCHEDULED)
-        job.run_at = run_at
-        queue.scheduled[job.number] = job
-        self.deadlines.set(job, run_at if job.expires_at is None else min(run_at, job.expires_at))
+        job.details = replace(job.details, run_at=run_at)
+        self.schedule(job, queue)
         self.events.append(Event(K_SCHEDULED, queue.name, job))
+
+    def schedule(self, job: Job, queue: QueueState) -> None:
+        """Put a scheduled job where it waits for its `run_at`."""
+        run_at, expires_at = job.details.run_at, job.details.expires_at
+        assert run_at is not None
+        queue.scheduled[job.number] = job
+        self.deadlines.set(job, run_at if expires_at is None else min(run_at, expires_at))
 
     def to_concluded(self, job: Job, queue: QueueState, trigger: Trigger, conclusion: Conclusion) -> None:
         """End a detached job and put it in history, which may forget older ones."""
         self.move(job, trigger, CONCLUDED)
-        job.conclusion = conclusion
+        job.hold = conclusion
         self.live -= 1
         self.payload_bytes -= len(job.payload)
         outcome = conclusion.outcome

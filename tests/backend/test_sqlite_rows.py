@@ -18,9 +18,9 @@ from jobqueue.backend.sqlite_rows import (
 )
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.restore import TOTALS
-from jobqueue.model import Attempt, Backoff, Conclusion, Job, Lease, Outcome, QueuePolicy, Status
+from jobqueue.model import PLAIN, Attempt, Backoff, Conclusion, Details, Job, Lease, Outcome, QueuePolicy, Status
 
-DERIVED = {"slot", "due", "armed"}
+DERIVED = {"slot"}
 """What an engine finds out by itself when it is restored."""
 
 WHOLE = Job(
@@ -32,39 +32,54 @@ WHOLE = Job(
     created_at=1_800_000_000.123456,
     status=Status.IN_PROGRESS,
     type="t",
-    description="two\nlines",
-    max_attempts=9,
-    backoff=Backoff(0.5, 3.0, 60.0),
-    lease_seconds=12.5,
-    asked=(1.5, None, 60.0),
-    run_at=1_800_000_001.5,
-    expires_at=1_800_000_060.0,
+    details=Details(
+        description="two\nlines",
+        max_attempts=9,
+        backoff=Backoff(0.5, 3.0, 60.0),
+        lease_seconds=12.5,
+        asked=(1.5, None, 60.0),
+        run_at=1_800_000_001.5,
+        expires_at=1_800_000_060.0,
+        error=b'"broken"',
+        traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01",
+        past=(Attempt(2, "worker", 1.5, 2.5, "failed", b"[2]"), Attempt(3, None, 3.5, 4.5, "lease_expired", None)),
+        seq=11,
+    ),
     attempts=4,
-    error=b'"broken"',
-    lease=Lease("t" * 32, 1.0, 2.0, 3.0, "worker", "attempt", 0.25, "half", True, True),
-    conclusion=Conclusion(Outcome.FAILED, 5.0, b"[1]", "u" * 32, Outcome.SUCCEEDED, "worker", 4.0),
-    seq=11,
-    traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01",
-    past=(Attempt(2, "worker", 1.5, 2.5, "failed", b"[2]"), Attempt(3, None, 3.5, 4.5, "lease_expired", None)),
+    hold=Lease("t" * 32, 1.0, 2.0, 3.0, "worker", "attempt", 0.25, "half", True, True),
 )
+
+ENDED = msgspec.structs.replace(WHOLE, hold=Conclusion(Outcome.FAILED, 5.0, b"[1]", "u" * 32, Outcome.SUCCEEDED, "worker", 4.0))
 
 
 def test_every_field_is_stored() -> None:
     """A job that has something in every field comes back with all of it."""
-    for struct in (WHOLE, WHOLE.lease, WHOLE.conclusion, WHOLE.backoff):
+    for struct in (WHOLE, WHOLE.details, WHOLE.lease, ENDED.conclusion, WHOLE.backoff):
         blank = {field.name: field.default for field in msgspec.structs.fields(type(struct))}
         assert all(getattr(struct, name) != default for name, default in blank.items() if name not in DERIVED), (
             "the example leaves no default"
         )
-    stored = decode_job(7, encode_job(WHOLE, 123), WHOLE.payload)
-    assert stored.change == 123
-    assert msgspec.structs.asdict(stored.job) == msgspec.structs.asdict(WHOLE)
+    for job in (WHOLE, ENDED):
+        stored = decode_job(7, encode_job(job, 123), job.payload)
+        assert stored.change == 123
+        assert msgspec.structs.asdict(stored.job) == msgspec.structs.asdict(job)
 
 
 def test_an_ordinary_job_is_stored() -> None:
     """What nobody said stays unsaid."""
     job = Job("j", 1, "default", 5, b"1", 2.0, Status.QUEUED)
-    assert msgspec.structs.asdict(decode_job(1, encode_job(job, 1), b"1").job) == msgspec.structs.asdict(job)
+    stored = decode_job(1, encode_job(job, 1), b"1").job
+    assert msgspec.structs.asdict(stored) == msgspec.structs.asdict(job)
+    assert stored.details is PLAIN
+
+
+def test_a_row_that_says_two_things_is_refused() -> None:
+    """A job is leased or concluded, never both."""
+    row = msgspec.msgpack.decode(encode_job(WHOLE, 123))
+    ended = msgspec.msgpack.decode(encode_job(ENDED, 123))
+    both = [one if one is not None else other for one, other in zip(row, ended, strict=True)]
+    with pytest.raises(BadRow, match="both leased and concluded"):
+        decode_job(7, msgspec.msgpack.encode(both), b"")
 
 
 def test_a_row_of_an_older_server_is_read() -> None:

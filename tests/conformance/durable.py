@@ -18,7 +18,7 @@ from jobqueue.backend.sqlite_open import open_journal
 from jobqueue.engine.engine import Engine
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
-from jobqueue.model import Job, Want
+from jobqueue.model import Job, Lease, Want
 
 from .rig import LocalRig
 
@@ -28,9 +28,9 @@ def kept(engine: Engine) -> dict[str, Any]:
     print_ = fingerprint(engine)
     for job in print_["jobs"].values():
         del job["slot"]
-        if job["lease"] is not None:
+        if isinstance(job["hold"], Lease):
             # A put back can only be asked for by the process that handed the job out.
-            job["lease"] = {name: getattr(job["lease"], name) for name in job["lease"].__struct_fields__ if name != "replayed"}
+            job["hold"] = msgspec.structs.replace(job["hold"], replayed=False)
     for name in ("random", "events"):
         del print_[name]
     for queue in print_["queues"].values():

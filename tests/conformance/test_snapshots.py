@@ -66,7 +66,7 @@ async def test_changing_a_snapshot_changes_nothing(rig: Rig) -> None:
     """Whoever writes to a job he was handed writes to his own copy."""
     await rig.put("j")
     job = await rig.take()
-    job.attempts, job.payload, job.lease = 99, b"0", None
+    job.attempts, job.payload, job.hold = 99, b"0", None
     stands = await rig.backend.job("j")
     assert (stands.attempts, stands.payload) == (1, b"1")
     assert stands.lease is not None

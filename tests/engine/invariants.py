@@ -18,14 +18,14 @@ _TOTALS = ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancel
 def fingerprint(engine: Engine) -> dict[str, Any]:
     """Everything the engine knows, as plain values.
 
-    Left out: `armed` and how many stale entries the deadline heap holds. They are its lazy housekeeping, which a tick that
-    finds nothing due may do, and no operation's outcome depends on them.
+    Left out: which entries the deadline heap holds. They are its lazy housekeeping, which a tick that finds nothing due may do, and no
+    operation's outcome depends on them.
     """
     return {
-        "jobs": {job.id: {**msgspec.structs.asdict(job), "armed": None} for job in engine.jobs.by_id.values()},
+        "jobs": {job.id: {**msgspec.structs.asdict(job), "due": engine.deadlines.due(job)} for job in engine.jobs.by_id.values()},
         "order of ids": list(engine.jobs.by_id),
         "listing": [job.id for job in engine.jobs.newest_first(None)],
-        "next": (engine.jobs.next_number, engine.next_seq),
+        "next": engine.jobs.next_number,
         "queues": {name: _queue(queue) for name, queue in engine.queues.items()},
         "due": len(engine.deadlines),
         "history": {outcome: [job.id for job in engine.history.jobs(outcome)] for outcome in Outcome},
@@ -117,22 +117,22 @@ def _check_job(engine: Engine, job: Job) -> None:
         due = job.run_at if job.expires_at is None else min(job.run_at, job.expires_at)
     else:
         due = None if job.status is Status.CONCLUDED else job.expires_at
-    assert job.due == due
+    assert engine.deadlines.due(job) == due
 
 
 def _check_deadlines(engine: Engine, live: list[Job]) -> None:
     deadlines = engine.deadlines
-    timed = [job for job in live if job.due is not None]
+    timed = [(job, due) for job in live if (due := deadlines.due(job)) is not None]
     assert len(deadlines) == len(timed)
     # The one look behind the engine's face: a due time that is in no entry would show only when its moment is missed.
-    entries = {(at, id(job)) for at, _, job in deadlines._heap}
-    for job in timed:
-        assert job.armed is not None
-        assert job.due is not None
-        assert job.armed <= job.due, "an entry comes up early, never late"
-        assert (job.armed, id(job)) in entries
+    held = {id(entry) for entry in deadlines._heap}
+    for job, due in timed:
+        entry = deadlines._entries[job]
+        assert entry[0] <= due, "an entry comes up early, never late"
+        assert id(entry) in held
+    assert all(job in deadlines._entries for job in deadlines._later)
     upcoming = engine.next_deadline()
-    assert not timed or (upcoming is not None and upcoming <= min(job.due for job in timed if job.due is not None))
+    assert not timed or (upcoming is not None and upcoming <= min(due for _, due in timed))
     assert deadlines.entries <= 2 * len(deadlines) + 64
 
 

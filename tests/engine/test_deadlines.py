@@ -12,11 +12,9 @@ from tests.factories import NOW, dequeue, enqueue, make_engine, token_of
 class Item:
     def __init__(self, name: str = "") -> None:
         self.name = name
-        self.due: float | None = None
-        self.armed: float | None = None
 
     def __repr__(self) -> str:
-        return f"{self.name}@{self.due}"
+        return self.name
 
 
 def items(deadlines: Deadlines[Item], *dues: float) -> list[Item]:
@@ -46,7 +44,7 @@ def test_items_leave_at_their_time_the_earliest_first() -> None:
     assert deadlines.next() == 1.0
     assert due_at(deadlines, 0.999) == []
     assert due_at(deadlines, 3.0) == [one, two, tie, three]
-    assert [three.due, later.due] == [None, 3.001]
+    assert [deadlines.due(three), deadlines.due(later)] == [None, 3.001]
     assert len(deadlines) == 1
     assert deadlines.next() == 3.001
 
@@ -74,15 +72,15 @@ def test_due_time_moved_earlier_takes_effect_at_once() -> None:
 
 
 def test_item_taken_out_is_not_due_and_may_come_back() -> None:
-    """None takes an item out, twice as well as once; a new due time brings it back, at that time only."""
+    """Dropping takes an item out, twice as well as once; a new due time brings it back, at that time only."""
     deadlines = Deadlines[Item]()
     (item,) = items(deadlines, 1.0)
-    deadlines.set(item, None)
-    deadlines.set(item, None)
+    deadlines.drop(item)
+    deadlines.drop(item)
     assert len(deadlines) == 0
     assert due_at(deadlines, 1.0) == []
     deadlines.set(item, 1.0)
-    deadlines.set(item, None)
+    deadlines.drop(item)
     deadlines.set(item, 4.0)
     assert due_at(deadlines, 3.9) == []
     assert due_at(deadlines, 4.0) == [item]
@@ -104,7 +102,7 @@ def test_entries_of_what_was_taken_out_are_swept() -> None:
     for n in range(10_000):
         item = Item()
         deadlines.set(item, 5_000.0 + n)
-        deadlines.set(item, None)
+        deadlines.drop(item)
         assert deadlines.entries <= 2 * len(deadlines) + 64
     assert due_at(deadlines, 1e6) == staying
 
@@ -145,7 +143,7 @@ def test_items_set_back_to_a_time_they_had_before_leave_no_trail() -> None:
         for item in made:
             deadlines.set(item, 1_000.0)
     for item in others:
-        deadlines.set(item, None)
+        deadlines.drop(item)
         assert deadlines.entries <= 2 * len(deadlines) + 64
     assert sorted(due_at(deadlines, 1_000.0), key=id) == sorted(made, key=id)
 
@@ -156,7 +154,7 @@ def test_when_all_that_is_due_has_left_the_next_time_is_ahead() -> None:
         deadlines = Deadlines[Item]()
         made = items(deadlines, *map(float, range(100)))
         for item in made[:dropped]:
-            deadlines.set(item, None)
+            deadlines.drop(item)
         assert len(due_at(deadlines, 49.0)) == max(0, 50 - dropped)
         upcoming = deadlines.next()
         assert upcoming is None or upcoming > 49.0
@@ -184,7 +182,7 @@ def test_deadlines_are_a_dict_searched_from_end_to_end(steps: list[tuple[str, in
             deadlines.set(made[which], now + seconds)
         elif what == "drop":
             model.pop(made[which], None)
-            deadlines.set(made[which], None)
+            deadlines.drop(made[which])
         else:
             now += seconds
             popped = []
@@ -195,7 +193,7 @@ def test_deadlines_are_a_dict_searched_from_end_to_end(steps: list[tuple[str, in
             upcoming = deadlines.next()
             assert upcoming is None or upcoming > now
         assert len(deadlines) == len(model)
-        assert {item: item.due for item in made if item.due is not None} == model
+        assert {item: due for item in made if (due := deadlines.due(item)) is not None} == model
         upcoming = deadlines.next()
         assert not model or (upcoming is not None and upcoming <= min(model.values()))
 

@@ -12,7 +12,7 @@ from factories import NOW, STATES, bring, dequeue, drain_ids, enqueue, make_engi
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Kind
 from jobqueue.engine.restore import TOTALS, Inconsistent, Stored, StoredQueue, restore
-from jobqueue.model import Job, Outcome, Status
+from jobqueue.model import Details, Job, Outcome, Status
 
 from .invariants import fingerprint, invariants
 
@@ -44,13 +44,13 @@ class Record:
             for name, queue in self.engine.queues.items()
         ]
         jobs = [Stored(fresh(stored.job), stored.change) for _, stored in sorted(self.jobs.items())]
-        restore(into, queues, jobs, self.engine.jobs.next_number, self.engine.next_seq)
+        restore(into, queues, jobs, self.engine.jobs.next_number, self.engine.jobs.next_number)
         return into
 
 
 def fresh(job: Job) -> Job:
     """A copy that stands nowhere."""
-    return msgspec.structs.replace(job, slot=-1, due=None, armed=None)
+    return msgspec.structs.replace(job, slot=-1)
 
 
 def same(one: Engine, other: Engine) -> bool:
@@ -153,6 +153,24 @@ def test_numbers_and_places_go_on_where_they_were() -> None:
     assert enqueue(record.restored()).number == 4
 
 
+def test_places_of_a_server_that_counted_them_apart_are_kept() -> None:
+    """Of two counters the greater goes on, so that no place is given twice and newcomers stand last."""
+    engine = make_engine()
+    record = Record(engine)
+    for job_id in ("1", "2"):
+        enqueue(engine, id=job_id)
+    record.note()
+    for number, seq in ((1, 71), (2, 70)):
+        stored = record.jobs[number]
+        record.jobs[number] = Stored(msgspec.structs.replace(stored.job, details=Details(seq=seq)), stored.change)
+    into = make_engine()
+    queues = [StoredQueue("default", engine.default_policy, (2, *[0] * (len(TOTALS) - 1)))]
+    restore(into, queues, [record.jobs[1], record.jobs[2]], 3, 72)
+    invariants(into)
+    enqueue(into, id="3")
+    assert drain_ids(into) == ["2", "1", "3"]
+
+
 def test_a_narrower_history_forgets_the_oldest() -> None:
     """What no longer fits into history is forgotten at once, and events say so."""
     engine = make_engine()
@@ -196,20 +214,20 @@ def _with(number: int, /, **fields: object) -> Damage:
     [
         (_with(1, status=Status.IN_PROGRESS), "its lease says otherwise"),
         (_with(1, status=Status.CONCLUDED), "its conclusion says otherwise"),
-        (_with(2, lease=None), "its lease says otherwise"),
+        (_with(2, hold=None), "its lease says otherwise"),
         (_with(2, attempts=0), "its attempts are 0"),
         (_with(1, priority=10), "its priority is 10"),
         (_with(1, status=Status.SCHEDULED), "scheduled for no time"),
-        (_with(1, seq=0), "no place in its queue"),
-        (_with(1, seq=1_000), "was never given"),
-        (_with(1, seq=4), "has its place in the queue"),
+        (_with(1, details=Details(seq=0)), "no place in its queue"),
+        (_with(1, details=Details(seq=1_000)), "was never given"),
+        (_with(1, details=Details(seq=4)), "has its place in the queue"),
         (_with(1, id="2"), "has its id"),
         (_with(2, number=1), "given twice or never"),
         (_with(4, number=1_000), "given twice or never"),
         (_with(1, queue="elsewhere"), "is not stored"),
         (lambda record: record.jobs.pop(1), "neither here nor has ended"),
         (lambda record: setattr(record.engine.queues["default"], "retried_total", -1), "counts below zero"),
-        (lambda record: _with(3, lease=record.jobs[2].job.lease)(record), "lease's token"),
+        (lambda record: _with(3, hold=record.jobs[2].job.hold)(record), "lease's token"),
     ],
 )
 def test_what_contradicts_itself_is_refused(damage: Damage, reason: str) -> None:

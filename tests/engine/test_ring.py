@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from random import Random
 
 import pytest
@@ -33,8 +34,9 @@ def test_what_goes_in_first_comes_out_first_through_many_growths() -> None:
 
 def test_full_ring_that_wraps_around_grows_in_order() -> None:
     """Growing when the front stands anywhere inside keeps the order, and every job can still be removed."""
-    for turned in range(16):
-        ring, made = Ring(), loose_jobs(16 + turned)
+    for turned, first in product(range(16), (0, 15, 16)):
+        # Positions begin at the first job's number, and which half of the larger ring a position is in depends on it.
+        ring, made = Ring(), loose_jobs(first + 16 + turned)[first:]
         for job in made[:16]:
             ring.append(job)
         for _ in range(turned):
