@@ -1,4 +1,4 @@
-"""How AsyncClient sends: one aiohttp session, made at the first call."""
+"""How AsyncClient sends: over connections made at the first call; events come by an aiohttp session."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from yarl import URL
 
+from jobqueue.client.connections import Connections
 from jobqueue.client.endpoint import Endpoint, check_seconds
 from jobqueue.client.listening import SILENCE_SECONDS, Listener
 from jobqueue.client.operations import Operations
@@ -43,6 +44,7 @@ class AsyncTransport(Operations):
         self._retrying = retrying
         self._ssl_context = ssl_context
         self._sleep = sleep
+        self._connections: Connections | None = None
         self._session: ClientSession | None = None
         self._closed = False
         self._ended = asyncio.Event()
@@ -59,31 +61,27 @@ class AsyncTransport(Operations):
     async def close(self) -> None:
         self._closed = True
         self._ended.set()
-        if self._session is not None:
-            await self._session.close()
+        for opened in (self._connections, self._session):
+            if opened is not None:
+                await opened.close()
 
     # Sending.
 
-    def _opened(self) -> ClientSession:
+    def _opened(self) -> Connections:
         if self._closed:
             raise RuntimeError("this client is closed")
-        if self._session is None:
-            # No bound on connections: one that is reached would let an extend wait behind the dequeues that are held.
-            connector = TCPConnector(limit=0, ssl=self._ssl_context or True)
-            self._session = ClientSession(connector=connector, headers=self._endpoint.headers, cookie_jar=DummyCookieJar())
-            # aiohttp would send a GET, PUT or DELETE again by itself, unseen. What is sent again is for retrying.py to say.
-            self._session._retry_connection = False
-        return self._session
+        if self._connections is None:
+            self._connections = Connections(self._endpoint, self._ssl_context)
+        return self._connections
 
     async def _exchange(self, request: Request) -> Answer:
-        session = self._session or self._opened()
-        url = URL(self._endpoint.url + request.target, encoded=True)
-        timeout = ClientTimeout(total=request.wait + self._timeout, sock_connect=self._timeout)
+        connections = self._opened()
         try:
-            async with session.request(request.method, url, data=request.body, timeout=timeout, allow_redirects=False) as response:
-                return Answer(response.status, response.headers, await response.read())
+            return await connections.exchange(request, request.wait + self._timeout, self._timeout)
         except (ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise ConnectionFailed(f"{request.method} {self._endpoint.url}{request.target}: {error or type(error).__name__}") from error
+            raise ConnectionFailed(
+                f"{request.method} {self._endpoint.url}{request.target}: {str(error) or type(error).__name__}"
+            ) from error
 
     async def _carry(self, steps: Steps[T]) -> T:
         """Do as the steps say."""
@@ -115,13 +113,23 @@ class AsyncTransport(Operations):
 
     # Listening.
 
+    def _listening(self) -> ClientSession:
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        if self._session is None:
+            connector = TCPConnector(limit=0, ssl=self._ssl_context or True)
+            self._session = ClientSession(connector=connector, headers=self._endpoint.headers, cookie_jar=DummyCookieJar())
+            # aiohttp would send a GET again by itself, unseen. What is sent again is for retrying.py to say.
+            self._session._retry_connection = False
+        return self._session
+
     async def _listen(self, listener: Listener) -> AsyncIterator[JobEvent]:
         """Events, over one connection after the other, until the client is closed. Raises QueueError, RuntimeError."""
-        self._opened()
+        session = self._listening()
         while not self._closed:
             try:
                 # The connection is closed when who iterates goes, not when the loop comes round to it.
-                async with aclosing(self._stream(listener)) as chunks:
+                async with aclosing(self._stream(session, listener)) as chunks:
                     async for chunk in chunks:
                         for event in listener.told(chunk):
                             yield event
@@ -134,17 +142,17 @@ class AsyncTransport(Operations):
                 pause = listener.pause(error)
             await self._pause(pause)
 
-    async def _stream(self, listener: Listener) -> AsyncGenerator[bytes, None]:
+    async def _stream(self, session: ClientSession, listener: Listener) -> AsyncGenerator[bytes, None]:
         """What one connection brings. Raises QueueError."""
         url = URL(self._endpoint.url + listener.target, encoded=True)
         timeout = ClientTimeout(total=None, sock_connect=self._timeout, sock_read=SILENCE_SECONDS + self._timeout)
         try:
-            async with self._opened().get(url, headers=listener.headers(), timeout=timeout, allow_redirects=False) as response:
+            async with session.get(url, headers=listener.headers(), timeout=timeout, allow_redirects=False) as response:
                 listener.begin(response.status, response.headers, b"" if response.status == 200 else await response.read())
                 async for chunk in response.content.iter_any():
                     yield chunk
         except (ClientError, OSError) as error:
-            raise ConnectionFailed(f"GET {url}: {error or type(error).__name__}") from error
+            raise ConnectionFailed(f"GET {url}: {str(error) or type(error).__name__}") from error
 
     async def _pause(self, seconds: float) -> None:
         """Pause as long, or until close(). A sleep that a test brought is its own affair."""

@@ -95,7 +95,7 @@ class SyncTransport(Operations):
         try:
             response = pool.request(request.method, url, body=request.body, timeout=timeout, retries=False, redirect=False)
         except (HTTPError, OSError) as error:
-            raise ConnectionFailed(f"{request.method} {url}: {error or type(error).__name__}") from error
+            raise ConnectionFailed(f"{request.method} {url}: {str(error) or type(error).__name__}") from error
         return Answer(response.status, response.headers, response.data)
 
     def _carry(self, steps: Steps[T]) -> T:
@@ -162,7 +162,7 @@ class SyncTransport(Operations):
             while chunk := response.read1(READ_BYTES):
                 yield chunk
         except (HTTPError, OSError) as error:
-            raise ConnectionFailed(f"GET {url}: {error or type(error).__name__}") from error
+            raise ConnectionFailed(f"GET {url}: {str(error) or type(error).__name__}") from error
         finally:
             if response is not None:
                 self._streams.discard(response)

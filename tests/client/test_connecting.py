@@ -9,12 +9,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import aiohttp
 import pytest
 import urllib3
 
 import jobqueue
 from jobqueue import AsyncClient, Client, Retrying
+from jobqueue.client.connections import Connections
 from jobqueue.testing import server, server_in_thread
 
 from .conftest import Connect
@@ -109,17 +109,17 @@ def test_what_is_no_token_or_time_out_is_refused(kind: type, monkeypatch: pytest
 async def test_the_read_time_out_is_longer_than_the_wait(api: Face, monkeypatch: pytest.MonkeyPatch, wait: float) -> None:
     """Whatever the server is asked to hold, the client waits for it and `timeout` longer; connecting has `timeout` alone."""
     asked: list[tuple[float, float | None, float | None]] = []
-    send_async, send = aiohttp.ClientSession.request, urllib3.PoolManager.request
+    send_async, send = Connections.exchange, urllib3.PoolManager.request
 
-    def spy_async(self: Any, method: str, url: Any, **options: Any) -> Any:
-        asked.append((min(wait, 55), options["timeout"].total, options["timeout"].sock_connect))
-        return send_async(self, method, url, **options)
+    async def spy_async(self: Any, request: Any, seconds: float, connect_seconds: float) -> Any:
+        asked.append((min(wait, 55), seconds, connect_seconds))
+        return await send_async(self, request, seconds, connect_seconds)
 
     def spy(self: Any, method: str, url: str, **options: Any) -> Any:
         asked.append((min(wait, 55), options["timeout"].read_timeout, options["timeout"].connect_timeout))
         return send(self, method, url, **options)
 
-    monkeypatch.setattr(aiohttp.ClientSession, "request", spy_async)
+    monkeypatch.setattr(Connections, "exchange", spy_async)
     monkeypatch.setattr(urllib3.PoolManager, "request", spy)
     await api.enqueue_batch([jobqueue.NewJob(1), jobqueue.NewJob(2)])
     asked.clear()
