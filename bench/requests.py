@@ -58,12 +58,13 @@ class Costs:
 class _Round:
     """One round on open connections: every kind once, bare and ours next to each other."""
 
-    def __init__(self, costs: Costs, plan: Plan, bare_load: Load, our_load: Load, token_load: Load) -> None:
+    def __init__(self, costs: Costs, plan: Plan, bare_load: Load, our_load: Load, token_load: Load, strange_load: Load) -> None:
         self.costs = costs
         self.plan = plan
         self.bare = bare_load
         self.ours = our_load
         self.token = token_load
+        self.strange = strange_load
         self.bare_first = False
 
     async def pair(self, kind: str, load: Load, requests: Sequence[bytes], expect: int, bare_request: bytes | None = None) -> list[bytes]:
@@ -95,7 +96,7 @@ class _Round:
         await self.pair("token", self.token, [ENQUEUE_WITH_TOKEN] * many, 201)
         # Header lines that the server never met before, nor meets again: it parses them, and has none of the others' left afterwards.
         strangers = [request("POST", "/jobs/enqueue", {"payload": PAYLOAD}, more=f"X-Stranger: {uuid.uuid4()}") for _ in range(many)]
-        await self.pair("stranger", self.ours, strangers, 201, strangers[0])
+        await self.pair("stranger", self.strange, strangers, 201, strangers[0])
         await self.token.send([PURGE_WITH_TOKEN], 200)
         jobs = [json.loads(body) for body in await self.pair("dequeue", self.ours, [DEQUEUE] * many, 200)]
         await self.ours.send([PURGE], 200)
@@ -134,7 +135,8 @@ async def measure(plan: Plan) -> Costs:
     costs = Costs()
     async with contextlib.AsyncExitStack() as stack:
         servers = [stack.enter_context(context) for context in (bare(*BARE_PATHS), ours(), ours("--rate-limit", RATE, token=TOKEN))]
-        loads = [await stack.enter_async_context(load_on(server)) for server in servers]
+        # Strangers come over connections of their own, which a server comes to know them by.
+        loads = [await stack.enter_async_context(load_on(server)) for server in (*servers, servers[1])]
         for number in range(plan.rounds + 1):
             of_round = _Round(costs if number else Costs(), plan, *loads)
             await of_round.singles()

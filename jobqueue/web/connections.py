@@ -32,7 +32,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from jobqueue.errors import BadRequest
 from jobqueue.web.addresses import Addresses, address_of
 from jobqueue.web.answers import Answer
-from jobqueue.web.heads import NO_FIELDS, UNKNOWN, Head, Heads, head_of
+from jobqueue.web.heads import NO_FIELDS, STRANGE_MAX, UNKNOWN, Head, Heads, head_of
 from jobqueue.web.problems import problem
 from jobqueue.web.request import Request
 from jobqueue.web.resuming import Serving, resumed
@@ -68,7 +68,7 @@ def _as_message(request: Request) -> tuple[Any, StreamReader]:
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_fd", "_half", "_missing", "_over_timer", "_server", "address", "over", "write_seconds")
+    __slots__ = ("_fd", "_half", "_missing", "_over_timer", "_server", "_strange", "address", "over", "write_seconds")
 
     def __init__(self, manager: Server, *, write_seconds: float, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
@@ -82,6 +82,8 @@ class Connection(web.RequestHandler):
         self._half: tuple[Serving, Any] | None = None
         self._missing = 0
         """How many bytes of a request the parser has yet to see: 0 where it stands before a new one, UNKNOWN where that cannot be told."""
+        self._strange = 0
+        """Requests in a row that were not known."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, and refuse it when there are far too many."""
@@ -124,6 +126,7 @@ class Connection(web.RequestHandler):
         if not self._missing:
             known = self._server.heads.find(data)
             if known is not None and not (self._force_close or self._close):
+                self._strange = 0
                 self._request_count += 1
                 request = Request(known[0], self)
                 request.whole = known[1]
@@ -131,6 +134,9 @@ class Connection(web.RequestHandler):
                     self._messages.append(_as_message(request))
                     waiter.set_result(None)
                 return
+            self._strange += 1
+            if self._strange > STRANGE_MAX:
+                self._missing = UNKNOWN
         # Without a waiter to wake, aiohttp only parses.
         self._waiter = None
         self._parse(data)

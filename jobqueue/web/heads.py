@@ -6,9 +6,10 @@ line before it is read here.
 
 Why that is sound. What aiohttp makes of a section is a function of its bytes, as long as the parser stands before a new request when they
 come and the request line is of the plainest form (`_LINE`): that is all that is asked of the bytes, and whoever sends other ones is
-parsed. So nothing of HTTP is judged here: a section is only ever kept that aiohttp let pass, of a request that holds no surprise (HTTP/1.1,
-kept alive, a Content-Length or no body, no upgrade). The parser is left out of a request that is known, and does not notice: it still
-stands before a new one. Whether it does is counted in bytes (`Heads.learn`): after anything that is not plain it is taken not to.
+parsed. The one thing that may differ are the digits of Content-Length, up to nine of them, which stand for a number and nothing else. So
+nothing of HTTP is judged here: a section is only ever kept that aiohttp let pass, of a request that holds no surprise (HTTP/1.1, kept
+alive, a Content-Length or no body, no upgrade). The parser is left out of a request that is known, and does not notice: it still stands
+before a new one. Whether it does is counted in bytes (`Heads.learn`): after anything that is not plain it is taken not to.
 
 A token among the headers gives no more away by this than by the cache in auth.py, whose argument holds here: a dict compares only
 strings whose keyed hashes are equal.
@@ -36,10 +37,16 @@ ONCE_MAX = 10_000
 SECTION_BYTES_MAX = 1_024
 """The longest that is kept."""
 
+STRANGE_MAX = 64
+"""Requests in a row that are not known, after which a connection does without the looking up."""
+
 UNKNOWN = -1
 """How many bytes of a request are still to come, where that cannot be told: no more is known by its bytes on that connection."""
 
 _LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/(?!/)[A-Za-z0-9._~:/?&=%+@,;*-]{0,1000}) HTTP/1\.1")
+
+_NUMBER = b"\0"
+"""In place of digits. aiohttp lets no header pass that holds one."""
 
 _HOST = istr("Host")
 _ORIGIN = istr("Origin")
@@ -66,7 +73,10 @@ NO_FIELDS = Fields(CIMultiDictProxy(CIMultiDict()))
 
 
 class Head(msgspec.Struct, gc=False):
-    """A request's first line and headers. path: the request target as it came; url: aiohttp's, where it made one."""
+    """A request's first line and headers. path: the request target as it came; url: aiohttp's, where it made one.
+
+    length: the digits of its Content-Length, where `fields` are those of a request of another length, else empty.
+    """
 
     method: str
     path: str
@@ -74,18 +84,30 @@ class Head(msgspec.Struct, gc=False):
     version: HttpVersion = HttpVersion11
     should_close: bool = False
     url: URL | None = None
+    length: bytes = b""
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
         """Every header."""
-        return self.fields.headers
+        if not self.length:
+            return self.fields.headers
+        own = CIMultiDict(self.fields.headers)
+        own[hdrs.CONTENT_LENGTH] = self.length.decode()
+        return CIMultiDictProxy(own)
+
+    @property
+    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Every header as bytes."""
+        raw = self.fields.raw_headers
+        if not self.length:
+            return raw
+        return tuple((name, self.length if name.lower() == b"content-length" else value) for name, value in raw)
 
     def message(self) -> RawRequestMessage:
         """As aiohttp has it."""
         url = URL(self.path, encoded=True) if self.url is None else self.url
-        fields = self.fields
         return RawRequestMessage(
-            self.method, self.path, self.version, fields.headers, fields.raw_headers, self.should_close, None, False, False, url
+            self.method, self.path, self.version, self.headers, self.raw_headers, self.should_close, None, False, False, url
         )
 
 
@@ -112,13 +134,13 @@ def head_of(message: RawRequestMessage) -> Head:
 
 
 class Heads:
-    """Header sections by their bytes, from the end of the request line to the empty line, with the length of the body they tell of.
+    """Header sections by their bytes, from the end of the request line to the empty line, without the digits of Content-Length.
 
     usual: methods and paths of request lines that need not be looked at twice.
     """
 
     def __init__(self, usual: Iterable[tuple[str, str]] = ()) -> None:
-        self._sections: dict[bytes, tuple[Fields, int]] = {}
+        self._sections: dict[bytes, Fields] = {}
         self._once: set[int] = set()
         self._lines = {f"{method} {path} HTTP/1.1".encode(): (method, path) for method, path in usual}
 
@@ -127,22 +149,19 @@ class Heads:
 
     def find(self, data: bytes) -> tuple[Head, bytes] | None:
         """The head and the body of what is exactly one request and has a known head, else None."""
-        end = data.find(b"\r\n\r\n")
-        start = data.find(b"\r\n")
-        known = self._sections.get(data[start:end])
-        if known is None:
-            return None
-        fields, length = known
-        if len(data) != end + 4 + length:
+        start, end = data.find(b"\r\n"), data.find(b"\r\n\r\n")
+        section, length = _cut(data, start, end)
+        fields = self._sections.get(section)
+        if fields is None or len(data) != end + 4 + (int(length) if length else 0):
             return None
         line = data[:start]
         usual = self._lines.get(line)
         if usual is not None:
-            return Head(usual[0], usual[1], fields), data[end + 4 :]
+            return Head(usual[0], usual[1], fields, length=length), data[end + 4 :]
         match = _LINE.fullmatch(line)
         if match is None:
             return None
-        return Head(match[1].decode(), match[2].decode(), fields), data[end + 4 :]
+        return Head(match[1].decode(), match[2].decode(), fields, length=length), data[end + 4 :]
 
     def learn(self, data: bytes, message: object, payload: StreamReader) -> int:
         """Note the header section of a request that aiohttp parsed out of `data`, which must begin where its parser stood before a request.
@@ -154,25 +173,40 @@ class Heads:
             return UNKNOWN
         if message.version is not HttpVersion11 or message.should_close or message.upgrade or message.chunked or message.compression:
             return UNKNOWN
-        length = message.headers.get(hdrs.CONTENT_LENGTH, "0")
-        if not (length.isascii() and length.isdigit()):
+        section, length = _cut(data, start, end)
+        if length.decode() != message.headers.get(hdrs.CONTENT_LENGTH, ""):
             return UNKNOWN
-        missing = end + 4 + int(length) - len(data)
+        missing = end + 4 + int(length or b"0") - len(data)
         if missing < 0 or payload.is_eof() is not (missing == 0):
             return UNKNOWN
-        section = data[start:end]
         if len(section) <= SECTION_BYTES_MAX:
-            self._note(section, message, int(length))
+            self._note(section, message)
         return missing
 
-    def _note(self, section: bytes, message: RawRequestMessage, length: int) -> None:
+    def _note(self, section: bytes, message: RawRequestMessage) -> None:
         """Keep a section that came before."""
         mark = hash(section)
         if mark in self._once:
             if len(self._sections) >= SECTIONS_MAX:
                 self._sections.clear()
-            self._sections[section] = fields_of(message.headers, message.raw_headers), length
+            self._sections[section] = fields_of(message.headers, message.raw_headers)
             return
         if len(self._once) >= ONCE_MAX:
             self._once.clear()
         self._once.add(mark)
+
+
+def _cut(data: bytes, start: int, end: int) -> tuple[bytes, bytes]:
+    """A header section without the digits of its Content-Length, and these, empty when it has none or they are no plain number.
+
+    What stands in for them is no header's: the section is neither that of a request without the field nor of one where it is empty.
+    """
+    at = data.find(b"\r\nContent-Length: ", start, end)
+    if at < 0:
+        at = data.find(b"\r\ncontent-length: ", start, end)
+    if at >= 0:
+        at += 18
+        digits = data[at : data.find(b"\r\n", at)]
+        if digits.isdigit() and len(digits) <= 9:
+            return data[start:at] + _NUMBER + data[at + len(digits) : end], digits
+    return data[start:end], b""

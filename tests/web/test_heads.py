@@ -64,9 +64,11 @@ async def test_a_head_that_was_met_before_is_not_parsed_again(parsed: list[str])
         assert b"'/b?x=%20', " in (await other.ask(request("POST", "/b?x=%20", b"54321"))).body
         assert b"b'54321'" in (await other.ask(request("POST", "/b", b"54321"))).body
         assert parsed == ["/a", "/a"]
-        assert b"b'666666'" in (await one.ask(request("POST", "/c", b"666666"))).body
+        longer = (await one.ask(request("POST", "/c", b"666666"))).body
+        assert b"('Content-Length', '6')" in longer
+        assert b"b'666666'" in longer
         assert b"('Cookie', 'a=b')" in (await one.ask(request("POST", "/d", b"54321", "Cookie: a=b"))).body
-        assert parsed == ["/a", "/a", "/c", "/d"]
+        assert parsed == ["/a", "/a", "/d"]
         assert site.server.requests_count == 8
 
 
@@ -81,10 +83,12 @@ async def test_a_known_request_is_told_as_a_parsed_one(parsed: list[str]) -> Non
 
     async with serving(handler) as site:
         wire = await site.wire()
-        for _ in range(3):
-            await wire.ask(request("POST", "/a%2Fb/c?x=1&x=%20&y", b"12345", "Cookie: a=b", "Forwarded: for=x", "If-None-Match: *"))
-    assert told[0] == told[1] == told[2]
+        for body in (b"12345", b"12345", b"12345", b"1", b"12345"):
+            await wire.ask(request("POST", "/a%2Fb/c?x=1&x=%20&y", body, "Cookie: a=b", "Forwarded: for=x", "If-None-Match: *"))
+    assert told[0] == told[1] == told[2] == told[4]
     assert told[0][-1] == b"12345"
+    assert told[3][TOLD.index("content_length")] == 1
+    assert (b"Content-Length", b"1") in told[3][TOLD.index("raw_headers")]
     assert len(parsed) == 2
 
 
@@ -181,6 +185,21 @@ async def test_only_plain_requests_are_kept(odd: bytes) -> None:
             wire.send(odd)
             assert (await wire.reply(head=odd[:4] == b"HEAD")).status in (200, 400)
         assert len(site.server.heads) == 0
+
+
+async def test_a_client_that_never_says_the_same_is_not_looked_up_for_ever(parsed: list[str]) -> None:
+    """After STRANGE_MAX new heads its connection is parsed without; another one is not concerned."""
+    async with serving(echo) as site:
+        wire, other = await site.wire(), await site.wire()
+        for _ in range(3):
+            await wire.ask(request("GET", "/known"))
+        assert len(parsed) == 2
+        for number in range(heads.STRANGE_MAX + 1):
+            await wire.ask(request("GET", "/strange", None, f"X-Number: {number}"))
+        parsed.clear()
+        for asking in (wire, other):
+            await asking.ask(request("GET", "/known"))
+        assert parsed == ["/known"]
 
 
 @pytest.mark.parametrize(("times", "kept"), [(1, 0), (2, 10)])
@@ -302,6 +321,12 @@ async def check(packets: Sequence[bytes]) -> None:
         [request("GET", "/a"), b"POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 33\r\n\r\n", request("GET", "/a"), request("GET", "/a")],
         [request("GET", "/a"), b"GET /b HTTP/1.1\r\nX-A: ", request("GET", "/a"), request("GET", "/a")],
         [UPGRADE, request("GET", "/a")],
+        [request("GET", "/a"), request("GET", "/a") + request("GET", "/b")],
+        [request("POST", "/a", b"1234567"), request("POST", "/a", b"12345"), request("POST", "/a", b"12345") + request("GET", "/a")],
+        [request("POST", "/a", b"1"), b"POST /a HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: \r\n\r\n"],
+        [request("POST", "/a", b"1"), b"POST /a HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: +1\r\n\r\n1"],
+        [request("POST", "/a", b"1"), b"POST /a HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 0001\r\n\r\n1"],
+        [request("POST", "/a", b"1", "Content-Length: 1")],
         [
             request("GET", "/a"),
             b"POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n21\r\n",
