@@ -10,13 +10,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-_POOL_BYTES = 4_096
-"""Random bytes are asked for in this many at once: one system call serves about 200 tokens."""
+_POOL = 256
+"""Random bytes are asked for, and made into text in C, for this many ids or half as many tokens at once."""
 
 _COUNTER_MAX = 0xFFF
 
-_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-"""The variant's two bits are 10; the two below them are random."""
+_DIGITS = "0123456789abcdef"
+_BYTES = [f"{byte:02x}" for byte in range(256)]
+
+_CLEAR = int.from_bytes(b"\x3f\xff" * _POOL)
+_VARIANT = int.from_bytes(b"\x80\x00" * _POOL)
+"""The variant's two bits are 10; the fourteen after them, and the 48 of the node, are random."""
 
 
 class Ids:
@@ -24,38 +28,42 @@ class Ids:
 
     def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._entropy = entropy
-        self._pool = ""
-        self._at = 0
+        self._tokens: list[str] = []
+        self._starts = bytearray()
+        self._variants: list[str] = []
+        self._nodes: list[str] = []
         self._last_ms = -1
         self._counter = 0
         self._head = ""
 
-    def _take(self, digits: int) -> str:
-        """So many random hexadecimal digits."""
-        at = self._at
-        end = at + digits
-        if end > len(self._pool):
-            self._pool = self._entropy(_POOL_BYTES).hex()
-            at, end = 0, digits
-        self._at = end
-        return self._pool[at:end]
-
     def token(self) -> str:
         """A lease token: 32 hexadecimal digits, 128 random bits."""
-        return self._take(32)
+        if not self._tokens:
+            self._tokens = self._entropy(8 * _POOL).hex("-", 16).split("-")
+            self._tokens.reverse()
+        return self._tokens.pop()
 
     def job_id(self, now: float) -> str:
         """A UUIDv7 for engine time `now` (seconds); greater than every one made before it."""
+        if not self._nodes:
+            self._fill()
         ms = int(now * 1_000)
         if ms > self._last_ms:
             # The counter's top bit starts at 0, so that at least 2,048 ids of one millisecond stay in order.
-            self._begin(ms, int(self._take(2), 16) << 3)
+            self._begin(ms, self._starts.pop() << 3)
         elif self._counter == _COUNTER_MAX:
             self._begin(self._last_ms + 1, 0)
         else:
             self._counter += 1
-        tail = self._take(16)
-        return f"{self._head}{self._counter:03x}-{_VARIANT[tail[0]]}{tail[1:4]}-{tail[4:]}"
+        counter = self._counter
+        return f"{self._head}{_BYTES[counter >> 4]}{_DIGITS[counter & 15]}-{self._variants.pop()}-{self._nodes.pop()}"
+
+    def _fill(self) -> None:
+        """The random parts of the next ids, the variant set in all of them at once."""
+        self._starts = bytearray(self._entropy(_POOL))
+        bits = int.from_bytes(self._entropy(2 * _POOL)) & _CLEAR | _VARIANT
+        self._variants = bits.to_bytes(2 * _POOL).hex("-", 2).split("-")
+        self._nodes = self._entropy(6 * _POOL).hex("-", 6).split("-")
 
     def _begin(self, ms: int, counter: int) -> None:
         """Start on another millisecond."""
