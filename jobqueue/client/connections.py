@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from collections import deque
 from functools import partial
 from typing import Any, cast
 
 from aiohttp import ClientConnectionError, ClientRequest, ClientTimeout, ServerDisconnectedError, TCPConnector, hdrs
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection as Held
 from aiohttp.http import HttpProcessingError, HttpVersion11, RawResponseMessage
 from multidict import CIMultiDictProxy
 from yarl import URL
@@ -32,6 +34,9 @@ HEADS_MAX = 64
 
 HEAD_BYTES_MAX = 2_048
 """The longest that is kept."""
+
+IDLE_SECONDS = 15.0
+"""How long a connection is kept that nobody uses: as in aiohttp, and less than servers and proxies keep it."""
 
 _VARYING = re.compile(rb"\r\n(?:Content-Length: [0-9]{1,9}|(?:Date|Location|X-Request-ID): [!-~][ -~]*)(?=\r\n)")
 _LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]{1,9})(?=\r\n)")
@@ -98,6 +103,8 @@ class Connection(ResponseHandler):
         self._waiting: asyncio.Future[Answer | None] | None = None
         """For the first bytes of an answer: the answer, if these are all of it and plain."""
         self._first = b""
+        self.idle_since = 0.0
+        """When its last answer came, by the loop's clock."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Have what is written leave at once, not when the loop comes round: the server begins while this side is still busy."""
@@ -107,16 +114,13 @@ class Connection(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer. Those that nobody asked for make the connection useless: what they are would be anyone's guess."""
-        waiting = self._waiting
-        if waiting is not None:
-            self._waiting = None
+        if self._waiting is not None:
             answer = self._heads.find(data)
             if answer is None:
                 self._first = data
                 self.set_response_params(read_until_eof=True)
                 super().data_received(data)
-            if not waiting.done():
-                waiting.set_result(answer)
+            self._begin(answer)
         elif self._parser is not None:
             super().data_received(data)
         else:
@@ -127,22 +131,35 @@ class Connection(ResponseHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """See ResponseHandler; who waits is told why by reading on."""
         super().connection_lost(exc)
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+        self._begin(None)
 
-    async def exchange(self, request: bytes) -> Answer:
-        """The answer to a request. Raises ClientError, OSError, HttpProcessingError; after that, and when cancelled, only close it."""
-        transport = self.transport
+    async def exchange(self, request: bytes, seconds: float) -> Answer:
+        """The answer to a request. Raises ClientError, HttpProcessingError; after that, and when cancelled, there is only to close it."""
+        transport, loop = self.transport, self._loop
         if transport is None or transport.is_closing():
             raise ServerDisconnectedError
-        self._waiting = self._loop.create_future()
-        transport.write(request)
-        answer = await self._waiting or await self._parsed()
+        self._waiting = loop.create_future()
+        # Not asyncio.timeout, which takes longer than all else here.
+        timer = loop.call_later(seconds, self._too_late)
+        try:
+            transport.write(request)
+            answer = await self._waiting or await self._parsed()
+        finally:
+            timer.cancel()
         if self.transport is not None and transport.get_write_buffer_size():
             # Answered before it had read all: the rest of the body would stand where the next request should.
             self.force_close()
         return answer
+
+    def _too_late(self) -> None:
+        """Have whoever waits, for the beginning or the rest, raise aiohttp's error for it."""
+        self._on_read_timeout()
+        self._begin(None)
+
+    def _begin(self, answer: Answer | None) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
 
     async def _parsed(self) -> Answer:
         """The answer as aiohttp's parser has it."""
@@ -159,11 +176,12 @@ class Connection(ResponseHandler):
 class Connections:
     """The connections to one server, made as calls need them: no bound keeps an extend waiting behind the dequeues that are held.
 
-    Belongs to the loop that runs when it is made.
+    Belongs to the loop that runs when it is made. aiohttp's connector has them all as being used; which are idle is kept here, since
+    asking it takes four times as long as all else about sending.
     """
 
     def __init__(self, endpoint: Endpoint, ssl_context: ssl.SSLContext | None) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._connector = TCPConnector(limit=0, ssl=ssl_context or True)
         cast(Any, self._connector)._factory = partial(Connection, Heads(), loop)
         url = URL(endpoint.url, encoded=True)
@@ -172,6 +190,8 @@ class Connections:
         self._prefix = url.raw_path.rstrip("/")
         lines = "".join(f"{name}: {value}\r\n" for name, value in self._to.headers.items())
         self._lines = f" HTTP/1.1\r\n{lines}"
+        self._idle: deque[Held] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     def _encoded(self, request: Request) -> bytes:
         body = request.body or b""
@@ -180,19 +200,55 @@ class Connections:
 
     async def exchange(self, request: Request, seconds: float, connect_seconds: float) -> Answer:
         """Send a request and have its answer within so many seconds, of which connecting may take some. Raises ClientError or OSError."""
-        async with asyncio.timeout(seconds):
-            connection = await self._connector.connect(self._to, [], ClientTimeout(sock_connect=connect_seconds))
-            try:
-                answer = await cast(Connection, connection.protocol).exchange(self._encoded(request))
-            except BaseException as error:
-                # An answer that nobody waits for may still be on its way.
-                connection.close()
-                if isinstance(error, HttpProcessingError):
-                    raise ClientConnectionError(f"what was answered is not HTTP: {error}") from error
-                raise
-            connection.release()
-            return answer
+        held = self._idle_one()
+        if held is None:
+            started = self._loop.time()
+            async with asyncio.timeout(seconds):
+                held = await self._connector.connect(self._to, [], ClientTimeout(sock_connect=connect_seconds))
+            seconds -= self._loop.time() - started
+        connection = cast(Connection, held.protocol)
+        try:
+            answer = await connection.exchange(self._encoded(request), seconds)
+        except BaseException as error:
+            # An answer that nobody waits for may still be on its way.
+            held.close()
+            if isinstance(error, HttpProcessingError):
+                raise ClientConnectionError(f"what was answered is not HTTP: {error}") from error
+            raise
+        if connection.should_close or not connection.is_connected():
+            held.close()
+        else:
+            connection.idle_since = self._loop.time()
+            self._idle.append(held)
+            if self._timer is None:
+                self._timer = self._loop.call_later(IDLE_SECONDS, self._close_idle)
+        return answer
+
+    def _idle_one(self) -> Held | None:
+        """The one that was used last, so that those too many grow old."""
+        while self._idle:
+            held = self._idle.pop()
+            connection = cast(Connection, held.protocol)
+            if connection.is_connected() and connection.idle_since + IDLE_SECONDS > self._loop.time():
+                return held
+            held.close()
+        return None
+
+    def _close_idle(self) -> None:
+        """Close those that were idle for too long, and look again when the next may have been."""
+        self._timer = None
+        now = self._loop.time()
+        while self._idle:
+            since = cast(Connection, self._idle[0].protocol).idle_since
+            if since + IDLE_SECONDS > now:
+                self._timer = self._loop.call_at(since + IDLE_SECONDS, self._close_idle)
+                return
+            self._idle.popleft().close()
 
     async def close(self) -> None:
         """Close them all; calls on their way fail."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._idle:
+            self._idle.pop().close()
         await self._connector.close()

@@ -226,6 +226,9 @@ class Worker:
                 failures = 0
                 self._outage.over()
                 self._took(taken)
+                if not busy:
+                    # Handlers that can begin do so before this loop is busy with asking for more.
+                    await asyncio.sleep(0)
                 while busy and not taken and len(self._running) >= self.concurrency:
                     await self._room.wait()
 

@@ -15,6 +15,7 @@ from aiohttp import ServerDisconnectedError
 
 import jobqueue
 from jobqueue import AsyncClient, Retrying
+from jobqueue.client import connections
 from jobqueue.client.connections import HEAD_BYTES_MAX, HEADS_MAX, Connection, Heads
 from jobqueue.client.problems import Answer
 
@@ -70,7 +71,7 @@ class Wire(asyncio.Transport):
 
     async def answered(self, *pieces: bytes, ended: bool = False) -> Answer:
         """What the connection makes of these pieces, as the answer to a request."""
-        exchange = asyncio.ensure_future(self.connection.exchange(b"GET"))
+        exchange = asyncio.ensure_future(self.connection.exchange(b"GET", GUARD))
         await asyncio.sleep(0)
         for piece in pieces:
             self.connection.data_received(piece)
@@ -209,7 +210,7 @@ async def test_a_connection_that_was_lost_takes_no_request() -> None:
     wire = Wire(Heads())
     wire.gone = True
     with pytest.raises(ServerDisconnectedError):
-        await wire.connection.exchange(b"GET")
+        await wire.connection.exchange(b"GET", GUARD)
     assert wire.written == b""
 
 
@@ -259,7 +260,7 @@ async def test_what_is_no_whole_answer_is_a_lost_connection(answer: bytes) -> No
 async def test_an_answer_that_stops_half_way_is_given_up(url: str) -> None:
     """After the time-out, and the next call has a connection of its own."""
     async with proxied(url, PLAIN[:-1]) as proxy, AsyncClient(proxy.url, timeout=0.2, retrying=ONCE) as client:
-        with pytest.raises(jobqueue.ConnectionFailed, match="TimeoutError"):
+        with pytest.raises(jobqueue.ConnectionFailed, match="Timeout on reading"):
             await client.queues()
         assert await client.queues() == []
         assert len(proxy.serving) == 2
@@ -282,6 +283,18 @@ async def test_a_connection_is_kept_until_an_answer_ends_it(url: str) -> None:
             await cancelled
         await client.queues()
         assert len(proxy.serving) == 3
+
+
+async def test_a_connection_that_nobody_uses_is_closed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while, so that it is not kept for ever and not found closed by the other side."""
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.001)
+    async with proxied(url) as proxy, AsyncClient(proxy.url) as client:
+        await asyncio.gather(*(client.queues() for _ in range(3)))
+        async with asyncio.timeout(GUARD):
+            await asyncio.gather(*proxy.serving)
+        assert len(proxy.serving) == 3
+        await client.queues()
+        assert len(proxy.serving) == 4
 
 
 async def test_a_connection_that_the_server_closed_is_replaced(url: str) -> None:

@@ -317,12 +317,28 @@ async def test_nothing_is_taken_ahead_of_slow_handlers(rig: Rig, source: Scripte
 async def test_quick_handlers_are_taken_ahead_for(rig: Rig, source: Scripted, handlers: Registry) -> None:
     """One call brings more jobs than can run at once, up to the bound."""
     worker = await quick(rig, source, handlers)
-    assert source.wants[-1].limit == 101
+    assert source.wants[-1].limit == 102
     source.give(300)
     for _ in range(30):
         await rig.idle()
     assert worker.counts.succeeded == 302
     assert len(source.wants) < 20
+
+
+async def test_an_idle_worker_begins_before_it_asks_for_more(rig: Rig, source: Scripted, handlers: Registry) -> None:
+    """The handler need not wait until the next request is made and sent."""
+    asked: list[int] = []
+
+    @handlers.handler("first")
+    async def first(job: RunningJob) -> None:
+        asked.append(len(source.wants))
+
+    await rig.start(handlers, source)
+    for _ in range(2):
+        await rig.idle()
+        source.give(1, "first")
+    await rig.idle()
+    assert asked == [1, 2]
 
 
 async def test_what_was_taken_ahead_and_cannot_begin_goes_back(rig: Rig, source: Scripted, handlers: Registry) -> None:
