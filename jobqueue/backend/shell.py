@@ -71,9 +71,7 @@ class Shell:
 
     def snapshot(self, job: Job) -> Job:
         """The job as it is now, its times in UTC."""
-        copy: Job = job.__copy__()  # type: ignore[attr-defined] # msgspec has it in C, a third of copy.copy, and leaves it out of its stubs
-        skew = self.clock.skew()
-        return shifted(copy, skew) if skew else copy
+        return copied(job, self.clock.skew())
 
     # Acting on what the engine did.
 
@@ -108,7 +106,8 @@ class Shell:
             jobs = self.engine.dequeue(now, self._wanted_first(waiter))
             if not jobs:
                 return
-            self._settle(waiter, [self.snapshot(job) for job in jobs])
+            skew = self.clock.skew()
+            self._settle(waiter, [copied(job, skew) for job in jobs])
 
     def _wanted_first(self, waiter: Waiter[list[Job]]) -> Want:
         """What a waiter wants of the queues on which nobody has waited longer.
@@ -232,6 +231,12 @@ class Shell:
         if self.journal is not None:
             await self.journal.close()
         self.listeners.close()
+
+
+def copied(job: Job, skew: float) -> Job:
+    """A job as it is now, its times moved by `skew`."""
+    copy: Job = job.__copy__()  # type: ignore[attr-defined] # msgspec has it in C, a third of copy.copy, and leaves it out of its stubs
+    return shifted(copy, skew) if skew else copy
 
 
 def shifted(job: Job, skew: float) -> Job:

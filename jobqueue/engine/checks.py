@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Container
 
 from jobqueue.errors import BadRequest, TooLarge
 from jobqueue.limits import CONTROL, CONTROL_BUT_LINES, NAME, Limits
@@ -136,12 +137,13 @@ def policy(value: QueuePolicy, limits: Limits) -> None:
         number("max_jobs", value.max_jobs, 1, limits.jobs_max)
 
 
-def want(value: Want, limits: Limits) -> None:
-    """What a dequeue asks for."""
+def want(value: Want, limits: Limits, known: Container[str] = ()) -> None:
+    """What a dequeue asks for. known: names of queues there are, which need no check."""
     if not 1 <= len(value.queues) <= limits.dequeue_queues_max:
         raise BadRequest("queue", f"names {len(value.queues)} queues; 1 to {limits.dequeue_queues_max} are allowed")
     for queue in value.queues:
-        name("queue", queue)
+        if queue not in known:
+            name("queue", queue)
     if value.limit != 1:
         number("limit", value.limit, 1, limits.batch_jobs_max)
     if value.lease_seconds is not None:

@@ -39,6 +39,9 @@ traceparent: a producer that tries again may do so in another span."""
 
 _NO_TIMES = (None, None, None)
 
+_TYPES_MAX = 1_000
+"""Types remembered. Beyond it all are forgotten, so that a client that makes up a type for every job fills no memory."""
+
 
 def _asked(spec: JobSpec) -> tuple[float | None, float | None, float | None] | None:
     """See Details.asked. A delay of 0 is none."""
@@ -65,8 +68,9 @@ class Engine(LeaseOperations, QueueAdmin):
             if known is not None:
                 self._same(known, spec)
                 return known, False
-        if spec.type is not None:
-            checks.text("type", spec.type, self.limits.type_chars_max, 1)
+        kind = spec.type
+        if kind is not None:
+            kind = self.types.get(kind) or self._new_type(kind)
         details = PLAIN if plain else self._details(now, spec, skew)
         payload = spec.payload
         queue = self.make_room(spec.queue, len(payload))
@@ -79,7 +83,7 @@ class Engine(LeaseOperations, QueueAdmin):
             payload,
             now,
             QUEUED,
-            spec.type,
+            kind,
             details,
         )
         self.jobs.add(job)
@@ -96,6 +100,14 @@ class Engine(LeaseOperations, QueueAdmin):
                 self.deadlines.set(job, details.expires_at)
         self.events.append(Event(K_ENQUEUED, queue.name, job))
         return job, True
+
+    def _new_type(self, name: str) -> str:
+        """Check a type, and keep it: the next job of it needs no check, and all share one text. Raises BadRequest."""
+        checks.text("type", name, self.limits.type_chars_max, 1)
+        if len(self.types) >= _TYPES_MAX:
+            self.types.clear()
+        self.types[name] = name
+        return name
 
     def _details(self, now: float, spec: JobSpec, skew: float) -> Details:
         """A new job's details, times in engine time; seq 0 for one that is to wait. Raises BadRequest."""
@@ -209,7 +221,7 @@ class Engine(LeaseOperations, QueueAdmin):
         if lease is None or lease.replayed:
             return False
         queue = self.queues[job.queue]
-        self.detach(job, queue)
+        self.let_go(job, queue, lease)
         job.attempts -= 1
         if lease.cancel_requested:
             self.to_concluded(job, queue, T_UNDELIVERED, Conclusion(CANCELLED, now))

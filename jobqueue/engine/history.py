@@ -7,60 +7,72 @@ It never touches a live job: only concluded ones are ever put in here.
 from __future__ import annotations
 
 from jobqueue.engine.ring import Ring
-from jobqueue.model import Job, Outcome
+from jobqueue.model import PLAIN, Conclusion, Job, Outcome
 
 
 def job_bytes(job: Job) -> int:
     """What a concluded job counts against the byte bound: everything in it that a client chose the size of."""
     size = len(job.payload)
-    if job.error is not None:
-        size += len(job.error)
-    if job.description is not None:
-        size += len(job.description)
-    for attempt in job.past:
+    end, details = job.hold, job.details
+    if type(end) is Conclusion and end.result is not None:
+        size += len(end.result)
+    if details is PLAIN:
+        return size
+    if details.error is not None:
+        size += len(details.error)
+    if details.description is not None:
+        size += len(details.description)
+    for attempt in details.past:
         if attempt.error is not None:
             size += len(attempt.error)
-    end = job.conclusion
-    if end is not None and end.result is not None:
-        size += len(end.result)
     return size
+
+
+class _Kept(Ring):
+    """The concluded jobs of one outcome. bytes: what they count together."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
 
 
 class History:
     """Concluded jobs, oldest forgotten first, each outcome by itself."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_jobs_max", "_rings")
+    __slots__ = ("_bytes_max", "_jobs_max", "_kept")
 
     def __init__(self, jobs_max: int, bytes_max: int) -> None:
         self._jobs_max = jobs_max
         self._bytes_max = bytes_max
-        self._rings = {outcome: Ring() for outcome in Outcome}
-        self._bytes = dict.fromkeys(Outcome, 0)
+        self._kept = {outcome: _Kept() for outcome in Outcome}
 
     def add(self, job: Job, outcome: Outcome) -> list[Job] | None:
         """Take in a concluded job; those that are forgotten for it, which may include the job itself, or None."""
-        ring = self._rings[outcome]
-        ring.append(job)
-        self._bytes[outcome] += job_bytes(job)
-        if len(ring) <= self._jobs_max and self._bytes[outcome] <= self._bytes_max:
+        kept = self._kept[outcome]
+        kept.append(job)
+        kept.bytes += job_bytes(job)
+        if kept.live <= self._jobs_max and kept.bytes <= self._bytes_max:
             return None
         forgotten = []
-        while len(ring) > self._jobs_max or self._bytes[outcome] > self._bytes_max:
-            oldest = ring.popleft()
-            self._bytes[outcome] -= job_bytes(oldest)
+        while kept.live > self._jobs_max or kept.bytes > self._bytes_max:
+            oldest = kept.popleft()
+            kept.bytes -= job_bytes(oldest)
             forgotten.append(oldest)
         return forgotten
 
     def remove(self, job: Job) -> None:
         """Take out a job that is retried."""
         assert job.conclusion is not None
-        self._rings[job.conclusion.outcome].remove(job)
-        self._bytes[job.conclusion.outcome] -= job_bytes(job)
+        kept = self._kept[job.conclusion.outcome]
+        kept.remove(job)
+        kept.bytes -= job_bytes(job)
 
     def jobs(self, outcome: Outcome) -> list[Job]:
         """The remembered jobs of one outcome, oldest first."""
-        return self._rings[outcome].jobs()
+        return self._kept[outcome].jobs()
 
     def counts(self) -> dict[Outcome, tuple[int, int]]:
         """Jobs and bytes held, by outcome."""
-        return {outcome: (len(ring), self._bytes[outcome]) for outcome, ring in self._rings.items()}
+        return {outcome: (kept.live, kept.bytes) for outcome, kept in self._kept.items()}

@@ -22,31 +22,34 @@ _SWEEP_MIN = 64
 
 
 class Lane(Ring):
-    """A FIFO with a way back in. `append` is the ring's: it wants a job whose seq is the greatest so far."""
+    """A FIFO with a way back in. `append` is the ring's: it wants a job whose seq is the greatest so far.
 
-    __slots__ = ("_entry", "_returned", "_returned_live")
+    live: jobs in the ring; returned: jobs that came back.
+    """
+
+    __slots__ = ("_entry", "_heap", "returned")
 
     def __init__(self) -> None:
         super().__init__()
-        self._returned: list[tuple[int, int, Job]] = []
-        self._returned_live = 0
+        self._heap: list[tuple[int, int, Job]] = []
+        self.returned = 0
         self._entry = _RETURNED
 
     def __len__(self) -> int:
-        return self._live + self._returned_live
+        return self.live + self.returned
 
     def give_back(self, job: Job) -> None:
         """Put a job that was taken from here back in its old place. O(log of the jobs that came back)."""
         # The entry's number tells a live entry from a stale one of the same job, and breaks ties in the heap.
         self._entry -= 1
         job.slot = self._entry
-        self._returned_live += 1
-        heapq.heappush(self._returned, (job.seq, self._entry, job))
+        self.returned += 1
+        heapq.heappush(self._heap, (job.seq, self._entry, job))
 
     def peek(self) -> Job | None:
         """The next job to leave, None when empty."""
-        if self._returned_live:
-            heap = self._returned
+        if self.returned:
+            heap = self._heap
             while heap[0][2].slot != heap[0][1]:
                 heapq.heappop(heap)
             return heap[0][2]
@@ -54,7 +57,7 @@ class Lane(Ring):
 
     def popleft(self) -> Job:
         """Take the next job to leave; IndexError when empty."""
-        if not self._returned_live:
+        if not self.returned:
             return super().popleft()
         job = self.peek()
         assert job is not None
@@ -67,15 +70,15 @@ class Lane(Ring):
             super().remove(job)
             return
         job.slot = -1
-        self._returned_live -= 1
+        self.returned -= 1
         # Its entry stays behind, stale (the slot says so), for peek to skip. Sweep when that is most of the heap.
-        if not self._returned_live:
-            self._returned.clear()
-        elif len(self._returned) > max(_SWEEP_MIN, 2 * self._returned_live):
-            self._returned = [entry for entry in self._returned if entry[2].slot == entry[1]]
-            heapq.heapify(self._returned)
+        if not self.returned:
+            self._heap.clear()
+        elif len(self._heap) > max(_SWEEP_MIN, 2 * self.returned):
+            self._heap = [entry for entry in self._heap if entry[2].slot == entry[1]]
+            heapq.heapify(self._heap)
 
     def jobs(self) -> list[Job]:
         """Every job in the order in which they leave. O(n log n)."""
-        returned = sorted((seq, n, job) for seq, n, job in self._returned if job.slot == n)
+        returned = sorted((seq, n, job) for seq, n, job in self._heap if job.slot == n)
         return [job for _, _, job in returned] + super().jobs()

@@ -71,7 +71,7 @@ class LeaseOperations(State):
         checks.delay(delay, self.limits)
         job, lease = self._held(job_id, token, T_RELEASE)
         queue = self.queues[job.queue]
-        self.detach(job, queue)
+        self.let_go(job, queue, lease)
         job.attempts -= 1
         if lease.cancel_requested:
             self._end(job, queue, T_RELEASE, CANCELLED, lease, now)
@@ -97,11 +97,10 @@ class LeaseOperations(State):
         if verdict.retry_delay is not None:
             checks.retry_delay(verdict, self.limits)
         job = self.jobs.by_id.get(job_id)
-        lease = None if job is None else job.lease
-        if job is None or lease is None or lease.token != token:
+        if job is None or type(lease := job.hold) is not Lease or lease.token != token:
             return self._conclude_again(job_id, token, verdict)
         queue = self.queues[job.queue]
-        self.detach(job, queue)
+        self.let_go(job, queue, lease)
         self.time_in_progress.observe(now - lease.started_at)
         if failed:
             self._keep_attempt(job, lease, now, "failed", verdict.error, verdict.error)
@@ -159,7 +158,7 @@ class LeaseOperations(State):
         """End a lease that ran out: the next attempt, or the end."""
         lease = job.lease
         assert lease is not None
-        self.detach(job, queue)
+        self.let_go(job, queue, lease)
         self.leases_expired_total += 1
         self._keep_attempt(job, lease, now, "lease_expired", None, job.error if lease.cancel_requested else LEASE_EXPIRED)
         if lease.cancel_requested:

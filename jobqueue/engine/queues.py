@@ -89,7 +89,7 @@ class QueueState:
         assert lane is not None
         job = lane.popleft()
         self.queued -= 1
-        if not lane:
+        if not lane.live and not lane.returned:
             self.ready = ready ^ lowest
         return job
 

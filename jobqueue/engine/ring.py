@@ -20,19 +20,19 @@ _SHRINK_MIN = _CAPACITY_MIN << 2
 
 
 class Ring:
-    """Jobs in order. A job is in at most one ring at a time. The bound on how many is the engine's."""
+    """Jobs in order; live: how many. A job is in at most one ring at a time. The bound on how many is the engine's."""
 
-    __slots__ = ("_head", "_items", "_live", "_mask", "_tail")
+    __slots__ = ("_head", "_items", "_mask", "_tail", "live")
 
     def __init__(self) -> None:
         self._items: list[Job | None] = [None] * _CAPACITY_MIN
         self._mask = _CAPACITY_MIN - 1
         self._head = 0
         self._tail = 0
-        self._live = 0
+        self.live = 0
 
     def __len__(self) -> int:
-        return self._live
+        return self.live
 
     @property
     def capacity(self) -> int:
@@ -42,7 +42,7 @@ class Ring:
     def append(self, job: Job) -> None:
         """Add at the back. O(1) amortised."""
         tail, number = self._tail, job.number
-        if not self._live:
+        if not self.live:
             # Any position will do. From here on slots are the numbers themselves where one ring gets all jobs, and share their objects.
             self._head = tail = number
         elif tail - self._head > self._mask:
@@ -51,35 +51,36 @@ class Ring:
         job.slot = number if tail == number else tail
         self._items[tail & self._mask] = job
         self._tail = tail + 1
-        self._live += 1
+        self.live += 1
 
     def peek(self) -> Job | None:
         """The job at the front, None when empty. O(1): the front is never a tombstone."""
-        return self._items[self._head & self._mask] if self._live else None
+        return self._items[self._head & self._mask] if self.live else None
 
     def popleft(self) -> Job:
         """Take the job at the front; IndexError when empty. O(1) amortised."""
-        if not self._live:
+        if not self.live:
             raise IndexError("pop from an empty ring")
         items, mask, head = self._items, self._mask, self._head
         job = items[head & mask]
         assert job is not None, "the front is never a tombstone"
         items[head & mask] = None
         job.slot = -1
-        self._live -= 1
+        self.live -= 1
         self._skip(head + 1)
         return job
 
     def _skip(self, head: int) -> None:
         """Set the front to the first job from `head` on, and shrink if there is much more room than jobs."""
-        if self._live:
-            items, mask = self._items, self._mask
+        mask = self._mask
+        if self.live:
+            items = self._items
             while items[head & mask] is None:
                 head += 1
             self._head = head
         else:
             self._head = self._tail
-        if self._mask >= _SHRINK_MIN and self._live << 3 < self._mask:
+        if mask >= _SHRINK_MIN and self.live << 3 < mask:
             self._resize()
 
     def remove(self, job: Job) -> None:
@@ -88,16 +89,16 @@ class Ring:
         assert self._items[at] is job, "the job is not in this ring"
         self._items[at] = None
         job.slot = -1
-        self._live -= 1
+        self.live -= 1
         self._skip(self._head)
 
     def _resize(self) -> None:
         """Grow, shrink or sweep: make room so that the live jobs fill between a quarter and a half of it."""
-        if self._live > self._mask:
+        if self.live > self._mask:
             self._grow()
             return
         capacity = _CAPACITY_MIN
-        while capacity < self._live << 1:
+        while capacity < self.live << 1:
             capacity <<= 1
         live = Ring.jobs(self)
         self._head, self._tail = 0, len(live)

@@ -53,6 +53,7 @@ class State:
         self.deadlines: Deadlines[Job] = Deadlines()
         self.history = History(self.limits.history_jobs_max, self.limits.history_bytes_max)
         self.attempts: dict[str, list[Job]] = {}
+        self.types: dict[str, str] = {}
         self.live = 0
         self.payload_bytes = 0
         self.events: list[Event] = []
@@ -123,7 +124,7 @@ class State:
         """The job's own, else its queue's."""
         return queue.policy.max_attempts if job.max_attempts is None else job.max_attempts
 
-    # The moves. Each takes a job out of where it was before it is called: `detach` or a pop.
+    # The moves. Each takes a job out of where it was before it is called: `detach`, `let_go` or a pop.
 
     def move(self, job: Job, trigger: Trigger, to: Status) -> None:
         """Set a job's status, if the table says that `trigger` may lead there."""
@@ -132,21 +133,22 @@ class State:
         job.status = to
 
     def detach(self, job: Job, queue: QueueState) -> None:
-        """Take a live job out of its lane, schedule or lease, and its due time out of the heap."""
+        """Take a job that waits out of its lane or schedule, and its due time out of the heap."""
         if job.status is QUEUED:
             queue.remove(job)
-        elif job.status is SCHEDULED:
-            del queue.scheduled[job.number]
         else:
-            queue.in_progress -= 1
-            lease = job.lease
-            assert lease is not None
-            job.hold = None
-            if lease.attempt_id is not None:
-                held = self.attempts[lease.attempt_id]
-                held.remove(job)
-                if not held:
-                    del self.attempts[lease.attempt_id]
+            del queue.scheduled[job.number]
+        self.deadlines.drop(job)
+
+    def let_go(self, job: Job, queue: QueueState, lease: Lease) -> None:
+        """Take a live job out of its lease, and its due time out of the heap."""
+        queue.in_progress -= 1
+        job.hold = None
+        if lease.attempt_id is not None:
+            held = self.attempts[lease.attempt_id]
+            held.remove(job)
+            if not held:
+                del self.attempts[lease.attempt_id]
         self.deadlines.drop(job)
 
     def to_queued(self, job: Job, queue: QueueState, now: float, trigger: Trigger, front: bool) -> None:

@@ -93,7 +93,7 @@ def test_one_job_alone_that_comes_and_goes_leaves_no_trail() -> None:
     for _ in range(10_000):
         lane.give_back(job)
         assert take(lane) is job
-    assert len(lane._returned) <= 65
+    assert len(lane._heap) <= 65
 
 
 def test_stale_entries_of_returned_jobs_are_swept() -> None:
@@ -105,7 +105,7 @@ def test_stale_entries_of_returned_jobs_are_swept() -> None:
         lane.remove(b)
     assert lane.jobs() == [a]
     # A heap of stale entries has no other face than its memory.
-    assert len(lane._returned) <= 65
+    assert len(lane._heap) <= 65
 
 
 def test_ring_grows_sweeps_and_shrinks_beside_jobs_that_came_back() -> None:

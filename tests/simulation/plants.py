@@ -69,8 +69,8 @@ PLANTS = (
         "answer before commit",
         "a conclude is answered while its commit is still to come",
         "jobqueue/backend/local.py",
-        "            await self.journal.committed(self.ticket)\n        return reply\n\n    async def conclude(",
-        "            pass\n        return reply\n\n    async def conclude(",
+        "            await self.journal.committed(self.ticket)\n        return reply\n\n    async def conclude_batch(",
+        "            pass\n        return reply\n\n    async def conclude_batch(",
         0,
     ),
     Plant(
