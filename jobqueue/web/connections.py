@@ -1,20 +1,10 @@
-"""Connections: how many there may be, how a request is served at once, and what is answered to what is not HTTP.
+"""Connections: how many there may be, whether they live, and what is answered to what is not HTTP.
 
 **The caps**, in all and for one address. Over one, a few more connections are accepted and answered 429 on everything but the public
 routes, so that a health check still gets through a full server; beyond those, connections are cut at once. So the server never runs out
 of file descriptors, which would make the accept loop spin.
 
-**Known heads.** A request whose head was met before, which is what nearly all are, is not parsed at all: `heads.py` says why that is sound.
-
-**Serving at once.** aiohttp wakes a task for every request, which makes another one: three turns of the loop, half of what a small request
-costs. A request that arrives whole on an idle connection is instead run right where it was parsed, to its end or to its first
-suspension. Most end there: an enqueue or a conclude in memory never suspends. One that does (a held dequeue, a commit, a slow reader) is
-handed, half run, to aiohttp's own task, which carries on with it as if it had begun it (`resuming.py`): from then on cancellation on
-disconnect and shutdown are aiohttp's. Python 3.12 calls this an eager task; here it also works on 3.11 and spares the
-task altogether when none is needed.
-
-What this uses of aiohttp beyond its documented face, pinned by tests/web/test_connections.py: `RequestHandler._messages`, `_waiter`,
-`_parser.message_consumed()`, `_buffer_paused`, `_reading_paused`, `_paused`, `_request_count` and `_next_keepalive_close_time`.
+How a request is served is `serving.py`'s.
 """
 
 from __future__ import annotations
@@ -22,20 +12,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.streams import StreamReader
 
 from jobqueue.errors import BadRequest
 from jobqueue.web.addresses import Addresses, address_of
 from jobqueue.web.answers import Answer
-from jobqueue.web.heads import NO_FIELDS, STRANGE_MAX, UNKNOWN, Head, Heads, head_of
+from jobqueue.web.heads import Head, Heads, head_of
 from jobqueue.web.problems import problem
 from jobqueue.web.request import Request
-from jobqueue.web.resuming import Serving, resumed
+from jobqueue.web.resuming import resumed
+from jobqueue.web.serving import Handler, ServingConnection
 
 OVER_MAX = 8
 """Connections accepted beyond the cap, for health checks."""
@@ -51,39 +42,20 @@ _GONE = getattr(select, "POLLRDHUP", 0)
 
 _logger = logging.getLogger("jobqueue.web")
 
-Handler = Callable[[Request], Coroutine[Any, Any, Answer]]
 
-
-async def _drained(answer: Answer, request: Request) -> web.StreamResponse:
-    """The answer, once the client has read enough of it. Raises ConnectionError when it does not."""
-    await answer.wait_drained(request)
-    return answer
-
-
-def _as_message(request: Request) -> tuple[Any, StreamReader]:
-    """A request for aiohttp's task, which only carries it to `Server._make`."""
-    return request.head, request.body
-
-
-class Connection(web.RequestHandler):
+class Connection(ServingConnection):
     """One client's connection."""
 
-    __slots__ = ("_fd", "_half", "_missing", "_over_timer", "_server", "_strange", "address", "over", "write_seconds")
+    __slots__ = ("_fd", "_over_timer", "_server", "address", "over")
 
     def __init__(self, manager: Server, *, write_seconds: float, **kwargs: Any) -> None:
-        super().__init__(manager, **kwargs)
+        super().__init__(manager, write_seconds=write_seconds, **kwargs)
         self._server = manager
         self._fd = -1
-        self.write_seconds = write_seconds
         self.over = ""
         """Why it is one too many, if it is."""
         self.address = ""
         self._over_timer: asyncio.TimerHandle | None = None
-        self._half: tuple[Serving, Any] | None = None
-        self._missing = 0
-        """How many bytes of a request the parser has yet to see: 0 where it stands before a new one, UNKNOWN where that cannot be told."""
-        self._strange = 0
-        """Requests in a row that were not known."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, and refuse it when there are far too many."""
@@ -107,114 +79,12 @@ class Connection(web.RequestHandler):
             self._over_timer = self._loop.call_later(OVER_SECONDS, transport.abort)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the connection; a held handler is cancelled, by aiohttp, or here if its task has not taken it over yet."""
+        """Forget the connection."""
         self._server.closed(self)
         self._fd = -1
         if self._over_timer is not None:
             self._over_timer.cancel()
-        if self._half is not None:
-            serving, self._half = self._half[0], None
-            serving.close()
         super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Parse, and serve at once what can be; the rest is left to the connection's task, in order."""
-        waiter = self._waiter
-        if waiter is None or self._messages or waiter.done():
-            self._parse(data)
-            return
-        if not self._missing:
-            known = self._server.heads.find(data)
-            if known is not None and not (self._force_close or self._close):
-                self._strange = 0
-                self._request_count += 1
-                request = Request(known[0], self)
-                request.whole = known[1]
-                if not self._served_at_once(request):
-                    self._messages.append(_as_message(request))
-                    waiter.set_result(None)
-                return
-            self._strange += 1
-            if self._strange > STRANGE_MAX:
-                self._missing = UNKNOWN
-        # Without a waiter to wake, aiohttp only parses.
-        self._waiter = None
-        self._parse(data)
-        self._waiter = waiter
-        messages = self._messages
-        while messages and not self._buffer_paused:
-            message, payload = messages[0]
-            if not isinstance(message, RawRequestMessage) or message.should_close or message.upgrade or not payload.is_eof():
-                break
-            request = Request(head_of(message), self)
-            request.body = payload
-            if not self._served_at_once(request):
-                messages[0] = _as_message(request)
-                break
-            messages.popleft()
-            self._parser.message_consumed()  # type: ignore[union-attr] # there is one until the connection is lost
-            if self._force_close or self._close:
-                return
-        if messages and not waiter.done():
-            waiter.set_result(None)
-
-    def _parse(self, data: bytes) -> None:
-        """Have aiohttp parse, and keep count of where its parser stands."""
-        missing, messages = self._missing, self._messages
-        before = len(messages)
-        super().data_received(data)
-        if missing:
-            self._missing = missing - len(data) if 0 < len(data) <= missing else UNKNOWN
-        else:
-            self._missing = self._server.heads.learn(data, *messages[-1]) if len(messages) == before + 1 else UNKNOWN
-
-    def _served_at_once(self, request: Request) -> bool:
-        """Serve a request outside any task. False if it suspended: `_half` has it then, for the task that aiohttp gives its message."""
-        server = self._server
-        serving = server.handler(request)
-        try:
-            waits_for = serving.send(None)
-        except StopIteration as stop:
-            if not self._written(stop.value, request):
-                return False
-        else:
-            self._half = serving, waits_for
-            self._slim(request)
-            return False
-        server.requests_count += 1
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        return True
-
-    def _slim(self, request: Request) -> None:
-        """Let go of the headers and the body of a request that is held: 3 KiB of the 14 that it would cost.
-
-        Its handler has read them; from here on only the method, the version and whether to keep the connection matter.
-        """
-        head = request.head
-        request.head, request.body, request.whole = Head(head.method, head.path, NO_FIELDS, head.version), EMPTY_PAYLOAD, None
-        request.__dict__.pop("_message", None)
-
-    def _written(self, answer: Answer, request: Request) -> bool:
-        """Write a finished answer. False when the client is slow to read it: `_half` waits for it then."""
-        try:
-            answer.write_now(request)
-        except ConnectionError:
-            self.force_close()
-            return True
-        if self._paused:
-            serving = _drained(answer, request)
-            self._half = serving, serving.send(None)
-            return False
-        if not answer.keep_alive:
-            self.close()
-            if self.transport is not None:
-                self.transport.close()
-        return True
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Resume when paused. aiohttp calls this for every body read, and parses an empty chunk each time."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
 
     def has_hung_up(self) -> bool:
         """Whether the client's FIN or RST has arrived, even if the loop has not come to read it yet.
@@ -233,16 +103,6 @@ class Connection(web.RequestHandler):
         gone = poll.poll(0)
         poll.unregister(fd)
         return bool(gone)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is asked of it: its task waits for a request, or there has been none yet."""
-        return not self._messages and (self._waiter is not None or self._request_count == 0)
-
-    def take_half(self) -> tuple[Serving, Any] | None:
-        """The request that was begun outside a task, once."""
-        half, self._half = self._half, None
-        return half
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

@@ -147,20 +147,26 @@ class Heads:
     def __len__(self) -> int:
         return len(self._sections)
 
-    def find(self, data: bytes) -> tuple[Head, bytes] | None:
-        """The head and the body of what is exactly one request and has a known head, else None."""
+    def find(self, data: bytes) -> tuple[Head, bytes] | int:
+        """The head and the body of what is exactly one request and has a known head; of a part of one, how many bytes are missing.
+
+        UNKNOWN of anything else.
+        """
         start, end = data.find(b"\r\n"), data.find(b"\r\n\r\n")
         section, length = _cut(data, start, end)
         fields = self._sections.get(section)
-        if fields is None or len(data) != end + 4 + (int(length) if length else 0):
-            return None
+        if fields is None or end < 0:
+            return UNKNOWN
+        missing = end + 4 + (int(length) if length else 0) - len(data)
+        if missing:
+            return max(missing, UNKNOWN)
         line = data[:start]
         usual = self._lines.get(line)
         if usual is not None:
             return Head(usual[0], usual[1], fields, length=length), data[end + 4 :]
         match = _LINE.fullmatch(line)
         if match is None:
-            return None
+            return UNKNOWN
         return Head(match[1].decode(), match[2].decode(), fields, length=length), data[end + 4 :]
 
     def learn(self, data: bytes, message: object, payload: StreamReader) -> int:
@@ -172,6 +178,9 @@ class Heads:
         if not isinstance(message, RawRequestMessage) or _LINE.fullmatch(data[: max(0, start)]) is None or end < 0:
             return UNKNOWN
         if message.version is not HttpVersion11 or message.should_close or message.upgrade or message.chunked or message.compression:
+            return UNKNOWN
+        if hdrs.EXPECT in message.headers:
+            # Its client waits for a word before it sends the rest.
             return UNKNOWN
         section, length = _cut(data, start, end)
         if length.decode() != message.headers.get(hdrs.CONTENT_LENGTH, ""):

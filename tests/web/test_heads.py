@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from jobqueue.errors import QueueError
 from jobqueue.web import connections, heads
+from jobqueue.web import serving as serving_module
 from jobqueue.web.answers import Answer
 from jobqueue.web.body import body_at_once, read_body
 from jobqueue.web.connections import Connection, Server
@@ -51,7 +52,8 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         paths.append(message.path)
         return heads.head_of(message)
 
-    monkeypatch.setattr(connections, "head_of", noting)
+    for module in (connections, serving_module):
+        monkeypatch.setattr(module, "head_of", noting)
     return paths
 
 
@@ -149,7 +151,7 @@ async def test_a_connection_on_which_the_count_is_lost_is_parsed_from_then_on(pa
         wire = await site.wire()
         for _ in range(2):
             await wire.ask(request("GET", "/a"))
-        for _ in range(2):
+        for _ in range(3):
             wire.send(request("POST", "/b", b"12345")[:-5])
             await until(lambda: not next(iter(site.server.open)).idle)
             assert b"b'12345'" in (await wire.ask(b"12345")).body
@@ -158,6 +160,44 @@ async def test_a_connection_on_which_the_count_is_lost_is_parsed_from_then_on(pa
         await wire.ask(b"POST /d HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
         await wire.ask(request("GET", "/e"))
         assert parsed[-1] == "/e"
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_body_that_comes_by_itself_is_waited_for_a_moment(late: bool, parsed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any number of packets, its head being known; when the moment is over, aiohttp reads what is to come."""
+    async with serving(echo) as site:
+        wire = await site.wire()
+        whole = request("POST", "/a", b"1234567")
+        for _ in range(2):
+            await wire.ask(whole)
+        # Never, or before anything else could come.
+        monkeypatch.setattr(serving_module, "PART_SECONDS", 0.0 if late else 3_600.0)
+        wire.send(whole[:-7])
+        if late:
+            await until(lambda: len(parsed) == 3)
+        else:
+            await until(lambda: not next(iter(site.server.open)).idle)
+        wire.send(whole[-7:-3])
+        # A packet of its own: the server has seen what was sent before when it answers another client.
+        await (await site.wire()).ask(request("GET", "/b"))
+        assert b"b'1234567'" in (await wire.ask(whole[-3:])).body
+        assert (await wire.ask(request("GET", "/c"))).status == 200
+        assert parsed[:2] + parsed[2:].count("/a") * ["/a"] == ["/a"] * (3 if late else 2)
+
+
+async def test_a_client_that_goes_before_its_body_leaves_nothing(parsed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part that came is dropped, and nothing is done."""
+    monkeypatch.setattr(serving_module, "PART_SECONDS", 3_600.0)
+    async with serving(echo) as site:
+        wire = await site.wire()
+        for _ in range(2):
+            await wire.ask(request("POST", "/a", b"12345"))
+        wire.send(request("POST", "/a", b"12345")[:-1])
+        await until(lambda: not next(iter(site.server.open)).idle)
+        await wire.close()
+        await until(lambda: not site.server.open)
+        assert parsed == ["/a", "/a"]
+        assert site.server.requests_count == 2
 
 
 @pytest.mark.parametrize(
@@ -170,6 +210,7 @@ async def test_a_connection_on_which_the_count_is_lost_is_parsed_from_then_on(pa
         request("OPTIONS", "/a"),
         request("HEAD", "/a"),
         request("POST", "/a", b"1", "Content-Encoding: gzip"),
+        request("POST", "/a", b"1", "Expect: 100-continue"),
         request("GET", "/a", None, "X-Long: " + "x" * 1_100),
         b"POST /a HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"\r\n" + request("GET", "/a"),
@@ -253,8 +294,8 @@ class Pipe:
 class NothingKnown(Heads):
     """Parses everything."""
 
-    def find(self, data: bytes) -> None:
-        return None
+    def find(self, data: bytes) -> int:
+        return heads.UNKNOWN
 
 
 async def transcript(packets: Sequence[bytes], known: Heads) -> bytes:
