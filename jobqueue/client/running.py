@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 MESSAGE_CHARS_MAX = Limits().text_chars_max
 _decode = msgspec.json.Decoder().decode
+_making = threading.Lock()
+"""Held while a job gets its event: two threads of one handler must not wait for two."""
 
 
 class Leased(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -46,7 +48,7 @@ Report = Callable[[float, str | None], None]
 class RunningJob(Generic[P]):
     """The job that a handler works on. `RunningJob[Mail]` as a handler's annotation makes `payload` a Mail."""
 
-    __slots__ = ("_cancelled", "_leased", "_payload", "_read", "_report", "lease_ends", "noticed", "worker")
+    __slots__ = ("_leased", "_payload", "_read", "_report", "_stop", "_stopped", "lease_ends", "noticed", "worker")
 
     def __init__(
         self,
@@ -64,7 +66,9 @@ class RunningJob(Generic[P]):
         self._read = read
         self._report = report
         self._payload: Any = msgspec.UNSET
-        self._cancelled = threading.Event()
+        self._stop = False
+        self._stopped: threading.Event | None = None
+        """For who sleeps until it is to stop; made when somebody does, as making one takes longer than all else here."""
 
     def __repr__(self) -> str:
         return f"<RunningJob {self.id} type={self.type!r} queue={self.queue!r} attempts={self.attempts}>"
@@ -144,17 +148,23 @@ class RunningJob(Generic[P]):
 
         A plain function looks at this; an async one is sent asyncio.CancelledError. One that has seen True is taken to have stopped for it.
         """
-        self.noticed = self.noticed or self._cancelled.is_set()
+        self.noticed = self.noticed or self._stop
         return self.noticed
 
     def wait_cancelled(self, seconds: float) -> bool:
         """Sleep so long, or until it is time to stop: then True. For plain functions; it blocks the thread."""
-        self._cancelled.wait(seconds)
+        with _making:
+            stopped = self._stopped = self._stopped or threading.Event()
+        # Looked at after the event can be found: a cancel before that set no event, a later one sets it.
+        if not self._stop:
+            stopped.wait(seconds)
         return self.cancelled
 
     def cancel(self) -> None:
         """Tell the handler to stop. The worker's business."""
-        self._cancelled.set()
+        self._stop = True
+        if self._stopped is not None:
+            self._stopped.set()
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Say how much is done, 0 to 1, and what it is at. Returns at once; the newest note goes out within half a second.

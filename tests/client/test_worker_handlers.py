@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ import pytest
 
 from jobqueue.client.endings import Discard, Release, Retry
 from jobqueue.client.handlers import Registry
-from jobqueue.client.running import RunningJob
+from jobqueue.client.running import Leased, RunningJob
 from jobqueue.model import Backoff, Outcome, Status
 
 from .worker_rig import Rig, error_of
@@ -314,3 +316,18 @@ async def test_a_result_that_the_server_refuses_is_a_final_failure(rig: Rig, res
     job = await rig.done(bad)
     assert (job.outcome, job.attempts, error_of(job)["type"]) == (Outcome.FAILED, 1, kind)
     assert await rig.succeeded(good) == await rig.succeeded(fine) == "small"
+
+
+def test_everyone_who_waits_for_a_cancel_is_woken() -> None:
+    """Any number of a handler's threads, and one that comes to wait only afterwards."""
+    leased = Leased(id="1", token="t", queue="q", payload=b"1", attempts=1, created_at=datetime.now(UTC))
+    job: RunningJob[Any] = RunningJob(leased, "w", 0.0)
+    assert not job.wait_cancelled(0)
+    with ThreadPoolExecutor(8) as threads:
+        waiting = [threads.submit(job.wait_cancelled, 60) for _ in range(8)]
+        job.cancel()
+        assert all(future.result(10) for future in waiting)
+    late = RunningJob(leased, "w", 0.0)
+    late.cancel()
+    assert late.wait_cancelled(60)
+    assert late.noticed
