@@ -12,6 +12,7 @@ from aiohttp import web
 from jobqueue.web import connections
 from jobqueue.web.answers import Answer
 from jobqueue.web.connections import OVER_MAX
+from jobqueue.web.request import Request
 from jobqueue.web.resuming import resumed
 
 from .conftest import Serve
@@ -276,6 +277,25 @@ async def test_an_idle_connection_is_closed() -> None:
         assert (await served.ask(request("GET", "/"))).status == 200
         assert await silent.rest() == b""
         assert await served.rest() == b""
+
+
+async def test_a_connection_is_idle_again_after_a_held_request() -> None:
+    """While a request is held there is no time-out; afterwards it is set anew."""
+    go = asyncio.Event()
+
+    async def handler(asked: Request) -> Answer:
+        await go.wait()
+        return Answer(200, b"late")
+
+    async with serving(handler, idle_seconds=0.05) as site:
+        wire = await site.wire()
+        wire.send(request("GET", "/"))
+        (connection,) = site.server.open
+        await until(lambda: connection._request_count == 1)
+        assert connection._keepalive_handle is None
+        go.set()
+        assert (await wire.reply()).body == b"late"
+        assert await wire.rest() == b""
 
 
 async def _ok(_: web.BaseRequest) -> Answer:
