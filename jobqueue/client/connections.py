@@ -38,8 +38,7 @@ HEAD_BYTES_MAX = 2_048
 IDLE_SECONDS = 15.0
 """How long a connection is kept that nobody uses: as in aiohttp, and less than servers and proxies keep it."""
 
-_VARYING = re.compile(rb"\r\n(?:Content-Length: [0-9]{1,9}|(?:Date|Location|X-Request-ID): [!-~][ -~]*)(?=\r\n)")
-_LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]{1,9})(?=\r\n)")
+_VARYING = re.compile(rb"\r\n(?:Content-Length: ([0-9]{1,9})|(?:Date|Location|X-Request-ID): [!-~][ -~]*)(?=\r\n)")
 
 _WITHOUT_LENGTH, _WITHOUT_BODY = 204, 304
 
@@ -61,9 +60,9 @@ class Heads:
     def find(self, data: bytes) -> Answer | None:
         """The answer, if `data` is exactly one with a known head. Its headers lack those that vary."""
         end = data.find(b"\r\n\r\n") + 2
-        head = data[:end]
-        known = self._known.get(_VARYING.sub(b"", head))
-        if known is None or len(data) != end + 2 + _length(head, known[0]):
+        parts = _VARYING.split(data[:end])
+        known = self._known.get(b"".join(parts[::2]))
+        if known is None or len(data) != end + 2 + _length(parts, known[0]):
             return None
         return Answer(known[0], known[1], data[end + 2 :])
 
@@ -72,8 +71,8 @@ class Heads:
         end = data.find(b"\r\n\r\n") + 2
         if message.version is not HttpVersion11 or message.should_close or message.upgrade or message.chunked or message.compression:
             return
-        head = data[:end]
-        length = _length(head, message.code)
+        parts = _VARYING.split(data[:end])
+        length = _length(parts, message.code)
         if not 2 <= end <= HEAD_BYTES_MAX or length != len(body) or len(data) != end + 2 + length or message.code == _WITHOUT_BODY:
             return
         if (message.code == _WITHOUT_LENGTH) is (hdrs.CONTENT_LENGTH in message.headers):
@@ -83,12 +82,12 @@ class Heads:
         steady = message.headers.copy()
         for name in (hdrs.DATE, hdrs.LOCATION, hdrs.CONTENT_LENGTH, "X-Request-ID"):
             steady.popall(name, None)
-        self._known[_VARYING.sub(b"", head)] = message.code, CIMultiDictProxy(steady)
+        self._known[b"".join(parts[::2])] = message.code, CIMultiDictProxy(steady)
 
 
-def _length(head: bytes, status: int) -> int:
-    """The length of the body that a head tells of, -1 where that cannot be told from one plain line."""
-    lengths = _LENGTH.findall(head)
+def _length(parts: list[bytes], status: int) -> int:
+    """The length of the body that a head tells of, cut at its varying lines; -1 where that cannot be told from one plain line."""
+    lengths = [length for length in parts[1::2] if length]
     if len(lengths) == 1:
         return int(lengths[0])
     return 0 if status == _WITHOUT_LENGTH and not lengths else -1
