@@ -80,6 +80,9 @@ class Shell:
         engine, ring = self.engine, self.listeners.ring
         if self.journal is None and ring is None and not self._dequeues.lines and not self._results.lines:
             engine.events.clear()
+            if engine.deadlines.earliest < self._armed:
+                self.arm(now)
+            return
         whole: list[Event] = []
         while engine.events:
             events = engine.take_events()

@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from jobqueue.backend.base import StorageStats
-from jobqueue.backend.shell import shifted
+from jobqueue.backend.shell import copied
 from jobqueue.backend.sqlite import Fatal
 from jobqueue.backend.sqlite_group import Group
 from jobqueue.backend.sqlite_rows import Counters, encode_counters, encode_job, encode_queue
@@ -104,7 +104,7 @@ class SqliteJournal:
         change, offset = self._change, self._offset
         for number, job in changed.items():
             change += 1
-            group.put(number, encode_job(shifted(job.__copy__(), -offset) if offset else job, change))  # type: ignore[attr-defined]
+            group.put(number, encode_job(copied(job, -offset) if offset else job, change))
         self._change = change
         self._ticket += len(events)
         if not self._kicked and self._writing is None and self._failing is None:

@@ -14,7 +14,8 @@ import math
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
-_SWEEP_MIN = 64
+_STALE_MAX = 64
+"""Stale entries that may be there beside as many as there are items."""
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class Deadlines(Generic[T]):
         heappush(heap, entry)
         if due < self.earliest:  # noqa: PLR1730 # a third of the cost of min()
             self.earliest = due
-        if len(heap) > _SWEEP_MIN:
+        if len(heap) > 2 * len(self._entries) + _STALE_MAX:
             self._sweep()
 
     def drop(self, item: T) -> None:
@@ -73,14 +74,12 @@ class Deadlines(Generic[T]):
             return
         if self._later:
             self._later.pop(item, None)
-        if len(self._heap) > _SWEEP_MIN:
+        if len(self._heap) > 2 * len(self._entries) + _STALE_MAX:
             self._sweep()
 
     def _sweep(self) -> None:
-        """Drop the stale entries if they are most of the heap."""
+        """Drop the stale entries."""
         heap, entries = self._heap, self._entries
-        if len(heap) <= 2 * len(entries):
-            return
         heap[:] = [entry for entry in heap if entries.get(entry[2]) is entry]
         heapify(heap)
         self.earliest = heap[0][0] if heap else math.inf
@@ -104,7 +103,7 @@ class Deadlines(Generic[T]):
                 # Even if it is due by now: something that was due before it may be further down.
                 self.set(item, due)
                 continue
-            if len(heap) > _SWEEP_MIN:
+            if len(heap) > 2 * len(self._entries) + _STALE_MAX:
                 self._sweep()
             return item
         return None

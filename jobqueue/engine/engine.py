@@ -39,9 +39,6 @@ traceparent: a producer that tries again may do so in another span."""
 
 _NO_TIMES = (None, None, None)
 
-_TYPES_MAX = 1_000
-"""Types remembered. Beyond it all are forgotten, so that a client that makes up a type for every job fills no memory."""
-
 
 def _asked(spec: JobSpec) -> tuple[float | None, float | None, float | None] | None:
     """See Details.asked. A delay of 0 is none."""
@@ -102,12 +99,9 @@ class Engine(LeaseOperations, QueueAdmin):
         return job, True
 
     def _new_type(self, name: str) -> str:
-        """Check a type, and keep it: the next job of it needs no check, and all share one text. Raises BadRequest."""
+        """A type that is not remembered: checked, so that the next job of it need not be. Raises BadRequest."""
         checks.text("type", name, self.limits.type_chars_max, 1)
-        if len(self.types) >= _TYPES_MAX:
-            self.types.clear()
-        self.types[name] = name
-        return name
+        return self.shared_type(name)
 
     def _details(self, now: float, spec: JobSpec, skew: float) -> Details:
         """A new job's details, times in engine time; seq 0 for one that is to wait. Raises BadRequest."""

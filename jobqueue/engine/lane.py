@@ -58,7 +58,7 @@ class Lane(Ring):
     def popleft(self) -> Job:
         """Take the next job to leave; IndexError when empty."""
         if not self.returned:
-            return super().popleft()
+            return Ring.popleft(self)
         job = self.peek()
         assert job is not None
         self.remove(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobqueue.engine.lane import Lane
+from jobqueue.engine.ring import Ring
 from jobqueue.model import PRIORITIES, Job, QueuePolicy, QueueStats
 
 
@@ -87,7 +88,7 @@ class QueueState:
         lowest = ready & -ready
         lane = self.lanes[lowest.bit_length() - 1]
         assert lane is not None
-        job = lane.popleft()
+        job = lane.popleft() if lane.returned else Ring.popleft(lane)
         self.queued -= 1
         if not lane.live and not lane.returned:
             self.ready = ready ^ lowest

@@ -109,6 +109,10 @@ class _Places:
             self.ended[job.conclusion.outcome].append(stored)
             return
         _require(job.queue in engine.queues, job, f"its queue {job.queue!r} is not stored")
+        # One text for all jobs, as for those that are enqueued.
+        job.queue = engine.queues[job.queue].name
+        if job.type is not None:
+            job.type = engine.shared_type(job.type)
         engine.live += 1
         engine.payload_bytes += len(job.payload)
         lane = (job.queue, job.priority)

@@ -66,8 +66,12 @@ class Ring:
         assert job is not None, "the front is never a tombstone"
         items[head & mask] = None
         job.slot = -1
-        self.live -= 1
-        self._skip(head + 1)
+        self.live = live = self.live - 1
+        head += 1
+        if (live and items[head & mask] is None) or (live << 3 < mask and mask >= _SHRINK_MIN):
+            self._skip(head)
+        else:
+            self._head = head
         return job
 
     def _skip(self, head: int) -> None:

@@ -40,6 +40,9 @@ from jobqueue.model import (
 
 FRONT, BACK = True, False
 
+_TYPES_MAX = 1_000
+"""Types remembered. Beyond it all are forgotten, so that a client that makes up a type for every job fills no memory."""
+
 
 class State:
     """Jobs, queues, due times and history. Not thread-safe; every method is one synchronous step."""
@@ -119,6 +122,12 @@ class State:
         """The job's live lease if `token` is its token, else None."""
         lease = job.lease
         return lease if lease is not None and lease.token == token else None
+
+    def shared_type(self, name: str) -> str:
+        """The one text that all jobs of a type share, as long as it is remembered."""
+        if len(self.types) >= _TYPES_MAX:
+            self.types.clear()
+        return self.types.setdefault(name, name)
 
     def max_attempts(self, job: Job, queue: QueueState) -> int:
         """The job's own, else its queue's."""

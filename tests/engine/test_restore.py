@@ -171,6 +171,20 @@ def test_places_of_a_server_that_counted_them_apart_are_kept() -> None:
     assert drain_ids(into) == ["2", "1", "3"]
 
 
+def test_restored_jobs_share_the_names_of_their_queue_and_type() -> None:
+    """What comes from a file is text of its own for every job; a million jobs do not keep it."""
+    engine = make_engine()
+    record = Record(engine)
+    for _ in range(3):
+        enqueue(engine, type="t")
+    record.note()
+    for number, stored in record.jobs.items():
+        job = msgspec.structs.replace(stored.job, queue="".join(["defa", "ult"]), type="".join(["t", "1"]))
+        record.jobs[number] = Stored(job, stored.change)
+    jobs = list(record.restored().jobs.by_id.values())
+    assert len({id(job.queue) for job in jobs}) == len({id(job.type) for job in jobs}) == 1
+
+
 def test_a_narrower_history_forgets_the_oldest() -> None:
     """What no longer fits into history is forgotten at once, and events say so."""
     engine = make_engine()
