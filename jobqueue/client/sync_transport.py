@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
+from urllib.parse import urlsplit
 
-from urllib3 import BaseHTTPResponse, PoolManager, Timeout
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager, Timeout
 from urllib3.exceptions import HTTPError
 
 from jobqueue.client.endpoint import Endpoint, check_seconds
@@ -31,6 +32,20 @@ urllib3: hence a number beyond what threads a process has."""
 
 READ_BYTES = 1 << 16
 """How much of a stream is read at once, at most."""
+
+
+class Pools(NamedTuple):
+    """The connections of one process: urllib3's manager, its pool of those to the server, and the path before every target."""
+
+    manager: PoolManager
+    server: HTTPConnectionPool
+    prefix: str
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, ssl_context: ssl.SSLContext | None) -> Pools:
+        """Of one server; nothing is connected yet."""
+        manager = PoolManager(maxsize=IDLE_CONNECTIONS_MAX, headers=endpoint.headers, ssl_context=ssl_context)
+        return cls(manager, manager.connection_from_url(endpoint.url), urlsplit(endpoint.url).path)
 
 
 class SyncTransport(Operations):
@@ -53,7 +68,7 @@ class SyncTransport(Operations):
         self._ssl_context = ssl_context
         self._sleep = sleep
         # By process: a forked one must not write into its parent's connections.
-        self._pools: dict[int, PoolManager] = {}
+        self._pools: dict[int, Pools] = {}
         self._closed = False
         self._ended = threading.Event()
         self._streams: set[BaseHTTPResponse] = set()
@@ -76,26 +91,28 @@ class SyncTransport(Operations):
                 stream.shutdown()
         pool = self._pools.pop(os.getpid(), None)
         if pool is not None:
-            pool.clear()
+            pool.manager.clear()
 
     # Sending.
 
-    def _opened(self) -> PoolManager:
+    def _opened(self) -> Pools:
         if self._closed:
             raise RuntimeError("this client is closed")
         # Two threads that come first at once may make one each; setdefault lets both use the same.
-        return self._pools.setdefault(
-            os.getpid(), PoolManager(maxsize=IDLE_CONNECTIONS_MAX, headers=self._endpoint.headers, ssl_context=self._ssl_context)
-        )
+        return self._pools.setdefault(os.getpid(), Pools.of(self._endpoint, self._ssl_context))
 
     def _exchange(self, request: Request) -> Answer:
-        pool = self._pools.get(os.getpid()) or self._opened()
+        pools = self._pools.get(os.getpid()) or self._opened()
         timeout = Timeout(connect=self._timeout, read=request.wait + self._timeout)
-        url = self._endpoint.url + request.target
+        target = pools.prefix + request.target
         try:
-            response = pool.request(request.method, url, body=request.body, timeout=timeout, retries=False, redirect=False)
+            # Not by the manager, which takes a URL apart and looks for its server with every call.
+            response = pools.server.urlopen(
+                request.method, target, request.body, self._endpoint.headers, retries=False, redirect=False, timeout=timeout
+            )
         except (HTTPError, OSError) as error:
-            raise ConnectionFailed(f"{request.method} {url}: {str(error) or type(error).__name__}") from error
+            said = str(error) or type(error).__name__
+            raise ConnectionFailed(f"{request.method} {self._endpoint.url}{request.target}: {said}") from error
         return Answer(response.status, response.headers, response.data)
 
     def _carry(self, steps: Steps[T]) -> T:
@@ -152,8 +169,8 @@ class SyncTransport(Operations):
         timeout = Timeout(connect=self._timeout, read=SILENCE_SECONDS + self._timeout)
         response: BaseHTTPResponse | None = None
         try:
-            pool = self._opened()
-            response = pool.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
+            manager = self._opened().manager
+            response = manager.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
             self._streams.add(response)
             # Looked at after it was added: a close() before has not seen the stream, a later one does.
             if self._closed:

@@ -109,18 +109,18 @@ def test_what_is_no_token_or_time_out_is_refused(kind: type, monkeypatch: pytest
 async def test_the_read_time_out_is_longer_than_the_wait(api: Face, monkeypatch: pytest.MonkeyPatch, wait: float) -> None:
     """Whatever the server is asked to hold, the client waits for it and `timeout` longer; connecting has `timeout` alone."""
     asked: list[tuple[float, float | None, float | None]] = []
-    send_async, send = Connections.exchange, urllib3.PoolManager.request
+    send_async, send = Connections.exchange, urllib3.HTTPConnectionPool.urlopen
 
     async def spy_async(self: Any, request: Any, seconds: float, connect_seconds: float) -> Any:
         asked.append((min(wait, 55), seconds, connect_seconds))
         return await send_async(self, request, seconds, connect_seconds)
 
-    def spy(self: Any, method: str, url: str, **options: Any) -> Any:
+    def spy(self: Any, *request: Any, **options: Any) -> Any:
         asked.append((min(wait, 55), options["timeout"].read_timeout, options["timeout"].connect_timeout))
-        return send(self, method, url, **options)
+        return send(self, *request, **options)
 
     monkeypatch.setattr(Connections, "exchange", spy_async)
-    monkeypatch.setattr(urllib3.PoolManager, "request", spy)
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", spy)
     await api.enqueue_batch([jobqueue.NewJob(1), jobqueue.NewJob(2)])
     asked.clear()
     job = await api.dequeue(wait=wait)
