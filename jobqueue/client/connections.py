@@ -75,7 +75,8 @@ class Heads:
         length = _length(parts, message.code)
         if not 2 <= end <= HEAD_BYTES_MAX or length != len(body) or len(data) != end + 2 + length or message.code == _WITHOUT_BODY:
             return
-        if (message.code == _WITHOUT_LENGTH) is (hdrs.CONTENT_LENGTH in message.headers):
+        # The first head may have been that of a 103, whose answer came later.
+        if (message.code == _WITHOUT_LENGTH) is (hdrs.CONTENT_LENGTH in message.headers) or data[9:12] != b"%d" % message.code:
             return
         if len(self._known) >= HEADS_MAX:
             self._known.clear()

@@ -171,6 +171,8 @@ async def test_only_plain_heads_are_kept() -> None:
     await Wire(heads).answered(PLAIN[:40], PLAIN[40:])
     await Wire(heads).answered(PLAIN + b"HTTP")
     assert not len(heads)
+    await Wire(heads).answered(b"HTTP/1.1 103 Early Hints\r\n\r\n", ANSWERS["without a body"])
+    assert not len(heads)
     wire = Wire(heads)
     for at in range(HEADS_MAX + 1):
         await wire.answered(canned(200, b"1", f"X: {at}"))
