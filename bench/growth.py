@@ -2,7 +2,7 @@
 
 Cost is server CPU, from the server's own clock: of an enqueue, of a dequeue with its conclude, and of a cancellation of any job, at 1 k to
 1 M queued jobs; of an enqueue elsewhere and of a hand-out with 10 to 10 k dequeues held; and of cancelling most of a deep queue, so that
-its ring is compacted again and again, while others enqueue and dequeue at its ends. Writes bench/results-growth.md; --quick only prints.
+its ring is compacted again and again, while others enqueue and dequeue at its ends. --quick only prints.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import uvloop
 
+from bench import results
 from bench.crowd import QUEUE as CROWD_QUEUE
 from bench.depth import FILL
 from bench.held import HOLD_SECONDS, await_waiters, crowd, make_queue
@@ -31,7 +32,6 @@ from bench.report import machine
 from bench.requests import DEQUEUE, ENQUEUE
 from bench.wire import PAYLOAD, Blocking, request
 
-RESULTS = Path(__file__).parent / "results-growth.md"
 STORM_SHARE = 0.8
 """Of the deep queue's jobs, how many are cancelled."""
 
@@ -240,8 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = told(*found)
     if not options.quick:
         text += "".join(f"\n![{Path(name).stem}]({name})\n" for name in plot(*found[:2]))
-        RESULTS.write_text(text, encoding="utf-8")
     print(text)
+    if not options.quick:
+        results.write("growth", text)
     return 0
 
 

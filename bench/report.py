@@ -1,4 +1,4 @@
-"""The table: budgets beside what was measured, on the screen and as bench/results.md."""
+"""The table: budgets beside what was measured, on the screen and in bench/results.md."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 LOAD = os.getloadavg()[0]
-RESULTS = Path(__file__).parent / "results.md"
 HEADINGS = ("what", "budget", "measured", "bare", "ratio", "spread", "met")
 
 HOW = """\
-`python -m bench` starts `jobqueue serve` with its defaults and a bare aiohttp handler (`bench/bare.py`: an `aiohttp.web.Application`
-on uvloop that reads the body and returns a constant `web.Response`). Both are sent the same bytes in turns, the order changing with
-every round, over 32 keep-alive connections with one request outstanding on each. Servers are pinned to one core, the load to the others.
+`python -m bench budgets` starts `jobqueue serve` with its defaults and a bare aiohttp handler (`bench/bare.py`: an
+`aiohttp.web.Application` on uvloop that reads the body and returns a constant `web.Response`). Both are sent the same bytes in turns, the
+order changing with every round, over 32 keep-alive connections with one request outstanding on each. Servers are pinned to one core, the
+load to the others.
 
 - *B* is the server CPU of one request to the bare handler: user and system time from the process's own CPU clock, in nanoseconds.
 - A ratio is the median of the rounds' ratios, each to the *B* of its own round; the spread is their least and greatest.
@@ -96,7 +96,7 @@ def machine() -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The whole of results.md."""
+    """Their part of results.md."""
     table = ["| " + " | ".join(line) + " |" for line in (HEADINGS, ["---"] * len(HEADINGS), *(row.cells() for row in rows))]
     return "\n".join(
         (

@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Sequence
 
+from bench import results
 from bench.peers import plots, report
 from bench.peers.roster import KEYS, PEERS
 from bench.peers.run import measure
@@ -29,8 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = report.markdown(found, plots.peers(found) if whole else [])
     print(text)
     if whole:
-        report.RESULTS.write_text(text, encoding="utf-8")
-        print(f"written to {report.RESULTS}")
+        results.write("peers", text)
     return 0
 
 

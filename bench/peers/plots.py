@@ -51,7 +51,7 @@ def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:
 
 
 def peers(found: Findings) -> list[str]:
-    """Files, as results-peers.md links to them."""
+    """Files, as results.md links to them."""
     if importlib.util.find_spec("matplotlib") is None:
         return []
     drawn = []

@@ -16,7 +16,6 @@ from bench.peers.sessions import EndToEnd, Session, percentile
 from bench.process import BenchError
 from bench.report import machine
 
-RESULTS = Path(__file__).parents[1] / "results-peers.md"
 FACTOR_PYTHON, FACTOR_PICKUP = 3.0, 3.0
 
 HOW = """\
@@ -251,7 +250,7 @@ def _standing(found: Findings) -> str:
 
 
 def markdown(found: Findings, plots: Sequence[str]) -> str:
-    """The whole of results-peers.md."""
+    """The peers' part of results.md."""
     plan = found.plan
     failed = {what: {key: reason for (key, of), reason in found.failures.items() if of == what} for what in (MEMORY, DURABLE)}
     told = f"{machine()}; {found.rounds} rounds, {found.seconds:.0f} s in all"
