@@ -14,6 +14,7 @@ from bench.peers.roster import PEERS, Peer
 from bench.peers.run import DURABLE, MEMORY, Findings, measure
 from bench.peers.sessions import FULL, QUICK, Crowd, EndToEnd, Session
 from bench.process import BenchError
+from bench.results import replaced
 
 
 def peer(key: str) -> Peer:
@@ -151,3 +152,13 @@ def test_samples_in_system_calls_are_the_kernels() -> None:
     assert where.shares(lines) == {"jobqueue: web": 0.75, "aiohttp": 0.25}
     with pytest.raises(BenchError, match="no samples"):
         where.shares(lines[:1])
+
+
+def test_a_part_of_the_results_is_replaced_and_the_others_stay() -> None:
+    """In their own order whatever order they come in, with headings below the file's own."""
+    whole = replaced("", "budgets", "# Budgets\n\ntable\n")
+    whole = replaced(whole, "peers", "# Peers\n\n## How\n")
+    whole = replaced(whole, "budgets", "# Budgets\n\nnewer\n")
+    assert [line for line in whole.splitlines() if line.startswith("#")] == ["# What was measured", "## Peers", "### How", "## Budgets"]
+    assert "newer" in whole
+    assert "table" not in whole
