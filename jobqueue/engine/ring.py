@@ -104,11 +104,15 @@ class Ring:
         capacity = _CAPACITY_MIN
         while capacity < self.live << 1:
             capacity <<= 1
-        live = Ring.jobs(self)
-        self._head, self._tail = 0, len(live)
-        for slot, job in enumerate(live):
-            job.slot = slot
-        self._items, self._mask = [*live, *[None] * (capacity - len(live))], capacity - 1
+        live, mask = Ring.jobs(self), capacity - 1
+        # So that the next job's number may be its position again; see append. Never below 0: that means something else in a lane.
+        head = max(0, live[-1].number - len(live) + 1) if live else 0
+        items: list[Job | None] = [None] * capacity
+        for slot, job in enumerate(live, head):
+            job.slot = slot if slot != job.number else job.number
+            items[slot & mask] = job
+        self._head, self._tail = head, head + len(live)
+        self._items, self._mask = items, mask
 
     def _grow(self) -> None:
         """Double a ring that is full of jobs. In place: no job is renumbered, and no second list falls to the allocator."""

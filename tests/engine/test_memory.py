@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
-from jobqueue.model import PLAIN
+from jobqueue.model import PLAIN, Want
 from tests.factories import NOW, enqueue, make_engine
 
 PAYLOAD_BYTES = 200
@@ -32,6 +32,17 @@ def test_a_plain_queued_job_has_nothing_of_its_own_that_others_have() -> None:
     assert all(job.details is PLAIN for job in jobs)
     assert all(job.slot is job.number for job in jobs)
     assert len({id(job.queue) for job in jobs}) == len({id(job.type) for job in jobs}) == 1
+
+
+def test_a_ring_that_was_swept_or_shrunk_shares_the_numbers_again() -> None:
+    """Cancelling most of a queue, or handing it out, costs the jobs that come later nothing."""
+    engine = make_engine()
+    made = [enqueue(engine, id=str(n)) for n in range(400)]
+    for job in made[:390:2]:
+        engine.cancel(NOW, job.id)
+    engine.dequeue(NOW, Want(limit=190))
+    newcomers = [enqueue(engine) for _ in range(1_000)]
+    assert all(job.slot is job.number for job in newcomers)
 
 
 def test_types_that_are_made_up_for_every_job_fill_no_memory() -> None:
