@@ -125,6 +125,8 @@ class ServingConnection(web.RequestHandler):
             if found > 0 and len(data) + found <= PART_BYTES_MAX:
                 self._part, self._part_missing = data, found
                 self._part_timer = self._loop.call_later(PART_SECONDS, self._parse_part)
+                # To aiohttp the connection is still idle.
+                self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
                 return True
             self._strange += 1
             if self._strange > STRANGE_MAX:
