@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
 
 from jobqueue.errors import Forbidden
-from jobqueue.web.heads import Fields
+
+if TYPE_CHECKING:
+    # The command line reads this file too, and does without aiohttp.
+    from jobqueue.web.heads import Fields
 
 SEEN_MAX = 64
 """Hosts remembered as accepted."""
