@@ -20,10 +20,14 @@ from jobqueue.model import Job, JobFilter, JobSpec, Outcome, QueuePolicy, QueueS
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
-    """A job as it stood right after the enqueue, before any worker was handed it; created is False for a repeat."""
+    """A job as it stood right after the enqueue, before any worker was handed it; created is False for a repeat.
+
+    handed_over: whether a worker that waited has been handed it since.
+    """
 
     job: Job
     created: bool
+    handed_over: bool = False
 
 
 class Conclude(msgspec.Struct, frozen=True, gc=False):

@@ -15,7 +15,7 @@ from jobqueue.backend.taking import LocalTaking
 from jobqueue.backend.waiters import Waiter, check_room
 from jobqueue.engine import checks
 from jobqueue.errors import Draining, QueueError
-from jobqueue.model import CONCLUDED, Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict, Want
+from jobqueue.model import CONCLUDED, IN_PROGRESS, Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict, Want
 
 _Item = TypeVar("_Item")
 _Reply = TypeVar("_Reply")
@@ -40,11 +40,11 @@ class LocalBackend(Shell):
         self._check_open(adding=True)
         now, skew = self.clock.now(), self.clock.skew()
         job, created = self.engine.enqueue(now, spec, skew)
-        reply = Enqueued(copied(job, skew), created)
+        snapshot = copied(job, skew)
         self._act(now)
         if self.journal is not None:
             await self.journal.committed(self.ticket)
-        return reply
+        return Enqueued(snapshot, created, created and job.status is IN_PROGRESS)
 
     async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
         self._check_open(adding=True)

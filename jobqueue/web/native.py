@@ -36,11 +36,13 @@ async def enqueue(app: App, request: Request, _: str) -> Answer:
     reply = await app.backend.enqueue(asked.spec())
     job = reply.job
     place = job.id if asked.id is None else quote(job.id, safe="")
-    return Answer(
+    answer = Answer(
         201 if reply.created else 200,
         views.encode(views.enqueued(job, reply.created)),
         headers=f"Location: {app.native_prefix}/jobs/{place}\r\n".encode(),
     )
+    answer.can_wait = reply.handed_over
+    return answer
 
 
 def trace_of(request: Request) -> str | None:

@@ -72,7 +72,7 @@ class _Few(list[Any]):
 class ServingConnection(web.RequestHandler):
     """One client's connection. write_seconds: how long the client may take to read an answer."""
 
-    __slots__ = ("_half", "_missing", "_part", "_part_missing", "_part_timer", "_shared", "_strange", "write_seconds")
+    __slots__ = ("_half", "_missing", "_part", "_part_missing", "_part_timer", "_put_off", "_shared", "_strange", "write_seconds")
 
     def __init__(self, manager: Any, *, write_seconds: float, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
@@ -88,10 +88,13 @@ class ServingConnection(web.RequestHandler):
         """What has come of a known request."""
         self._part_missing = 0
         self._part_timer: asyncio.TimerHandle | None = None
+        self._put_off: tuple[Answer, Request] | None = None
+        """An answer that waits for others to go first, until the loop comes round."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """A held handler is cancelled, by aiohttp, or here if its task has not taken it over yet."""
         self._take_part()
+        self._put_off = None
         if self._half is not None:
             serving, self._half = self._half[0], None
             serving.close()
@@ -100,10 +103,12 @@ class ServingConnection(web.RequestHandler):
     @property
     def idle(self) -> bool:
         """Whether nothing is asked of it: its task waits for a request, or there has been none yet."""
-        return not self._messages and not self._part and (self._waiter is not None or self._request_count == 0)
+        return not self._messages and not self._part and self._put_off is None and (self._waiter is not None or self._request_count == 0)
 
     def data_received(self, data: bytes) -> None:
         """Serve at once what can be; the rest is left to the connection's task, in order."""
+        if self._put_off is not None:
+            self.catch_up()
         if self._part:
             if len(data) > self._part_missing:
                 # What else has come may be no HTTP, for which aiohttp would drop the request too if it came in one piece.
@@ -195,7 +200,12 @@ class ServingConnection(web.RequestHandler):
         try:
             waits_for = serving.send(None)
         except StopIteration as stop:
-            if not self._written(stop.value, request):
+            answer: Answer = stop.value
+            # Not when another request is behind it, whose answer would overtake this one.
+            if answer.can_wait and len(self._messages) <= 1:
+                self._put_off = answer, request
+                self._loop.call_soon(self.catch_up)
+            elif not self._written(answer, request):
                 return False
         else:
             self._half = serving, waits_for
@@ -204,6 +214,16 @@ class ServingConnection(web.RequestHandler):
         server.requests_count += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
+
+    def catch_up(self) -> None:
+        """Write an answer that was put off. Those that were woken before it was have been served by the time the loop calls this."""
+        if self._put_off is None:
+            return
+        (answer, request), self._put_off = self._put_off, None
+        if not self._written(answer, request):
+            self._messages.append(_as_message(request))
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
 
     def _slim(self, request: Request) -> None:
         """Let go of what a request that is held has no use for: 4 KiB of the 14 that it would cost.

@@ -366,3 +366,65 @@ async def test_resumed_passes_cancellation_on() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert seen == ["cleaned"]
+
+
+# A producer's answer, when its job goes to a worker that waits.
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The statuses of answers, in the order in which they are written."""
+    statuses: list[int] = []
+    write_now = Answer.write_now
+
+    def noting(answer: Answer, asked: Request) -> None:
+        if not answer._written:
+            statuses.append(answer.status_code)
+        write_now(answer, asked)
+
+    monkeypatch.setattr(Answer, "write_now", noting)
+    return statuses
+
+
+ENQUEUE = request("POST", "/jobs/enqueue", b'{"payload":1}')
+
+
+async def test_the_worker_that_waits_is_answered_before_the_producer(api: Api, written: list[int]) -> None:
+    """It has the job as soon as can be; the producer has its answer right afterwards, as it has where nobody waits."""
+    producer = await api.site.wire()
+    assert (await producer.ask(ENQUEUE)).status == 201
+    await api.take()
+    held = await api.hold("/jobs/dequeue", wait=50)
+    # Its connection's task has taken it over.
+    await until(lambda: all(connection._half is None for connection in api.site.server.open))
+    written.clear()
+    assert (await producer.ask(ENQUEUE)).status == 201
+    assert (await answered(held)).status == 200
+    assert written == [200, 201]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_answers_keep_the_order_of_their_requests(api: Api, together: bool, written: list[int]) -> None:
+    """What comes behind an enqueue, with it or by itself, is answered behind it."""
+    producer = await api.site.wire()
+    for _ in range(3):
+        assert (await producer.ask(ENQUEUE)).status == 201
+        await api.take()
+        held = await api.hold("/jobs/dequeue", wait=50)
+        if together:
+            producer.send(ENQUEUE + request("GET", "/none"))
+        else:
+            producer.send(ENQUEUE)
+            producer.send(request("GET", "/none"))
+        assert [(await producer.reply()).status for _ in range(2)] == [201, 404]
+        assert (await answered(held)).status == 200
+
+
+async def test_a_producer_that_goes_before_its_answer_leaves_nothing(api: Api) -> None:
+    """Its job is the worker's, and its connection is forgotten."""
+    producer = await api.site.wire()
+    held = await api.hold("/jobs/dequeue", wait=50)
+    producer.send(ENQUEUE)
+    await producer.close()
+    assert (await answered(held)).status == 200
+    await until(lambda: len(api.site.server.open) == 1)
