@@ -22,7 +22,7 @@ from jobqueue.model import Job, JobFilter, JobSpec, Outcome, QueuePolicy, QueueS
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
     """A job as it stood right after the enqueue, before any worker was handed it; created is False for a repeat.
 
-    handed_over: whether a worker that waited has been handed it since.
+    handed_over: whether a worker that waited has it by now.
     """
 
     job: Job

@@ -64,9 +64,6 @@ class Answer(web.StreamResponse):
     headers: further header lines, each ended by CR LF. close: end the connection after this answer.
     """
 
-    can_wait = False
-    """Whether others should be answered first that were woken meanwhile: a worker with the job that a producer has just enqueued."""
-
     _written = False
     _keep = False
 

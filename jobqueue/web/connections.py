@@ -155,7 +155,6 @@ class Server(web.Server):
         """Close idle connections at once and the others after their answers, which must say so; return when none is left."""
         self._ended = asyncio.get_running_loop().create_future()
         for connection in list(self.open):
-            connection.catch_up()
             if connection.idle:
                 connection.force_close()
         if self.open:

@@ -8,8 +8,8 @@ what has come, as it is of anything that is not known.
 costs. A request that arrives whole on an idle connection is instead run right where it was parsed, to its end or to its first
 suspension. Most end there: an enqueue or a conclude in memory never suspends. One that does (a held dequeue, a commit, a slow reader) is
 handed, half run, to aiohttp's own task, which carries on with it as if it had begun it (`resuming.py`): from then on cancellation on
-disconnect and shutdown are aiohttp's. Python 3.12 calls this an eager task; here it also works on 3.11 and spares the
-task altogether when none is needed.
+disconnect and shutdown are aiohttp's. One that only lets others go first (`asyncio.sleep(0)`) goes on when the loop comes round. Python
+3.12 calls this an eager task; here it also works on 3.11 and spares the task altogether when none is needed.
 
 What this uses of aiohttp beyond its documented face, pinned by tests/web/test_connections.py: `RequestHandler._messages`, `_waiter`,
 `_parser.message_consumed()`, `_buffer_paused`, `_reading_paused`, `_paused`, `_request_count`, `_keepalive_handle` and
@@ -72,7 +72,7 @@ class _Few(list[Any]):
 class ServingConnection(web.RequestHandler):
     """One client's connection. write_seconds: how long the client may take to read an answer."""
 
-    __slots__ = ("_half", "_missing", "_part", "_part_missing", "_part_timer", "_put_off", "_shared", "_strange", "write_seconds")
+    __slots__ = ("_half", "_missing", "_part", "_part_missing", "_part_timer", "_shared", "_stepped_back", "_strange", "write_seconds")
 
     def __init__(self, manager: Any, *, write_seconds: float, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
@@ -88,27 +88,29 @@ class ServingConnection(web.RequestHandler):
         """What has come of a known request."""
         self._part_missing = 0
         self._part_timer: asyncio.TimerHandle | None = None
-        self._put_off: tuple[Answer, Request] | None = None
-        """An answer that waits for others to go first, until the loop comes round."""
+        self._stepped_back: tuple[Serving, Request] | None = None
+        """A request that lets others go first, until the loop comes round."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """A held handler is cancelled, by aiohttp, or here if its task has not taken it over yet."""
         self._take_part()
-        self._put_off = None
-        if self._half is not None:
-            serving, self._half = self._half[0], None
-            serving.close()
+        for begun in (self._half, self._stepped_back):
+            if begun is not None:
+                begun[0].close()
+        self._half = self._stepped_back = None
         super().connection_lost(exc)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is asked of it: its task waits for a request, or there has been none yet."""
-        return not self._messages and not self._part and self._put_off is None and (self._waiter is not None or self._request_count == 0)
+        return (
+            not self._messages and not self._part and self._stepped_back is None and (self._waiter is not None or self._request_count == 0)
+        )
 
     def data_received(self, data: bytes) -> None:
         """Serve at once what can be; the rest is left to the connection's task, in order."""
-        if self._put_off is not None:
-            self.catch_up()
+        if self._stepped_back is not None:
+            self._step_up()
         if self._part:
             if len(data) > self._part_missing:
                 # What else has come may be no HTTP, for which aiohttp would drop the request too if it came in one piece.
@@ -195,35 +197,46 @@ class ServingConnection(web.RequestHandler):
 
     def _served_at_once(self, request: Request) -> bool:
         """Serve a request outside any task. False if it suspended: `_half` has it then, for the task that aiohttp gives its message."""
-        server = self._shared
-        serving = server.handler(request)
+        serving = self._shared.handler(request)
         try:
             waits_for = serving.send(None)
         except StopIteration as stop:
-            answer: Answer = stop.value
-            # Not when another request is behind it, whose answer would overtake this one.
-            if answer.can_wait and len(self._messages) <= 1:
-                self._put_off = answer, request
-                self._loop.call_soon(self.catch_up)
-            elif not self._written(answer, request):
-                return False
-        else:
-            self._half = serving, waits_for
-            self._slim(request)
+            return self._is_done(stop.value, request)
+        # Not when another request is behind it, whose answer would overtake its own.
+        if waits_for is None and len(self._messages) <= 1:
+            self._stepped_back = serving, request
+            self._loop.call_soon(self._step_up)
+            return True
+        self._half = serving, waits_for
+        self._slim(request)
+        return False
+
+    def _is_done(self, answer: Answer, request: Request) -> bool:
+        if not self._written(answer, request):
             return False
-        server.requests_count += 1
+        self._shared.requests_count += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
 
-    def catch_up(self) -> None:
-        """Write an answer that was put off. Those that were woken before it was have been served by the time the loop calls this."""
-        if self._put_off is None:
+    def _step_up(self) -> None:
+        """Go on with a request that let others go first: they have, by the time the loop calls this."""
+        if self._stepped_back is None:
             return
-        (answer, request), self._put_off = self._put_off, None
-        if not self._written(answer, request):
-            self._messages.append(_as_message(request))
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
+        (serving, request), self._stepped_back = self._stepped_back, None
+        try:
+            waits_for = serving.send(None)
+        except StopIteration as stop:
+            if self._is_done(stop.value, request):
+                return
+        except BaseException:
+            self.force_close()
+            raise
+        else:
+            self._half = serving, waits_for
+            self._slim(request)
+        self._messages.append(_as_message(request))
+        assert self._waiter is not None
+        self._waiter.set_result(None)
 
     def _slim(self, request: Request) -> None:
         """Let go of what a request that is held has no use for: 4 KiB of the 14 that it would cost.
