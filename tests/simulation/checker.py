@@ -370,7 +370,7 @@ class Checker:
         if job.attempts != seen.attempts:
             self.fault(f"{seen.id} is handed out as attempt {job.attempts}; it is attempt {seen.attempts}")
             seen.attempts = job.attempts
-        receiver = self._receiver(seen, lease.worker)
+        receiver = self._receiver(seen, lease.worker, by_time=ask is None)
         if receiver is None:
             self.fault(f"{seen.id} was handed to nobody who waits")
             return
@@ -385,12 +385,16 @@ class Checker:
         self.leases[lease.token] = seen.id, receiver, seen.attempts
         self.history.note("handed", seen.id, "to", receiver.number)
 
-    def _receiver(self, seen: Seen, worker: str | None) -> Ask | None:
+    def _receiver(self, seen: Seen, worker: str | None, by_time: bool) -> Ask | None:
         """To whom a job went. Faults if somebody waits longer."""
         receiver = self._taking
         if receiver is None:
-            candidates = (ask for ask in self.standing if seen.queue in ask.queues and ask.worker == worker and not ask.excused)
-            receiver = next(candidates, None)
+            candidates = [ask for ask in self.standing if seen.queue in ask.queues and ask.worker == worker and not ask.excused]
+            if by_time:
+                # Waits that end in the same instant as a lease have ended before its job is handed out. Those without a worker's name
+                # look alike, so it can only be told by that.
+                candidates.sort(key=lambda ask: self.now >= ask.until - EPSILON)
+            receiver = next(iter(candidates), None)
         for ask in self.standing:
             if ask is receiver or receiver is None:
                 break
