@@ -40,11 +40,12 @@ REASONS = {
     "beanstalkd": "beanstalkd is a C program that reads a line of text and answers one. Here each job is three HTTP requests, or shares "
     "of some, in a Python server: head, JSON, checks, an answer with its head. What closes most of it is batches, which the Worker makes "
     "by itself. What would close the rest is a parser and a core that are not Python.",
-    "python": "Single calls cost an HTTP request for each enqueue, and a Worker that keeps up takes jobs one or a few at a time, so its own "
-    "requests are shared by few jobs. Batches take that away. See docs/performance.md for where the server's CPU goes.",
+    "python": "Single calls cost an HTTP request for each enqueue, and a Worker that keeps up takes jobs one or a few at a time, so its "
+    "own requests are shared by few jobs. Batches take that away. See docs/performance.md for where the server's CPU goes.",
     "pickup": "A pickup is two HTTP answers and two clients in Python, all of them cold after the pause before it. Taken apart, of some "
-    "1,050 µs: 170 the producer until its bytes are made, 300 the server's own work, 250 the worker from the answer's bytes to its handler; "
-    "the rest is the kernel's, which wakes three sleeping processes. What would close it is a client and a server that are not Python.",
+    "1,050 µs: 170 the producer until its bytes are made, 300 the server's own work, 250 the worker from the answer's bytes to its "
+    "handler; the rest is the kernel's, which wakes three sleeping processes. What would close it is a client and a server that are not "
+    "Python.",
     "queued": "A job here is an object in Python with its times, attempts and place. Those that take less keep one encoded string, and "
     "no index by which a job can be found, cancelled or listed.",
     "idle": "A held request is a connection of aiohttp with its parser, a task and a waiter; with Redis it is one C structure.",
