@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from bench.peers.roster import PEERS, Peer
 from bench.peers.run import DURABLE, MEMORY, Findings, measure
 from bench.peers.sessions import FULL, QUICK, Crowd, EndToEnd, Session
 from bench.process import BenchError
-from bench.results import replaced
+from bench.results import RESULTS, replaced
 
 
 def peer(key: str) -> Peer:
@@ -162,3 +163,13 @@ def test_a_part_of_the_results_is_replaced_and_the_others_stay() -> None:
     assert [line for line in whole.splitlines() if line.startswith("#")] == ["# What was measured", "## Peers", "### How", "## Budgets"]
     assert "newer" in whole
     assert "table" not in whole
+
+
+def test_the_readme_says_what_was_measured() -> None:
+    """Every figure of its table is one of bench/results.md."""
+    root = Path(__file__).parents[1]
+    table = (root / "README.md").read_text().partition("<!-- measured -->\n")[2].partition("\n\n")[0]
+    figures = [figure for row in table.splitlines()[2:] for cell in row.split("|")[2:] for figure in re.findall(r"\d[\d,.]*", cell)]
+    measured = set(re.findall(r"\d[\d,.]*", RESULTS.read_text()))
+    assert len(figures) > 25
+    assert [figure for figure in figures if figure not in measured] == []

@@ -158,9 +158,9 @@ class ServingConnection(web.RequestHandler):
     def _parse_part(self) -> None:
         """The rest of a known request does not come: leave it to aiohttp."""
         part, waiter = self._take_part(), self._waiter
-        # Nothing can have been asked of it since: the part is the newest that has come.
-        assert waiter is not None
-        self._parse_and_serve(part, waiter)
+        # Nothing can have been asked of it since: the part is the newest that has come. Without one it is being closed.
+        if waiter is not None and not waiter.done():
+            self._parse_and_serve(part, waiter)
 
     def _parse_and_serve(self, data: bytes, waiter: asyncio.Future[None]) -> None:
         """Have aiohttp parse, and serve at once what can be."""
@@ -235,8 +235,8 @@ class ServingConnection(web.RequestHandler):
             self._half = serving, waits_for
             self._slim(request)
         self._messages.append(_as_message(request))
-        assert self._waiter is not None
-        self._waiter.set_result(None)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _slim(self, request: Request) -> None:
         """Let go of what a request that is held has no use for: 4 KiB of the 14 that it would cost.
