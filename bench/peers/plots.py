@@ -62,7 +62,7 @@ def peers(found: Findings) -> list[str]:
     figure, (left, right) = _canvas(2)
     pickups = {key: statistics.median(p for s in sessions for p in s.pickups) / 1_000 for key, sessions in found.memory.items()}
     _bars(left, pickups, "pickup p50, µs, 1 idle worker")
-    _bars(right, found.queued, "bytes for each queued job")
+    _bars(right, {key: statistics.median(each) for key, each in found.queued.items()}, "bytes for each queued job")
     drawn.append(_save(figure, "pickup-and-memory"))
     return drawn
 

@@ -33,7 +33,7 @@ is the median of the rounds, with their least and greatest; all payloads are 200
   enqueued 8 to 16 ms after the last was picked up. p99 is over all rounds together.
 - **{crowd:,} idle workers**: connections that wait, held by one process, which needs its own CPU to be woken.
 - **Memory** is the growth of the server's `Pss`, all its processes together, by {queued:,} queued jobs with their payloads, where enqueuing
-  is slow fewer; once, two peers at a time. For an idle worker, by the {crowd:,}.
+  is slow fewer; two peers at a time. For an idle worker, by the {crowd:,}.
 """
 
 REASONS = {
@@ -160,7 +160,7 @@ def _memory_table(found: Findings) -> str:
         rows.append(
             [
                 f"**{peer.name}**" if peer.kind == OURS else peer.name,
-                f"{each:,.0f}" if each is not None else found.failures.get((peer.key, "queued"), "not measured"),
+                ranged(each).text() if each else found.failures.get((peer.key, "queued"), "not measured"),
                 f"{min(peer.queued, found.plan.queued):,}",
                 ranged(crowds).text(".1f") if crowds else peer.why_no_crowd or found.failures.get((peer.key, "crowd"), ""),
             ]
@@ -218,7 +218,8 @@ def claims(found: Findings) -> Iterator[Claim]:
             text = f"Pickup p50, {what}: {mine / theirs:.1f} × beanstalkd's {theirs:,.0f} µs; wanted: at most {FACTOR_PICKUP:.0f} ×"
             yield Claim(f"pickup{suffix}", text, mine <= FACTOR_PICKUP * theirs)
     idle = {key: statistics.median(crowd.bytes_each / 1_024 for crowd in crowds) for key, crowds in found.crowds.items()}
-    for key, what, values, unit in (("queued", "a queued job", found.queued, "bytes"), ("idle", "an idle worker", idle, "KiB")):
+    queued = {key: statistics.median(each) for key, each in found.queued.items()}
+    for key, what, values, unit in (("queued", "a queued job", queued, "bytes"), ("idle", "an idle worker", idle, "KiB")):
         redis = {peer.name: values[peer.key] for peer in python if peer.server == "redis" and peer.key in values}
         if "jobqueue" in values and redis:
             smaller = {name: value for name, value in redis.items() if value < values["jobqueue"]}

@@ -29,7 +29,7 @@ class Findings:
     memory: dict[str, list[Session]] = field(default_factory=dict)
     durable: dict[str, list[Session]] = field(default_factory=dict)
     crowds: dict[str, list[Crowd]] = field(default_factory=dict)
-    queued: dict[str, float] = field(default_factory=dict)
+    queued: dict[str, list[float]] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
     rounds: int = 0
     seconds: float = 0.0
@@ -77,10 +77,11 @@ def measure(peers: Sequence[Peer], plan: Plan) -> Findings:
         jobs = min(peer.queued, plan.queued)
         each = found.attempt(peer, "queued", lambda: sessions.queued_bytes(peer, jobs, durable=False))
         if each is not None:
-            found.queued[peer.key] = each
+            found.queued.setdefault(peer.key, []).append(each)
 
-    with concurrent.futures.ThreadPoolExecutor(ABREAST) as pool:
-        list(pool.map(fill, peers))
+    for _ in range(found.rounds):
+        with concurrent.futures.ThreadPoolExecutor(ABREAST) as pool:
+            list(pool.map(fill, peers))
     found.seconds = time.perf_counter() - started
     print(f"{found.seconds:.0f} s in all", file=sys.stderr, flush=True)
     return found

@@ -31,7 +31,7 @@ PROBE = 200
 class Plan(NamedTuple):
     """How much is measured.
 
-    rounds: of everything but the memory of queued jobs; pickups: in each; jobs_max: end to end, if they go through in seconds_max, and
+    rounds: of everything; pickups: in each; jobs_max: end to end, if they go through in seconds_max, and
     else as many as take about `seconds`; crowd: idle workers, and crowd_pickups by one of them; queued: jobs, at most, for the memory of
     one; budget_seconds: no further round is begun that would go beyond.
     """
