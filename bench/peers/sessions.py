@@ -223,7 +223,9 @@ def session(peer: Peer, plan: Plan, *, durable: bool) -> Session:
             ways = {}
             for way in ("single", "batch") if peer.batch else ("single",):
                 probe = _end_to_end(way, PROBE, fifo, server, producer, worker)
-                ways[way] = _end_to_end(way, sized(probe.rate, plan), fifo, server, producer, worker)
+                jobs = sized(probe.rate, plan)
+                # Those that are too slow for more have been measured.
+                ways[way] = probe if jobs == PROBE else _end_to_end(way, jobs, fifo, server, producer, worker)
             return Session(ways["single"], ways.get("batch"), found[WARM:])
 
 
