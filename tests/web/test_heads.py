@@ -21,6 +21,7 @@ from jobqueue.web.connections import Connection, Server
 from jobqueue.web.heads import Head, Heads
 from jobqueue.web.request import Request
 
+from .conftest import Serve
 from .harness import GUARD, request, serving, until
 
 BODY_BYTES_MAX = 10_000
@@ -393,3 +394,15 @@ def test_whatever_comes_is_answered_as_if_nothing_were_known(pieces: list[bytes]
     packets = [stream[start:end] for start, end in itertools.pairwise(at)]
 
     asyncio.run(check(packets))
+
+
+async def test_a_known_head_asks_for_access_all_the_same(serve: Serve) -> None:
+    """A token that was revoked is refused with the very bytes that were let in before."""
+    api = await serve(token="secret", send_token=False)
+    wire = await api.site.wire()
+    asked = request("GET", "/jobs", None, "Authorization: Bearer secret")
+    for _ in range(4):
+        assert (await wire.ask(asked)).status == 200
+    assert api.app.access.keys is not None
+    api.app.access.keys.replace([])
+    assert (await wire.ask(asked)).status == 401
