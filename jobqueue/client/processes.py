@@ -3,6 +3,14 @@
 A process is a slot of its own with a pipe: a job goes in, progress notes and an ending come out. concurrent.futures cannot kill what it
 runs, so a time-out could not be kept there. Processes are spawned, not forked: a fork of a process with threads may deadlock. So handlers
 are imported anew in each, and a script that runs a worker needs the usual `if __name__ == "__main__":`.
+
+**Whose answer it is.** Tasks are numbered and all that is said carries the number of its task. What has another number is dropped: a note
+of a thread that a handler left behind, say. A fork of the process has no pipe, so it cannot answer, and cannot hold it open either: that
+the process died is seen when the pipe closes.
+
+**What goes with it.** A process leads a process group, to which all belongs that its handlers start, unless they start it in a session of
+its own. Whenever the process is killed, the group is: a job's time-out leaves nothing behind. Signals for the worker's group, Ctrl-C for
+one, do not reach it. SIGTERM and SIGINT are caught and not ignored, since what is ignored stays so in every program that is started.
 """
 
 from __future__ import annotations
@@ -18,44 +26,74 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import NoReturn
 
 from jobqueue.client.endings import Ending, failed, of_result
 from jobqueue.client.executors import Threads, concluded
+from jobqueue.client.forks import OnlyHere
 from jobqueue.client.running import Report, RunningJob
 from jobqueue.client.runs import Reason, Run
 from jobqueue.client.tracing import span
 
 _spawn = multiprocessing.get_context("spawn")
 
+# In the process.
+
 
 def _die_with(parent: int) -> None:
     """End when the worker is gone, in the midst of a job too: nobody wants what it comes to."""
     wait([parent])
+    _end()
+
+
+def _end() -> NoReturn:
+    """End, and all that handlers started here."""
+    # Where the group could not be made this would be the worker's, and what else runs there.
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
+
+
+def _left_to_the_worker(_number: int, _frame: object) -> None:
+    """A signal that is not for us, systemd's for all of a service, say: the worker kills what it does not wait for."""
 
 
 def _serve(pipe: Connection) -> None:
     """A process's life: do jobs until the pipe closes."""
-    # Signals for the whole group, Ctrl-C for one, are for the worker to answer; it kills what it does not wait for.
+    with contextlib.suppress(OSError):  # it leads one already, as some that start workers see to
+        os.setpgid(0, 0)
     for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
+        signal.signal(name, _left_to_the_worker)
+    # Or a program that is started with all that is open, os.system's for one, would hold it.
+    os.set_inheritable(pipe.fileno(), False)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+    pid = os.getpid()
     lock = threading.Lock()
 
-    def report(fraction: float, message: str | None) -> None:
-        with lock:
-            pipe.send((fraction, message))
+    def in_fork() -> None:
+        pipe.close()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=in_fork)
+
+    def say(number: int, said: Ending | tuple[float, str | None]) -> None:
+        # Looked at first: in a fork the lock may be held for ever.
+        if os.getpid() == pid:
+            with lock:
+                pipe.send((number, said))
+
+    def note(number: int, fraction: float, message: str | None) -> None:
+        say(number, (fraction, message))
 
     while True:
         try:
-            task = pipe.recv_bytes()
+            number, task = pipe.recv()
         except EOFError:
-            return
-        ending = _work(task, report)
-        with lock:
-            pipe.send(ending)
+            _end()
+        say(number, _work(task, partial(note, number)))
 
 
 def _work(task: bytes, report: Report) -> Ending:
@@ -65,9 +103,13 @@ def _work(task: bytes, report: Report) -> Ending:
         return failed(type(error).__name__, f"the handler cannot be found in its process: {error}")
     job: RunningJob[object] = RunningJob(leased, worker, lease_ends, handler.read, report)
     try:
-        return of_result(handler.call(job))
+        with OnlyHere():
+            return of_result(handler.call(job))
     except BaseException as error:
         return concluded(handler, job, error)
+
+
+# In the worker.
 
 
 class _Slot:
@@ -76,15 +118,29 @@ class _Slot:
     def __init__(self) -> None:
         self._pipe: Connection | None = None
         self._process: SpawnProcess | None = None
+        self._number = 0
+        self._signalling = threading.Lock()
+        """Held while a process is signalled and while it is taken off, so that no signal goes to a number that is another's by now."""
 
     def _opened(self) -> Connection:
-        if self._pipe is None or self._process is None or not self._process.is_alive():
+        if self._pipe is None or not self._is_quiet(self._pipe):
             self.clear()
             self._pipe, theirs = _spawn.Pipe()
-            self._process = _spawn.Process(target=_serve, args=(theirs,), name="jobqueue-handler", daemon=True)
-            self._process.start()
+            process = _spawn.Process(target=_serve, args=(theirs,), name="jobqueue-handler", daemon=True)
+            process.start()
             theirs.close()
+            # Only now: who kills must find one that can be.
+            self._process = process
         return self._pipe
+
+    def _is_quiet(self, pipe: Connection) -> bool:
+        """Whether the process lives, as far as can be seen. Reads what came too late for its job."""
+        try:
+            while pipe.poll():
+                pipe.recv()
+        except Exception:
+            return False
+        return True
 
     def do(self, task: bytes, report: Report, killed: threading.Event) -> Ending | None:
         """Have a job done. Blocks, and returns None when the process died of it."""
@@ -93,32 +149,47 @@ class _Slot:
             # Whoever kills sets this first and then looks for a process: one of us sees the other.
             if killed.is_set():
                 self.kill()
-            pipe.send_bytes(task)
-            while not isinstance(said := pipe.recv(), Ending):
+            self._number += 1
+            pipe.send((self._number, task))
+            while True:
+                number, said = pipe.recv()
+                if number != self._number:
+                    continue
+                if isinstance(said, Ending):
+                    return said
                 report(*said)
-        except (EOFError, OSError):
+        except Exception:
+            # EOFError and OSError, of a process that is gone. Any other is of one that wrote nonsense into the pipe: as good as gone.
             return None
-        return said
 
     def kill(self) -> None:
-        """Kill the process, from any thread; whoever has a job done here finds out."""
-        process = self._process
-        if process is not None:
-            with contextlib.suppress(ValueError):  # it died by itself, and was cleared away this very moment
-                process.kill()
+        """Kill the process and its group, from any thread; whoever has a job done here finds out."""
+        with self._signalling:
+            if self._process is not None:
+                _kill(self._process)
 
     def clear(self) -> int | None:
         """Kill the process and clear it away, while no job is being done; its exit code."""
-        process, pipe, self._process, self._pipe = self._process, self._pipe, None, None
+        with self._signalling:
+            process, pipe, self._process, self._pipe = self._process, self._pipe, None, None
+            if process is not None:
+                _kill(process)
         if pipe is not None:
             pipe.close()
         if process is None:
             return None
-        process.kill()
         process.join()
         code = process.exitcode
         process.close()
         return code
+
+
+def _kill(process: SpawnProcess) -> None:
+    # One that has just begun leads no group yet, and has started nothing.
+    if process.pid is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 class ProcessExecutor:
