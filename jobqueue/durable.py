@@ -18,8 +18,9 @@ import click
 
 from jobqueue.backend.base import Backend
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite import CannotOpen, Store
+from jobqueue.backend.sqlite import LEFTOVERS, CannotOpen, Store
 from jobqueue.backend.sqlite_journal import SqliteJournal
+from jobqueue.backend.sqlite_lock import MODE
 from jobqueue.backend.sqlite_open import Progress, load, open_journal
 from jobqueue.clock import SystemClock
 from jobqueue.config import Settings
@@ -107,15 +108,15 @@ async def stopped(stop: asyncio.Event, backend: Backend) -> str | None:
 def backup(source: str, target: str) -> str:
     """Copy a file as it is at this moment, while a server uses it or not, and check the copy; a line that says what it holds.
 
-    The target appears whole or not at all. Raises CannotOpen.
+    The target appears whole or not at all, for its owner alone. Raises CannotOpen.
     """
     if os.path.lexists(target):
         raise CannotOpen(f"{target}: exists already")
     part = f"{target}.part"
     try:
         # It is ours: whatever stands there is left from a backup that was cut short.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
+        _clear(part)
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
         store = Store.read_only(os.path.abspath(source))
         try:
             store.copy_to(os.path.abspath(part))
@@ -131,9 +132,15 @@ def backup(source: str, target: str) -> str:
     except OSError as error:
         raise CannotOpen(f"{target}: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
+        _clear(part)
     return summary
+
+
+def _clear(part: str) -> None:
+    """Remove what a backup left that was not finished."""
+    for suffix in LEFTOVERS:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part + suffix)
 
 
 def check(path: str) -> str:

@@ -54,6 +54,10 @@ _WAITING_IO = frozenset(
 is on the disk, so that, and everything else, ends the server."""
 
 
+LEFTOVERS = ("", "-journal", "-wal", "-shm")
+"""What SQLite adds to a database's name for its own files, which a copy that failed may leave."""
+
+
 class CannotOpen(Exception):
     """The file cannot be used. str() says why; the file was not changed."""
 
@@ -101,20 +105,20 @@ class Store:
 
     @classmethod
     def open(cls, path: str, *, vfs: str | None = None) -> Self:
-        """Open the file for writing, make it if there is none, and look over it. Raises CannotOpen.
+        """Open the file for writing and look over it; an empty one is a new one. Raises CannotOpen.
 
-        The caller holds the lock. Nothing is written before `adopt`.
+        The caller holds the lock, which gave it the path and made the file. Nothing is written before `adopt`.
         """
         if tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) < SQLITE_MIN:
             raise CannotOpen(f"SQLite {apsw.sqlite_lib_version()} can corrupt a file; {'.'.join(map(str, SQLITE_MIN))} or later is needed")
-        return cls._opened(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, vfs, Index(path))
+        return cls._opened(path, apsw.SQLITE_OPEN_READWRITE, vfs, Index(path))
 
     @classmethod
     def read_only(cls, path: str) -> Self:
         """Open a file to look at it, whether a server uses it or not. Raises CannotOpen."""
         if not os.path.isfile(path):
             raise CannotOpen(f"{path}: there is no such file")
-        return cls._opened(path, apsw.SQLITE_OPEN_READONLY, None, None)
+        return cls._opened(os.path.realpath(path), apsw.SQLITE_OPEN_READONLY, None, None)
 
     @classmethod
     def _opened(cls, path: str, flags: int, vfs: str | None, index: Index | None) -> Self:
@@ -173,6 +177,7 @@ class Store:
         try:
             self._cursor.execute("COMMIT; PRAGMA journal_mode = WAL")
             self._cursor.execute(f"PRAGMA synchronous = {SYNC[sync]}; PRAGMA fullfsync = ON; PRAGMA cache_size = -{CACHE_KIB}")
+            self._try_to_write()
             self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         except apsw.Error as error:
             raise CannotOpen(f"{self.path}: {error}") from error
@@ -183,6 +188,20 @@ class Store:
             return apsw.SQLITE_OK
 
         self._connection.set_wal_hook(after_commit)
+
+    def _try_to_write(self) -> None:
+        """Commit something that changes nothing, so that a file or a log that cannot be written is found out now, not by the first job.
+
+        A disk without room is no reason not to start: reads are served, and the first change says so.
+        """
+        if self._connection.readonly("main"):
+            raise CannotOpen(f"{self.path}: can only be read, and a server must write it")
+        try:
+            self._cursor.execute(f"BEGIN IMMEDIATE; PRAGMA user_version = {len(MIGRATIONS)}; COMMIT")
+        except apsw.Error as error:
+            if not isinstance(translated(error), NotNow) or isinstance(error, apsw.CantOpenError):
+                raise
+            self._roll_back()
 
     # Reading.
 
@@ -295,13 +314,23 @@ class Store:
             self._index.put_back()
 
     def copy_to(self, path: str) -> None:
-        """Write all of the database, as it is at this moment, to a new file. Raises CannotOpen."""
+        """Write all of the database, as it is at this moment, to an empty file. Raises CannotOpen.
+
+        When it fails there may be files beside it too: see LEFTOVERS.
+        """
         try:
-            target = apsw.Connection(path)
-            with target.backup("main", self._connection, "main") as backup:
-                backup.step()
-            # A copy of a database in WAL mode is in it too; this makes it one file, and syncs it.
-            target.execute("PRAGMA journal_mode = DELETE")
-            target.close()
+            target = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                backup = target.backup("main", self._connection, "main")
+                try:
+                    backup.step()
+                finally:
+                    backup.finish()  # which says what went wrong; the error of `step` reads "not an error"
+                # A copy of a database in WAL mode is in it too; this makes it one file, and syncs it.
+                target.execute("PRAGMA journal_mode = DELETE")
+            finally:
+                target.close()
         except apsw.Error as error:
-            raise CannotOpen(f"{path}: {error}") from error
+            # With the last pages to spare it is an I/O error, since there is no room for a log's index.
+            hint = "there is no room for it: " if isinstance(translated(error), NotNow) else ""
+            raise CannotOpen(f"{path}: {hint}{error}") from error

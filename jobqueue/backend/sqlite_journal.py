@@ -8,6 +8,10 @@ When a commit fails for want of room (NotNow), memory is ahead of the disk, and 
 are tried again until they are committed. Nothing is undone, since others may have built on it. Whoever waited is told
 StorageUnavailable, whoever comes meanwhile too, before anything changes. When the disk cannot be trusted (Fatal), nothing is
 acknowledged ever again, and `failed` returns.
+
+A file that was deleted, moved or replaced while it is used (`lost`) is like one without room: what is written then goes where nobody will
+find it, so nothing is acknowledged, and it is tried again, since a file that was moved away can be moved back. The server stays, because
+it holds the last way to the data: a process that ended would take a deleted file with it, and the next one would begin with an empty one.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from collections.abc import Callable, Sequence
 
 from jobqueue.backend.base import StorageStats
 from jobqueue.backend.shell import copied
-from jobqueue.backend.sqlite import Fatal
+from jobqueue.backend.sqlite import Fatal, NotNow
 from jobqueue.backend.sqlite_group import Group
 from jobqueue.backend.sqlite_rows import Counters, encode_counters, encode_job, encode_queue
 from jobqueue.backend.sqlite_writer import Writer
@@ -37,9 +41,22 @@ RETRY_SECONDS = 1.0
 
 
 class SqliteJournal:
-    """A Journal for one engine. offset: engine time minus the line that the file's times are on; change: the last one stored."""
+    """A Journal for one engine. offset: engine time minus the line that the file's times are on; change: the last one stored.
 
-    def __init__(self, engine: Engine, clock: Clock, sync: str, *, offset: float = 0.0, change: int = 0) -> None:
+    lost: what of the file is no longer where it was, None when all is; asked once a group, and may be asked in any thread.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        sync: str,
+        *,
+        offset: float = 0.0,
+        change: int = 0,
+        lost: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self.lost = lost
         self.engine = engine
         self.clock = clock
         self.unwritten_bytes_max = engine.limits.unwritten_bytes_max
@@ -61,6 +78,8 @@ class SqliteJournal:
         self._stored_skew = clock.skew() + offset
         self._commits = Histogram(QUICK_SECONDS)
         self._handed_at = 0.0
+        self._gone: str | None = None
+        """What `lost` said when the group that is being written was handed over."""
         self._on_close: Callable[[], object] = lambda: None
 
     def use(self, writer: Writer, on_close: Callable[[], object] = lambda: None) -> None:
@@ -148,7 +167,8 @@ class SqliteJournal:
         if self._gathering or self._writing is not None:
             _logger.error("closing without having stored everything; nothing of what is missing was acknowledged")
         if self._writer is not None:
-            await self._writer.close(tidy=self._broken is None)
+            # Tidying up deletes the log by its name, which may be another file's by now.
+            await self._writer.close(tidy=self._broken is None and self.lost() is None)
             self._writer = None
             self._on_close()
 
@@ -174,11 +194,15 @@ class SqliteJournal:
         assert self._writer is not None
         self._handed_at = self.clock.now()
         self._writer.write(group, self._finished)
+        # Asked here and not in the thread, where it would wait for the GIL, and while the thread waits for the disk.
+        self._gone = self.lost()
 
     def _finished(self, error: Exception | None) -> None:
         """A group is committed, or not."""
         group, self._writing = self._writing, None
         assert group is not None
+        if error is None and self._gone is not None:
+            error = NotNow(self._gone)
         if error is None:
             self._commits.observe(self.clock.now() - self._handed_at)
             self._done = self._handed
@@ -196,14 +220,28 @@ class SqliteJournal:
         if isinstance(error, Fatal):
             self.fatal(error)
             return
+        self._fail(str(error))
+
+    def _fail(self, reason: str) -> None:
+        """Nothing can be stored for now."""
         if self._failing is None:
-            _logger.error("changes cannot be stored, trying again every %g s: %s", RETRY_SECONDS, error)
-        self._refuse(str(error))
+            _logger.error("changes cannot be stored, trying again every %g s: %s", RETRY_SECONDS, reason)
+        self._refuse(reason)
         self._retry = self.clock.call_at(self.clock.now() + RETRY_SECONDS, self._try_again)
 
     def _try_again(self) -> None:
+        lost = self.lost()
+        if lost is not None:
+            # What cannot be found again need not be written again.
+            self._fail(lost)
+            return
         self._retry = None
         self._hand_over()
+
+    def displaced(self, reason: str) -> None:
+        """The file is no longer where it was, which was noticed while nothing was written."""
+        if self._writing is None and self._failing is None and self._writer is not None:
+            self._fail(reason)
 
     def _refuse(self, reason: str) -> None:
         self._failing = reason

@@ -1,39 +1,142 @@
-"""One server a file: a lock beside the database, held for as long as the process lives.
+"""One server a data file: which file it is, the locks on it, and whether it is still where it was.
 
-A file of its own, `jobs.db.lock`, and not SQLite's locks: those must let a backup read while the server serves. flock, because the kernel
-gives it up when the process dies, however it dies, and because it also keeps two servers of one process apart. The file stays when
-the server has gone: deleting it would let two servers hold locks on two files of one name. Network file systems may not keep
-such locks, and SQLite must not be used on them either.
+A file has many names: symbolic links, `..`, hard links, a folder or the file itself mounted a second time. Everything here goes by the real
+path and by the file's device and inode, never by the name that was given. SQLite keeps its log and the index of it beside that path.
+
+Two locks, both given up by the kernel when the process dies, however it dies:
+
+- `flock` on `jobs.db.lock` beside the file. It names its holder, keeps two servers of one process apart, and older servers know it. The
+  lock file stays when the server has gone: deleting it would let two servers hold locks on two files of one name.
+- Where there is such a thing (Linux), an open-file-description lock on one byte of the data file itself, far beyond SQLite's own: it
+  finds the server that came to the same file by another mount, where the lock file is another one.
+
+A hard link is refused instead: SQLite would keep a log beside each name, and after a crash read the wrong one.
+
+Closing any descriptor of a file drops the POSIX locks that this process has on it, SQLite's included. So the descriptor here stays open
+until SQLite has closed the file, and a file that this process has open is refused before it is opened again. Network file systems may
+not keep such locks, and SQLite must not be used on them either.
+
+New files are made here, for their owner alone (0600): SQLite gives its log and index the mode of the database.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
+import stat
+import struct
+
+MODE = 0o600
+"""Of every file we make: payloads are in all of them but the lock."""
+
+LOG = ("-wal", "-shm")
+"""What SQLite adds to the name for its log and the index of that."""
+
+_LOCK_BYTE = 0x4000_0000 + 1_024
+"""Beyond SQLite's own lock bytes, which are the 512 from 0x4000_0000 on. Locks do not keep anybody from reading or writing there."""
+
+_FLOCK = struct.Struct("hhqqi4x")
+"""struct flock where off_t has 64 bits."""
+
+_Identity = tuple[int, int]
+_mine: set[_Identity] = set()
+"""Data files that this process serves."""
 
 
 class Locked(Exception):
     """Another server uses the file. str() says which."""
 
 
+class Unusable(Exception):
+    """This can be no server's data file. str() says why."""
+
+
+def _identity(found: os.stat_result) -> _Identity:
+    return found.st_dev, found.st_ino
+
+
 class FileLock:
-    """The lock on one database. Raises Locked, or OSError when there can be no such file."""
+    """The lock on one data file, which is made if there is none.
+
+    path: the file without links, which everything else must use. Raises Locked, Unusable, or OSError when there can be no such file or
+    when it may not be written.
+    """
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(self._fd, 1_000).decode("utf-8", "replace").strip()
-            os.close(self._fd)
-            raise Locked(f"{path}: is in use by another server ({holder or 'which is just starting'})") from None
-        except BaseException:
-            os.close(self._fd)
-            raise
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        self.path = os.path.realpath(path)
+        self._files: list[tuple[str, _Identity]] = []
+        with contextlib.ExitStack() as undo:
+            with contextlib.suppress(FileNotFoundError):
+                self._check(os.stat(self.path))
+            lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+            undo.callback(os.close, lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(lock, 1_000).decode("utf-8", "replace").strip()
+                raise Locked(f"is in use by another server ({holder or 'which is just starting'})") from None
+            # NONBLOCK: what is no file may wait for somebody at its other end.
+            data = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, MODE)
+            undo.callback(os.close, data)
+            found = os.fstat(data)
+            self._check(found)
+            self.shared = bool(found.st_mode & (stat.S_IROTH | stat.S_IWOTH))
+            """Whether every user of the machine may read or write it."""
+            _lock_byte(data)
+            for suffix in LOG:
+                # SQLite would open them for reading alone, and fail at the first write.
+                with contextlib.suppress(FileNotFoundError):
+                    os.close(os.open(self.path + suffix, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
+            identity = _identity(found)
+            _mine.add(identity)
+            undo.callback(_mine.discard, identity)
+            self._files.append((self.path, identity))
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            self._undo = undo.pop_all()
+
+    @staticmethod
+    def _check(found: os.stat_result) -> None:
+        if _identity(found) in _mine:
+            raise Locked("is in use by another server (this process)")
+        if stat.S_ISDIR(found.st_mode):
+            raise Unusable("is a folder")
+        if not stat.S_ISREG(found.st_mode):
+            raise Unusable("is no plain file")
+        if found.st_nlink > 1:
+            raise Unusable(f"has {found.st_nlink} names (hard links), each of which would get a log of its own; remove all but one")
+
+    def watch(self) -> None:
+        """From now on the log and its index belong to it too; they exist once SQLite has written."""
+        for suffix in LOG:
+            path = self.path + suffix
+            with contextlib.suppress(FileNotFoundError):
+                self._files.append((path, _identity(os.stat(path))))
+
+    def lost(self) -> str | None:
+        """What is no longer where it was, for people; None when all is. A call costs some microseconds and may come from any thread."""
+        for path, identity in self._files:
+            try:
+                found = os.stat(path)
+            except OSError as error:
+                return f"{path} is gone: it was deleted, moved or unmounted while the server used it ({error.strerror})"
+            if _identity(found) != identity:
+                return f"{path} is another file now: it was replaced while the server used it"
+        return None
 
     def release(self) -> None:
-        """Let another server have the file."""
-        os.close(self._fd)
+        """Let another server have the file. After SQLite has closed it."""
+        self._undo.close()
+
+
+def _lock_byte(descriptor: int) -> None:
+    """Lock the data file itself. Raises Locked."""
+    command = getattr(fcntl, "F_OFD_SETLK", None)
+    if command is None:
+        return
+    try:
+        fcntl.fcntl(descriptor, command, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _LOCK_BYTE, 1, 0))
+    except (BlockingIOError, PermissionError):
+        raise Locked("is in use by another server, which knows it by another path") from None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from jobqueue.backend.shell import shifted
 from jobqueue.backend.sqlite import CannotOpen, Store
 from jobqueue.backend.sqlite_journal import SqliteJournal
-from jobqueue.backend.sqlite_lock import FileLock, Locked
+from jobqueue.backend.sqlite_lock import FileLock, Locked, Unusable
 from jobqueue.backend.sqlite_rows import BadRow, Counters, decode_counters, decode_job, decode_queue
 from jobqueue.backend.sqlite_writer import ThreadWriter, Writer
 from jobqueue.clock import Clock
@@ -89,7 +89,7 @@ def _cut(store: Store, counters: Counters) -> None:
 
 def thread_writer(store: Store, journal: SqliteJournal) -> Writer:
     """The writer of a real server."""
-    return ThreadWriter(store, journal.sync, journal.fatal)
+    return ThreadWriter(store, journal.sync, journal.fatal, journal.lost, journal.displaced)
 
 
 def open_journal(
@@ -107,18 +107,30 @@ def open_journal(
     sync: always, interval or off. vfs: the file system SQLite uses, by name; for tests. Raises CannotOpen, and changes nothing then.
     """
     with contextlib.ExitStack() as undo:
-        try:
-            lock = FileLock(path)
-        except Locked as error:
-            raise CannotOpen(str(error)) from None
-        except OSError as error:
-            raise CannotOpen(f"{path}: {error.strerror or error}") from error
+        lock = _locked(path)
         undo.callback(lock.release)
-        store = Store.open(path, vfs=vfs)
+        store = Store.open(lock.path, vfs=vfs)
         undo.callback(store.close, tidy=False)
         offset, change = load(store, engine, clock, progress)
         store.adopt(sync)
+        lock.watch()
+        lost = lock.lost()
+        if lost is not None:
+            raise CannotOpen(lost)
         undo.pop_all()
-    journal = SqliteJournal(engine, clock, sync, offset=offset, change=change)
+    if lock.shared:
+        _logger.warning("every user of this machine can read %s; chmod 600 keeps its jobs to its owner", lock.path)
+    journal = SqliteJournal(engine, clock, sync, offset=offset, change=change, lost=lock.lost)
     journal.use(writer(store, journal), on_close=lock.release)
     return journal
+
+
+def _locked(path: str) -> FileLock:
+    """The lock on a data file. Raises CannotOpen."""
+    try:
+        return FileLock(path)
+    except (Locked, Unusable) as error:
+        raise CannotOpen(f"{path}: {error}") from None
+    except OSError as error:
+        what = error.filename if isinstance(error.filename, str) else path
+        raise CannotOpen(f"{path}: the server must be able to write it: {what}: {error.strerror or error}") from error

@@ -7,7 +7,9 @@ It never touches anything but the group it was given and the store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -25,6 +27,9 @@ WAL_PAGES_MAX = 4_096
 INTERVAL_SECONDS = 1.0
 """How often `interval` syncs what was committed since."""
 
+LOOK_SECONDS = 1.0
+"""How often an idle writer asks whether the file is still there. A timer of the loop would wake the loop for it."""
+
 Finished = Callable[[Exception | None], None]
 
 
@@ -39,27 +44,39 @@ class Writer(Protocol):
 
 
 class ThreadWriter:
-    """A Writer with a thread of its own. fatal: called when the storage broke between two groups."""
+    """A Writer with a thread of its own.
 
-    def __init__(self, store: Store, sync: str, fatal: Finished) -> None:
+    fatal: called when the storage broke between two groups. lost: asked now and then, in the thread, what of the file is no longer where
+    it was; displaced: told of it.
+    """
+
+    def __init__(
+        self, store: Store, sync: str, fatal: Finished, lost: Callable[[], str | None], displaced: Callable[[str], object]
+    ) -> None:
         self._store = store
         self._sync = sync
         self._fatal = fatal
+        self._lost = lost
+        self._displaced = displaced
         self._orders: queue.SimpleQueue[tuple[Group, Finished, asyncio.AbstractEventLoop] | None] = queue.SimpleQueue()
         self._unsynced_since: float | None = None
         self._ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        with contextlib.suppress(RuntimeError):
+            self._start()  # at once where a loop runs, so that it looks after the file of a server that has nothing to write
 
-    def write(self, group: Group, finished: Finished) -> None:
-        """See Writer.write."""
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
+    def _start(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
             # A daemon, so that a process that fails elsewhere does not wait for it for ever.
             self._thread = threading.Thread(target=self._run, name="jobqueue-storage", daemon=True)
             self._thread.start()
-        self._orders.put((group, finished, loop))
+        return self._loop
+
+    def write(self, group: Group, finished: Finished) -> None:
+        """See Writer.write."""
+        self._orders.put((group, finished, self._start()))
 
     async def close(self, tidy: bool) -> None:
         """See Writer.close."""
@@ -76,9 +93,12 @@ class ThreadWriter:
         assert loop is not None
         while True:
             try:
-                order = self._orders.get(timeout=self._patience())
+                order = self._orders.get(timeout=min(self._patience(), LOOK_SECONDS))
             except queue.Empty:
                 self._tend(loop)
+                lost = self._lost()
+                if lost is not None:
+                    loop.call_soon_threadsafe(self._displaced, lost)
                 continue
             if order is None:
                 break
@@ -98,10 +118,10 @@ class ThreadWriter:
             self._unsynced_since = time.monotonic()
         return None
 
-    def _patience(self) -> float | None:
-        """Seconds until the log needs care, None for never."""
+    def _patience(self) -> float:
+        """Seconds until the log needs care."""
         if self._sync != "interval" or self._unsynced_since is None:
-            return None
+            return math.inf
         return max(0.0, self._unsynced_since + INTERVAL_SECONDS - time.monotonic())
 
     def _tend(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import subprocess
 import sys
 from pathlib import Path
 
@@ -72,6 +73,56 @@ def test_a_backup_never_overwrites(tmp_path: Path) -> None:
     assert (result.exit_code, "there is no such file" in result.output) == (1, True)
     assert [path.name for path in tmp_path.iterdir()] == ["copy.db"]
     assert (tmp_path / "copy.db").read_text() == "precious"
+
+
+def full(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of its own process where no file has room for a byte."""
+    boot = "import sys; sys.path.insert(0, sys.argv.pop(1)); from faults.disks import Disk; disk = Disk(default=True); disk.full = True; "
+    return subprocess.run(
+        [sys.executable, "-c", f"{boot}from jobqueue.cli import main; main()", str(Path(__file__).parents[1]), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def test_a_backup_without_room(tmp_path: Path) -> None:
+    """A backup onto a full disk says so in one line and leaves nothing behind, not even what an earlier one left that was killed."""
+
+    async def make() -> None:
+        await (await filled(tmp_path / "jobs.db", 200)).close()
+
+    asyncio.run(make())
+    for name in ("copy.db.part", "copy.db.part-journal", "copy.db.part-wal"):
+        (tmp_path / name).write_bytes(b"left")
+    done = full("backup", str(tmp_path / "copy.db"), "--data", str(tmp_path / "jobs.db"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "copy.db.part: there is no room for it: " in done.stderr
+    assert "not an error" not in done.stderr
+    assert not list(tmp_path.glob("copy*"))
+
+
+@pytest.mark.parametrize("blocks", [3, 7, 8, 9])
+def test_a_backup_onto_a_real_full_disk(tmp_path: Path, blocks: int) -> None:
+    """The same on a disk that ends at any place: in the database, or in the log that is needed to finish it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    async def make() -> None:
+        await (await filled(tmp_path / "jobs.db", 1)).close()
+
+    asyncio.run(make())
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={blocks * 4}k", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        result = run("backup", str(disk / "copy.db"), "--data", str(tmp_path / "jobs.db"))
+        assert (result.exit_code, "there is no room for it" in result.output) == (1, True), result.output
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_a_backup_wants_to_know_of_what(tmp_path: Path) -> None:
