@@ -67,8 +67,8 @@ TOP_LEVEL = frozenset(
 TABLES = frozenset({"native_routes"})
 """Functions that are one literal table, an entry an operation: cutting it in two would not make it easier to read."""
 
-FILE_LINES_MAX = 330
-TEST_FILE_LINES_MAX = 500
+FILE_LINES_MAX = 500
+TEST_FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 75
 SLEEP_SECONDS_MAX = 0.05
 UNFINISHED = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error")
@@ -202,8 +202,8 @@ BAD: list[tuple[Rule, str, str]] = [
     (brings_in_what_is_not_its_business, "jobqueue/ids.py", "import time"),
     (brings_in_what_is_not_its_business, "jobqueue/clock.py", "import socket"),
     (brings_in_what_is_not_its_business, "jobqueue/model.py", "import pydantic"),
-    (is_too_long, "jobqueue/engine/ring.py", "\n" * 331),
-    (is_too_long, "tests/test_a.py", "\n" * 501),
+    (is_too_long, "jobqueue/engine/ring.py", "\n" * 501),
+    (is_too_long, "tests/test_a.py", "\n" * 601),
     (is_too_long, "jobqueue/engine/ring.py", "async def f():\n" + "    pass\n" * 75),
     *((is_unfinished, "jobqueue/engine/ring.py", f"# {word}") for word in UNFINISHED),
     (has_a_test_without_a_docstring, "tests/test_a.py", "class TestA:\n    async def test_b(self):\n        assert True"),
