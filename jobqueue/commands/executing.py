@@ -3,6 +3,9 @@
 The command is the shell's, runs in a process group of its own, has the payload on stdin and the rest of the job in its environment. Exit
 code 0 is success and stdout the result; any other is a failure and the end of stderr the error. Leases, cancels, time-outs and retries
 are the Worker's; here it only arrives as CancelledError, and the whole group is killed.
+
+Processes are started by `subprocess` and not by the loop: uvloop's leaves copies of the pipes open in a command, under higher numbers, so
+that a background child that was told `>/dev/null 2>&1` held them all the same.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ import contextlib
 import logging
 import os
 import signal
-from asyncio.subprocess import PIPE, Process
+import subprocess
+import threading
 from collections.abc import Callable
-from typing import Any
+from subprocess import PIPE
+from typing import IO, Any
 
 import msgspec
 from msgspec import Raw
@@ -76,8 +81,9 @@ def registry(command: str) -> Registry:
 
     @handlers.handler()
     async def run(job: RunningJob[Any]) -> Any:
-        process = await asyncio.create_subprocess_shell(
-            command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment(job), start_new_session=True
+        # The loop waits for the fork, a few milliseconds at most; a thread would make no difference to a job that is a process.
+        process = subprocess.Popen(  # noqa: ASYNC220
+            command, shell=True, bufsize=0, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment(job), start_new_session=True
         )
         work = asyncio.ensure_future(_carry_through(process, job))
         try:
@@ -91,36 +97,101 @@ def registry(command: str) -> Registry:
     return handlers
 
 
-async def _carry_through(process: Process, job: RunningJob[Any]) -> tuple[int, bytes, bytes]:
+async def _carry_through(process: subprocess.Popen[bytes], job: RunningJob[Any]) -> tuple[int, bytes, bytes]:
     """Feed the process and read it until it has ended and both its outputs are closed: exit code, stdout, the end of stderr."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     output, tail = _Head(), _Tail(lambda line: _logger.info("%s: %s", plain(job.id), plain(line)))
     # A line end, since `read` in a shell takes a line without one for none.
-    _, _, _, code = await asyncio.gather(
-        _feed(process.stdin, job.payload_json + b"\n"), _read(process.stdout, output.add), _read(process.stderr, tail.add), process.wait()
-    )
+    feeder = _Feeder(process.stdin, job.payload_json + b"\n")
+    readers = _Reader(process.stdout, output.add), _Reader(process.stderr, tail.add)
+    try:
+        code = await _exit_code(process)
+        for reader in readers:
+            await reader.closed
+    finally:
+        # What a child in the background has not read by now is read by nobody.
+        feeder.close()
+        for reader in readers:
+            reader.close()
     tail.end()
     return code, bytes(output.data), bytes(tail.data)
 
 
-_UNREAD = (BrokenPipeError, ConnectionResetError, RuntimeError)
-"""What writing to a command raises that does not read its payload, or has ended already: RuntimeError is what uvloop says then."""
+def _exit_code(process: subprocess.Popen[bytes]) -> asyncio.Future[int]:
+    """A process's exit code, once it has ended; it is waited for in a thread of its own."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+
+    def tell(code: int) -> None:
+        if not ended.done():
+            ended.set_result(code)
+
+    def wait() -> None:
+        code = process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, code)
+
+    threading.Thread(target=wait, name="jobqueue-command", daemon=True).start()
+    return ended
 
 
-async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:
-    with contextlib.suppress(*_UNREAD):
-        stdin.write(data)
-        await stdin.drain()
-    with contextlib.suppress(*_UNREAD):
-        stdin.close()
-        await stdin.wait_closed()
+class _Feeder:
+    """Writes to a process what it is to read, as it reads. A command need not read its payload, so what goes wrong here is no fault."""
+
+    def __init__(self, pipe: IO[bytes], data: bytes) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pipe = pipe
+        self._data = memoryview(data)
+        os.set_blocking(pipe.fileno(), False)
+        self._loop.add_writer(pipe.fileno(), self._write)
+
+    def _write(self) -> None:
+        try:
+            self._data = self._data[os.write(self._pipe.fileno(), self._data) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._data = self._data[:0]
+        if not self._data:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the pipe, if that is still to be done."""
+        if not self._pipe.closed:
+            self._loop.remove_writer(self._pipe.fileno())
+            self._pipe.close()
 
 
-async def _read(stream: asyncio.StreamReader, add: Callable[[bytes], None]) -> None:
-    while chunk := await stream.read(64 * KIB):
-        add(chunk)
+class _Reader:
+    """Reads what a process writes. closed: done once nobody can write any more."""
+
+    def __init__(self, pipe: IO[bytes], add: Callable[[bytes], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pipe = pipe
+        self._add = add
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        os.set_blocking(pipe.fileno(), False)
+        self._loop.add_reader(pipe.fileno(), self._read)
+
+    def _read(self) -> None:
+        try:
+            chunk = os.read(self._pipe.fileno(), 64 * KIB)
+        except BlockingIOError:
+            return
+        if chunk:
+            self._add(chunk)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Read no more, if there still was anything to read."""
+        if not self._pipe.closed:
+            self._loop.remove_reader(self._pipe.fileno())
+            self._pipe.close()
+        if not self.closed.done():
+            self.closed.set_result(None)
 
 
 class _Head:
@@ -181,7 +252,7 @@ def _message(code: int, tail: bytes) -> str:
     return f"{ended}: {text}"[:MESSAGE_CHARS_MAX] if text else ended
 
 
-async def _kill(process: Process, work: asyncio.Future[Any]) -> None:
+async def _kill(process: subprocess.Popen[bytes], work: asyncio.Future[Any]) -> None:
     """End the whole group: SIGTERM, and SIGKILL a little later, which also whoever has let go of its output gets."""
     try:
         _signal(process, signal.SIGTERM)
@@ -194,6 +265,6 @@ async def _kill(process: Process, work: asyncio.Future[Any]) -> None:
     work.cancel()
 
 
-def _signal(process: Process, number: signal.Signals) -> None:
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)

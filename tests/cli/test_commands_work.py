@@ -184,6 +184,25 @@ def test_too_much_output_fails_for_good(evaluator: tuple[Client, Path]) -> None:
     assert str(OUTPUT_BYTES_MAX) in job.error["message"]
 
 
+@pytest.mark.parametrize("child", ["sleep 600 >/dev/null 2>&1 &", "sh -c 'sleep 600 & sleep 600' </dev/stdin >/dev/null 2>&1 &"])
+def test_a_child_in_the_background_does_not_hold_the_job(child: str, evaluator: tuple[Client, Path]) -> None:
+    """The job is over once nobody holds its outputs, though a child lives on that reads nothing of a long payload."""
+    job = evaluated(evaluator, f"{child} echo $!", "x" * 200_000)
+    assert job.outcome == "succeeded"
+    assert not is_gone(job.result)
+    os.killpg(os.getpgid(job.result), signal.SIGKILL)
+
+
+def test_a_command_is_given_three_open_files_and_no_others(evaluator: tuple[Client, Path]) -> None:
+    """Nothing of the worker's is open in it, under no number."""
+    assert evaluated(evaluator, "ls /proc/self/fd | tr '\\n' ' '").result == "0 1 2 3 "  # 3 is ls's own
+
+
+def test_a_command_heeds_signals(evaluator: tuple[Client, Path]) -> None:
+    """No signal is ignored or blocked in it, SIGPIPE neither, which Python itself ignores."""
+    assert evaluated(evaluator, "grep -E 'Sig(Ign|Blk)' /proc/self/status").result.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+
+
 # How a command is ended.
 
 FAMILY = f"""
