@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"__init__", "model", "errors", "limits", "clock", "ids"}),
+    frozenset({"__init__", "model", "errors", "limits", "clock", "ids", "streams"}),
     frozenset({"engine"}),
     frozenset({"backend"}),
     frozenset({"web", "client"}),

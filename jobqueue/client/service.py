@@ -9,6 +9,8 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from jobqueue.streams import open_standard_streams
+
 if TYPE_CHECKING:
     from jobqueue.client.worker import Worker
 
@@ -46,6 +48,7 @@ async def serve(worker: Worker) -> None:
 
 def run(worker: Worker) -> None:
     """See Worker.run."""
+    open_standard_streams()
     loops: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with contextlib.suppress(ImportError):  # Windows and PyPy have none
         from uvloop import new_event_loop as loops

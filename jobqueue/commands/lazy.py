@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from jobqueue.commands.exits import EXITS
+from jobqueue.streams import open_standard_streams
 
 
 class Verb(NamedTuple):
@@ -52,6 +53,11 @@ _MODULES = {name: verb.module for section in VERBS.values() for name, verb in se
 
 class LazyGroup(click.Group):
     """A group of the verbs above and of those registered with it. A verb stands in its module under its name and `_command`."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """See click: what the installed command and `python -m jobqueue` call."""
+        open_standard_streams()
+        return super().main(*args, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every verb."""
