@@ -103,7 +103,8 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     """A worker's exclusive, timed hold on one attempt at a job.
 
     replayed: the lease was handed out again under its attempt_id, so a failed write of an earlier answer no
-    longer proves that nobody has it.
+    longer proves that nobody has it. prolonged: it ran out while the server stood still and was held longer for that; an extend by its
+    worker takes that back.
     """
 
     token: str
@@ -116,6 +117,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     message: str | None = None
     cancel_requested: bool = False
     replayed: bool = False
+    prolonged: bool = False
 
 
 class Conclusion(msgspec.Struct, frozen=True, gc=False):

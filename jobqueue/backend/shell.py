@@ -22,17 +22,31 @@ from jobqueue.engine.histogram import QUICK_SECONDS, Histogram
 from jobqueue.limits import Limits
 from jobqueue.model import PLAIN, Conclusion, Job, Lease, Want
 
-STALL_SECONDS = 0.02
-"""A ticker this late means the process itself stood still, and its clients were not heard meanwhile."""
+LATE_SECONDS = 0.02
+"""A ticker this late came in a long turn of the loop: what clients sent meanwhile has not been read."""
 
-STALL_GRACE_SECONDS_MIN = 0.25
-"""The least by which leases are prolonged after one: time to read and handle what arrived meanwhile."""
+READ_TURNS = 4
+"""Turns of the loop after which what had been sent by then has been read and done: a connection is accepted, read, its request begun and
+gone on with."""
+
+STALL_SECONDS = 0.25
+"""A ticker this late means that the process itself stood still, and clients may have given up meanwhile and come again."""
 
 STALL_GRACE_SECONDS_MAX = 10.0
 """The most by which leases are prolonged after a stall, so that a laptop's night does not add to them."""
 
 SLICE = 500
-"""Due jobs and ended waits handled in one turn of the loop."""
+"""Due jobs and ended waits handled in one turn of the loop, to begin with."""
+
+SLICE_MAX = 20 * SLICE
+"""Due jobs handled in one turn when much is due: each turn that leaves some doubles the next one's number, while it takes no longer than
+TICK_SECONDS. With a fixed number, jobs would fall due faster than they are handled once turns are long."""
+
+SLICE_MIN = 50
+"""The least that it comes down to where they take long, as when each wakes a waiter and is written to a journal."""
+
+TICK_SECONDS = 0.008
+"""What a turn's share of due jobs should take at most."""
 
 _AVAILABLE = frozenset({K_ENQUEUED, K_QUEUED, K_QUEUE_RESUMED})
 
@@ -66,8 +80,14 @@ class Shell:
         self._attempts: dict[Attempt, Waiter[list[Job]]] = {}
         self._timer: Timer | None = None
         self._armed = math.inf
-        self._stall_ended = -math.inf
-        self._grace = 0.0
+        self._slice = SLICE
+        self._heard = -math.inf
+        """Leases that ran out by then may be ended: all that their workers sent in time has been read."""
+        self._unread = -math.inf
+        self._turns = 0
+        """After so many more turns it has been read up to `_unread`; 0: nobody is waited for."""
+        self._stalled = -math.inf
+        self._held_until = -math.inf
 
     def snapshot(self, job: Job) -> Job:
         """The job as it is now, its times in UTC."""
@@ -80,7 +100,7 @@ class Shell:
         engine, ring = self.engine, self.listeners.ring
         if self.journal is None and ring is None and not self._dequeues.lines and not self._results.lines:
             engine.events.clear()
-            if engine.deadlines.earliest < self._armed:
+            if engine.deadlines.earliest < self._armed or engine.lease_ends.earliest < self._armed:
                 self.arm(now)
             return
         whole: list[Event] = []
@@ -100,7 +120,7 @@ class Shell:
             self.ticket = self.journal.append(whole)
         if ring is not None and whole:
             self.listeners.acted(self.ticket)
-        if engine.deadlines.earliest < self._armed:
+        if engine.deadlines.earliest < self._armed or engine.lease_ends.earliest < self._armed:
             self.arm(now)
 
     def _hand_out(self, queue: str, now: float) -> None:
@@ -150,14 +170,14 @@ class Shell:
         Their workers may have tried to extend them and found no server, which is a stall to them.
         """
         now = self.clock.now()
-        self._stall_ended, self._grace = now, STALL_GRACE_SECONDS_MAX
+        self._stalled, self._held_until = now, now + STALL_GRACE_SECONDS_MAX
         self._act(now)
 
     # The ticker: one timer, set to the earliest thing that may be due. Nothing polls.
 
     def arm(self, now: float) -> None:
         """Set the timer to the earliest thing that may be due."""
-        due = self.engine.deadlines.earliest
+        due = min(self.engine.deadlines.earliest, self.engine.lease_ends.earliest)
         due = min(due, self._dequeues.deadlines.earliest)
         due = min(due, self._results.deadlines.earliest, self.listening.deadlines.earliest)
         if due >= self._armed:
@@ -171,11 +191,9 @@ class Shell:
         now = self.clock.now()
         late = now - self._armed
         self._armed, self._timer = math.inf, None
-        if late > STALL_SECONDS:
-            self._stall_ended, self._grace = now, max(STALL_GRACE_SECONDS_MIN, min(late, STALL_GRACE_SECONDS_MAX))
-        # All that came due before the stall ended is given the grace, in however many slices it is worked off.
-        grace = self._grace if self.engine.deadlines.earliest <= self._stall_ended else 0.0
-        self.engine.tick(now, lease_grace=grace, limit=SLICE)
+        self._listen_first(now, late)
+        engine = self.engine
+        engine.tick(now, self._slice, heard=self._heard, stalled=self._stalled, held_until=self._held_until)
         for _ in range(SLICE):
             waiter = self._dequeues.deadlines.pop(now)
             if waiter is None:
@@ -184,7 +202,34 @@ class Shell:
         self._results.expire(now, SLICE)
         self.listening.expire(now, SLICE)
         self._act(now)
+        if min(engine.deadlines.earliest, engine.lease_ends.earliest) > now:
+            self._slice = SLICE
+        else:
+            took = self.clock.now() - now
+            if took > TICK_SECONDS:
+                self._slice = max(self._slice // 2, SLICE_MIN)
+            elif took < TICK_SECONDS / 2:
+                self._slice = min(self._slice * 2, SLICE_MAX)
         self.arm(now)
+
+    def _listen_first(self, now: float, late: float) -> None:
+        """Before a lease is ended, read what its worker may have sent in time.
+
+        The ticker is late when the loop could not turn. It then comes again in each of the next turns, and leases that ran out by now are
+        looked at after the last of them. A loop that is merely busy holds each lease for these few turns and no longer.
+        """
+        if late > STALL_SECONDS:
+            self._stalled = now
+            self._held_until = max(self._held_until, now + min(late, STALL_GRACE_SECONDS_MAX))
+        if self._turns:
+            self._turns -= 1
+            if self._turns:
+                return
+            self._heard = self._unread
+        if late > LATE_SECONDS:
+            self._unread, self._turns = now, READ_TURNS
+        else:
+            self._heard = now
 
     # The whole.
 

@@ -5,17 +5,23 @@ heartbeat) leaves the entry where it is; when it comes up it is set anew. Taking
 stale. So extending a lease costs no heap operation at all, and stale entries are swept out when they are most of the heap:
 at 10,000 jobs a second with leases of 300 s, three million would otherwise pile up and keep their jobs in memory.
 
+A sweep does not happen at once, since with a million leases it would take a third of a second. The heap is put aside, a new one is begun,
+and each later change moves a few entries over; what is due first is the first of either. Taking the last leaf off a heap leaves a heap.
+
 Items carry nothing of this: most jobs wait in a queue and are never due, and two fields in each cost more than a dict of those that are.
 """
 
 from __future__ import annotations
 
 import math
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
 _STALE_MAX = 64
-"""Stale entries that may be there beside as many as there are items."""
+"""Stale entries that may be there beside as many as there are items, before a sweep begins."""
+
+_SWEPT = 8
+"""Entries that each change moves over during a sweep: it is over before the heap has grown by an eighth."""
 
 T = TypeVar("T")
 
@@ -24,13 +30,17 @@ class Deadlines(Generic[T]):
     """Items by due time, told apart by identity: their class must not define equality. Ties leave in the order in which they were set.
 
     earliest: when something may be due next; it may be early (a stale entry), never late; infinity when the heap is empty.
+    looked: how many entries the last `pop` looked at.
     """
 
-    __slots__ = ("_count", "_entries", "_heap", "_later", "earliest")
+    __slots__ = ("_aside", "_count", "_entries", "_heap", "_later", "earliest", "looked")
 
     def __init__(self) -> None:
         self.earliest = math.inf
+        self.looked = 0
         self._heap: list[tuple[float, int, T]] = []
+        self._aside: list[tuple[float, int, T]] = []
+        """The heap that is being swept, empty when none is."""
         self._entries: dict[T, tuple[float, int, T]] = {}
         """The entry that counts, of every item that has a due time."""
         self._later: dict[T, float] = {}
@@ -43,8 +53,8 @@ class Deadlines(Generic[T]):
 
     @property
     def entries(self) -> int:
-        """Heap entries held, stale ones included; at most twice the items, plus 64."""
-        return len(self._heap)
+        """Heap entries held, stale ones included; at most twice the items, plus 64, and a quarter more during a sweep."""
+        return len(self._heap) + len(self._aside)
 
     def due(self, item: T) -> float | None:
         """When an item is due, None for never."""
@@ -65,7 +75,7 @@ class Deadlines(Generic[T]):
         heappush(heap, entry)
         if due < self.earliest:  # noqa: PLR1730 # a third of the cost of min()
             self.earliest = due
-        if len(heap) > 2 * len(self._entries) + _STALE_MAX:
+        if self._aside or len(heap) > 2 * len(self._entries) + _STALE_MAX:
             self._sweep()
 
     def drop(self, item: T) -> None:
@@ -74,26 +84,40 @@ class Deadlines(Generic[T]):
             return
         if self._later:
             self._later.pop(item, None)
-        if len(self._heap) > 2 * len(self._entries) + _STALE_MAX:
+        if self._aside or len(self._heap) > 2 * len(self._entries) + _STALE_MAX:
             self._sweep()
 
     def _sweep(self) -> None:
-        """Drop the stale entries."""
-        heap, entries = self._heap, self._entries
-        heap[:] = [entry for entry in heap if entries.get(entry[2]) is entry]
-        heapify(heap)
-        self.earliest = heap[0][0] if heap else math.inf
+        """Go on with a sweep, or begin one: move a few entries over, but for the stale ones."""
+        if not self._aside:
+            self._heap, self._aside = [], self._heap
+        heap, aside, entries = self._heap, self._aside, self._entries
+        for _ in range(min(_SWEPT, len(aside))):
+            entry = aside.pop()
+            if entries.get(entry[2]) is entry:
+                heappush(heap, entry)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        heap, aside = self._heap, self._aside
+        earliest = heap[0][0] if heap else math.inf
+        self.earliest = min(earliest, aside[0][0]) if aside else earliest
 
     def next(self) -> float | None:
         """`earliest`, None for never."""
         return None if self.earliest == math.inf else self.earliest
 
-    def pop(self, now: float) -> T | None:
-        """Take out one item that is due at `now`, the earliest first; None when none is."""
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            entry = heappop(heap)
-            self.earliest = heap[0][0] if heap else math.inf
+    def pop(self, now: float, looks: int = 1 << 60) -> T | None:
+        """Take out one item that is due at `now`, the earliest first; None when none is, or none of the first `looks` entries.
+
+        An entry counts whether it is stale, is set anew for a later time, or is of an item that is due: see `looked`.
+        """
+        self.looked = 0
+        while self.earliest <= now and self.looked < looks:
+            self.looked += 1
+            heap, aside = self._heap, self._aside
+            entry = heappop(aside if aside and (not heap or aside[0] < heap[0]) else heap)
+            self._look_ahead()
             at, _, item = entry
             if self._entries.get(item) is not entry:
                 continue
@@ -103,7 +127,7 @@ class Deadlines(Generic[T]):
                 # Even if it is due by now: something that was due before it may be further down.
                 self.set(item, due)
                 continue
-            if len(heap) > 2 * len(self._entries) + _STALE_MAX:
+            if self._aside or len(self._heap) > 2 * len(self._entries) + _STALE_MAX:
                 self._sweep()
             return item
         return None

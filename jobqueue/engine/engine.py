@@ -6,6 +6,8 @@ An operation that raises has changed nothing. Time only moves jobs in `tick`: a 
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from jobqueue.engine import checks
@@ -179,7 +181,7 @@ class Engine(LeaseOperations, QueueAdmin):
             # Only of a first attempt is it known since when the job could be had.
             since = job.created_at if details.run_at is None else details.run_at
             self.time_in_queue.observe(now - since)
-        self.deadlines.set(job, expires_at)
+        self.lease_ends.set(job, expires_at)
         self.events.append(Event(K_DEQUEUED, queue.name, job))
 
     def available(self, name: str) -> bool:
@@ -241,29 +243,47 @@ class Engine(LeaseOperations, QueueAdmin):
             self.to_concluded(job, queue, T_CANCEL, Conclusion(CANCELLED, now))
         return job
 
-    def tick(self, now: float, lease_grace: float = 0.0, limit: int = 1_000) -> None:
-        """Do what is due: run scheduled jobs, expire jobs, end leases; at most `limit` of them, so that a herd does not stall the loop.
+    def tick(
+        self, now: float, limit: int = 1_000, *, heard: float = math.inf, stalled: float = -math.inf, held_until: float = -math.inf
+    ) -> None:
+        """Do what is due: run scheduled jobs, expire jobs, end leases. Looks at no more than `limit` due times, so that a herd of any
+        kind does not stall the loop: a lease that was extended costs a look too.
 
-        lease_grace: seconds by which a lease that would end now is prolonged instead, after the process itself stood still:
-        its worker may have tried to extend it and not been heard.
+        heard: up to when the server has read what clients sent; a lease that ran out later is left as it is, since its worker may have
+        extended it in time. stalled, held_until: the server stood still until `stalled`, so a lease that ran out by then is held until
+        `held_until`; once, until its worker extends it.
         """
-        for _ in range(limit):
-            job = self.deadlines.pop(now)
-            if job is None:
-                return
-            queue = self.queues[job.queue]
-            lease = job.lease
-            if lease is not None:
-                if lease_grace > 0:
-                    job.hold = msgspec.structs.replace(lease, expires_at=now + lease_grace)
-                    self.deadlines.set(job, now + lease_grace)
-                    self.events.append(Event(K_EXTENDED, queue.name, job))
-                else:
-                    self.expire_lease(job, queue, now)
-                continue
-            self.detach(job, queue)
-            if job.expires_at is not None and job.expires_at <= now:
-                self.to_concluded(job, queue, T_EXPIRE, Conclusion(EXPIRED, now))
+        waiting, leases = self.deadlines, self.lease_ends
+        heard = min(heard, now)
+        while limit > 0:
+            if leases.earliest <= heard and leases.earliest <= waiting.earliest:
+                job = leases.pop(min(heard, waiting.earliest), limit)
+                limit -= leases.looked
+                if job is not None:
+                    self._lease_ends(job, now, stalled, held_until)
+            elif waiting.earliest <= now:
+                job = waiting.pop(min(now, leases.earliest) if leases.earliest <= heard else now, limit)
+                limit -= waiting.looked
+                if job is not None:
+                    self._due(job, now)
             else:
-                # Promise 6: a job that was handed out before goes to the front; one that was only delayed has no place yet.
-                self.to_queued(job, queue, now, T_DUE, FRONT if job.seq else BACK)
+                return
+
+    def _lease_ends(self, job: Job, now: float, stalled: float, held_until: float) -> None:
+        lease = job.lease
+        assert lease is not None
+        if lease.expires_at <= stalled and not lease.prolonged:
+            job.hold = msgspec.structs.replace(lease, expires_at=max(held_until, lease.expires_at), prolonged=True)
+            self.lease_ends.set(job, max(held_until, lease.expires_at))
+            self.events.append(Event(K_EXTENDED, job.queue, job))
+        else:
+            self.expire_lease(job, self.queues[job.queue], now)
+
+    def _due(self, job: Job, now: float) -> None:
+        queue = self.queues[job.queue]
+        self.detach(job, queue)
+        if job.expires_at is not None and job.expires_at <= now:
+            self.to_concluded(job, queue, T_EXPIRE, Conclusion(EXPIRED, now))
+        else:
+            # Promise 6: a job that was handed out before goes to the front; one that was only delayed has no place yet.
+            self.to_queued(job, queue, now, T_DUE, FRONT if job.seq else BACK)

@@ -58,8 +58,9 @@ class LeaseOperations(State):
             expires_at=expires_at,
             progress=lease.progress if progress is None else progress,
             message=lease.message if message is None else message,
+            prolonged=False,
         )
-        self.deadlines.set(job, expires_at)
+        self.lease_ends.set(job, expires_at)
         self.events.append(Event(K_EXTENDED, job.queue, job))
         return job
 

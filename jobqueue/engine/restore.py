@@ -137,7 +137,7 @@ class _Places:
         for job in sorted(self.leased, key=_taken):
             assert job.lease is not None
             engine.queues[job.queue].in_progress += 1
-            engine.deadlines.set(job, job.lease.expires_at)
+            engine.lease_ends.set(job, job.lease.expires_at)
             if job.lease.attempt_id is not None:
                 engine.attempts.setdefault(job.lease.attempt_id, []).append(job)
         for outcome, ended in self.ended.items():

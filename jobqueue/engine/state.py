@@ -1,12 +1,13 @@
 """All of the engine's data, and the few moves every operation is made of.
 
-Invariants, checked by `check()` after every step of the property tests: a job is in exactly one place (a lane, its queue's
+Invariants, checked after every step of the property tests (tests/engine/invariants.py): a job is in exactly one place (a lane, its queue's
 scheduled set, leased, or history) and its status says which; counters equal what they count; live payload bytes add up; every
-scheduled, leased or expiring job has its due time in the heap. `move` is the only assignment to a job's status in the project.
+scheduled, leased or expiring job has its due time in a heap. `move` is the only assignment to a job's status in the project.
 """
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 from msgspec.structs import replace
@@ -54,6 +55,9 @@ class State:
         self.jobs = Catalogue()
         self.queues: dict[str, QueueState] = {}
         self.deadlines: Deadlines[Job] = Deadlines()
+        """When jobs that wait are due: run_at, expires_at."""
+        self.lease_ends: Deadlines[Job] = Deadlines()
+        """When leases end. By themselves, since they may have to wait until the server has read what workers sent."""
         self.history = History(self.limits.history_jobs_max, self.limits.history_bytes_max)
         self.attempts: dict[str, list[Job]] = {}
         self.types: dict[str, str] = {}
@@ -73,7 +77,8 @@ class State:
 
     def next_deadline(self) -> float | None:
         """When `tick` must run next; it may be early, never late. None: nothing is due ever."""
-        return self.deadlines.next()
+        earliest = min(self.deadlines.earliest, self.lease_ends.earliest)
+        return None if earliest == math.inf else earliest
 
     def job(self, job_id: str) -> Job:
         """The job of this id, live or in history. Raises UnknownJob."""
@@ -158,7 +163,7 @@ class State:
             held.remove(job)
             if not held:
                 del self.attempts[lease.attempt_id]
-        self.deadlines.drop(job)
+        self.lease_ends.drop(job)
 
     def to_queued(self, job: Job, queue: QueueState, now: float, trigger: Trigger, front: bool) -> None:
         """Make a detached job available, in its old place or at the back; conclude it if its time is over."""

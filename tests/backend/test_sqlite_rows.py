@@ -20,8 +20,8 @@ from jobqueue.engine.queues import QueueState
 from jobqueue.engine.restore import TOTALS
 from jobqueue.model import PLAIN, Attempt, Backoff, Conclusion, Details, Job, Lease, Outcome, QueuePolicy, Status
 
-DERIVED = {"slot"}
-"""What an engine finds out by itself when it is restored."""
+DERIVED = {"slot", "prolonged"}
+"""What an engine finds out by itself when it is restored, and what a restart begins anew."""
 
 WHOLE = Job(
     id="ä 😀",

@@ -9,7 +9,7 @@ import pytest
 
 from jobqueue.backend.base import Extend
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.shell import SLICE
+from jobqueue.backend.shell import READ_TURNS, SLICE, SLICE_MIN
 from jobqueue.model import JobSpec, Want
 
 from .clocks import TurnClock
@@ -84,7 +84,7 @@ async def test_leases_that_end_together_are_ended_a_slice_a_turn(backend: LocalB
     while await take(backend, limit=1_000):
         pass
     clock.advance(10)
-    assert await per_turn(lambda: backend.stats().leases) == [HERD - SLICE, HERD - 2 * SLICE, 0]
+    assert await per_turn(lambda: backend.stats().leases) == [HERD - SLICE, 0]
     assert (await backend.queue("default")).queued == HERD
 
 
@@ -92,8 +92,68 @@ async def test_delayed_jobs_that_fall_due_together_are_queued_a_slice_a_turn(bac
     """A herd of jobs with one run_at joins the queue in slices, in order."""
     await fill(backend, HERD, delay=10.0)
     clock.advance(10)
-    assert await per_turn(lambda: backend.engine.queues["default"].queued) == [SLICE, 2 * SLICE, HERD]
+    assert await per_turn(lambda: backend.engine.queues["default"].queued) == [SLICE, HERD]
     assert [job_id for job_id, _ in await take(backend, limit=1_000)] == [f"j{n}" for n in range(1_000)]
+
+
+async def test_what_falls_due_is_worked_off_the_faster_the_more_there_is(backend: LocalBackend, clock: TurnClock) -> None:
+    """Each turn that leaves something doubles the next one's share, so long turns let nothing pile up; then it is small again."""
+    await fill(backend, 7 * SLICE, delay=10.0)
+    clock.advance(10)
+    queued = await per_turn(lambda: backend.engine.queues["default"].queued)
+    assert queued == [SLICE, 3 * SLICE, 7 * SLICE]
+    await backend.enqueue_batch([JobSpec(payload=b"1", queue="b", delay=10.0) for _ in range(SLICE + 1)])
+    clock.advance(10)
+    assert await per_turn(lambda: backend.engine.queues["b"].queued) == [SLICE, SLICE + 1]
+
+
+async def test_a_turns_share_shrinks_while_due_jobs_take_long(backend: LocalBackend, clock: TurnClock) -> None:
+    """Where each tick takes longer than its time, the next one handles half as many, down to a least number."""
+    await fill(backend, 2 * SLICE, delay=10.0)
+    clock.tick_seconds = 0.01
+    clock.advance(10)
+    queued = await per_turn(lambda: backend.engine.queues["default"].queued)
+    shares = [after - before for before, after in zip([0, *queued], queued, strict=False)]
+    assert shares[:4] == [SLICE, SLICE // 2, SLICE // 4, SLICE // 8]
+    assert min(shares[:-1]) >= SLICE_MIN
+
+
+async def test_a_late_ticker_reads_before_it_ends_a_lease(backend: LocalBackend, clock: TurnClock) -> None:
+    """After a long turn a lease that ran out in it is live for a few turns more, while what was sent meanwhile is read; then it ends."""
+    await fill(backend, 2)
+    (heard, token), _ = await take(backend, limit=2)
+    clock.advance(9.9)
+    clock.stand_still(0.15)
+    clock.advance(0)
+    for _ in range(READ_TURNS - 1):
+        assert backend.stats().leases == 2
+        await asyncio.sleep(0)
+    extended = await backend.extend(Extend(heard, token))
+    assert extended.lease is not None
+    await asyncio.sleep(0)
+    assert backend.stats().leases == 1
+    assert (await backend.job(heard)).lease == extended.lease
+
+
+@pytest.mark.parametrize(("turn", "most"), [(0.05, 0.5), (0.4, 7.6)], ids=["busy", "hardly turning"])
+async def test_a_silent_lease_ends_though_every_turn_is_long(backend: LocalBackend, clock: TurnClock, turn: float, most: float) -> None:
+    """However long the loop is slow and however much falls due, a lease that nobody extends ends a few turns after its time, prolonged once
+    at most.
+    """
+    await fill(backend, 1)
+    await take(backend, lease_seconds=2.0)
+    ends, began, prolonged = clock.now() + 2.0, clock.now(), []
+    while backend.stats().leases:
+        await backend.enqueue(JobSpec(payload=b"1", queue="d", delay=0.001))
+        lease = (await backend.job("j0")).lease
+        if lease is not None and lease.expires_at not in prolonged:
+            prolonged.append(lease.expires_at)
+        clock.stand_still(turn)
+        clock.advance(0)
+        await asyncio.sleep(0)
+        assert clock.now() - began < 60
+    assert ends <= clock.now() <= ends + most
+    assert len(prolonged) <= 2
 
 
 async def test_work_goes_on_between_slices(backend: LocalBackend, clock: TurnClock) -> None:

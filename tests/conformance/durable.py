@@ -29,8 +29,8 @@ def kept(engine: Engine) -> dict[str, Any]:
     for job in print_["jobs"].values():
         del job["slot"]
         if isinstance(job["hold"], Lease):
-            # A put back can only be asked for by the process that handed the job out.
-            job["hold"] = msgspec.structs.replace(job["hold"], replayed=False)
+            # A put back can only be asked for by the process that handed the job out; and a restart is a stall of its own to workers.
+            job["hold"] = msgspec.structs.replace(job["hold"], replayed=False, prolonged=False)
     for name in ("random", "events"):
         del print_[name]
     for queue in print_["queues"].values():

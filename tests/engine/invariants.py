@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from jobqueue.engine.deadlines import Deadlines
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.history import job_bytes
 from jobqueue.engine.queues import QueueState
@@ -22,12 +23,16 @@ def fingerprint(engine: Engine) -> dict[str, Any]:
     operation's outcome depends on them.
     """
     return {
-        "jobs": {job.id: {**msgspec.structs.asdict(job), "due": engine.deadlines.due(job)} for job in engine.jobs.by_id.values()},
+        "jobs": {
+            job.id: {**msgspec.structs.asdict(job), "due": engine.deadlines.due(job), "lease ends": engine.lease_ends.due(job)}
+            for job in engine.jobs.by_id.values()
+        },
         "order of ids": list(engine.jobs.by_id),
         "listing": [job.id for job in engine.jobs.newest_first(None)],
         "next": engine.jobs.next_number,
         "queues": {name: _queue(queue) for name, queue in engine.queues.items()},
         "due": len(engine.deadlines),
+        "lease ends": len(engine.lease_ends),
         "history": {outcome: [job.id for job in engine.history.jobs(outcome)] for outcome in Outcome},
         "history counts": engine.history.counts(),
         "attempts": {attempt: [job.id for job in jobs] for attempt, jobs in engine.attempts.items()},
@@ -67,7 +72,8 @@ def invariants(engine: Engine) -> None:
     assert engine.live == len(live) <= engine.limits.jobs_max
     assert engine.payload_bytes == sum(len(job.payload) for job in live) <= engine.limits.payload_total_bytes_max
     assert len(engine.queues) <= engine.limits.queues_max
-    _check_deadlines(engine, live)
+    _check_deadlines(engine, engine.deadlines, live)
+    _check_deadlines(engine, engine.lease_ends, live)
     _check_leases(engine, live)
 
 
@@ -110,22 +116,20 @@ def _check_job(engine: Engine, job: Job) -> None:
     assert (job.conclusion is not None) == (job.status is Status.CONCLUDED)
     assert job.status is Status.CONCLUDED or job.queue in engine.queues
     assert job.attempts >= (job.lease is not None)
-    if job.lease is not None:
-        due = job.lease.expires_at
-    elif job.status is Status.SCHEDULED:
+    assert engine.lease_ends.due(job) == (None if job.lease is None else job.lease.expires_at)
+    if job.status is Status.SCHEDULED:
         assert job.run_at is not None
         due = job.run_at if job.expires_at is None else min(job.run_at, job.expires_at)
     else:
-        due = None if job.status is Status.CONCLUDED else job.expires_at
+        due = job.expires_at if job.status is Status.QUEUED else None
     assert engine.deadlines.due(job) == due
 
 
-def _check_deadlines(engine: Engine, live: list[Job]) -> None:
-    deadlines = engine.deadlines
+def _check_deadlines(engine: Engine, deadlines: Deadlines[Job], live: list[Job]) -> None:
     timed = [(job, due) for job in live if (due := deadlines.due(job)) is not None]
     assert len(deadlines) == len(timed)
     # The one look behind the engine's face: a due time that is in no entry would show only when its moment is missed.
-    held = {id(entry) for entry in deadlines._heap}
+    held = {id(entry) for entry in deadlines._heap + deadlines._aside}
     for job, due in timed:
         entry = deadlines._entries[job]
         assert entry[0] <= due, "an entry comes up early, never late"
@@ -133,7 +137,7 @@ def _check_deadlines(engine: Engine, live: list[Job]) -> None:
     assert all(job in deadlines._entries for job in deadlines._later)
     upcoming = engine.next_deadline()
     assert not timed or (upcoming is not None and upcoming <= min(due for _, due in timed))
-    assert deadlines.entries <= 2 * len(deadlines) + 64
+    assert deadlines.entries <= 2.5 * len(deadlines) + 80
 
 
 def _check_leases(engine: Engine, live: list[Job]) -> None:

@@ -371,14 +371,14 @@ def test_conclude_and_expiry_in_one_instant_have_one_winner() -> None:
         invariants(engine)
 
 
-def test_lease_grace_prolongs_what_would_end_and_nothing_else() -> None:
-    """After a stall, leases that are due get lease_grace more seconds and may be extended; run_at and expires_at are done as ever."""
+def test_a_lease_that_ran_out_during_a_stall_is_held_longer_and_nothing_else_is() -> None:
+    """After a stall, leases that are due are held until a given time and may be extended; run_at and expires_at are done as ever."""
     engine = make_engine()
     leased = enqueue(engine, queue="leased")
     token = token_of(dequeue(engine, queue="leased"))
     delayed, expiring = enqueue(engine, delay=10.0), enqueue(engine, expires_in=10.0)
     engine.take_events()
-    engine.tick(NOW + 400.0, lease_grace=5.0)
+    engine.tick(NOW + 400.0, stalled=NOW + 400.0, held_until=NOW + 405.0)
     assert leased.lease is not None
     assert (leased.lease.token, leased.lease.expires_at) == (token, NOW + 405.0)
     assert (delayed.status, expiring.outcome) == (Status.QUEUED, Outcome.EXPIRED)
@@ -390,12 +390,48 @@ def test_lease_grace_prolongs_what_would_end_and_nothing_else() -> None:
     assert leased.status is Status.QUEUED
 
 
-def test_lease_grace_is_given_once() -> None:
-    """A worker that stays silent through the grace loses its lease when it has passed."""
+def test_a_lease_is_held_longer_once_however_many_stalls_there_are() -> None:
+    """A worker that stays silent loses its lease when it has been held once, though the server stands still again at that moment."""
     engine = make_engine()
     job = enqueue(engine)
     dequeue(engine)
-    engine.tick(NOW + 400.0, lease_grace=5.0)
+    engine.tick(NOW + 400.0, stalled=NOW + 400.0, held_until=NOW + 405.0)
     assert engine.next_deadline() == NOW + 405.0
-    engine.tick(NOW + 405.0)
+    engine.tick(NOW + 406.0, stalled=NOW + 406.0, held_until=NOW + 407.0)
     assert job.status is Status.QUEUED
+
+
+def test_a_lease_that_its_worker_extended_is_held_longer_in_the_next_stall_too() -> None:
+    """Each stall counts for a worker that was heard from since the one before."""
+    engine = make_engine()
+    job = enqueue(engine)
+    token = token_of(dequeue(engine))
+    engine.tick(NOW + 400.0, stalled=NOW + 400.0, held_until=NOW + 405.0)
+    engine.extend(NOW + 404.0, job.id, token, 10.0)
+    engine.tick(NOW + 420.0, stalled=NOW + 420.0, held_until=NOW + 425.0)
+    assert job.lease is not None
+    assert job.lease.expires_at == NOW + 425.0
+
+
+def test_a_lease_that_ran_out_before_the_stall_is_not_held_longer() -> None:
+    """What was due after the stall had ended is no matter of it."""
+    engine = make_engine()
+    job = enqueue(engine)
+    dequeue(engine, lease_seconds=10.0)
+    engine.tick(NOW + 10.0, stalled=NOW + 9.0, held_until=NOW + 19.0)
+    assert job.status is Status.QUEUED
+
+
+def test_leases_wait_until_the_server_has_read_what_was_sent() -> None:
+    """A lease that ran out after `heard` is left; all else that is due is done, before and behind it."""
+    engine = make_engine()
+    early, late = enqueue(engine, queue="early"), enqueue(engine, queue="late")
+    dequeue(engine, queue="early", lease_seconds=10.0), dequeue(engine, queue="late", lease_seconds=20.0)
+    soon, later = enqueue(engine, delay=15.0), enqueue(engine, delay=25.0)
+    engine.tick(NOW + 30.0, heard=NOW + 10.0)
+    assert (early.status, late.status) == (Status.QUEUED, Status.IN_PROGRESS)
+    assert (soon.status, later.status) == (Status.QUEUED, Status.QUEUED)
+    assert engine.next_deadline() == NOW + 20.0
+    invariants(engine)
+    engine.tick(NOW + 30.0)
+    assert late.status is Status.QUEUED

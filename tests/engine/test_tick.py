@@ -71,6 +71,23 @@ def test_limit_bounds_one_tick_and_the_rest_stays_due() -> None:
     assert drain_ids(engine, NOW + 60.0) == [f"{n:02}" for n in range(25)]
 
 
+def test_limit_counts_what_is_only_looked_at() -> None:
+    """A hundred leases that were extended, and so are not due, cost their share of a tick's limit: they are set anew in slices too."""
+    engine = make_engine()
+    for n in range(100):
+        enqueue(engine, id=f"{n:03}")
+    taken = engine.dequeue(NOW, Want(limit=100, lease_seconds=10.0))
+    for job in taken[:-1]:
+        engine.extend(NOW + 9.0, job.id, token_of(job), 300.0)
+    silent, ticks = taken[-1], 0
+    while silent.lease is not None:
+        engine.tick(NOW + 20.0, limit=10)
+        ticks += 1
+    assert ticks == 10
+    assert engine.queue("default").in_progress == 99
+    invariants(engine)
+
+
 def test_herd_of_expired_leases_comes_back_in_its_old_order() -> None:
     """A thousand leases that end in one instant leave the queue as it was before they were taken."""
     engine = make_engine()

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from jobqueue.limits import Limits
+from jobqueue.model import JobSpec
 
 from .inside import HandClock, on_both_loops, serving, turns
 from .ledger import Api, epoch
@@ -210,6 +211,25 @@ async def test_22_loop_stall_of_the_silent(process: Process, api: Api) -> None:
     go_on(process.process.pid)
     api.gave_up("j")
     assert (await api.take(wait=20))["attempts"] == 2
+
+
+@pytest.mark.parametrize(("turn", "grace"), [(0.05, 0.0), (0.5, 0.5)], ids=["slow turns", "turns like stalls"])
+async def test_57_busy_loop_lease(turn: float, grace: float) -> None:
+    """While every turn of the loop is long and jobs fall due in each, a dead worker's lease ends once, a few turns after its time."""
+    clock = HandClock()
+    async with serving(clock=clock) as api:
+        await api.put("j", max_attempts=5)
+        job = await api.take(lease_seconds=2)
+        ends = epoch(job["lease"]["expires_at"])
+        while api.backend.stats().leases and clock.now() < ends + 60:
+            await api.backend.enqueue(JobSpec(payload=b"1", queue="busy", delay=0.001))
+            clock.advance(turn)
+            await turns(1)
+        assert ends <= clock.now() <= ends + grace + 18 * turn
+        api.gave_up("j")
+        assert [(again["id"], again["attempts"]) for again in await api.take_all()] == [("j", 2)]
+        assert api.backend.stats().leases_expired_total == 1
+        await api.call("POST", "/queues/busy/purge")
 
 
 async def test_23_poison_job(api: Api) -> None:

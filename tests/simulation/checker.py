@@ -24,8 +24,11 @@ GRACE = 10.5
 GRACE_MIN = 0.2
 """The shortest, or a little less."""
 
-NOTICED = 0.05
+NOTICED = 0.3
 """A stall that lasted longer than this after a lease ran out is one to the server too."""
+
+LATE_MAX = 8.0
+"""How long a lease that ran out may be there while the loop is busy: a score of its longest turns."""
 
 LOOK_SECONDS = 0.2
 """How often every job is looked at, at most."""
@@ -37,7 +40,8 @@ ENDED_ELSEWHERE = {"cancel", "purge"}
 @dataclass
 class Seen:
     """A job as its events tell of it. place: where it stands in its line; None before it ever stood. holder: who was handed the lease.
-    ended_by: the token and the very words that concluded it.
+    prolonged: the server set its lease's end by itself, and its worker has not extended it since. ended_by: the token and the very words
+    that concluded it.
     """
 
     id: str
@@ -54,6 +58,7 @@ class Seen:
     token: str = ""
     holder: Ask | None = None
     until: float = 0.0
+    prolonged: bool = False
     cancel: bool = False
     outcome: str | None = None
     ended_by: tuple[str, bytes] | None = None
@@ -223,9 +228,11 @@ class Checker:
             until = job.lease.expires_at - self.offset
             if ask is not None:
                 self._fenced(seen, ask, "extended")
-            elif until < seen.until or self.now > self.stalled_at + GRACE:
+            elif until < seen.until or self.now > max(self.stalled_at, self.loop.busy_at) + GRACE:
                 self.fault(f"the lease of {seen.id}, until {seen.until:.3f}, was set to {until:.3f} by itself")
-            seen.until = until
+            elif seen.prolonged:
+                self.fault(f"the lease of {seen.id} was prolonged a second time, and its worker had not said a word")
+            seen.until, seen.prolonged = until, ask is None
         elif kind is Kind.CANCEL_REQUESTED:
             seen.cancel = True
         elif kind is Kind.FORGOTTEN:
@@ -321,8 +328,12 @@ class Checker:
         if ask is None:
             if self.now < seen.until - EPSILON:
                 self.fault(f"the lease of {seen.id} was ended {seen.until - self.now:.3f} s before its time")
-            elif self.stall_began < seen.until < self.stalled_at - NOTICED and self.now < self.stalled_at + GRACE_MIN:
+            elif (
+                self.stall_began < seen.until < self.stalled_at - NOTICED and self.now < self.stalled_at + GRACE_MIN and not seen.prolonged
+            ):
                 self.fault(f"the lease of {seen.id} ran out while the server stood still, and was ended before its worker could be heard")
+            elif self.now > max(seen.until, self.stalled_at + GRACE) + LATE_MAX:
+                self.fault(f"the lease of {seen.id} was ended {self.now - seen.until:.3f} s after its time")
         elif ask.op in DEQUEUES:
             given_back = True
             self.counts["undelivered"] += 1
@@ -366,6 +377,7 @@ class Checker:
             self.fault(f"{seen.id} was leased under a token that was used before")
         del self.queued[seen.queue][seen.id]
         seen.status, seen.token, seen.until, seen.cancel = "in_progress", lease.token, lease.expires_at - self.offset, False
+        seen.prolonged = False
         seen.attempts += 1
         if job.attempts != seen.attempts:
             self.fault(f"{seen.id} is handed out as attempt {job.attempts}; it is attempt {seen.attempts}")

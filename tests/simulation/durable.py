@@ -75,6 +75,8 @@ class DurableChecker(Checker):
         self.committed = self.last_ticket = 0
         self.closed = False
         self.stalled(-1e9)
+        for seen in self.jobs.values():
+            seen.prolonged = False
 
     def returned(self, engine: Engine, clocks_agree: bool) -> None:
         """The server is back. clocks_agree: the wall clock was not set without the file's knowing, so times must be as they were."""

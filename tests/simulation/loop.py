@@ -27,7 +27,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     """asyncio's own loop on virtual time.
 
     quiet: called whenever nothing is left to run at this instant, before time moves on. errors: what callbacks and forgotten tasks raised.
-    wall_offset: by how much the wall clock was set, in seconds.
+    wall_offset: by how much the wall clock was set, in seconds. turn_seconds: how long each turn takes that has something to do;
+    busy_at: when one last took as long as that.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.quiet: Callable[[], None] = lambda: None
         self.errors: list[str] = []
         self.wall_offset = 0.0
+        self.turn_seconds = 0.0
+        self.busy_at = -1e9
         self.set_exception_handler(lambda _, context: self.errors.append(f"{context['message']}: {context.get('exception')!r}"))
 
     def time(self) -> float:
@@ -57,6 +60,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if timeout > 0:
             self.quiet()
             self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined] # BaseEventLoop's heap of timers
+        elif self.turn_seconds:
+            self._now += self.turn_seconds
+            self.busy_at = self._now
         return []
 
     def _process_events(self, events: list[Any]) -> None:

@@ -97,6 +97,14 @@ PLANTS = (
         "_AVAILABLE = frozenset({K_ENQUEUED, K_QUEUED}); _UNUSED = K_QUEUE_RESUMED",
         3,
     ),
+    Plant(
+        "endless patience",
+        "a lease that runs out in a long turn is prolonged each time, so that a dead worker keeps its job while the loop is busy",
+        "jobqueue/engine/engine.py",
+        "        if lease.expires_at <= stalled and not lease.prolonged:\n",
+        "        if lease.expires_at <= stalled:\n",
+        3,
+    ),
 )
 
 

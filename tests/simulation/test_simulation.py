@@ -44,7 +44,7 @@ def test_worlds_differ() -> None:
     """The seeds of CI make worlds with and without a disk, and every kind of trouble in some of them."""
     plans: list[Plan] = [plan_of(seed) for seed in range(SEEDS)]
     assert {plan.durable for plan in plans} == {True, False}
-    assert {trouble for plan in plans for trouble in plan.troubles} == {"restart", "kill", "stall", "clock", "full", "broken"}
+    assert {trouble for plan in plans for trouble in plan.troubles} == {"restart", "kill", "stall", "clock", "full", "broken", "busy"}
 
 
 def test_a_failing_seed_says_how_to_see_it_again(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,8 @@ def plan_of(seed: int) -> Plan:
     random = Random(f"plan {seed}")
     durable = random.random() < 0.5
     troubles = ["restart", "kill", "stall", "clock"] + (["full", "broken"] if durable else [])
+    # Apart from the others, whose draws it must not move.
+    busy = ("busy",) * (seed % 4 == 2)
     kinds = {
         "producer": (1, 4),
         "worker": (2, 8),
@@ -79,7 +81,7 @@ def plan_of(seed: int) -> Plan:
         commits=random.choice(((0.001,), (0.0, 0.002), (0.001, 0.25, 1.0))),
         room=random.choice(((65_536,), (100, 65_536), (1_000,))),
         bad_manners=random.choice((0.0, 0.1, 0.3)),
-        troubles=tuple(trouble for trouble in troubles if random.random() < 0.4),
+        troubles=tuple(trouble for trouble in troubles if random.random() < 0.4) + busy,
         trouble_pace=random.choice((3.0, 10.0)),
         steps=random.choice(((-0.1, 0.3), (-86_400.0, -5.0, 3.0, 86_400.0), (-5.0, -5.0, 5.0, 60.0))),
         connections=random.choice((4, 1_000, 1_000, 1_000)),
@@ -201,6 +203,10 @@ class World:
                 began = self.loop.time()
                 self.loop.stall(random.choice((0.01, 0.1, 1.0, 4.0, 15.0)))
                 self.checker.stalled(began)
+            elif trouble == "busy":
+                self.loop.turn_seconds = random.choice((0.01, 0.05, 0.4))
+                await passing(random.choice((1.0, 5.0)))
+                self.loop.turn_seconds = 0.0
             elif trouble == "clock":
                 self.loop.wall_offset += random.choice(plan.steps)
                 self._walls.append((self.loop.time(), self.loop.wall_offset))
