@@ -15,11 +15,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from jobqueue import testing
     from jobqueue.client.async_client import AsyncClient
-    from jobqueue.client.endings import Discard, Release, Retry
-    from jobqueue.client.handlers import Registry, handler
     from jobqueue.client.problems import ConnectionFailed, JobFailed, UnexpectedAnswer, WaitTimeout
     from jobqueue.client.retrying import Retrying
-    from jobqueue.client.running import RunningJob
     from jobqueue.client.sync_client import Client
     from jobqueue.client.types import (
         Attempt,
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
         Token,
         Totals,
     )
-    from jobqueue.client.worker import Worker
     from jobqueue.errors import (
         BadRequest,
         CallerError,
@@ -67,6 +63,10 @@ if TYPE_CHECKING:
         UnknownQueue,
     )
     from jobqueue.model import Backoff, Outcome, QueuePolicy, Status
+    from jobqueue.worker.endings import Discard, Release, Retry
+    from jobqueue.worker.handlers import Registry, handler
+    from jobqueue.worker.running import RunningJob
+    from jobqueue.worker.worker import Worker
 
 __all__ = [
     "AsyncClient",
@@ -134,14 +134,14 @@ __all__ = [
 _APART = {
     "AsyncClient": "jobqueue.client.async_client",
     "Client": "jobqueue.client.sync_client",
-    "Discard": "jobqueue.client.endings",
-    "Registry": "jobqueue.client.handlers",
-    "Release": "jobqueue.client.endings",
-    "Retry": "jobqueue.client.endings",
+    "Discard": "jobqueue.worker.endings",
+    "Registry": "jobqueue.worker.handlers",
+    "Release": "jobqueue.worker.endings",
+    "Retry": "jobqueue.worker.endings",
     "Retrying": "jobqueue.client.retrying",
-    "RunningJob": "jobqueue.client.running",
-    "Worker": "jobqueue.client.worker",
-    "handler": "jobqueue.client.handlers",
+    "RunningJob": "jobqueue.worker.running",
+    "Worker": "jobqueue.worker.worker",
+    "handler": "jobqueue.worker.handlers",
 }
 """What loads much, or what only workers use."""
 

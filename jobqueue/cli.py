@@ -12,8 +12,8 @@ import click
 
 from jobqueue import __version__
 from jobqueue.commands.lazy import LazyGroup
-from jobqueue.config import GROUPS, SETTINGS, BadSetting, Setting, Settings, load
-from jobqueue.units import SWITCH
+from jobqueue.process.config import GROUPS, SETTINGS, BadSetting, Setting, Settings, load
+from jobqueue.process.units import SWITCH
 
 
 class _Refused(click.ClickException):
@@ -78,7 +78,7 @@ def serve(**given: str | bool | tuple[str, ...] | None) -> None:
     flags = {name: _text(value) for name, value in given.items()}
     settings = _settings(flags)
     # Here, so that --help and a bad setting answer without loading a web server.
-    from jobqueue.server import run
+    from jobqueue.process.server import run
 
     sys.exit(run(settings))
 
@@ -115,8 +115,8 @@ def check(file: str) -> None:
 
 def _told(act: Callable[[Any], str]) -> None:
     """Print what came of it, or one line of why not and exit code 1."""
-    from jobqueue import durable
-    from jobqueue.backend.sqlite import CannotOpen
+    from jobqueue.backend.sqlite.file import CannotOpen
+    from jobqueue.process import durable
 
     try:
         print(act(durable))

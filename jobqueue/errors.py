@@ -1,6 +1,6 @@
 """What can go wrong, as one tree. A class says whose fault it was, its `code` is stable and goes over the wire.
 
-No HTTP here: `web/problems.py` maps codes to statuses, the client maps them back.
+No HTTP here: `api/problems.py` maps codes to statuses, the client maps them back.
 
 QueueError
 ├── CallerError        the request is wrong; repeating it as it is will fail again

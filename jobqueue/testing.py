@@ -23,9 +23,9 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from jobqueue.config import Settings
 from jobqueue.limits import Limits
-from jobqueue.server import running
+from jobqueue.process.config import Settings
+from jobqueue.process.server import running
 
 _HOST = "127.0.0.1"
 _DRAIN_SECONDS = 0.5
@@ -36,7 +36,7 @@ def _settings(given: dict[str, Any]) -> Settings:
     bounds = {name: given.pop(name) for name in list(given) if name in Limits.__struct_fields__}
     unknown = given.keys() - set(Settings.__struct_fields__) - {"limits"}
     if unknown:
-        raise TypeError(f"{', '.join(sorted(unknown))}: no field of jobqueue.config.Settings or jobqueue.limits.Limits")
+        raise TypeError(f"{', '.join(sorted(unknown))}: no field of jobqueue.process.config.Settings or jobqueue.limits.Limits")
     if bounds and "limits" in given:
         raise TypeError(f"{', '.join(sorted(bounds))}: given beside limits; put them into it")
     return Settings(**{"host": _HOST, "port": 0, "drain_seconds": _DRAIN_SECONDS, "limits": Limits(**bounds), **given})
@@ -46,8 +46,8 @@ def _settings(given: dict[str, Any]) -> Settings:
 async def server(**settings: Any) -> AsyncIterator[str]:
     """A server in this event loop for as long as the context lasts; its URL. Use an AsyncClient: a Client would block the loop.
 
-    settings: fields of `jobqueue.config.Settings` (token, …) and of `jobqueue.limits.Limits` (jobs_max, lease_seconds_default, …), in
-    their units: durations in seconds. Raises TypeError for a setting that is none, ValueError for bounds that contradict each other.
+    settings: fields of `jobqueue.process.config.Settings` (token, …) and of `jobqueue.limits.Limits` (jobs_max, lease_seconds_default, …),
+    in their units: durations in seconds. Raises TypeError for a setting that is none, ValueError for bounds that contradict each other.
     """
     made = _settings(settings)
     async with running(made) as (_, port):

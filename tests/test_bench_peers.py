@@ -134,10 +134,10 @@ def test_cpu_and_memory_are_read_of_a_whole_tree() -> None:
 @pytest.mark.parametrize(
     ("stack", "owner"),
     [
-        ("main (jobqueue/cli.py:1);handle (jobqueue/web/app.py:3)", "jobqueue: web"),
-        ("handle (jobqueue/web/app.py:3);enqueue (jobqueue/engine/engine.py:5)", "jobqueue: engine"),
-        ("handle (jobqueue/web/app.py:3);decode (msgspec/_core.cpython-313.so)", "msgspec"),
-        ("handle (jobqueue/web/app.py:3);dict_get (libpython3.13.so.1.0)", "jobqueue: web"),
+        ("main (jobqueue/cli.py:1);handle (jobqueue/api/app.py:3)", "jobqueue: web"),
+        ("handle (jobqueue/api/app.py:3);enqueue (jobqueue/engine/engine.py:5)", "jobqueue: engine"),
+        ("handle (jobqueue/api/app.py:3);decode (msgspec/_core.cpython-313.so)", "msgspec"),
+        ("handle (jobqueue/api/app.py:3);dict_get (libpython3.13.so.1.0)", "jobqueue: web"),
         ("feed (aiohttp/_http_parser.c:3);free (libc.so.6)", "aiohttp"),
         ("start (libc.so.6)", where.OTHER),
     ],
@@ -149,7 +149,7 @@ def test_a_sample_belongs_to_whoever_called(stack: str, owner: str) -> None:
 
 def test_samples_in_system_calls_are_the_kernels() -> None:
     """They are left out of the shares, which add up without them."""
-    lines = ["a (jobqueue/web/app.py:1);write (libc.so.6) 60", "a (jobqueue/web/app.py:1) 30", "b (aiohttp/web.py:1) 10"]
+    lines = ["a (jobqueue/api/app.py:1);write (libc.so.6) 60", "a (jobqueue/api/app.py:1) 30", "b (aiohttp/web.py:1) 10"]
     assert where.shares(lines) == {"jobqueue: web": 0.75, "aiohttp": 0.25}
     with pytest.raises(BenchError, match="no samples"):
         where.shares(lines[:1])

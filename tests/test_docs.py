@@ -17,16 +17,16 @@ import pytest
 from aiohttp import ClientSession, TCPConnector
 from yarl import URL
 
-from jobqueue.config import Settings
+from jobqueue.api.app import App
+from jobqueue.api.describe.openapi import document
+from jobqueue.api.native.table import native_routes, server_routes
+from jobqueue.api.problems import PROBLEMS
+from jobqueue.api.routes import Route
 from jobqueue.engine.lifecycle import markdown
+from jobqueue.http.connections import FIELD_BYTES_MAX
 from jobqueue.limits import Limits
-from jobqueue.server import running
-from jobqueue.web.app import App
-from jobqueue.web.connections import FIELD_BYTES_MAX
-from jobqueue.web.openapi import document
-from jobqueue.web.problems import PROBLEMS
-from jobqueue.web.routes import Route
-from jobqueue.web.table import native_routes, server_routes
+from jobqueue.process.config import Settings
+from jobqueue.process.server import running
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

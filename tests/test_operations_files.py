@@ -15,16 +15,16 @@ import yaml
 from aiohttp import ClientSession, TCPConnector
 from prometheus_client.parser import text_string_to_metric_families
 
+from jobqueue.api.app import build_app
+from jobqueue.api.mounts import Mounts
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite_open import open_journal
+from jobqueue.backend.sqlite.open import open_journal
 from jobqueue.clock import ManualClock
-from jobqueue.config import SETTINGS, Settings
 from jobqueue.engine.engine import Engine
 from jobqueue.limits import Limits
-from jobqueue.settings import PREFIX
-from jobqueue.web.app import build_app
-from jobqueue.web.mounts import Mounts
-from tests.web.harness import Api, Site
+from jobqueue.process.config import SETTINGS, Settings
+from jobqueue.process.settings import PREFIX
+from tests.api.harness import Api, Site
 
 ROOT = Path(__file__).parents[1]
 FILES = ROOT / "docs" / "operations"

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import pytest
 
 from jobqueue import __version__
-from jobqueue.config import Settings
+from jobqueue.process.config import Settings
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-of-this-test"

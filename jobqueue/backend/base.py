@@ -14,8 +14,8 @@ from typing import Protocol, Self
 import msgspec
 
 from jobqueue.engine.events import Kind
-from jobqueue.engine.histogram import Timings
 from jobqueue.errors import QueueError
+from jobqueue.histogram import Timings
 from jobqueue.model import Job, JobFilter, JobSpec, Outcome, QueuePolicy, QueueStats, Status, Verdict, Want
 
 

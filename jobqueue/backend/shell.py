@@ -18,7 +18,7 @@ from jobqueue.backend.waiters import Registry, Waiter
 from jobqueue.clock import Clock, SystemClock, Timer
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_CONCLUDED, K_ENQUEUED, K_QUEUE_RESUMED, K_QUEUED, Event
-from jobqueue.engine.histogram import QUICK_SECONDS, Histogram
+from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.limits import Limits
 from jobqueue.model import PLAIN, Conclusion, Job, Lease, Want
 

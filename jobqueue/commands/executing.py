@@ -24,11 +24,11 @@ from typing import IO, Any
 import msgspec
 from msgspec import Raw
 
-from jobqueue.client.endings import MESSAGE_CHARS_MAX, Discard, Retry
-from jobqueue.client.handlers import Registry
-from jobqueue.client.running import RunningJob
 from jobqueue.commands.output import plain
 from jobqueue.limits import KIB, MIB
+from jobqueue.worker.endings import MESSAGE_CHARS_MAX, Discard, Retry
+from jobqueue.worker.handlers import Registry
+from jobqueue.worker.running import RunningJob
 
 OUTPUT_BYTES_MAX = MIB
 """What is kept of stdout: as much as a request may hold by default, of which a result may be a part."""

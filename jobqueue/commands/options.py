@@ -17,9 +17,9 @@ import click
 
 from jobqueue.commands.exits import Exit
 from jobqueue.commands.output import Output, plain
-from jobqueue.config import BadSetting, read_dotenv
 from jobqueue.errors import QueueError, UnknownJob
-from jobqueue.units import DURATION
+from jobqueue.process.config import BadSetting, read_dotenv
+from jobqueue.process.units import DURATION
 
 if TYPE_CHECKING:
     from jobqueue.client.sync_client import Client

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from jobqueue import tokens
-from jobqueue.config import BadSetting, read_dotenv
-from jobqueue.web.grants import SCOPES, Scope
+from jobqueue.api.access.grants import SCOPES, Scope
+from jobqueue.process import tokens
+from jobqueue.process.config import BadSetting, read_dotenv
 
 VARIABLE = "JOBQUEUE_TOKEN_FILE"
 

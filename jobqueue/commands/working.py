@@ -15,7 +15,7 @@ from jobqueue.commands.options import TIME, Failure, Where, connect, usage, verb
 from jobqueue.commands.output import Output
 
 if TYPE_CHECKING:
-    from jobqueue.client.worker import Worker
+    from jobqueue.worker.worker import Worker
 
 
 class _JsonLines(logging.Formatter):
@@ -102,16 +102,16 @@ def _surroundings(where: Where) -> str:
 
 
 def _commanded(url: str, command: str, options: dict[str, Any]) -> Worker:
-    from jobqueue.client.worker import Worker
     from jobqueue.commands.executing import registry
+    from jobqueue.worker.worker import Worker
 
     # None ahead: a job that waits behind a slow command is better off with an idle worker.
     return Worker(url, handlers=registry(command), **{"concurrency": 1, "prefetch": 0, **options})
 
 
 def _imported(module: str, url: str, told: bool, options: dict[str, Any]) -> Worker:
-    from jobqueue.client.handlers import HandlersError, load_handlers
-    from jobqueue.client.worker import Worker
+    from jobqueue.worker.handlers import HandlersError, load_handlers
+    from jobqueue.worker.worker import Worker
 
     try:
         handlers = load_handlers(module)
@@ -130,7 +130,7 @@ def _imported(module: str, url: str, told: bool, options: dict[str, Any]) -> Wor
 
 def _worker_of(module: str) -> Worker | None:
     """The Worker that load_handlers found, if it was one."""
-    from jobqueue.client.worker import Worker
+    from jobqueue.worker.worker import Worker
 
     path, _, attribute = module.partition(":")
     found: Any = sys.modules[path]

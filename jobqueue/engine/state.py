@@ -16,11 +16,11 @@ from jobqueue.engine import checks
 from jobqueue.engine.catalogue import Catalogue
 from jobqueue.engine.deadlines import Deadlines
 from jobqueue.engine.events import K_CONCLUDED, K_FORGOTTEN, K_QUEUE_CHANGED, K_QUEUED, K_SCHEDULED, Event
-from jobqueue.engine.histogram import JOB_SECONDS, Histogram
 from jobqueue.engine.history import History
 from jobqueue.engine.lifecycle import T_EXPIRE, TABLE, Trigger
 from jobqueue.engine.queues import QueueState
 from jobqueue.errors import QueueFull, TooManyQueues, UnknownJob, UnknownQueue
+from jobqueue.histogram import JOB_SECONDS, Histogram
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
 from jobqueue.model import (

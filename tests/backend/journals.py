@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from jobqueue.backend.base import StorageStats
 from jobqueue.engine.events import Event, Kind
-from jobqueue.engine.histogram import Timings
 from jobqueue.errors import StorageUnavailable
+from jobqueue.histogram import Timings
 
 
 class GatedJournal:

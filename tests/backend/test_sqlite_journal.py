@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite import CannotOpen, Fatal, NotNow, Store
-from jobqueue.backend.sqlite_group import Group
-from jobqueue.backend.sqlite_journal import RETRY_SECONDS, SqliteJournal
-from jobqueue.backend.sqlite_open import open_journal
-from jobqueue.backend.sqlite_writer import Finished
+from jobqueue.backend.sqlite.file import CannotOpen, Fatal, NotNow, Store
+from jobqueue.backend.sqlite.group import Group
+from jobqueue.backend.sqlite.journal import RETRY_SECONDS, SqliteJournal
+from jobqueue.backend.sqlite.open import open_journal
+from jobqueue.backend.sqlite.writer import Finished
 from jobqueue.clock import ManualClock
 from jobqueue.engine.engine import Engine
 from jobqueue.errors import QueueFull, StorageUnavailable

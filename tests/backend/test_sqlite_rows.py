@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from jobqueue.backend.sqlite_group import Group
-from jobqueue.backend.sqlite_rows import (
+from jobqueue.backend.sqlite.group import Group
+from jobqueue.backend.sqlite.rows import (
     BadRow,
     Counters,
     decode_counters,

@@ -22,8 +22,8 @@ from jobqueue.backend.base import Extend, StorageStats
 from jobqueue.backend.local import LocalBackend
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event
-from jobqueue.engine.histogram import Timings
 from jobqueue.errors import LeaseLost, NotInProgress, QueueError
+from jobqueue.histogram import Timings
 from jobqueue.ids import Ids
 from jobqueue.model import Backoff, Job, JobSpec, Outcome, Status, Verdict, Want
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from jobqueue import __version__
 from jobqueue.cli import main
-from jobqueue.config import GROUPS, SETTINGS, Settings
+from jobqueue.process.config import GROUPS, SETTINGS, Settings
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
         noted.append(settings)
         return 7
 
-    monkeypatch.setitem(sys.modules, "jobqueue.server", SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "jobqueue.process.server", SimpleNamespace(run=run))
     return noted
 
 

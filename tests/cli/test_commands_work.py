@@ -317,9 +317,9 @@ def test_commands_run_side_by_side(worker: Start, client: Client, doorbell: Call
 
 TASKS = """
 import os
-import jobqueue.client.worker
+import jobqueue.worker.worker
 
-worker = jobqueue.client.worker.Worker("http://127.0.0.1:1", queues=["mail"], concurrency=2, timeout=9, name="own")
+worker = jobqueue.worker.worker.Worker("http://127.0.0.1:1", queues=["mail"], concurrency=2, timeout=9, name="own")
 
 @worker.handler("where")
 def where(job):
@@ -343,7 +343,7 @@ def test_a_module_s_worker_keeps_its_settings_unless_told_otherwise(worker: Star
 def test_functions_registered_with_the_package_are_handlers(worker: Start, client: Client) -> None:
     """A module that has no Worker has registered its functions by jobqueue's own decorator, and JOBQUEUE_URL says where jobs are."""
     Path("tasks.py").write_text(
-        "from jobqueue.client.handlers import handler\n\n@handler('add')\ndef add(payload: list[int]):\n    return sum(payload)\n"
+        "from jobqueue.worker.handlers import handler\n\n@handler('add')\ndef add(payload: list[int]):\n    return sum(payload)\n"
     )
     process = worker("tasks")
     assert ended(client, [1, 2], type="add").result == 3

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobqueue.config import BadSetting, Settings, load
+from jobqueue.process.config import BadSetting, Settings, load
 
 
 def read(folder: Path, text: str) -> Settings:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from jobqueue import logs, traces
+from jobqueue.process import logs, traces
 
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cret-token"

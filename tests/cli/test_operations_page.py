@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobqueue.config import SETTINGS, markdown
-from jobqueue.web.problems import PROBLEMS
+from jobqueue.api.problems import PROBLEMS
+from jobqueue.process.config import SETTINGS, markdown
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 def test_the_page_holds_the_generated_tables() -> None:
-    """Every setting is documented, in the words of the table; `python -m jobqueue.config` prints what to paste."""
+    """Every setting is documented, in the words of the table; `python -m jobqueue.process.config` prints what to paste."""
     text = PAGE.read_text(encoding="utf-8")
-    start, end = "<!-- settings: python -m jobqueue.config -->\n", "\n<!-- end of settings -->"
+    start, end = "<!-- settings: python -m jobqueue.process.config -->\n", "\n<!-- end of settings -->"
     assert text.count(start) == text.count(end) == 1
     assert text.partition(start)[2].partition(end)[0] == markdown()
     for setting in SETTINGS:

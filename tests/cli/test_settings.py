@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobqueue.config import FIXED, SETTINGS, BadSetting, Settings, is_loopback, load
 from jobqueue.limits import DAY, GIB, KIB, MIB, Limits
+from jobqueue.process.config import FIXED, SETTINGS, BadSetting, Settings, is_loopback, load
 
 
 def loaded(folder: Path, flags: dict[str, str] | None = None, environ: dict[str, str] | None = None, dotenv: str | None = None) -> Settings:

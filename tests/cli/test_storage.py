@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobqueue import durable
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite_open import open_journal
+from jobqueue.backend.sqlite.open import open_journal
 from jobqueue.cli import main
 from jobqueue.clock import SystemClock
-from jobqueue.config import Settings
 from jobqueue.engine.engine import Engine
 from jobqueue.model import JobSpec
+from jobqueue.process import durable
+from jobqueue.process.config import Settings
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:

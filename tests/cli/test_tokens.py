@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobqueue import tokens
+from jobqueue.api.access.grants import SCOPES, Scope
 from jobqueue.commands.tokens import token_command
-from jobqueue.web.grants import SCOPES, Scope
+from jobqueue.process import tokens
 
 DIGEST = "0" * 64
 TOKEN = re.compile(r"jq_[A-Za-z0-9_-]{43}")

@@ -17,12 +17,12 @@ import pytest
 
 import jobqueue
 from jobqueue import AsyncClient, Client, Conclude, Extend, NewJob, errors
+from jobqueue.api.native import views, wire
+from jobqueue.api.native.event_views import JobEventView, QueueEventView
+from jobqueue.api.native.table import native_routes, server_routes
 from jobqueue.client import sending, types
 from jobqueue.client.operations import Operations
 from jobqueue.model import QueueStats
-from jobqueue.web import views, wire
-from jobqueue.web.event_views import JobEventView, QueueEventView
-from jobqueue.web.table import native_routes, server_routes
 
 from .conftest import Connect
 from .rig import proxied
@@ -183,9 +183,9 @@ def test_importing_the_package_loads_neither_client_nor_server() -> None:
         "heavy = {'aiohttp', 'urllib3', 'msgspec', 'asyncio'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "jobqueue.Client\n"
-        "assert 'aiohttp' not in sys.modules and 'jobqueue.web' not in sys.modules\n"
+        "assert 'aiohttp' not in sys.modules and 'jobqueue.api' not in sys.modules\n"
         "jobqueue.AsyncClient\n"
-        "assert 'jobqueue.web' not in sys.modules\n"
+        "assert 'jobqueue.api' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

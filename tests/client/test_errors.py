@@ -12,11 +12,11 @@ import pytest
 
 import jobqueue
 from jobqueue import Conclude, Extend, NewJob, errors
+from jobqueue.api.problems import PROBLEMS, describe
+from jobqueue.api.problems import Problem as Sent
 from jobqueue.client.problems import KINDS, Problem, error_of
 from jobqueue.client.types import Job
 from jobqueue.errors import QueueError
-from jobqueue.web.problems import PROBLEMS, describe
-from jobqueue.web.problems import Problem as Sent
 
 from .conftest import Connect
 from .rig import Face, canned, proxied

@@ -15,9 +15,9 @@ import trustme
 
 import jobqueue
 from jobqueue import Client, Retrying
+from jobqueue.api.native.events import HEARTBEAT_SECONDS
 from jobqueue.client import listening
 from jobqueue.testing import server
-from jobqueue.web.events import HEARTBEAT_SECONDS
 
 from .conftest import Connect
 from .rig import DROP, GUARD, Face, Told, canned, proxied

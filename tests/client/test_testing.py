@@ -14,7 +14,7 @@ import pytest
 import jobqueue
 from jobqueue import AsyncClient, Client
 from jobqueue.limits import Limits
-from jobqueue.server import CannotListenError
+from jobqueue.process.server import CannotListenError
 from jobqueue.testing import server, server_in_thread
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ USERS_TEST = """
 import sys
 
 def test_without():
-    assert not {"jobqueue.server", "aiohttp", "msgspec"} & set(sys.modules)
+    assert not {"jobqueue.process.server", "aiohttp", "msgspec"} & set(sys.modules)
 
 def test_with(jobqueue_server):
     import jobqueue

@@ -9,16 +9,16 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-from engine.invariants import fingerprint, invariants
 
 from jobqueue.backend.base import Backend, BackendStats, Listen, Listening, Taking
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite_journal import SqliteJournal
-from jobqueue.backend.sqlite_open import open_journal
+from jobqueue.backend.sqlite.journal import SqliteJournal
+from jobqueue.backend.sqlite.open import open_journal
 from jobqueue.engine.engine import Engine
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
 from jobqueue.model import Job, Lease, Want
+from tests.engine.invariants import fingerprint, invariants
 
 from .rig import LocalRig
 

@@ -3,7 +3,7 @@
 Every operation of every API is sent what its schema allows and what it does not, alone and along the document's links, from an enqueue to
 a conclude. No answer may be a 5xx; every status, header, type and body must be as the document says; and the token is asked for.
 
-GET /events is left out, since a stream has no end; tests/web/test_events.py reads it. Two of schemathesis's checks are left out too: that
+GET /events is left out, since a stream has no end; tests/api/test_events.py reads it. Two of schemathesis's checks are left out too: that
 all else than the schema allows is refused (a batch answers 200 and names the bad item; the dialects are as lax as what they stand for),
 and that all that it allows is taken (some fields exclude each other, which no schema here says).
 """

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from jobqueue import Client, tokens
+from jobqueue import Client
+from jobqueue.process import tokens
 from jobqueue.testing import server_in_thread
 
 from .conftest import Open, expect

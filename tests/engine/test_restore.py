@@ -7,12 +7,12 @@ from random import Random
 
 import msgspec
 import pytest
-from factories import NOW, STATES, bring, dequeue, drain_ids, enqueue, make_engine, token_of
 
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Kind
 from jobqueue.engine.restore import TOTALS, Inconsistent, Stored, StoredQueue, restore
 from jobqueue.model import Details, Job, Outcome, Status
+from tests.factories import NOW, STATES, bring, dequeue, drain_ids, enqueue, make_engine, token_of
 
 from .invariants import fingerprint, invariants
 

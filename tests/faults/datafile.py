@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from jobqueue.backend import sqlite
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite_journal import SqliteJournal
-from jobqueue.backend.sqlite_open import open_journal, thread_writer
+from jobqueue.backend.sqlite.file import file as sqlite
+from jobqueue.backend.sqlite.journal import SqliteJournal
+from jobqueue.backend.sqlite.open import open_journal, thread_writer
 from jobqueue.clock import SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.limits import Limits

@@ -150,6 +150,5 @@ def install(orders: str) -> None:
 
 def boot(orders: Path) -> str:
     """Python for `Process(before=...)` that installs one."""
-    return (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); from faults.disks import install; install({str(orders)!r}); "
-    )
+    root = str(Path(__file__).parents[2])
+    return f"import sys; sys.path.insert(0, {root!r}); from tests.faults.disks import install; install({str(orders)!r}); "

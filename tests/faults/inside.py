@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 import uvloop
 
+from jobqueue.api.app import App, build_app
 from jobqueue.backend.base import StorageStats
 from jobqueue.backend.journal import Journal
 from jobqueue.backend.local import LocalBackend
 from jobqueue.clock import Clock, SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event
-from jobqueue.engine.histogram import Timings
+from jobqueue.histogram import Timings
+from jobqueue.http.connections import Server
 from jobqueue.limits import Limits
-from jobqueue.web.app import App, build_app
-from jobqueue.web.connections import Server
 
 from .ledger import Api
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from jobqueue.api.access.grants import SCOPES, Scope
+from jobqueue.api.app import build_app
 from jobqueue.backend.local import LocalBackend
-from jobqueue.web.app import build_app
-from jobqueue.web.grants import SCOPES, Scope
 
 from .process import Process
 from .wire import PATIENCE_SECONDS, Answer, Client, call, lines_of, request, until
@@ -337,7 +337,7 @@ async def test_a_drain_does_not_wait_for_a_goodbye(start: START, authority: Auth
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 async def test_what_is_no_tls_is_cut_without_a_word_in_the_log(start: START, authority: Authority, loop: str) -> None:
     """Plain HTTP, noise, and a handshake that never comes; the server serves on."""
-    before = "import jobqueue.server; jobqueue.server.HANDSHAKE_SECONDS = 0.2; "
+    before = "import jobqueue.process.server; jobqueue.process.server.HANDSHAKE_SECONDS = 0.2; "
     process = start(*authority.flags, loop=loop, before=before)
     for noise in (request("GET", "/healthz"), b"\x16\x03\x01\xff\xff" + os.urandom(500), b"\x00" * 100, b""):
         client = await Client.connect(process.port)

@@ -14,11 +14,11 @@ from random import Random
 import apsw
 import pytest
 
-from jobqueue.backend import sqlite
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite import CannotOpen
-from jobqueue.durable import check
+from jobqueue.backend.sqlite.file import CannotOpen
+from jobqueue.backend.sqlite.file import file as sqlite
 from jobqueue.engine.engine import Engine
+from jobqueue.process.durable import check
 
 from .datafile import SUCCEEDED, Served, backend_at, journal_at, spec, take
 from .process import Process

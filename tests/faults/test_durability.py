@@ -12,8 +12,8 @@ from random import Random
 import pytest
 
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite import CannotOpen
-from jobqueue.backend.sqlite_journal import SqliteJournal
+from jobqueue.backend.sqlite.file import CannotOpen
+from jobqueue.backend.sqlite.journal import SqliteJournal
 from jobqueue.engine.engine import Engine
 from jobqueue.errors import StorageUnavailable
 from jobqueue.limits import Limits

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from jobqueue.backend.waiters import Waiter
-from jobqueue.web.connections import Connection
+from jobqueue.http.connections import Connection
 
 from .inside import HandClock, Inside, on_loops, serving
 from .ledger import Api

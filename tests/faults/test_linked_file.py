@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from jobqueue.backend.local import LocalBackend
-from jobqueue.durable import backup, check
 from jobqueue.engine.engine import Engine
 from jobqueue.errors import StorageUnavailable
+from jobqueue.process.durable import backup, check
 
 from .datafile import Served, backend_at, spec
 from .process import Process
@@ -261,7 +261,7 @@ def public() -> Iterator[Path]:
 def serve_as_another(path: Path) -> subprocess.CompletedProcess[str]:
     """Try to serve a file that belongs to us as somebody who may only read it."""
     # Everything is imported first: another user may not be able to read what is installed.
-    boot = "import os, encodings.idna, uvloop, jobqueue.server, jobqueue.config; from jobqueue.cli import main; "
+    boot = "import os, encodings.idna, uvloop, jobqueue.process.server, jobqueue.process.config; from jobqueue.cli import main; "
     if os.geteuid() == 0:
         boot += f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY}); "
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBQUEUE_")}
@@ -325,7 +325,7 @@ async def test_60_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.Monkey
         served = Served(tmp_path / "jobs.db")
         backend = LocalBackend(engine=served.engine, clock=served.clock, journal=served.journal)
         await backend.enqueue(spec("a"))
-        monkeypatch.setattr("jobqueue.durable.check", lambda path: seen.update(modes(tmp_path)) or check(path))
+        monkeypatch.setattr("jobqueue.process.durable.check", lambda path: seen.update(modes(tmp_path)) or check(path))
         await asyncio.to_thread(backup, str(tmp_path / "jobs.db"), str(tmp_path / "copy.db"))
         seen.update(modes(tmp_path))
         await backend.close()

@@ -13,23 +13,23 @@ from collections.abc import Coroutine, Generator, Iterator, MutableSet, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
+from jobqueue.api.app import build_app
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite import Fatal, NotNow, Store
-from jobqueue.backend.sqlite_group import Group
-from jobqueue.backend.sqlite_journal import SqliteJournal
-from jobqueue.backend.sqlite_open import open_journal
-from jobqueue.backend.sqlite_writer import Finished
+from jobqueue.backend.sqlite.file import Fatal, NotNow, Store
+from jobqueue.backend.sqlite.group import Group
+from jobqueue.backend.sqlite.journal import SqliteJournal
+from jobqueue.backend.sqlite.open import open_journal
+from jobqueue.backend.sqlite.writer import Finished
 from jobqueue.backend.waiters import Waiter
 from jobqueue.clock import ManualClock, SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event
+from jobqueue.http.answers import Answer
+from jobqueue.http.connections import Connection, Server
+from jobqueue.http.request import Request
 from jobqueue.ids import Ids
 from jobqueue.model import Job, Want
-from jobqueue.server import drain
-from jobqueue.web.answers import Answer
-from jobqueue.web.app import build_app
-from jobqueue.web.connections import Connection, Server
-from jobqueue.web.request import Request
+from jobqueue.process.server import drain
 
 from .history import Ask
 from .net import Link, Poll, ServerEnd

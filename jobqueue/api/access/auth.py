@@ -1,0 +1,56 @@
+"""Which token a request carries.
+
+**Constant time.** A token is looked up by its SHA-256 in a dict. What a client sends decides only what is hashed, not what the hash is:
+how far two digests agree before they differ says nothing of how far two tokens do, so the lookup gives nothing away that would help to
+guess one. `compare_digest` then costs 0.2 µs and makes the last step independent of how a dict compares its keys.
+
+**The cache.** Hashing on every request would cost 1 µs. So a header that was accepted once is remembered as it was sent, and the usual
+request is one lookup. That is no leak either: a dict compares strings only when their 64-bit hashes are equal, and these are keyed with
+a secret of the process (SipHash), so a wrong token meets a right one with a chance of 2⁻⁶⁴, whatever they have in common. Only accepted
+headers are remembered: strangers cannot fill it.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+
+from jobqueue.api.access.grants import Grant, digest_of
+from jobqueue.errors import Unauthorized
+
+SEEN_MAX = 1_024
+"""Headers remembered. A token can be sent in several ways, with more spaces or another case of the scheme."""
+
+
+class Keys:
+    """The tokens a server knows, replaced as a whole when their file is read again."""
+
+    def __init__(self, grants: Iterable[Grant]) -> None:
+        self._grants: dict[bytes, Grant] = {}
+        self._seen: dict[str | None, Grant] = {}
+        self.replace(grants)
+
+    def replace(self, grants: Iterable[Grant]) -> None:
+        """Know these and no others from now on. Requests that were let in before go on."""
+        self._grants = {grant.digest: grant for grant in grants}
+        self._seen.clear()
+
+    def __len__(self) -> int:
+        return len(self._grants)
+
+    def grant(self, header: str | None) -> Grant:
+        """What an Authorization header (RFC 6750) allows. Raises Unauthorized."""
+        grant = self._seen.get(header)
+        return self._looked_up(header) if grant is None else grant
+
+    def _looked_up(self, header: str | None) -> Grant:
+        if header is None or header[:7].lower() != "bearer ":
+            raise Unauthorized("send the header Authorization: Bearer TOKEN")
+        digest = digest_of(header[7:].strip())
+        grant = self._grants.get(digest)
+        if grant is None or not hmac.compare_digest(grant.digest, digest):
+            raise Unauthorized("the server does not know this token")
+        if len(self._seen) >= SEEN_MAX:
+            self._seen.clear()
+        self._seen[header] = grant
+        return grant

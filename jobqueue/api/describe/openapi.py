@@ -1,0 +1,306 @@
+"""GET /openapi.json: the HTTP API as an OpenAPI 3.1 document, made of the route table, the msgspec types and `reference.py`.
+
+Nothing is said twice: paths, types and error codes come from the table, bounds from the server's `Limits`, examples from `examples.py`.
+Made on the first request and kept as bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+
+import msgspec
+
+from jobqueue import __version__
+from jobqueue.api.describe.examples import STORY, STREAM
+from jobqueue.api.describe.links import LINKS, Link
+from jobqueue.api.describe.reference import OPERATIONS, Notes, notes
+from jobqueue.api.native import views
+from jobqueue.api.problems import PROBLEMS, Problem
+from jobqueue.api.routes import Route, Scope
+from jobqueue.http.answers import Answer
+from jobqueue.http.request import Request
+from jobqueue.limits import Limits
+
+if TYPE_CHECKING:
+    from jobqueue.api.app import App
+
+_REFS = "#/components/schemas/{name}"
+_WITH_BODY = frozenset({"POST", "PUT", "DELETE"})
+_ANYWHERE = ("internal_error", "http_version")
+"""Codes that any request may be answered, and that say nothing of the operation: the document's default answers."""
+
+_ABOUT = """A long-polling job queue. Producers enqueue, workers block on dequeue and are handed a job the moment it exists.
+
+Bodies are JSON objects in UTF-8, sent as application/json; fields that an operation does not know are refused. Durations are
+seconds, times RFC 3339 in UTC with milliseconds. Every error is an RFC 9457 problem with a stable `code`; 429 and 503 say in
+Retry-After when to come back. docs/protocol.md has every answer and its cause."""
+
+
+class Document:
+    """One server's document."""
+
+    def __init__(self) -> None:
+        self._bytes: bytes | None = None
+
+    async def get(self, app: App, request: Request, _: str) -> Answer:
+        """GET /openapi.json."""
+        if self._bytes is None:
+            self._bytes = msgspec.json.encode(document(app.mounts.routes(), app.limits, secured=app.secured))
+        return Answer(200, self._bytes)
+
+
+def document(routes: Sequence[Route], limits: Limits, *, secured: bool) -> dict[str, Any]:
+    """The whole document; secured: whether the server asks for its token."""
+    schemas = _schemas(routes, limits)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas, limits, secured)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "jobqueue", "version": __version__, "description": _ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
+        "servers": [{"url": "/", "description": "This server"}],
+        "tags": [{"name": name} for name in dict.fromkeys(_tag(route) for route in routes)],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "headers": {
+                "Location": {"description": "The path of the job.", "schema": {"type": "string"}},
+                "RetryAfter": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}},
+                "Allow": {"description": "The methods that this path has.", "schema": {"type": "string"}},
+                "WWWAuthenticate": {"description": "The scheme asked for: Bearer.", "schema": {"type": "string"}},
+            },
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "The server's token, where it has one."}},
+        },
+    }
+
+
+# Types.
+
+
+def _types(routes: Iterable[Route]) -> list[Any]:
+    """Every type that a document of these routes refers to."""
+    types: dict[Any, None] = {Problem: None, views.FailedItem: None}
+    for route in routes:
+        for given in (route.body, route.query, route.error, *route.answers.values()):
+            kind = get_args(given)[0] if get_origin(given) in (list, tuple) else given
+            if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+                types[kind] = None
+    return list(types)
+
+
+def _schemas(routes: Iterable[Route], limits: Limits) -> dict[str, Any]:
+    """The types as JSON Schema, with what `reference.py` says of their fields."""
+    _, schemas = msgspec.json.schema_components(_types(routes), ref_template=_REFS)
+    known = notes(limits)
+    for name, schema in schemas.items():
+        if "properties" in schema:
+            schema["properties"] = {field: _noted(name, field, given, known) for field, given in schema["properties"].items()}
+    schemas["Problem"]["properties"]["code"]["enum"] = list(PROBLEMS)
+    return schemas
+
+
+def _noted(name: str, field: str, given: dict[str, Any], known: Notes) -> dict[str, Any]:
+    """One field: its type, its meaning, its bounds. A default of null is left out: it means that the field was not given."""
+    note = known.get(f"{name}.{field}") or known.get(field) or {}
+    choices = [_bare(choice) for choice in given.get("anyOf", [given])]
+    noted: dict[str, Any] = {"anyOf": choices} if len(choices) > 1 else dict(choices[0])
+    if given.get("default") not in (None, []):
+        noted["default"] = given["default"]
+    if "$ref" in noted and note:
+        # Bounds of a field that is a type of its own stand at that type.
+        return {**noted, "description": note["description"]}
+    return {**noted, **note}
+
+
+def _bare(schema: dict[str, Any]) -> dict[str, Any]:
+    """A type without the decoder's own bounds on integers, which only keep them inside 64 bits, and without its default."""
+    return {key: value for key, value in schema.items() if key not in ("minimum", "maximum", "default")}
+
+
+def _schema(kind: Any, failing: bool = False, limits: Limits | None = None) -> dict[str, Any]:
+    """What an operation is sent or answers. A list is a batch: an object with its items under `jobs`; failing: each may have failed."""
+    if get_origin(kind) is tuple:
+        return {"type": "array", "items": _schema(get_args(kind)[0])}
+    if get_origin(kind) is list:
+        item = _schema(get_args(kind)[0])
+        if failing:
+            item = {"anyOf": [item, {"$ref": _REFS.format(name="FailedItem")}]}
+        jobs: dict[str, Any] = {"type": "array", "items": item}
+        if limits is not None:
+            jobs["maxItems"] = limits.batch_jobs_max
+        return {"type": "object", "properties": {"jobs": jobs}, "required": ["jobs"], "additionalProperties": False}
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return {"$ref": _REFS.format(name=kind.__name__)}
+    return msgspec.json.schema(kind)
+
+
+# Operations.
+
+
+def _tag(route: Route) -> str:
+    if route.api != "native":
+        return route.api
+    first = route.template.split("/")[1]
+    return first if first in ("jobs", "batch", "queues") else "server"
+
+
+def _operation_id(method: str, template: str, api: str = "") -> str:
+    # Made of the API's name, not of its prefix: unique and the same wherever the API stands.
+    words: list[str] = re.findall(r"[a-z]+", f"{method.lower()} {api} {template}")
+    return words[0] + "".join(word.title() for word in words[1:]) + ("Page" if template.endswith("/") else "")
+
+
+def _operation(route: Route, schemas: dict[str, Any], limits: Limits, secured: bool) -> dict[str, Any]:
+    native = route.api == "native"
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(route.method, route.template, "" if native else route.api),
+        "tags": [_tag(route)],
+        "summary": route.summary,
+        "parameters": [*_path_parameters(route, limits), *_query_parameters(route, schemas)],
+        "responses": _answers(route) | _failures(route, secured) | {"default": _failure(route, _ANYWHERE)},
+        "security": [{"token": []}] if secured and route.scope is not Scope.PUBLIC else [],
+    }
+    description = OPERATIONS.get(f"{route.method} {route.template}") if native else None
+    if description:
+        operation["description"] = description
+    if route.body is not None:
+        examples = {
+            example.name: {"value": example.body}
+            for example in STORY
+            if native and (example.method, example.template) == (route.method, route.template) and example.body is not None
+        }
+        content = {"application/json": _content(_schema(route.body, limits=limits), examples)}
+        operation["requestBody"] = {"required": route.query is None, "content": content}
+    return operation
+
+
+def _content(schema: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": schema, **({"examples": examples} if examples else {})}
+
+
+def _path_parameters(route: Route, limits: Limits) -> list[dict[str, Any]]:
+    known = notes(limits)
+    said = {
+        "id": {**known["id"], "description": "The job's id, percent-encoded where a path needs it."},
+        "name": {**known["queue"], "description": "The queue's name."},
+        "number": {"description": "The job's number.", "minimum": 1},
+    }
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": said[name]["description"],
+            "schema": {
+                "type": "integer" if name == "number" else "string",
+                **{key: value for key, value in said[name].items() if key != "description"},
+            },
+        }
+        for name in re.findall(r"{(\w+)}", route.path)
+    ]
+
+
+def _query_parameters(route: Route, schemas: dict[str, Any]) -> list[dict[str, Any]]:
+    if route.query is None:
+        return []
+    parameters = []
+    for name, given in schemas[route.query.__name__].get("properties", {}).items():
+        schema = {key: value for key, value in given.items() if key != "description"}
+        if "anyOf" in schema:
+            # A query can hold no null; one that may be repeated is an array.
+            choices = [choice for choice in schema.pop("anyOf") if choice != {"type": "null"}]
+            schema = {**next((choice for choice in choices if choice.get("type") == "array"), choices[0]), **schema}
+        parameters.append({"name": name, "in": "query", "description": given.get("description", ""), "schema": schema})
+        if schema.get("type") == "array":
+            parameters[-1] |= {"style": "form", "explode": True}
+            schema.pop("default", None)
+    return parameters
+
+
+# Answers.
+
+
+def _answers(route: Route) -> dict[str, Any]:
+    """What an operation answers when it could be done."""
+    answers: dict[str, Any] = {}
+    native = route.api == "native"
+    for status, kind in sorted(route.answers.items()):
+        examples = {
+            example.name: {"value": example.answer}
+            for example in STORY
+            if native
+            and (example.method, example.template, example.status) == (route.method, route.template, status)
+            and example.answer is not None
+        }
+        answer: dict[str, Any] = {"description": _described(route, kind)}
+        if kind is str:
+            shown = {"a job and a queue": {"value": STREAM}} if _streams(route) else {}
+            answer["content"] = {media: _content({"type": "string"}, shown) for media in route.media}
+        elif kind is not None:
+            answer["content"] = {"application/json": _content(_schema(kind, failing=get_origin(route.body) is list), examples)}
+        if native and status in (200, 201) and route.template == "/jobs/enqueue":
+            answer["headers"] = {"Location": {"$ref": "#/components/headers/Location"}}
+        if native and (ways := LINKS.get((f"{route.method} {route.template}", status))):
+            answer["links"] = {way.name: _link(way) for way in ways}
+        answers[str(status)] = answer
+    return answers
+
+
+def _link(way: Link) -> dict[str, Any]:
+    link: dict[str, Any] = {"operationId": _operation_id(*way.operation.split(" ")), "parameters": {way.parameter: way.at}}
+    return link if way.body is None else {**link, "requestBody": way.body}
+
+
+def _streams(route: Route) -> bool:
+    return route.media == ("text/event-stream",)
+
+
+def _described(route: Route, kind: Any) -> str:
+    if kind is None:
+        return "The wait passed without a job." if route.scope is Scope.DEQUEUE else "Done."
+    if get_origin(kind) is tuple:
+        return "Every job."
+    if get_origin(kind) is list:
+        return "One result for each item, in order." if get_origin(route.body) is list else "The jobs; none when the wait passed."
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return (kind.__doc__ or "").partition("\n")[0]
+    if _streams(route):
+        return "Events, until either side ends it."
+    return "Yes." if route.scope is Scope.PUBLIC else "The counts."
+
+
+def codes(route: Route, secured: bool = True) -> list[str]:
+    """Every code with which an operation may fail, beside those that any request may."""
+    found = ["bad_request", *route.errors]
+    if route.scope is not Scope.PUBLIC:
+        found += ["forbidden", "too_many_connections", "rate_limited", *(["unauthorized"] if secured else [])]
+    if route.method in _WITH_BODY:
+        found += ["request_timeout", "too_large", "unsupported_media_type"]
+    return [code for code in PROBLEMS if code in found]
+
+
+def _failures(route: Route, secured: bool) -> dict[str, Any]:
+    """Problems by status, with the codes that have it."""
+    by_status: dict[int, list[str]] = {}
+    for code in codes(route, secured):
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+    return {str(status): _failure(route, found) for status, found in sorted(by_status.items())}
+
+
+def _failure(route: Route, found: Sequence[str]) -> dict[str, Any]:
+    """An answer to a request that failed, in the shape of the route's API; only the native one's carries the code."""
+    schema: dict[str, Any] = {"$ref": _REFS.format(name=route.error.__name__)}
+    if route.error is Problem:
+        schema = {"allOf": [schema, {"properties": {"code": {"enum": list(found)}}}]}
+    failure: dict[str, Any] = {
+        "description": " ".join(f"`{code}`: {PROBLEMS[code].title}." for code in found),
+        "content": {route.shape.content_type.decode(): {"schema": schema}},
+    }
+    status = PROBLEMS[found[0]].status
+    header = {401: "WWWAuthenticate", 405: "Allow", 429: "RetryAfter", 503: "RetryAfter"}.get(status)
+    if header:
+        name = {"WWWAuthenticate": "WWW-Authenticate", "RetryAfter": "Retry-After"}.get(header, header)
+        failure["headers"] = {name: {"$ref": f"#/components/headers/{header}"}}
+    return failure

@@ -1,0 +1,99 @@
+"""What every dialect has: a name, routes behind a prefix, an error shape. And what their handlers share.
+
+A dialect decodes, asks the backend, encodes. It has no queue logic and no state: all dialects and the native API see the same jobs.
+Dialects are laxer than the native API where the systems they speak for are: parameters and fields they do not know are ignored, and a
+body may be of any declared type, since clients such as `curl -d` and bare sockets send what they like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from jobqueue.api.native import longpoll, wire
+from jobqueue.api.problems import Shape
+from jobqueue.api.routes import Route
+from jobqueue.errors import BadRequest, TooLarge
+from jobqueue.http.body import body_at_once, read_body
+from jobqueue.http.request import Request
+
+if TYPE_CHECKING:
+    from jobqueue.api.app import App
+
+
+class HeldQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of a call that may be held open. Others are ignored."""
+
+    wait: float = 0.0
+
+
+class Ignored(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of a call that takes none: unlike the native API, a dialect ignores what it is given."""
+
+
+class Dialect(NamedTuple):
+    """One system's API.
+
+    name: as in `--mount /=name`, and its usual prefix; routes: its routes behind a prefix; shape: how its errors look;
+    error: the msgspec type of an error's body.
+    """
+
+    name: str
+    routes: Callable[[str], list[Route]]
+    shape: Shape
+    error: Any
+
+    def mounted(self, prefix: str) -> list[Route]:
+        """Its routes behind a prefix, each knowing whose it is."""
+        routes = self.routes(prefix)
+        for route in routes:
+            route.api, route.prefix, route.shape, route.error = self.name, prefix, self.shape, self.error
+        return routes
+
+
+async def read(app: App, request: Request) -> bytes:
+    """A request's body, b"" if it has none; whatever its declared type, unless a browser's page sends it.
+
+    A page of another origin can send a body as text/plain or as a form without being asked first, not as application/json; browsers
+    name that origin. Raises as `body.read_body` does.
+    """
+    any_type = request.head.fields.origin is None
+    bytes_max = app.limits.body_bytes_max
+    body = body_at_once(request, bytes_max, any_type)
+    return await read_body(request, bytes_max, app.body_seconds, any_type) if body is None else body
+
+
+def wait_of(app: App, request: Request) -> float:
+    """How long the request may be held, in seconds: its `wait`, 0 without one. Raises BadRequest, which names the cap."""
+    if "?" not in request.head.path:
+        return 0.0
+    given = [pair for pair in wire.query_of(request.head.path) if pair[0] == "wait"]
+    return longpoll.wait_seconds(app, wire.decode_query(given, HeldQuery).wait)
+
+
+def fields(body: bytes) -> dict[str, msgspec.Raw]:
+    """The fields of a body that must be a JSON object, undecoded. Raises BadRequest."""
+    found: dict[str, msgspec.Raw] = _decode_fields(body)
+    return found
+
+
+def value(field: str, raw: msgspec.Raw) -> Any:
+    """A field's value, decoded. Raises BadRequest that names it."""
+    try:
+        return _decode_value(raw)
+    except BadRequest as error:
+        raise BadRequest(field, error.reason) from None
+
+
+def renamed(error: BadRequest | TooLarge, names: Mapping[str, str]) -> BadRequest | TooLarge:
+    """The error as this dialect's clients understand it: with their name of the field at fault. names: theirs by ours."""
+    field = error.field
+    if field is None or field not in names:
+        return error
+    return type(error)(names[field], error.detail.removeprefix(f"{field}: "))
+
+
+_decode_fields = wire.Decoder(dict[str, msgspec.Raw])
+_decode_value = wire.Decoder(Any)

@@ -1,0 +1,209 @@
+"""The take-home job queue: integer ids, a type of two, three statuses. See docs/dialects.md.
+
+A job's integer id is its number, which every job has, whoever enqueued it: given from 1 on and never again. A consumer's id is our
+worker's name. Concluding takes no lease token, since this system has none: the dialect concludes under the lease that lives, and refuses
+when that was given to another consumer. Should the lease change hands between looking and concluding, its token no longer fits and the
+call is refused, so the check cannot be raced.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobqueue.api.dialects.base import Dialect, HeldQuery, Ignored, fields, read, value, wait_of
+from jobqueue.api.native import longpoll
+from jobqueue.api.problems import Problem, Shape
+from jobqueue.api.routes import Route, Scope
+from jobqueue.errors import BadRequest, LeaseLost, NotInProgress, UnknownJob
+from jobqueue.http.answers import JSON, Answer
+from jobqueue.http.request import Request
+from jobqueue.model import CONCLUDED, IN_PROGRESS, SUCCEEDED, Job, JobSpec, Lease, Verdict, Want
+
+if TYPE_CHECKING:
+    from jobqueue.api.app import App
+
+TYPES = ("TIME_CRITICAL", "NOT_TIME_CRITICAL")
+NUMBER_MAX = 2**63 - 1
+CONSUMER = "QUEUE_CONSUMER"
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
+_NOTHING = b"null"
+"""The payload of a job that was enqueued here: all there is to it is its type."""
+
+
+class ClassicEnqueue(msgspec.Struct, frozen=True):
+    """A job to be queued. Keys may be in any case; others than Type are ignored."""
+
+    Type: str
+
+
+class ClassicEnqueued(msgspec.Struct, frozen=True):
+    """The id of a queued job."""
+
+    ID: int
+
+
+class ClassicJob(msgspec.Struct, frozen=True):
+    """A job."""
+
+    ID: int
+    Type: str
+    Status: str
+
+
+class ClassicStats(msgspec.Struct, frozen=True):
+    """Jobs by status, over all queues, and the server's age in milliseconds."""
+
+    Queued: int
+    InProgress: int
+    Concluded: int
+    UptimeMillis: int
+
+
+class ClassicError(msgspec.Struct, frozen=True):
+    """An error: what kind, and what exactly."""
+
+    Error: str
+    message: str
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _failure(problem: Problem) -> bytes:
+    return _encode(ClassicError(HTTPStatus(problem.status).phrase, problem.detail))
+
+
+def _status(job: Job) -> str:
+    return "CONCLUDED" if job.status is CONCLUDED else "IN_PROGRESS" if job.status is IN_PROGRESS else "QUEUED"
+
+
+def _view(job: Job) -> bytes:
+    kind = job.type if job.type in TYPES else TYPES[1]
+    return _encode(ClassicJob(job.number, kind, _status(job)))
+
+
+def _number(text: str) -> int:
+    """An id from a path. Raises BadRequest."""
+    if _NUMBER.fullmatch(text) is None or int(text) > NUMBER_MAX:
+        raise BadRequest("id", f"{text[:40]!r} is not an id; they are whole numbers from 1 on")
+    return int(text)
+
+
+def _consumer(request: Request) -> str | None:
+    """The consumer's id, as a worker's name. Raises BadRequest."""
+    given = request.head.headers.getall(CONSUMER, ())
+    if not given:
+        return None
+    text = given[0].strip()
+    if len(given) > 1 or _INTEGER.fullmatch(text) is None:
+        raise BadRequest(CONSUMER, f"{', '.join(given)[:40]!r} is not one whole number")
+    return str(int(text))
+
+
+async def enqueue(app: App, request: Request, _: str) -> Answer:
+    """POST or PUT /jobs/enqueue."""
+    given = {name.lower(): raw for name, raw in fields(await read(app, request)).items()}
+    if "type" not in given:
+        raise BadRequest("Type", f"is missing; send {' or '.join(TYPES)}")
+    kind = value("Type", given["type"])
+    if kind not in TYPES:
+        raise BadRequest("Type", f"is neither {' nor '.join(TYPES)}")
+    reply = await app.backend.enqueue(JobSpec(payload=_NOTHING, type=kind))
+    return Answer(200, _encode(ClassicEnqueued(reply.job.number)))
+
+
+async def dequeue(app: App, request: Request, _: str) -> Answer:
+    """GET or POST /jobs/dequeue."""
+    await read(app, request)
+    want = Want(worker=_consumer(request))
+    answer = await longpoll.take_one(app, request, want, wait_of(app, request), _view)
+    if answer is None:
+        empty = ClassicError(HTTPStatus.NOT_FOUND.phrase, "no job is queued")
+        answer = Answer(404, _encode(empty), headers=longpoll.RETRY_AFTER if app.draining else b"")
+    return answer
+
+
+async def conclude(app: App, request: Request, text: str) -> Answer:
+    """POST, PUT or PATCH /jobs/{number}/conclude and /jobs/conclude/{number}."""
+    number, consumer = _number(text), _consumer(request)
+    await read(app, request)
+    job = await app.backend.numbered(number)
+    lease = _held_by(job, consumer)
+    try:
+        return Answer(200, _view(await app.backend.conclude(job.id, lease.token, Verdict(outcome=SUCCEEDED))))
+    except UnknownJob:
+        raise UnknownJob(text) from None
+    except LeaseLost:
+        raise NotInProgress(text, "no longer held by you") from None
+
+
+def _held_by(job: Job, consumer: str | None) -> Lease:
+    """The lease on a job, which `consumer` may end. Raises NotInProgress."""
+    lease = job.lease
+    if lease is None:
+        raise NotInProgress(str(job.number), _status(job))
+    if consumer is not None and lease.worker is not None and consumer != lease.worker:
+        raise NotInProgress(str(job.number), "IN_PROGRESS with another consumer")
+    return lease
+
+
+async def look(app: App, request: Request, text: str) -> Answer:
+    """GET /jobs/{number}."""
+    return Answer(200, _view(await app.backend.numbered(_number(text))))
+
+
+async def stats(app: App, request: Request, _: str) -> Answer:
+    """GET /jobs/stats."""
+    queues = await app.backend.queues()
+    counts = ClassicStats(
+        Queued=sum(queue.queued + queue.scheduled for queue in queues),
+        InProgress=sum(queue.in_progress for queue in queues),
+        Concluded=sum(
+            queue.succeeded_total + queue.failed_total + queue.cancelled_total + queue.expired_total - queue.retried_total
+            for queue in queues
+        ),
+        UptimeMillis=int((time.monotonic() - app.started) * 1_000),
+    )
+    return Answer(200, _encode(counts))
+
+
+def _routes(prefix: str) -> list[Route]:
+    def take(method: str) -> Route:
+        return Route(
+            method, f"{prefix}/jobs/dequeue", dequeue, Scope.DEQUEUE, "Take a job",
+            query=HeldQuery, answers={200: ClassicJob}, errors=("unknown_job", "too_many_waiters", "draining"),
+        )  # fmt: skip
+
+    def submit(method: str) -> Route:
+        return Route(
+            method, f"{prefix}/jobs/enqueue", enqueue, Scope.ENQUEUE, "Submit a job",
+            body=ClassicEnqueue, query=Ignored, answers={200: ClassicEnqueued}, errors=("queue_full", "too_many_queues", "draining"),
+        )  # fmt: skip
+
+    def finish(method: str, path: str) -> Route:
+        return Route(
+            method, prefix + path, conclude, Scope.DEQUEUE, "Finish a job",
+            query=Ignored, answers={200: ClassicJob}, errors=("unknown_job", "not_in_progress"),
+        )  # fmt: skip
+
+    places = ("/jobs/{number}/conclude", "/jobs/conclude/{number}")
+    return [
+        *(submit(method) for method in ("POST", "PUT")),
+        *(take(method) for method in ("GET", "POST")),
+        *(finish(method, place) for place in places for method in ("POST", "PUT", "PATCH")),
+        Route("GET", f"{prefix}/jobs/stats", stats, Scope.READ, "Count jobs by status", query=Ignored, answers={200: ClassicStats}),
+        Route(
+            "GET", f"{prefix}/jobs/{{number}}", look, Scope.READ, "Look at a job",
+            query=Ignored, answers={200: ClassicJob}, errors=("unknown_job",),
+        ),
+    ]  # fmt: skip
+
+
+CLASSIC = Dialect("classic", _routes, Shape(_failure, JSON), ClassicError)

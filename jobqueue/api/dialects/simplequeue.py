@@ -1,0 +1,223 @@
+"""A queue of jobs that bring their own ids: submit, next, complete, and a page that shows them all. See docs/dialects.md.
+
+Completing takes no lease token, since this system has none: the dialect concludes under the lease that lives. A failure is final.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from jobqueue.api.dialects.base import Dialect, HeldQuery, Ignored, fields, read, renamed, value, wait_of
+from jobqueue.api.dialects.page import PAGE, PAGE_HEADERS
+from jobqueue.api.native import longpoll, wire
+from jobqueue.api.problems import Problem, Shape
+from jobqueue.api.routes import Route, Scope
+from jobqueue.errors import BadRequest, IdConflict, LeaseLost, NotInProgress, TooLarge, UnknownJob
+from jobqueue.http.answers import JSON, Answer
+from jobqueue.http.body import check_depth
+from jobqueue.http.request import Request
+from jobqueue.model import CONCLUDED, FAILED, IN_PROGRESS, SUCCEEDED, Job, JobFilter, JobSpec, Verdict, Want
+
+if TYPE_CHECKING:
+    from jobqueue.api.app import App
+
+_NO_DATA = b"null"
+"""The payload of a job without data."""
+
+_NAMES = {"id": "jobId", "payload": "data"}
+"""What this system calls our fields."""
+
+
+class SimpleSubmit(msgspec.Struct, frozen=True):
+    """A job to be queued. `state` is refused; other fields are ignored."""
+
+    jobId: str
+    description: str | None = None
+    data: dict[str, Raw] | UnsetType = UNSET
+
+
+class SimpleComplete(msgspec.Struct, frozen=True):
+    """The end of a job. Other fields are ignored."""
+
+    jobId: str
+    status: Literal["failed", "succeeded"]
+
+
+class SimpleJob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A job. description and data are left out where there is none."""
+
+    jobId: str
+    state: Literal["submitted", "running", "failed", "succeeded"]
+    description: str | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET
+
+
+class SimpleError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error, and the field at fault if one is."""
+
+    error: str
+    field: str | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_complete = wire.Decoder(SimpleComplete)
+
+
+def _failure(problem: Problem) -> bytes:
+    return _encode(SimpleError(problem.detail, problem.field))
+
+
+def _state(job: Job) -> Literal["submitted", "running", "failed", "succeeded"]:
+    if job.status is CONCLUDED:
+        return "succeeded" if job.outcome is SUCCEEDED else "failed"
+    return "running" if job.status is IN_PROGRESS else "submitted"
+
+
+def _job(job: Job) -> SimpleJob:
+    payload = job.payload
+    data: Raw | UnsetType = UNSET
+    if payload != _NO_DATA:
+        # Others may enqueue any JSON; this system's clients expect an object.
+        data = Raw(payload if payload.lstrip()[:1] == b"{" else b'{"payload":%b}' % payload)
+    return SimpleJob(job.id, _state(job), UNSET if job.description is None else job.description, data)
+
+
+def _view(job: Job) -> bytes:
+    return _encode(_job(job))
+
+
+def _job_id(app: App, given: dict[str, Raw]) -> str:
+    if "jobId" not in given:
+        raise BadRequest("jobId", "is missing")
+    job_id = value("jobId", given["jobId"])
+    if not isinstance(job_id, str):
+        raise BadRequest("jobId", "is not a string")
+    return _checked(app, job_id)
+
+
+def _checked(app: App, job_id: str) -> str:
+    try:
+        return app.job_id(job_id)
+    except BadRequest as error:
+        raise renamed(error, _NAMES) from None
+
+
+def _spec(app: App, given: dict[str, Raw]) -> JobSpec:
+    """What a submit asks for. Raises BadRequest."""
+    job_id = _job_id(app, given)
+    if "state" in given:
+        raise BadRequest("state", "is the server's to say; leave it out")
+    description = value("description", given["description"]) if "description" in given else None
+    if not isinstance(description, str | None):
+        raise BadRequest("description", "is not a string")
+    data = bytes(given["data"]) if "data" in given else _NO_DATA
+    if "data" in given and data[:1] != b"{":
+        raise BadRequest("data", "is not an object")
+    check_depth("data", data)
+    return JobSpec(payload=data, id=job_id, description=description)
+
+
+async def submit(app: App, request: Request, _: str) -> Answer:
+    """POST /jobs/submit: 201 and the job; 200 and the job as it stands when its id is known, whatever else was sent."""
+    spec = _spec(app, fields(await read(app, request)))
+    assert spec.id is not None
+    while True:
+        try:
+            reply = await app.backend.enqueue(spec)
+            return Answer(201 if reply.created else 200, _view(reply.job))
+        except IdConflict:
+            pass
+        except TooLarge as error:
+            raise renamed(error, _NAMES) from None
+        try:
+            return Answer(200, _view(await app.backend.job(spec.id)))
+        except UnknownJob:
+            # Forgotten between the two looks, so the id is free again.
+            continue
+
+
+async def jobs(app: App, request: Request, _: str) -> Answer:
+    """GET /jobs: every job, oldest first."""
+    found: list[bytes] = []
+    cursor: int | None = None
+    while True:
+        page, cursor = await app.backend.jobs(JobFilter(limit=app.limits.page_jobs_max, before=cursor))
+        found += [_view(job) for job in page]
+        if cursor is None:
+            break
+        # Others run between the pages of a long answer.
+        await asyncio.sleep(0)
+    found.reverse()
+    return Answer(200, b"[%b]" % b",".join(found))
+
+
+async def take(app: App, request: Request, _: str) -> Answer:
+    """GET /jobs/next: the oldest submitted job, now running; 204 when there is none."""
+    await read(app, request)
+    return await longpoll.take_one(app, request, Want(), wait_of(app, request), _view) or longpoll.nothing(app)
+
+
+async def look(app: App, request: Request, job_id: str) -> Answer:
+    """GET /jobs/{id}."""
+    return Answer(200, _view(await app.backend.job(_checked(app, job_id))))
+
+
+async def complete(app: App, request: Request, _: str) -> Answer:
+    """POST /jobs/complete."""
+    asked: SimpleComplete = _decode_complete(await read(app, request))
+    job_id = _checked(app, asked.jobId)
+    job = await app.backend.job(job_id)
+    if job.lease is None:
+        raise NotInProgress(job_id, _state(job))
+    outcome = FAILED if asked.status == "failed" else SUCCEEDED
+    try:
+        return Answer(200, _view(await app.backend.conclude(job_id, job.lease.token, Verdict(outcome=outcome, retry=False))))
+    except LeaseLost:
+        raise NotInProgress(job_id, "no longer running") from None
+
+
+async def page(app: App, request: Request, _: str) -> Answer:
+    """GET /: a page that shows every job and refreshes each second."""
+    return Answer(200, PAGE, b"text/html; charset=utf-8", PAGE_HEADERS)
+
+
+async def to_page(app: App, request: Request, _: str) -> Answer:
+    """GET of the bare prefix: the page's own address ends with a slash, on which its own requests depend."""
+    return Answer(308, b"", headers=b"Location: %b/\r\n" % app.mounts.prefixes["simplequeue"].encode())
+
+
+def _routes(prefix: str) -> list[Route]:
+    show = Route("GET", f"{prefix}/", page, Scope.PUBLIC, "See every job in a browser", query=Ignored, answers={200: str})
+    show.media = ("text/html",)
+    bare = Route("GET", prefix, to_page, Scope.PUBLIC, "Go to the page", query=Ignored, answers={308: None})
+    return [
+        Route(
+            "POST", f"{prefix}/jobs/submit", submit, Scope.ENQUEUE, "Submit a job",
+            body=SimpleSubmit, query=Ignored, answers={201: SimpleJob, 200: SimpleJob},
+            errors=("too_large", "queue_full", "too_many_queues", "draining"),
+        ),
+        Route(
+            "GET", f"{prefix}/jobs", jobs, Scope.READ, "List every job, oldest first", query=Ignored, answers={200: tuple[SimpleJob, ...]}
+        ),
+        Route(
+            "GET", f"{prefix}/jobs/next", take, Scope.DEQUEUE, "Take the oldest submitted job",
+            query=HeldQuery, answers={200: SimpleJob, 204: None}, errors=("too_many_waiters", "draining"),
+        ),
+        Route(
+            "GET", f"{prefix}/jobs/{{id}}", look, Scope.READ, "Look at a job",
+            query=Ignored, answers={200: SimpleJob}, errors=("unknown_job",),
+        ),
+        Route(
+            "POST", f"{prefix}/jobs/complete", complete, Scope.DEQUEUE, "Finish a job",
+            body=SimpleComplete, query=Ignored, answers={200: SimpleJob}, errors=("unknown_job", "not_in_progress"),
+        ),
+        show,
+        *([bare] if prefix else []),
+    ]  # fmt: skip
+
+
+SIMPLEQUEUE = Dialect("simplequeue", _routes, Shape(_failure, JSON), SimpleError)

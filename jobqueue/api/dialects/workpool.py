@@ -1,0 +1,155 @@
+"""A job server with its own workers: a name and a body in, a status and a result out. See docs/dialects.md.
+
+A job's name is our type and its body our payload. Who runs them is the pool of `jobqueue serve --pool`, or any other worker.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from jobqueue.api.dialects.base import Dialect, HeldQuery, Ignored, fields, read, renamed, value, wait_of
+from jobqueue.api.native import longpoll
+from jobqueue.api.native.views import stamp
+from jobqueue.api.problems import Problem, Shape
+from jobqueue.api.routes import Route, Scope
+from jobqueue.errors import BadRequest, TooLarge
+from jobqueue.http.answers import JSON, Answer
+from jobqueue.http.body import check_depth
+from jobqueue.http.request import Request
+from jobqueue.model import CONCLUDED, FAILED, IN_PROGRESS, SUCCEEDED, Job, JobSpec
+
+if TYPE_CHECKING:
+    from jobqueue.api.app import App
+
+PoolStatus = Literal["queued", "in-progress", "done", "failed"]
+
+_NAMES = {"type": "name", "payload": "body"}
+"""What this system calls our fields."""
+
+
+class PoolSubmit(msgspec.Struct, frozen=True):
+    """A job to be run. Other fields are ignored."""
+
+    name: str
+    body: Raw
+
+
+class PoolJob(msgspec.Struct, frozen=True):
+    """A job as it was made."""
+
+    id: str
+    name: str
+    body: Raw
+    status: PoolStatus
+    createdDateTime: str
+
+
+class PoolCreated(msgspec.Struct, frozen=True):
+    """The answer to a submit."""
+
+    message: str
+    createdJob: PoolJob
+
+
+class PoolState(msgspec.Struct, frozen=True):
+    """How far a job is."""
+
+    id: str
+    status: PoolStatus
+
+
+class PoolResult(msgspec.Struct, frozen=True):
+    """What became of a job: a result when it is done, an error when it failed."""
+
+    id: str
+    status: PoolStatus
+    result: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+
+
+class PoolError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error, and the field at fault if one is."""
+
+    message: str
+    field: str | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _failure(problem: Problem) -> bytes:
+    return _encode(PoolError(problem.detail, problem.field))
+
+
+def _status(job: Job) -> PoolStatus:
+    if job.status is CONCLUDED:
+        return "done" if job.outcome is SUCCEEDED else "failed"
+    return "in-progress" if job.status is IN_PROGRESS else "queued"
+
+
+def _spec(given: dict[str, Raw]) -> tuple[str, JobSpec]:
+    """What a submit asks for. Raises BadRequest."""
+    for field in ("name", "body"):
+        if field not in given:
+            raise BadRequest(field, "is missing")
+    name = value("name", given["name"])
+    if not isinstance(name, str):
+        raise BadRequest("name", "is not a string")
+    check_depth("body", body := bytes(given["body"]))
+    return name, JobSpec(payload=body, type=name)
+
+
+async def submit(app: App, request: Request, _: str) -> Answer:
+    """POST /job."""
+    name, spec = _spec(fields(await read(app, request)))
+    try:
+        job = (await app.backend.enqueue(spec)).job
+    except (BadRequest, TooLarge) as error:
+        raise renamed(error, _NAMES) from None
+    created = PoolJob(job.id, name, Raw(job.payload), _status(job), stamp(job.created_at))
+    return Answer(201, _encode(PoolCreated("job created", created)))
+
+
+async def status(app: App, request: Request, job_id: str) -> Answer:
+    """GET /status/{id}."""
+    job = await app.backend.job(app.job_id(job_id))
+    return Answer(200, _encode(PoolState(job.id, _status(job))))
+
+
+async def result(app: App, request: Request, job_id: str) -> Answer:
+    """GET /result/{id}: 200 when the job is concluded, 202 before; with `wait`, held until then."""
+    wait = wait_of(app, request)
+    job = await app.backend.job(app.job_id(job_id), wait)
+    end = job.conclusion
+    if end is None:
+        headers = longpoll.RETRY_AFTER if wait and app.draining else b""
+        return Answer(202, _encode(PoolState(job.id, _status(job))), headers=headers)
+    if end.outcome is SUCCEEDED:
+        return Answer(200, _encode(PoolResult(job.id, "done", result=Raw(end.result or b"null"))))
+    # Where no error ended the job (it was cancelled, it expired, its worker gave none), why it ended is all there is to say. An error it
+    # may still carry is that of an attempt before.
+    error = job.error if end.outcome is FAILED and job.error is not None else b'"%b"' % end.outcome.encode()
+    return Answer(200, _encode(PoolResult(job.id, "failed", error=Raw(error))))
+
+
+def _routes(prefix: str) -> list[Route]:
+    return [
+        Route(
+            "POST", f"{prefix}/job", submit, Scope.ENQUEUE, "Submit a job",
+            body=PoolSubmit, query=Ignored, answers={201: PoolCreated}, errors=("too_large", "queue_full", "too_many_queues", "draining"),
+        ),
+        Route(
+            "GET", f"{prefix}/status/{{id}}", status, Scope.READ, "See how far a job is",
+            query=Ignored, answers={200: PoolState}, errors=("unknown_job",),
+        ),
+        Route(
+            "GET", f"{prefix}/result/{{id}}", result, Scope.READ, "Fetch a job's result, or wait for it",
+            query=HeldQuery, answers={200: PoolResult, 202: PoolState}, errors=("unknown_job", "too_many_waiters"),
+        ),
+    ]  # fmt: skip
+
+
+WORKPOOL = Dialect("workpool", _routes, Shape(_failure, JSON), PoolError)

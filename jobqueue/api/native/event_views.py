@@ -1,0 +1,64 @@
+"""What GET /events tells of jobs and queues, as JSON."""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobqueue.api.native.views import stamp
+from jobqueue.backend.base import Notice
+from jobqueue.model import Outcome, QueuePolicy, Status
+
+
+class JobEventView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an event of a job says: how the job stood right after it. at is when it happened."""
+
+    at: str
+    queue: str
+    id: str
+    number: int
+    type: str | None
+    priority: int
+    status: Status
+    outcome: Outcome | None
+    attempts: int
+    run_at: str | None
+    lease_expires_at: str | None
+    worker: str | None
+    progress: float | None
+    message: str | None
+    cancel_requested: bool
+
+
+class QueueEventView(msgspec.Struct, frozen=True, gc=False):
+    """What an event of a queue says: its policy since then, null once it is deleted."""
+
+    at: str
+    queue: str
+    policy: QueuePolicy | None
+
+
+def event(notice: Notice) -> JobEventView | QueueEventView:
+    """See JobEventView and QueueEventView."""
+    if notice.id is None:
+        return QueueEventView(stamp(notice.at), notice.queue, notice.policy)
+    assert notice.number is not None
+    assert notice.priority is not None
+    assert notice.status is not None
+    assert notice.attempts is not None
+    return JobEventView(
+        at=stamp(notice.at),
+        queue=notice.queue,
+        id=notice.id,
+        number=notice.number,
+        type=notice.type,
+        priority=notice.priority,
+        status=notice.status,
+        outcome=notice.outcome,
+        attempts=notice.attempts,
+        run_at=None if notice.run_at is None else stamp(notice.run_at),
+        lease_expires_at=None if notice.lease_expires_at is None else stamp(notice.lease_expires_at),
+        worker=notice.worker,
+        progress=notice.progress,
+        message=notice.message,
+        cancel_requested=notice.cancel_requested is True,
+    )

@@ -1,0 +1,114 @@
+"""GET /events: what happens to jobs and queues, as server-sent events (the HTML standard, section 9.2).
+
+A stream is an answer without a length, ended by the end of its connection, written as the listener reads: nothing is fetched for it
+before the kernel has taken what it was sent. One that does not read for the server's write time-out is cut; one that reads too slowly
+falls out of what the backend remembers, and is cut then. Either may come back with its Last-Event-ID.
+
+docs/decisions/0009 says why this is not aiohttp-sse.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from jobqueue.api.native import views, wire
+from jobqueue.api.native.event_views import event
+from jobqueue.backend.base import Listen, Listening, Notice
+from jobqueue.engine import checks
+from jobqueue.errors import BadRequest, Draining
+from jobqueue.http.answers import Answer
+from jobqueue.http.request import Request
+
+if TYPE_CHECKING:
+    from jobqueue.api.app import App
+
+_logger = logging.getLogger("jobqueue.api")
+
+MEDIA = "text/event-stream"
+HEARTBEAT_SECONDS = 15.0
+"""A line is sent after this much silence: common proxies cut a silent answer after 60 s, and a lost listener is noticed so."""
+
+RETRY_MS = 2_000
+"""How long a browser waits before it comes back."""
+
+NOTICES_MAX = 100
+"""Events in one write."""
+
+CURSOR_CHARS_MAX = 64
+
+# X-Accel-Buffering: nginx would collect the stream before it passes it on.
+_HEADERS = b"Content-Type: text/event-stream\r\nX-Content-Type-Options: nosniff\r\nX-Accel-Buffering: no\r\n"
+
+
+async def listen(app: App, request: Request, _: str) -> Answer:
+    """GET /events."""
+    wanted, after = _asked(request)
+    if app.draining:
+        raise Draining("the server is shutting down")
+    stream = Answer(200, content_type=b"", headers=_HEADERS, close=True)
+    with app.backend.listen(wanted, after) as listening:
+        if request.head.method == "HEAD":
+            return stream
+        try:
+            stream.write_now(request)
+            await _tell(app, request, stream, listening)
+        except ConnectionError:
+            # It has gone, or was cut for not reading. The answer is under way, so nothing else can be answered.
+            pass
+    return stream
+
+
+def _asked(request: Request) -> tuple[Listen, str | None]:
+    """What a listener wants, and the Last-Event-ID from which on. Raises BadRequest."""
+    asked = wire.EventsQuery()
+    if "?" in request.head.path:
+        asked = wire.decode_query(wire.query_of(request.head.path), wire.EventsQuery, frozenset({"queue", "type", "event"}))
+    for queue in asked.queue:
+        checks.name("queue", queue)
+    found = request.head.headers.getall("Last-Event-ID", [])
+    if len(found) > 1:
+        raise BadRequest("Last-Event-ID", "is given more than once")
+    # An empty one is what a browser has that was not told any.
+    after = found[0] if found and found[0] else None
+    if after is not None and len(after) > CURSOR_CHARS_MAX:
+        raise BadRequest("Last-Event-ID", "is not an id that this server gave")
+    return Listen(queues=frozenset(asked.queue), types=frozenset(asked.type), kinds=frozenset(asked.event)), after
+
+
+async def _tell(app: App, request: Request, stream: Answer, listening: Listening) -> None:
+    """Send events until the listener goes, or there are no more for it. Raises ConnectionError."""
+    told = listening.cursor
+    opening = b"retry: %d\n" % RETRY_MS
+    if listening.missed:
+        opening += b"event: reset\ndata: {}\n"
+    # The id of the place it begins at, so that one who loses its connection before any event comes back to here.
+    await _send(request, stream, b"%bid: %b\n\n" % (opening, told.encode()))
+    while True:
+        notices = await listening.notices(NOTICES_MAX, HEARTBEAT_SECONDS)
+        if notices is None:
+            if not app.draining:
+                _logger.info("a listener of /events read too slowly and was let go")
+            return
+        if notices:
+            chunk = b"".join(map(_encoded, notices))
+        else:
+            # The place it has come to, so that events it does not want do not make it miss others when it comes back.
+            chunk = b":\n\n" if listening.cursor == told else b":\nid: %b\n\n" % listening.cursor.encode()
+        told = listening.cursor
+        await _send(request, stream, chunk)
+
+
+def _encoded(notice: Notice) -> bytes:
+    # JSON holds no line ends, and neither do cursors and kinds.
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (notice.cursor.encode(), notice.kind.value.encode(), views.encode(event(notice)))
+
+
+async def _send(request: Request, stream: Answer, chunk: bytes) -> None:
+    """Write, and wait until the kernel has it. Raises ConnectionError."""
+    connection = request.connection
+    if connection.transport is None or connection.transport.is_closing():
+        raise ConnectionResetError("the listener has gone")
+    connection.transport.write(chunk)
+    if connection.writing_paused:
+        await stream.wait_drained(request)

@@ -1,0 +1,273 @@
+"""What the native API is sent: bodies and queries, decoded strictly. One decoder per type, built at import.
+
+Payloads, results and errors stay the bytes they came as: checked for grammar once, never parsed, never re-encoded. They are copied out
+of the body, because a msgspec.Raw keeps the whole of it alive. Times are RFC 3339, durations seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from jobqueue.engine.events import Kind
+from jobqueue.errors import BadRequest
+from jobqueue.http.body import check_depth
+from jobqueue.model import DEFAULT_QUEUE, Backoff, JobSpec, Outcome, QueuePolicy, Status
+
+T = TypeVar("T")
+
+Time = Annotated[datetime, Meta(tz=True)]
+_Int = Annotated[int, Meta(ge=-(2**62), le=2**62)]
+_PATH = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`", re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
+_PARAMETERS_MAX = 64
+_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A request body: unknown fields are refused."""
+
+
+class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Parts of a backoff; what is missing is as `Backoff` has it."""
+
+
+class EnqueueBody(JobSpec, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """POST /jobs/enqueue, and an item of POST /batch/enqueue: a JobSpec, once `spec` has been called.
+
+    Decoded straight into the form the engine takes; payload and run_at are the two that JSON has otherwise.
+    """
+
+    payload: Raw
+    run_at: Time | None = None  # type: ignore[assignment]
+    priority: _Int = 5
+    max_attempts: _Int | None = None
+    backoff: BackoffBody | None = None
+
+    def spec(self) -> JobSpec:
+        """This very object as the backend takes it."""
+        spec: JobSpec = self
+        spec.payload = payload = bytes(self.payload)
+        check_depth("payload", payload)
+        if self.run_at is not None:
+            spec.run_at = self.run_at.timestamp()
+        return spec
+
+
+class DequeueBody(_Body, kw_only=True):
+    """POST /jobs/dequeue, as a body or a query."""
+
+    queue: str | list[str] = DEFAULT_QUEUE
+    wait: float | None = None
+    lease_seconds: float | None = None
+    worker: str | None = None
+    attempt_id: str | None = None
+
+
+class BatchDequeueBody(DequeueBody, kw_only=True):
+    """POST /batch/dequeue."""
+
+    limit: _Int = 1
+
+
+class ConcludeBody(_Body, kw_only=True):
+    """POST /jobs/{id}/conclude."""
+
+    lease: str
+    outcome: Literal["succeeded", "failed"]
+    result: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+    retry: bool = True
+    retry_delay: float | None = None
+
+
+class ConcludeItem(ConcludeBody, kw_only=True):
+    """An item of POST /batch/conclude."""
+
+    id: str
+
+
+class ExtendBody(_Body, kw_only=True):
+    """POST /jobs/{id}/extend."""
+
+    lease: str
+    lease_seconds: float | None = None
+    progress: float | None = None
+    message: str | None = None
+
+
+class ExtendItem(ExtendBody, kw_only=True):
+    """An item of POST /batch/extend."""
+
+    id: str
+
+
+class ReleaseBody(_Body, kw_only=True):
+    """POST /jobs/{id}/release."""
+
+    lease: str
+    delay: float = 0.0
+
+
+class PolicyBody(_Body, kw_only=True):
+    """PUT /queues/{name}: the whole policy; what is missing is as the server's defaults have it."""
+
+    lease_seconds: float | None = None
+    max_attempts: _Int | None = None
+    backoff: BackoffBody | None = None
+    max_jobs: _Int | None = None
+    paused: bool = False
+
+    def policy(self, default: QueuePolicy) -> QueuePolicy:
+        """What the backend is asked for."""
+        return QueuePolicy(
+            lease_seconds=default.lease_seconds if self.lease_seconds is None else self.lease_seconds,
+            max_attempts=default.max_attempts if self.max_attempts is None else self.max_attempts,
+            backoff=default.backoff if self.backoff is None else self.backoff,
+            max_jobs=self.max_jobs,
+            paused=self.paused,
+        )
+
+
+class WaitQuery(_Body, kw_only=True):
+    """GET /jobs/{id}."""
+
+    wait: float = 0.0
+
+
+class ListQuery(_Body, kw_only=True):
+    """GET /jobs."""
+
+    status: Status | None = None
+    outcome: Outcome | None = None
+    queue: str | None = None
+    type: str | None = None
+    limit: _Int | None = None
+    cursor: _Int | None = None
+
+
+class EventsQuery(_Body, kw_only=True):
+    """GET /events."""
+
+    queue: list[str] = []
+    type: list[str] = []
+    event: list[Kind] = []
+
+
+class Nothing(_Body, kw_only=True):
+    """An operation that takes no parameters."""
+
+
+class BatchBody(_Body, kw_only=True):
+    """POST /batch/…: items are decoded one by one, so that a bad one harms no other."""
+
+    jobs: list[Raw]
+
+
+class BatchEnqueueBody(_Body, kw_only=True):
+    """POST /batch/enqueue when every item is as it should be."""
+
+    jobs: list[EnqueueBody]
+
+
+class BatchConcludeBody(_Body, kw_only=True):
+    """POST /batch/conclude when every item is as it should be."""
+
+    jobs: list[ConcludeItem]
+
+
+class BatchExtendBody(_Body, kw_only=True):
+    """POST /batch/extend when every item is as it should be."""
+
+    jobs: list[ExtendItem]
+
+
+class Decoder:
+    """Decodes one type of body strictly; every failure is a BadRequest that names the field, where there is one."""
+
+    def __init__(self, kind: Any) -> None:
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def __call__(self, body: bytes | Raw) -> Any:
+        """The decoded body."""
+        try:
+            decoded = self._decode(body)
+        except msgspec.ValidationError as error:
+            raise bad_field(error) from None
+        except msgspec.DecodeError as error:
+            reason = "is empty; send a JSON object" if not body else f"is not valid JSON: {error}"
+            if "truncated" in reason and _SURROGATE.search(body):
+                # msgspec reports an escape whose other half is missing at the end of a string so.
+                reason = "is not valid JSON: it is truncated or holds a lone surrogate"
+            raise BadRequest(None, f"the body {reason}") from None
+        except RecursionError:
+            raise BadRequest(None, "the body is nested too deep") from None
+        except ValueError as error:
+            # An integer of thousands of digits in one of our own fields.
+            raise BadRequest(None, f"the body holds a value that cannot be read: {error}") from None
+        return decoded
+
+
+def bad_field(error: msgspec.ValidationError) -> BadRequest:
+    """A decoder's complaint as one of ours: field and reason."""
+    text = str(error)
+    path = ""
+    match = _PATH.fullmatch(text)
+    if match is not None:
+        text, path = match[1], match[2]
+    match = _FIELD.fullmatch(text)
+    if match is not None:
+        path = f"{path}.{match[2]}" if path else match[2]
+        text = "is unknown" if match[1] == "contains unknown" else "is missing"
+    return BadRequest(path[:200] or None, text if path else f"the body: {text}")
+
+
+decode_enqueue = Decoder(EnqueueBody)
+decode_dequeue = Decoder(DequeueBody)
+decode_batch_dequeue = Decoder(BatchDequeueBody)
+decode_conclude = Decoder(ConcludeBody)
+decode_conclude_item = Decoder(ConcludeItem)
+decode_extend = Decoder(ExtendBody)
+decode_extend_item = Decoder(ExtendItem)
+decode_release = Decoder(ReleaseBody)
+decode_policy = Decoder(PolicyBody)
+decode_batch = Decoder(BatchBody)
+decode_batch_enqueue = Decoder(BatchEnqueueBody)
+decode_batch_extend = Decoder(BatchExtendBody)
+decode_batch_conclude = Decoder(BatchConcludeBody)
+decode_nothing = Decoder(Nothing)
+
+
+def query_of(target: str) -> list[tuple[str, str]]:
+    """The query parameters of a request target, decoded. Raises BadRequest."""
+    try:
+        return parse_qsl(target.partition("?")[2], keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX)
+    except UnicodeDecodeError:
+        raise BadRequest(None, "the query is not UTF-8 once its percent-encoding is undone") from None
+    except ValueError:
+        raise BadRequest(None, f"the query has more than {_PARAMETERS_MAX} parameters") from None
+
+
+def decode_query(query: list[tuple[str, str]], kind: type[T], repeated: frozenset[str] = frozenset()) -> T:
+    """Query parameters as `kind`; those in `repeated` may come more than once. Raises BadRequest."""
+    values: dict[str, Any] = {}
+    for name, value in query:
+        if name in repeated:
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise BadRequest(name[:200], "is given more than once")
+        else:
+            values[name] = value
+    try:
+        decoded = msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise bad_field(error) from None
+    for name in values:
+        if getattr(decoded, name) is None:
+            raise BadRequest(name, "null is no value here; leave the parameter out")
+    return decoded

@@ -1,0 +1,113 @@
+"""GET /metrics: the server's counts in the Prometheus text format, or in OpenMetrics when the client accepts that.
+
+Nothing is counted here. The engine, the backend and the routes keep plain ints; a scrape reads them and lets prometheus-client write
+them down. `metrics_queues.py` and `metrics_server.py` make the families. Two things bound what a scrape costs. Queues may be ten
+thousand, so only the QUEUES_SHOWN busiest have series of their own and the rest are summed under `queue="(other)"`, which no queue can be
+called. And lines are written a slice a turn of the loop, so that a scrape delays no request by more than the reading of the counts takes
+(30 to 55 ms at 10,000 queues, a tenth at 1,000).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp import hdrs
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from jobqueue import __version__
+from jobqueue.api.observe.metrics_queues import QUEUES_SHOWN, Queues
+from jobqueue.api.observe.metrics_server import bounds, gauge, requests, storage, times
+from jobqueue.http.answers import Answer
+from jobqueue.http.connections import Connection, Server
+from jobqueue.http.request import Request
+
+if TYPE_CHECKING:
+    from jobqueue.api.app import App
+
+SLICE = 250
+"""Lines written in one turn of the loop, about 3 ms."""
+
+TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST.encode()
+_EOF = b"# EOF\n"
+
+
+class Metrics:
+    """One server's metrics, in a registry of its own. utc: the time now, seconds since the epoch."""
+
+    def __init__(self, queues_shown: int = QUEUES_SHOWN, utc: Callable[[], float] = time.time) -> None:
+        self._queues = Queues(queues_shown, utc)
+        self._utc = utc
+        self._started = utc()
+        self._machine = CollectorRegistry()
+        ProcessCollector(registry=self._machine)
+        PlatformCollector(registry=self._machine)
+        GCCollector(registry=self._machine)
+
+    async def scrape(self, app: App, request: Request, _: str) -> Answer:
+        """GET /metrics."""
+        accept = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
+        modern = "application/openmetrics-text" in accept.lower()
+        queues, stats = await app.backend.queues(), app.backend.stats()
+        await asyncio.sleep(0)
+        families = itertools.chain(
+            self._queues.families(queues),
+            bounds(stats, app.limits, _server(request)),
+            times(stats, app.lag.timings()),
+            storage(stats.storage, app.limits),
+            requests([*app.router.routes, app.unmatched]),
+            self._about(),
+            self._machine.collect(),
+        )
+        parts = []
+        for family in families:
+            for part in _written(family, openmetrics.generate_latest if modern else generate_latest):
+                parts.append(part)
+                await asyncio.sleep(0)
+        if modern:
+            parts.append(_EOF)
+        return Answer(200, b"".join(parts), OPENMETRICS if modern else TEXT)
+
+    def _about(self) -> Iterator[Metric]:
+        """The server itself."""
+        info = GaugeMetricFamily("jobqueue_build_info", "1, with the versions as labels.", labels=("version", "python", "aiohttp"))
+        info.add_metric((__version__, platform.python_version(), aiohttp.__version__), 1)
+        yield info
+        yield gauge("jobqueue_start_time_seconds", "When the server started, seconds since the epoch.", self._started)
+        yield gauge("jobqueue_uptime_seconds", "How long the server has run.", max(0.0, self._utc() - self._started))
+
+
+def _server(request: Request) -> Server | None:
+    """The server that accepted the connection on which this request came."""
+    connection = request.protocol
+    manager = connection._manager if isinstance(connection, Connection) else None
+    return manager if isinstance(manager, Server) else None
+
+
+class _One:
+    """A registry of one family, as prometheus-client's writers want it."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterable[Metric]:
+        return (self._family,)
+
+
+def _written(family: Metric, write: Callable[[_One], bytes]) -> Iterator[bytes]:
+    """A family's text, SLICE lines at a time. The heading comes with the first."""
+    for start in range(0, max(1, len(family.samples)), SLICE):
+        part = Metric(family.name, family.documentation, family.type, family.unit)
+        part.samples = family.samples[start : start + SLICE]
+        text = write(_One(part)).removesuffix(_EOF)
+        while start and text.startswith(b"# "):
+            text = text.partition(b"\n")[2]
+        yield text

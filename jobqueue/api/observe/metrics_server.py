@@ -1,0 +1,98 @@
+"""What /metrics tells of the whole server: bounds, storage, requests, and how long things took."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
+
+from jobqueue.api.routes import Route
+from jobqueue.backend.base import BackendStats, StorageStats
+from jobqueue.histogram import Timings
+from jobqueue.http.connections import Server
+from jobqueue.limits import Limits
+
+
+def gauge(name: str, text: str, value: float) -> Metric:
+    """One number that may fall."""
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def histogram(name: str, text: str, labels: Sequence[str], found: Iterable[tuple[Sequence[str], Timings]]) -> Metric:
+    """Timings by labels, cumulated as Prometheus wants them."""
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for values, timings in found:
+        ends = [*map(floatToGoString, timings.bounds), "+Inf"]
+        family.add_metric(values, list(zip(ends, itertools.accumulate(timings.counts), strict=True)), timings.total)
+    return family
+
+
+def bounds(stats: BackendStats, limits: Limits, server: Server | None) -> Iterator[Metric]:
+    """What is bounded, against its bound."""
+    for name, text, value, limit in (
+        ("jobs_live", "Jobs that are not concluded", stats.jobs_live, limits.jobs_max),
+        ("payload_bytes", "Payload bytes of jobs that are not concluded", stats.payload_bytes, limits.payload_total_bytes_max),
+        ("queues", "Queues", stats.queues, limits.queues_max),
+        ("waiters", "Requests held open: dequeues and waits for a result", stats.waiters, limits.waiters_max),
+        ("listeners", "Listeners of /events", stats.listeners, limits.listeners_max),
+    ):
+        yield gauge(f"jobqueue_{name}", f"{text}.", value)
+        yield gauge(f"jobqueue_{name}_limit", f"Bound of jobqueue_{name}.", limit)
+    if server is not None:
+        yield gauge("jobqueue_connections", "Open connections.", len(server.open))
+        yield gauge("jobqueue_connections_limit", "Bound of jobqueue_connections.", server.connections_max)
+    yield gauge("jobqueue_leases", "Live leases.", stats.leases)
+    yield gauge("jobqueue_draining", "1 while the server shuts down.", int(stats.draining))
+    yield CounterMetricFamily(
+        "jobqueue_jobs_undelivered", "Jobs put back because the answer could not be delivered.", value=stats.undelivered_total
+    )
+    yield CounterMetricFamily("jobqueue_leases_expired", "Leases that ran out without a conclude.", value=stats.leases_expired_total)
+    jobs = GaugeMetricFamily("jobqueue_history_jobs", "Concluded jobs remembered, by outcome.", labels=("outcome",))
+    size = GaugeMetricFamily("jobqueue_history_bytes", "Bytes of concluded jobs remembered, by outcome.", labels=("outcome",))
+    for outcome, (count, octets) in stats.history.items():
+        jobs.add_metric((outcome.value,), count)
+        size.add_metric((outcome.value,), octets)
+    yield from (jobs, size)
+    yield gauge("jobqueue_history_jobs_limit", "Concluded jobs remembered: how many of each outcome may be.", limits.history_jobs_max)
+    yield gauge(
+        "jobqueue_history_bytes_limit", "Bytes of concluded jobs remembered: how many of each outcome may be.", limits.history_bytes_max
+    )
+
+
+def times(stats: BackendStats, lag: Timings) -> Iterator[Metric]:
+    """How long things took, all queues together: by queue they would be forty lines for each."""
+    for name, text, timings in (
+        ("time_in_queue", "Time from when a job was created, fell due or was retried to its first hand-out.", stats.time_in_queue),
+        ("time_in_progress", "Time from a hand-out to its conclude, whatever that said.", stats.time_in_progress),
+        ("pickup", "Time from what made a job available to the end of the answer to a dequeue that was held for it.", stats.pickup),
+        ("loop_lag", "How late the event loop ran a timer that is set each second.", lag),
+    ):
+        yield histogram(f"jobqueue_{name}_seconds", text, (), [((), timings)])
+
+
+def storage(stats: StorageStats | None, limits: Limits) -> Iterator[Metric]:
+    """The file that jobs are kept in, if there is one."""
+    if stats is None:
+        return
+    yield gauge("jobqueue_storage_failing", "1 while changes cannot be stored.", int(stats.failing))
+    yield gauge("jobqueue_unwritten_bytes", "Bytes of changes that wait for the disk.", stats.unwritten_bytes)
+    yield gauge("jobqueue_unwritten_bytes_limit", "Bound of jobqueue_unwritten_bytes.", limits.unwritten_bytes_max)
+    yield histogram("jobqueue_commit_seconds", "Time that a commit of everything that had gathered took.", (), [((), stats.commits)])
+
+
+def requests(routes: Iterable[Route]) -> Iterator[Metric]:
+    """Answers by route. The template of a path is the label, never the path: an id is in no label."""
+    used = [route for route in routes if route.counts]
+    counts = CounterMetricFamily("jobqueue_http_requests", "Requests answered; HEAD counts as GET.", labels=("method", "route", "status"))
+    for route in used:
+        for status, count in sorted(route.counts.items()):
+            counts.add_metric((route.method, route.path, str(status)), count)
+    yield counts
+    yield histogram(
+        "jobqueue_http_request_duration_seconds",
+        "Time from a request's head to its answer, held time included.",
+        ("method", "route"),
+        [((route.method, route.path), route.latency.timings()) for route in used],
+    )

@@ -1,0 +1,165 @@
+"""The route table and the way to it.
+
+Paths are matched raw, before percent-decoding, so an encoded slash stays inside its segment, and a job whose id is the name of a route is
+reached by encoding any of its letters. A fixed segment is preferred to a variable one; a path that only a variable one serves with
+the request's method goes there (GET /jobs/enqueue is the job of that id, POST /jobs/enqueue the operation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from jobqueue.api.access.grants import Scope as Scope  # noqa: PLC0414 # tables of routes find it here, beside Route
+from jobqueue.api.problems import NATIVE, MethodNotAllowed, NotFound, Problem
+from jobqueue.errors import BadRequest
+from jobqueue.histogram import REQUEST_SECONDS, Histogram
+from jobqueue.http.answers import Answer
+from jobqueue.http.request import Request
+
+if TYPE_CHECKING:
+    from jobqueue.api.app import App
+
+from urllib.parse import unquote
+
+Handler = Callable[["App", Request, str], Awaitable[Answer]]
+"""A handler is given the one variable segment of its path, decoded, or ""."""
+
+
+class Route:
+    """One operation: its place, its handler, and what the reference documentation says of it.
+
+    path: a template with at most one variable segment, `{id}` or `{name}`, behind the prefix of the API it belongs to; body and answer: the
+    msgspec types of request and response; errors: codes beside those every route may answer; counts and latency: answers by status,
+    and how long they took, read by /metrics; api: whose route it is, which says how its errors look; whole: it tells of every queue, so a
+    token that holds for some only may not use it.
+    """
+
+    api = "native"
+    prefix = ""
+    shape = NATIVE
+    whole = False
+    error: Any = Problem
+    """The type of an error's body."""
+
+    media: tuple[str, ...] = ("text/plain", "application/openmetrics-text")
+    """The types of an answer that is a text."""
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        scope: Scope,
+        summary: str,
+        *,
+        body: Any = None,
+        query: Any = None,
+        answers: dict[int, Any] | None = None,
+        errors: tuple[str, ...] = (),
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.handler = handler
+        self.scope = scope
+        self.public = scope is Scope.PUBLIC
+        self.changes = scope not in (Scope.PUBLIC, Scope.KNOWN, Scope.READ)
+        self.summary = summary
+        self.body = body
+        self.query = query
+        self.answers = answers or {}
+        self.errors = errors
+        self.counts: dict[int, int] = {}
+        self.latency = Histogram(REQUEST_SECONDS)
+
+    @property
+    def template(self) -> str:
+        """The path without its API's prefix."""
+        return self.path[len(self.prefix) :]
+
+    @property
+    def takes(self) -> bool:
+        """Whether a GET of it changes something: some dialects take jobs with GET, so HEAD must not lead there."""
+        return self.scope is Scope.DEQUEUE
+
+
+def _variable(segment: str) -> bool:
+    return segment.startswith("{")
+
+
+class Router:
+    """Finds the route of a method and a raw path."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self.routes = routes
+        self._exact: dict[str, dict[str, Route]] = {}
+        self._patterns: dict[int, list[tuple[int, dict[str, dict[str, Route]]]]] = {}
+        for route in routes:
+            segments = route.path.split("/")
+            at = next((index for index, segment in enumerate(segments) if _variable(segment)), None)
+            if at is None:
+                self._add(self._exact.setdefault(route.path, {}), route)
+                continue
+            patterns = self._patterns.setdefault(len(segments), [])
+            table = next((table for index, table in patterns if index == at), None)
+            if table is None:
+                table = {}
+                # Later variable segments first: what more fixed segments lead to is the narrower route.
+                patterns.append((at, table))
+                patterns.sort(key=lambda pattern: -pattern[0])
+            segments[at] = "*"
+            self._add(table.setdefault("/".join(segments), {}), route)
+
+    def _add(self, methods: dict[str, Route], route: Route) -> None:
+        if route.method in methods:
+            raise ValueError(f"two routes for {route.method} {route.path}")
+        methods[route.method] = route
+        if route.method == "GET" and not route.takes:
+            methods.setdefault("HEAD", route)
+
+    def find(self, method: str, target: str) -> tuple[Route, str]:
+        """The route of a request target (RFC 9112, section 3.2) and its variable segment, decoded.
+
+        Raises NotFound, MethodNotAllowed, BadRequest (a path that is not UTF-8).
+        """
+        path = target
+        methods = self._exact.get(path)
+        if methods is None and ("?" in target or target[:1] != "/"):
+            path = path_of(target)
+            methods = self._exact.get(path)
+        if methods is not None:
+            route = methods.get(method)
+            if route is not None:
+                return route, ""
+        allowed = set(methods or ())
+        segments = path.split("/")
+        for at, table in self._patterns.get(len(segments), ()):
+            variable, segments[at] = segments[at], "*"
+            found = table.get("/".join(segments))
+            segments[at] = variable
+            if found is None or not variable:
+                continue
+            route = found.get(method)
+            if route is not None:
+                return route, _decode(variable) if "%" in variable else variable
+            allowed.update(found)
+        if allowed:
+            raise MethodNotAllowed(method, sorted(allowed))
+        raise NotFound(f"no such path: {path[:200]!r}")
+
+
+def path_of(target: str) -> str:
+    """The path of a request target in origin-form or absolute-form."""
+    target = target.partition("?")[0]
+    if target[:1] == "/":
+        return target
+    _, found, rest = target.partition("://")
+    slash = rest.find("/")
+    return rest[slash:] if found and slash >= 0 else "/" if found else target
+
+
+def _decode(segment: str) -> str:
+    try:
+        return unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequest("path", "is not UTF-8 once its percent-encoding is undone") from None

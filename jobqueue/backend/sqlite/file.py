@@ -1,0 +1,336 @@
+"""The SQLite file: the one place that knows SQLite. Opens and checks it, reads it, writes groups of changes, copies it.
+
+One connection writes, in WAL mode. Others (a backup, a check) only ever read, so the file needs a SQLite without the WAL-reset bug, which
+corrupts a database that several connections use: fixed in 3.51.3. That is why this is apsw, which brings its own, and not Python's
+sqlite3, which links whatever the system has (docs/decisions/0008).
+
+A file that is not whole is refused and left as it is: nothing is written before everything was looked at, and the connection does not
+tidy up the log when it closes (NO_CKPT_ON_CLOSE) until then. Every row carries a CRC, since SQLite itself only notices damage to its own
+structure, not to what is stored in it.
+
+Not done: mmap_size (an I/O error becomes a SIGBUS), locking_mode EXCLUSIVE (no backup while serving), auto_vacuum (commits become slower).
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self
+
+import apsw
+
+from jobqueue.backend.sqlite.group import Group
+from jobqueue.backend.sqlite.wal import Index
+
+APPLICATION_ID = 0x4A4F4251
+"""JOBQ, in the file's header."""
+
+SQLITE_MIN = (3, 51, 3)
+SYNC = {"always": "FULL", "interval": "NORMAL", "off": "OFF"}
+CACHE_KIB = 32_768
+BUSY_MS = 5_000
+FAULTS_SHOWN = 3
+_CHUNKS = (512, 128, 32, 8, 2, 1)
+"""Rows in one statement. apsw takes the GIL back after every statement, for which a writer thread waits while the loop is busy: one row
+a statement was four times slower beside a busy thread. The sizes are few so that prepared statements are found again."""
+
+_SCHEMA = """
+CREATE TABLE jobs (number INTEGER PRIMARY KEY, state BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE payloads (number INTEGER PRIMARY KEY, payload BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE queues (name TEXT PRIMARY KEY, state BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE counters (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL, crc INTEGER NOT NULL);
+"""
+
+Migration = Callable[[apsw.Connection], object]
+MIGRATIONS: tuple[Migration, ...] = (lambda connection: connection.execute(_SCHEMA),)
+"""What makes version n + 1 of version n, from 0, the empty file. They run in one transaction. Never change one that was released."""
+
+_WAITING = (apsw.FullError, apsw.BusyError, apsw.NoMemError, apsw.CantOpenError)
+_WAITING_IO = frozenset(
+    {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_NOMEM, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMOPEN, apsw.SQLITE_IOERR_SHMMAP}
+)
+"""What room, memory or patience cures: the transaction is rolled back and may be tried again. After a sync that failed nobody knows what
+is on the disk, so that, and everything else, ends the server."""
+
+
+LEFTOVERS = ("", "-journal", "-wal", "-shm")
+"""What SQLite adds to a database's name for its own files, which a copy that failed may leave."""
+
+
+class CannotOpen(Exception):
+    """The file cannot be used. str() says why; the file was not changed."""
+
+
+class NotNow(Exception):
+    """A write failed and changed nothing; it may be tried again."""
+
+
+class Fatal(Exception):
+    """The storage cannot be trusted any more."""
+
+
+class JobRows(NamedTuple):
+    """A job's rows."""
+
+    number: int
+    state: bytes
+    payload: bytes
+
+
+def translated(error: apsw.Error) -> Exception:
+    """What an error of SQLite means to us."""
+    code = getattr(error, "extendedresult", 0)
+    text = f"{error} (SQLite {type(error).__name__.removesuffix('Error')} {code})"
+    if isinstance(error, _WAITING) or (isinstance(error, apsw.IOError) and code in _WAITING_IO):
+        return NotNow(text)
+    return Fatal(text)
+
+
+class Store:
+    """One connection to one file."""
+
+    def __init__(self, connection: apsw.Connection, path: str) -> None:
+        self.path = path
+        self.wal_pages = 0
+        """Pages in the log after the last commit."""
+        self.pages_missing = 0
+        """Committed pages that the log should have had when it was opened, and did not."""
+        self._index: Index | None = None
+        self._connection = connection
+        self._cursor = connection.cursor()
+        self._statements: dict[tuple[str, int], str] = {}
+
+    # Opening.
+
+    @classmethod
+    def open(cls, path: str, *, vfs: str | None = None) -> Self:
+        """Open the file for writing and look over it; an empty one is a new one. Raises CannotOpen.
+
+        The caller holds the lock, which gave it the path and made the file. Nothing is written before `adopt`.
+        """
+        if tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) < SQLITE_MIN:
+            raise CannotOpen(f"SQLite {apsw.sqlite_lib_version()} can corrupt a file; {'.'.join(map(str, SQLITE_MIN))} or later is needed")
+        return cls._opened(path, apsw.SQLITE_OPEN_READWRITE, vfs, Index(path))
+
+    @classmethod
+    def read_only(cls, path: str) -> Self:
+        """Open a file to look at it, whether a server uses it or not. Raises CannotOpen."""
+        if not os.path.isfile(path):
+            raise CannotOpen(f"{path}: there is no such file")
+        return cls._opened(os.path.realpath(path), apsw.SQLITE_OPEN_READONLY, None, None)
+
+    @classmethod
+    def _opened(cls, path: str, flags: int, vfs: str | None, index: Index | None) -> Self:
+        try:
+            connection = apsw.Connection(path, flags=flags, vfs=vfs)
+        except apsw.Error as error:
+            raise CannotOpen(f"{path}: {error}") from error
+        store = cls(connection, path)
+        try:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.set_busy_timeout(BUSY_MS)
+            store._begin(bool(flags & apsw.SQLITE_OPEN_READWRITE), index)
+        except apsw.Error as error:
+            store.close(tidy=False)
+            raise CannotOpen(f"{path}: {error}") from error
+        except BaseException:
+            store.close(tidy=False)
+            raise
+        return store
+
+    def _value(self, sql: str) -> Any:
+        # All of it: a statement that is not read to its end keeps a lock.
+        ((value,),) = self._cursor.execute(sql).fetchall()
+        return value
+
+    def _begin(self, writing: bool, index: Index | None) -> None:
+        """Refuse what is not ours, newer, or damaged; then begin the transaction in which the file is read, and brought up to date."""
+        try:
+            tables = self._value("SELECT count(*) FROM sqlite_schema")
+        except apsw.NotADBError:
+            raise CannotOpen(f"{self.path}: is not a database, or its header is damaged") from None
+        if self._value("PRAGMA application_id") != APPLICATION_ID and tables:
+            raise CannotOpen(f"{self.path}: is a database of another program")
+        version = self._value("PRAGMA user_version")
+        if version > len(MIGRATIONS):
+            raise CannotOpen(
+                f"{self.path}: has version {version}, this server knows up to {len(MIGRATIONS)}; it was used by a newer jobqueue"
+            )
+        if index is not None and index.frames:
+            # Now that SQLite has read the log: it stops at the first page that is damaged or missing, and says nothing.
+            self.pages_missing = max(0, index.frames - self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
+            self._index = index
+        self._cursor.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
+        faults = [str(row[0]) for row in self._cursor.execute(f"PRAGMA quick_check({FAULTS_SHOWN})")]
+        if faults != ["ok"]:
+            raise CannotOpen(f"{self.path}: is damaged: {'; '.join(faults)}")
+        if version < len(MIGRATIONS):
+            if not writing:
+                raise CannotOpen(f"{self.path}: {'is of an older version; start a server on it' if version else 'holds nothing yet'}")
+            for migrate in MIGRATIONS[version:]:
+                migrate(self._connection)
+            self._cursor.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def adopt(self, sync: str) -> None:
+        """Take the file over, now that all of it was read: keep what migrations did, and sync as a key of SYNC says. Raises CannotOpen."""
+        try:
+            self._cursor.execute("COMMIT; PRAGMA journal_mode = WAL")
+            self._cursor.execute(f"PRAGMA synchronous = {SYNC[sync]}; PRAGMA fullfsync = ON; PRAGMA cache_size = -{CACHE_KIB}")
+            self._try_to_write()
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        except apsw.Error as error:
+            raise CannotOpen(f"{self.path}: {error}") from error
+
+        # In place of SQLite's own checkpoints, whose errors it swallows.
+        def after_commit(_connection: apsw.Connection, _name: str, pages: int) -> int:
+            self.wal_pages = pages
+            return apsw.SQLITE_OK
+
+        self._connection.set_wal_hook(after_commit)
+
+    def _try_to_write(self) -> None:
+        """Commit something that changes nothing, so that a file or a log that cannot be written is found out now, not by the first job.
+
+        A disk without room is no reason not to start: reads are served, and the first change says so.
+        """
+        if self._connection.readonly("main"):
+            raise CannotOpen(f"{self.path}: can only be read, and a server must write it")
+        try:
+            self._cursor.execute(f"BEGIN IMMEDIATE; PRAGMA user_version = {len(MIGRATIONS)}; COMMIT")
+        except apsw.Error as error:
+            if not isinstance(translated(error), NotNow) or isinstance(error, apsw.CantOpenError):
+                raise
+            self._roll_back()
+
+    # Reading.
+
+    def counters(self) -> bytes | None:
+        """The counters' row, None in a new file. Raises CannotOpen."""
+        for state, crc in self._rows("SELECT state, crc FROM counters"):
+            return self._whole(state, crc, 0, "the counters")
+        return None
+
+    def queues(self) -> Iterator[tuple[str, bytes]]:
+        """Every queue's row. Raises CannotOpen."""
+        for name, state, crc in self._rows("SELECT name, state, crc FROM queues ORDER BY name"):
+            yield name, self._whole(state, crc, zlib.crc32(name.encode()), f"queue {name!r}")
+
+    def count(self) -> int:
+        """How many jobs there are. Raises CannotOpen."""
+        (jobs, payloads) = next(self._rows("SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM payloads)"))
+        if jobs != payloads:
+            raise CannotOpen(f"{self.path}: is damaged: it has {jobs} jobs and {payloads} payloads")
+        return int(jobs)
+
+    def jobs(self) -> Iterator[JobRows]:
+        """Every job's rows, in order of number. Raises CannotOpen."""
+        rows = self._rows(
+            "SELECT number, state, j.crc, payload, p.crc FROM jobs AS j LEFT JOIN payloads AS p USING (number) ORDER BY number"
+        )
+        for number, state, crc, payload, payload_crc in rows:
+            if payload is None:
+                raise CannotOpen(f"{self.path}: is damaged: job number {number} has no payload")
+            whole = self._whole(state, crc, number, f"job number {number}")
+            yield JobRows(number, whole, self._whole(payload, payload_crc, number, f"the payload of job number {number}"))
+
+    def _rows(self, sql: str) -> Iterator[Any]:
+        try:
+            yield from self._connection.cursor().execute(sql)
+        except (apsw.Error, UnicodeDecodeError) as error:
+            raise CannotOpen(f"{self.path}: {error}") from error
+
+    def _whole(self, content: bytes, crc: int, salt: int, what: str) -> bytes:
+        if zlib.crc32(content, salt) != crc:
+            raise CannotOpen(f"{self.path}: is damaged: {what} does not have its checksum")
+        return content
+
+    # Writing. All of it happens in one thread at a time.
+
+    def write(self, group: Group) -> None:
+        """Commit a group. Raises NotNow, with nothing changed, or Fatal."""
+        put: list[Any] = []
+        gone: list[int] = []
+        for number, state in group.states.items():
+            if state is None:
+                gone.append(number)
+            else:
+                put += (number, state, zlib.crc32(state, number))
+        payloads: list[Any] = []
+        for number, payload in group.payloads.items():
+            payloads += (number, payload, zlib.crc32(payload, number))
+        try:
+            self._cursor.execute("BEGIN IMMEDIATE")
+            self._in_chunks("INSERT OR REPLACE INTO payloads VALUES {}", "(?,?,?)", payloads)
+            self._in_chunks("INSERT OR REPLACE INTO jobs VALUES {}", "(?,?,?)", put)
+            if gone:
+                self._in_chunks("DELETE FROM jobs WHERE number IN ({})", "?", gone)
+                self._in_chunks("DELETE FROM payloads WHERE number IN ({})", "?", gone)
+            for name, row in group.queue_rows.items():
+                if row is None:
+                    self._cursor.execute("DELETE FROM queues WHERE name = ?", (name,))
+                else:
+                    crc = zlib.crc32(row, zlib.crc32(name.encode()))
+                    self._cursor.execute("INSERT OR REPLACE INTO queues VALUES (?,?,?)", (name, row, crc))
+            counters = (group.counters, zlib.crc32(group.counters))
+            self._cursor.execute("INSERT OR REPLACE INTO counters VALUES (1,?,?)", counters)
+            self._cursor.execute("COMMIT")
+        except apsw.Error as error:
+            self._roll_back()
+            raise translated(error) from error
+
+    def _in_chunks(self, sql: str, row: str, values: list[Any]) -> None:
+        width = row.count("?")
+        start = 0
+        while start < len(values):
+            size = next(size for size in _CHUNKS if size * width <= len(values) - start)
+            statement = self._statements.get((sql, size))
+            if statement is None:
+                statement = self._statements[sql, size] = sql.format(",".join([row] * size))
+            self._cursor.execute(statement, values[start : start + size * width])
+            start += size * width
+
+    def _roll_back(self) -> None:
+        # Some errors roll back by themselves.
+        if self._connection.in_transaction:
+            try:
+                self._cursor.execute("ROLLBACK")
+            except apsw.Error as error:
+                raise translated(error) from error
+
+    def checkpoint(self) -> None:
+        """Sync the log, copy it into the database, sync that. Raises NotNow, or Fatal: after a sync that failed nothing is certain."""
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            raise translated(error) from error
+
+    def close(self, tidy: bool = True) -> None:
+        """Let go. tidy: copy the log into the database and delete it; else leave every file as it is."""
+        if not tidy:
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._connection.close()
+        if not tidy and self.pages_missing and self._index is not None:
+            self._index.put_back()
+
+    def copy_to(self, path: str) -> None:
+        """Write all of the database, as it is at this moment, to an empty file. Raises CannotOpen.
+
+        When it fails there may be files beside it too: see LEFTOVERS.
+        """
+        try:
+            target = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                backup = target.backup("main", self._connection, "main")
+                try:
+                    backup.step()
+                finally:
+                    backup.finish()  # which says what went wrong; the error of `step` reads "not an error"
+                # A copy of a database in WAL mode is in it too; this makes it one file, and syncs it.
+                target.execute("PRAGMA journal_mode = DELETE")
+            finally:
+                target.close()
+        except apsw.Error as error:
+            # With the last pages to spare it is an I/O error, since there is no room for a log's index.
+            hint = "there is no room for it: " if isinstance(translated(error), NotNow) else ""
+            raise CannotOpen(f"{path}: {hint}{error}") from error

@@ -1,0 +1,260 @@
+"""The SQLite journal: what the engine did becomes rows, rows become commits, commits release those who wait (promise 7).
+
+Everything here runs in the loop; the writer has a thread. `append` reads the jobs in the very step that changed them. While a group is
+being committed the next one gathers, one row a job, whatever happened to it; when the commit is done, one callback releases all who
+waited for it and hands over the next. So a slow disk makes groups larger, not answers wrong.
+
+When a commit fails for want of room (NotNow), memory is ahead of the disk, and stays so: the rows wait, with those that come after, and
+are tried again until they are committed. Nothing is undone, since others may have built on it. Whoever waited is told
+StorageUnavailable, whoever comes meanwhile too, before anything changes. When the disk cannot be trusted (Fatal), nothing is
+acknowledged ever again, and `failed` returns.
+
+A file that was deleted, moved or replaced while it is used (`lost`) is like one without room: what is written then goes where nobody will
+find it, so nothing is acknowledged, and it is tried again, since a file that was moved away can be moved back. The server stays, because
+it holds the last way to the data: a process that ended would take a deleted file with it, and the next one would begin with an empty one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+
+from jobqueue.backend.base import StorageStats
+from jobqueue.backend.shell import copied
+from jobqueue.backend.sqlite.file.file import Fatal, NotNow
+from jobqueue.backend.sqlite.file.group import Group
+from jobqueue.backend.sqlite.file.rows import Counters, encode_counters, encode_job, encode_queue
+from jobqueue.backend.sqlite.file.writer import Writer
+from jobqueue.clock import Clock, Timer
+from jobqueue.engine.engine import Engine
+from jobqueue.engine.events import K_ENQUEUED, K_FORGOTTEN, Event
+from jobqueue.errors import QueueFull, StorageUnavailable
+from jobqueue.histogram import QUICK_SECONDS, Histogram
+from jobqueue.model import Job
+
+_logger = logging.getLogger("jobqueue.storage")
+
+RETRY_SECONDS = 1.0
+"""How long to wait after a commit that failed."""
+
+
+class SqliteJournal:
+    """A Journal for one engine. offset: engine time minus the line that the file's times are on; change: the last one stored.
+
+    lost: what of the file is no longer where it was, None when all is; asked once a group, and may be asked in any thread.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        sync: str,
+        *,
+        offset: float = 0.0,
+        change: int = 0,
+        lost: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self.lost = lost
+        self.engine = engine
+        self.clock = clock
+        self.unwritten_bytes_max = engine.limits.unwritten_bytes_max
+        self._writer: Writer | None = None
+        self.sync = sync
+        self._offset = offset
+        self._change = change
+        self._gathering = Group()
+        self._writing: Group | None = None
+        self._ticket = self._handed = self._done = 0
+        self._next: list[asyncio.Future[None]] = []
+        """Who waits for what is gathering; _now: for what is being written."""
+        self._now: list[asyncio.Future[None]] = []
+        self._kicked = False
+        self._retry: Timer | None = None
+        self._failing: str | None = None
+        self._broken: str | None = None
+        self._breaking = asyncio.Event()
+        self._stored_skew = clock.skew() + offset
+        self._commits = Histogram(QUICK_SECONDS)
+        self._handed_at = 0.0
+        self._gone: str | None = None
+        """What `lost` said when the group that is being written was handed over."""
+        self._on_close: Callable[[], object] = lambda: None
+
+    def use(self, writer: Writer, on_close: Callable[[], object] = lambda: None) -> None:
+        """Set who writes, once; on_close is called when it has let go."""
+        self._writer, self._on_close = writer, on_close
+
+    # The Journal protocol; see there.
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """What waits to be committed, roughly."""
+        return self._gathering.held_bytes + (0 if self._writing is None else self._writing.held_bytes)
+
+    def stats(self) -> StorageStats:
+        """See Journal.stats. A commit's time is from the hand-over to the news of it, for whole groups that were committed."""
+        return StorageStats(self._failing is not None, self._commits.timings(), self.unwritten_bytes)
+
+    def check(self, adding: bool) -> None:
+        """See Journal.check."""
+        if self._failing is not None:
+            raise StorageUnavailable(f"changes cannot be stored: {self._failing}")
+        if adding and self.unwritten_bytes > self.unwritten_bytes_max:
+            raise QueueFull(f"the disk lags: {self.unwritten_bytes} bytes wait to be stored; {self.unwritten_bytes_max} are allowed")
+
+    def append(self, events: Sequence[Event]) -> int:
+        """See Journal.append."""
+        group = self._gathering
+        changed: dict[int, Job] = {}
+        for event in events:
+            job = event.job
+            if job is None:
+                group.queues.add(event.queue)
+            elif event.kind is K_FORGOTTEN:
+                changed.pop(job.number, None)
+                group.forget(job.number)
+            else:
+                changed[job.number] = job
+                group.queues.add(event.queue)
+                if event.kind is K_ENQUEUED:
+                    group.put_payload(job.number, job.payload)
+        change, offset = self._change, self._offset
+        for number, job in changed.items():
+            change += 1
+            group.put(number, encode_job(copied(job, -offset) if offset else job, change))
+        self._change = change
+        self._ticket += len(events)
+        if not self._kicked and self._writing is None and self._failing is None:
+            self._kicked = True
+            # Not at once: all requests that the loop has read by now go into this group.
+            asyncio.get_running_loop().call_soon(self._kick)
+        return self._ticket
+
+    async def committed(self, ticket: int) -> None:
+        """See Journal.committed."""
+        if ticket <= self._done:
+            return
+        if self._failing is not None:
+            raise StorageUnavailable(f"the change is not stored yet: {self._failing}")
+        future = asyncio.get_running_loop().create_future()
+        (self._now if ticket <= self._handed else self._next).append(future)
+        await future
+
+    async def failed(self) -> str:
+        """Return when the storage cannot be trusted any more; why."""
+        await self._breaking.wait()
+        assert self._broken is not None
+        return self._broken
+
+    async def close(self) -> None:
+        """See Journal.close. What cannot be written even now was never acknowledged, and is lost."""
+        # The clock may have been stepped since the last commit.
+        self._gathering.due = self.clock.skew() + self._offset != self._stored_skew
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+            self._hand_over()
+        while self._broken is None and (self._writing is not None or (self._gathering and self._failing is None)):
+            self._kick()
+            future = asyncio.get_running_loop().create_future()
+            self._now.append(future)
+            with contextlib.suppress(StorageUnavailable):
+                await future
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._gathering or self._writing is not None:
+            _logger.error("closing without having stored everything; nothing of what is missing was acknowledged")
+        if self._writer is not None:
+            # Tidying up deletes the log by its name, which may be another file's by now.
+            await self._writer.close(tidy=self._broken is None and self.lost() is None)
+            self._writer = None
+            self._on_close()
+
+    # Groups.
+
+    def _kick(self) -> None:
+        self._kicked = False
+        if self._writing is None and self._failing is None and self._gathering:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give what has gathered to the writer, which is idle."""
+        engine, group = self.engine, self._gathering
+        for name in group.queues:
+            queue = engine.queues.get(name)
+            group.queue_rows[name] = None if queue is None else encode_queue(queue)
+        skew = self.clock.skew() + self._offset
+        self._stored_skew = skew
+        group.counters = encode_counters(Counters(engine.jobs.next_number, engine.jobs.next_number, skew, self.sync))
+        self._gathering, self._writing = Group(), group
+        self._handed = self._ticket
+        self._now, self._next = self._next, []
+        assert self._writer is not None
+        self._handed_at = self.clock.now()
+        self._writer.write(group, self._finished)
+        # Asked here and not in the thread, where it would wait for the GIL, and while the thread waits for the disk.
+        self._gone = self.lost()
+
+    def _finished(self, error: Exception | None) -> None:
+        """A group is committed, or not."""
+        group, self._writing = self._writing, None
+        assert group is not None
+        if error is None and self._gone is not None:
+            error = NotNow(self._gone)
+        if error is None:
+            self._commits.observe(self.clock.now() - self._handed_at)
+            self._done = self._handed
+            if self._failing is not None:
+                _logger.warning("changes can be stored again")
+                self._failing = None
+            waiting, self._now = self._now, []
+            if self._gathering:
+                self._hand_over()
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+            return
+        self._gathering = self._gathering.after(group)
+        if isinstance(error, Fatal):
+            self.fatal(error)
+            return
+        self._fail(str(error))
+
+    def _fail(self, reason: str) -> None:
+        """Nothing can be stored for now."""
+        if self._failing is None:
+            _logger.error("changes cannot be stored, trying again every %g s: %s", RETRY_SECONDS, reason)
+        self._refuse(reason)
+        self._retry = self.clock.call_at(self.clock.now() + RETRY_SECONDS, self._try_again)
+
+    def _try_again(self) -> None:
+        lost = self.lost()
+        if lost is not None:
+            # What cannot be found again need not be written again.
+            self._fail(lost)
+            return
+        self._retry = None
+        self._hand_over()
+
+    def displaced(self, reason: str) -> None:
+        """The file is no longer where it was, which was noticed while nothing was written."""
+        if self._writing is None and self._failing is None and self._writer is not None:
+            self._fail(reason)
+
+    def _refuse(self, reason: str) -> None:
+        self._failing = reason
+        waiting = self._now + self._next
+        self._now, self._next = [], []
+        for future in waiting:
+            if not future.done():
+                future.set_exception(StorageUnavailable(f"the change is not stored yet: {reason}"))
+
+    def fatal(self, error: Exception | None) -> None:
+        """The storage cannot be trusted any more: nothing is acknowledged from now on."""
+        if self._broken is None:
+            self._broken = str(error)
+            _logger.critical("the storage failed, nothing more is acknowledged: %s", error)
+            self._refuse(self._broken)
+            self._breaking.set()

@@ -1,0 +1,1 @@
+"""The HTTP edge: the one room of the server that imports aiohttp."""

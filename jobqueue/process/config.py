@@ -1,0 +1,127 @@
+"""Where the values of settings come from (flag, environment, `.env`, default, in that order) and what is said when one is bad.
+
+What there is to set is the table in settings.py. `python -m jobqueue.process.config` prints the tables of docs/operations.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dotenv.parser import Binding, parse_stream
+
+from jobqueue.api.access.origins import is_loopback
+from jobqueue.limits import Limits
+from jobqueue.process.settings import CLIENT_VARIABLES, FIXED, GROUPS, PREFIX, SETTINGS, BadSetting, Setting, Settings
+from jobqueue.process.units import TOKEN
+
+__all__ = [
+    "CLIENT_VARIABLES",
+    "FIXED",
+    "GROUPS",
+    "PREFIX",
+    "SETTINGS",
+    "BadSetting",
+    "Setting",
+    "Settings",
+    "load",
+    "markdown",
+    "read_dotenv",
+]
+
+
+# Where values come from.
+
+
+def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Path) -> Settings:
+    """The settings, by name in `flags` (None where not given), then `environ`, then the file `dotenv`, then defaults. Raises BadSetting."""
+    lines = read_dotenv(dotenv)
+    plain: dict[str, Any] = {}
+    bounds: dict[str, Any] = {}
+    origins = {setting.field: f"the default of {setting.flag}" for setting in SETTINGS}
+    for setting in SETTINGS:
+        flag = flags.get(setting.name)
+        if flag is not None:
+            origin, text = setting.flag, flag
+        elif setting.variable in environ:
+            origin, text = f"{setting.variable} in the environment", environ[setting.variable]
+        elif setting.variable in lines:
+            origin, text = lines[setting.variable]
+        else:
+            continue
+        origins[setting.field] = origin
+        try:
+            (bounds if setting.bounds else plain)[setting.field] = setting.read(text)
+        except ValueError as reason:
+            shown = "" if setting.kind is TOKEN else f"{text[:80]!r} "
+            raise BadSetting(f"{origin}: {shown}{reason}") from None
+    try:
+        limits = Limits(**bounds)
+    except ValueError as contradiction:
+        raise BadSetting(re.sub(r"\w+", lambda word: origins.get(word[0], word[0]), str(contradiction))) from None
+    settings = Settings(limits=limits, **plain)
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        given, missing = ("tls_cert", "--tls-key") if settings.tls_key is None else ("tls_key", "--tls-cert")
+        raise BadSetting(f"{origins[given]}: needs {missing} too")
+    _check_exposure(settings)
+    return settings
+
+
+def read_dotenv(path: Path) -> dict[str, tuple[str, str]]:
+    """The settings in a `.env` file, by variable: origin and text. Nothing is interpolated. Raises BadSetting."""
+    found: dict[str, tuple[str, str]] = {}
+    variables = {setting.variable for setting in SETTINGS} | CLIENT_VARIABLES
+    for number, line in _bindings(path):
+        origin = f"{path.name}, line {number}"
+        if line.key is None or line.error:
+            if PREFIX in line.original.string and not line.original.string.lstrip().startswith("#"):
+                raise BadSetting(f"{origin}: cannot be read; write NAME=value")
+        elif line.key in variables:
+            if line.value is None:
+                raise BadSetting(f"{line.key} in {origin}: has no value; write {line.key}=value")
+            found[line.key] = (f"{line.key} in {origin}", line.value)
+        elif line.key.upper().startswith(PREFIX) and line.key not in CLIENT_VARIABLES:
+            raise BadSetting(f"{origin}: {line.key} is no setting; `jobqueue serve --help` lists them")
+    return found
+
+
+def _bindings(path: Path) -> Iterator[tuple[int, Binding]]:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for line in parse_stream(stream):
+                # A binding begins where the one before ended, so blank lines above belong to it.
+                text = line.original.string
+                yield line.original.line + text[: len(text) - len(text.lstrip())].count("\n"), line
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{path.name} cannot be read: {error}") from None
+
+
+def _check_exposure(settings: Settings) -> None:
+    if not settings.secured and not settings.allow_anonymous and not is_loopback(settings.host):
+        raise BadSetting(
+            f"refusing to listen on {settings.host} without a token, since others could then use this queue. "
+            "Set a token (JOBQUEUE_TOKEN=..., or --token-file), or say --allow-anonymous (JOBQUEUE_ALLOW_ANONYMOUS=true) "
+            "if that is what you want."
+        )
+
+
+# The docs.
+
+
+def markdown() -> str:
+    """The tables of docs/operations.md."""
+    parts = []
+    for title, group in GROUPS.items():
+        rows = [f"| `{s.flag}` | `{s.variable}` | {s.default} | {s.help} | {s.beyond or '–'} |" for s in group]
+        parts.append("\n".join((f"### {title}", "", "| flag | variable | default | what | beyond it |", "|---|---|---|---|---|", *rows)))
+    rows = [f"| {getattr(Limits(), field)} | {what} |" for field, what in FIXED.items()]
+    parts.append("\n".join(("### Fixed", "", "| bound | what |", "|---|---|", *rows)))
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -1,0 +1,157 @@
+"""Jobs that outlive the server: the backend on a file, how its start is shown, backups and checks.
+
+What `jobqueue serve --data`, `jobqueue backup` and `jobqueue check` do; `server.py` and `cli.py` only call it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import click
+
+from jobqueue.backend.base import Backend
+from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.sqlite.file.file import LEFTOVERS, CannotOpen, Store
+from jobqueue.backend.sqlite.file.journal import SqliteJournal
+from jobqueue.backend.sqlite.file.lock import MODE
+from jobqueue.backend.sqlite.file.open import Progress, load, open_journal
+from jobqueue.clock import SystemClock
+from jobqueue.engine.engine import Engine
+from jobqueue.limits import Limits
+from jobqueue.process.config import Settings
+
+_logger = logging.getLogger("jobqueue.storage")
+
+SLOW_JOBS = 100_000
+"""Jobs from which on reading them takes long enough to show how far it is."""
+
+_ALL = Limits(history_jobs_max=1 << 62, history_bytes_max=1 << 62)
+"""Bounds that forget nothing of what a file holds."""
+
+
+def open_backend(settings: Settings) -> LocalBackend:
+    """The backend that the settings ask for, with what its file holds. Wants a running loop. Raises CannotOpen."""
+    if settings.data is None:
+        return LocalBackend(settings.limits)
+    started = time.monotonic()
+    path = os.path.abspath(settings.data)
+    engine, clock = Engine(settings.limits), SystemClock()
+    with progress_shown(settings.data) as progress:
+        journal = open_journal(path, engine, clock, sync=settings.sync, progress=progress)
+    _logger.info("%s: %d jobs read and checked in %.1f s", settings.data, len(engine.jobs.by_id), time.monotonic() - started)
+    backend = LocalBackend(engine=engine, clock=clock, journal=journal)
+    backend.resume()
+    return backend
+
+
+@contextlib.contextmanager
+def progress_shown(name: str) -> Iterator[Progress]:
+    """Something to report reading to: a bar where someone looks on, else a line in the log for every tenth."""
+    with contextlib.ExitStack() as stack:
+        advance: Callable[[int], object] = _nothing
+        seen = 0
+
+        def report(done: int, total: int) -> None:
+            nonlocal advance, seen
+            if done == 0 and total >= SLOW_JOBS:
+                if sys.stderr.isatty():
+                    bar = stack.enter_context(click.progressbar(length=total, label=f"reading {name}", file=sys.stderr, show_pos=True))
+                    advance = bar.update
+                else:
+                    advance = _tenths(name, total)
+            if done > seen:
+                advance(done - seen)
+                seen = done
+
+        yield report
+
+
+def _nothing(_jobs: int) -> None:
+    """Too few to show."""
+
+
+def _tenths(name: str, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def advance(jobs: int) -> None:
+        nonlocal done
+        tenth = done * 10 // total
+        done += jobs
+        if done * 10 // total > tenth:
+            _logger.info("%s: %d of %d jobs read", name, done, total)
+
+    return advance
+
+
+async def stopped(stop: asyncio.Event, backend: Backend) -> str | None:
+    """Return when the server is to stop: None because it was told to, or why its storage cannot be trusted any more."""
+    journal = backend.journal if isinstance(backend, LocalBackend) else None
+    if not isinstance(journal, SqliteJournal):
+        await stop.wait()
+        return None
+    told, failed = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(journal.failed())
+    try:
+        await asyncio.wait({told, failed}, return_when=asyncio.FIRST_COMPLETED)
+        return failed.result() if failed.done() else None
+    finally:
+        told.cancel()
+        failed.cancel()
+
+
+def backup(source: str, target: str) -> str:
+    """Copy a file as it is at this moment, while a server uses it or not, and check the copy; a line that says what it holds.
+
+    The target appears whole or not at all, for its owner alone. Raises CannotOpen.
+    """
+    if os.path.lexists(target):
+        raise CannotOpen(f"{target}: exists already")
+    part = f"{target}.part"
+    try:
+        # It is ours: whatever stands there is left from a backup that was cut short.
+        _clear(part)
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
+        store = Store.read_only(os.path.abspath(source))
+        try:
+            store.copy_to(os.path.abspath(part))
+        finally:
+            store.close(tidy=False)
+        summary = check(part)
+        os.rename(part, target)
+        folder = os.open(os.path.dirname(os.path.abspath(target)), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise CannotOpen(f"{target}: {error.strerror or error}") from error
+    finally:
+        _clear(part)
+    return summary
+
+
+def _clear(part: str) -> None:
+    """Remove what a backup left that was not finished."""
+    for suffix in LEFTOVERS:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part + suffix)
+
+
+def check(path: str) -> str:
+    """Read all of a file and check it as a server would at its start; a line that says what it holds. Raises CannotOpen."""
+    store = Store.read_only(os.path.abspath(path))
+    engine = Engine(_ALL)
+    try:
+        with progress_shown(path) as progress:
+            load(store, engine, SystemClock(), progress)
+    finally:
+        store.close(tidy=False)
+    found = Counter(str(job.status) for job in engine.jobs.by_id.values())
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(found.items())) or "none"
+    return f"{len(engine.jobs.by_id)} jobs ({counts}) in {len(engine.queues)} queues, {engine.payload_bytes} bytes of payload to do"

@@ -1,0 +1,104 @@
+"""How far a server is open: its tokens, its certificate, the names it answers to. Made from the settings, and read again at SIGHUP.
+
+Reading again replaces what new requests and new connections are held to. Whoever was let in before stays: a held request goes on to its
+end, with a token that has been revoked since, and open connections keep the certificate they began with.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+
+from jobqueue.api.access.access import Access
+from jobqueue.api.access.auth import Keys
+from jobqueue.api.access.grants import Grant, admin
+from jobqueue.api.access.origins import Hosts, is_loopback
+from jobqueue.process import tokens
+from jobqueue.process.config import Settings
+
+_logger = logging.getLogger("jobqueue.process.server")
+
+HANDSHAKE_SECONDS = 10.0
+"""How long a TLS handshake may take. Until it is done a connection counts for no cap but that of file descriptors."""
+
+SHUTDOWN_SECONDS = 1.0
+"""How long TLS waits for a client to say goodbye too. It is not asked for by anything here, and a drain would wait for it."""
+
+
+class CannotExpose(Exception):
+    """A token file or a certificate that cannot be used. str() is one line: which and why."""
+
+
+class Exposure:
+    """What the settings say of who may use the server. Raises CannotExpose.
+
+    access: the rules for requests; tls: the context for connections, None for plain HTTP.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keys = Keys(self._grants()) if settings.secured else None
+        self.access = Access(self._keys, rate=settings.rate_limit, hosts=_hosts(settings), origins=frozenset(settings.allowed_origins))
+        self.tls = self._context()
+
+    def reload(self) -> None:
+        """Read the token file and the certificate again. What cannot be used is told in the log, and what was before stays in force."""
+        for what, read in (("tokens", self._reload_tokens), ("certificate", self._reload_certificate)):
+            try:
+                told = read()
+            except CannotExpose as error:
+                _logger.warning("SIGHUP: the %s stay as they were: %s", what, error)
+            else:
+                _logger.info("SIGHUP: %s", told)
+
+    def _grants(self) -> list[Grant]:
+        settings = self._settings
+        found = [] if settings.token is None else [admin(settings.token)]
+        if settings.token_file is not None:
+            try:
+                found += tokens.read(settings.token_file)
+            except tokens.BadTokens as error:
+                raise CannotExpose(str(error)) from None
+        return found
+
+    def _reload_tokens(self) -> str:
+        if self._keys is None or self._settings.token_file is None:
+            return "no token file to read again"
+        self._keys.replace(self._grants())
+        return f"{len(self._keys)} tokens known"
+
+    def _context(self) -> ssl.SSLContext | None:
+        cert, key = self._settings.tls_cert, self._settings.tls_key
+        if cert is None or key is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            # Without a password a key that has one would ask for it on the terminal, and a server has none.
+            context.load_cert_chain(cert, key, password="")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else error
+            raise CannotExpose(f"{cert} and {key} are no certificate and key that go together: {reason}") from None
+        # Says which context a handshake goes on with, so that all of a new one takes effect at once: loading a pair into one
+        # that is in use leaves it with half of each when the second half is bad.
+        context.sni_callback = self._handed_over
+        return context
+
+    def _handed_over(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+        assert self.tls is not None
+        connection.context = self.tls
+
+    def _reload_certificate(self) -> str:
+        if self.tls is None:
+            return "no certificate to read again"
+        self.tls = self._context()
+        return f"new connections are served with {self._settings.tls_cert}"
+
+
+def _hosts(settings: Settings) -> Hosts | None:
+    """The names to answer to: those that are set; else on this machine alone, without a token, only its own; else any."""
+    if "*" in settings.allowed_hosts:
+        return None
+    if settings.allowed_hosts:
+        return Hosts(frozenset(settings.allowed_hosts).__contains__)
+    return None if settings.secured or not is_loopback(settings.host) else Hosts(is_loopback)

@@ -1,0 +1,238 @@
+"""What an operator may set: one table, from which the flags, the `JOBQUEUE_*` variables, the `.env` lines and the docs all follow.
+
+Owns: the names and units of settings. Defaults stand at `Settings` and `Limits`, and so do the relations between them. Where a value comes
+from is config.py.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from jobqueue.api.access.ratelimit import Rate
+from jobqueue.limits import Limits
+from jobqueue.model import DEFAULT_QUEUE
+from jobqueue.process.units import (
+    ACCESS_LOG,
+    COUNT,
+    DURATION,
+    FORMAT,
+    HOST,
+    HOSTS,
+    LEVEL,
+    MODULE,
+    MOUNTS,
+    ORIGINS,
+    PATH,
+    PORT,
+    QUEUES,
+    RATE,
+    SIZE,
+    SWITCH,
+    SYNC,
+    TOKEN,
+    Kind,
+)
+
+PREFIX = "JOBQUEUE_"
+CLIENT_VARIABLES = frozenset({"JOBQUEUE_URL"})
+"""Variables that clients read, and that may stand in a `.env` which both share."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a server is started with. Durations in seconds.
+
+    idle_seconds: a connection without a complete request for this long is closed, slow headers included; body_seconds: a request's
+    body must arrive within this; write_seconds: a client that does not read its answer for this long is disconnected; drain_seconds:
+    how long requests in flight, and the pool's jobs, may take to finish after SIGTERM; mounts: pairs of an API's name and its prefix,
+    for those that do not stand where they do by default; pool: the module whose handlers this server runs itself;
+    data: the file that jobs are kept in, None for memory alone; sync: when a commit is on the disk (docs/semantics.md);
+    token_file: see tokens.py; tls_cert and tls_key: PEM files, both or none; allowed_hosts, allowed_origins: see exposure.py;
+    rate_limit: for each token, or each address that has none.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = None
+    token_file: str | None = None
+    allow_anonymous: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    rate_limit: Rate | None = None
+    limits: Limits = Limits()
+    idle_seconds: float = 75.0
+    body_seconds: float = 30.0
+    write_seconds: float = 30.0
+    drain_seconds: float = 10.0
+    data: str | None = None
+    sync: str = "always"
+    log_level: str = "info"
+    log_format: str = "console"
+    access_log: str = "off"
+    access_log_every: int = 100
+    trace: bool = False
+    mounts: tuple[tuple[str, str], ...] = ()
+    pool: str | None = None
+    pool_size: int = 8
+    pool_queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+
+    @property
+    def secured(self) -> bool:
+        """Whether a token is asked for."""
+        return self.token is not None or self.token_file is not None
+
+    def __repr__(self) -> str:
+        """All but the token, so that no log or traceback shows it."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        shown["token"] = None if self.token is None else "***"
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+class BadSetting(Exception):
+    """A value that cannot be used. str() is one line: which setting, where it came from, why."""
+
+
+class Setting(NamedTuple):
+    """One row. `field` is the field of Settings or of Limits it fills; `beyond` is what exceeding it answers, for the docs."""
+
+    name: str
+    kind: Kind
+    field: str
+    help: str
+    beyond: str = ""
+    zero: bool = False
+
+    @property
+    def flag(self) -> str:
+        """As it stands on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """As it stands in the environment and in `.env`."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def default(self) -> str:
+        """As an operator would write it."""
+        whole = Settings()
+        return self.kind.show(getattr(whole.limits if self.bounds else whole, self.field))
+
+    @property
+    def bounds(self) -> bool:
+        """Whether it fills a field of Limits."""
+        return self.field in Limits.__struct_fields__
+
+    def read(self, text: str) -> object:
+        """The value. Raises ValueError with the reason."""
+        if not text:
+            raise ValueError("is empty; leave it out for the default")
+        value = self.kind.parse(text)
+        if self.kind in (COUNT, SIZE, DURATION) and value == 0 and not self.zero:
+            raise ValueError("must be above 0")
+        return value
+
+
+_FULL = "429 `queue_full`"
+_OUT_OF_RANGE = "400 `bad_request` that names the bound"
+
+GROUPS: dict[str, tuple[Setting, ...]] = {
+    "Listening": (
+        Setting("host", HOST, "host", "Address to listen on."),
+        Setting("port", PORT, "port", "Port to listen on; 0 takes any free one."),
+        Setting("token", TOKEN, "token", "Token to ask for; ps shows it, so prefer JOBQUEUE_TOKEN.", "401 `unauthorized`"),
+        Setting("allow_anonymous", SWITCH, "allow_anonymous", "Listen beyond this machine without a token."),
+        Setting("mount", MOUNTS, "mounts", "Put an API elsewhere, as /=classic."),
+    ),
+    "Who may use it": (
+        Setting("token_file", PATH, "token_file", "Tokens with scopes; see jobqueue token --help.", "401 `unauthorized`; 403 `forbidden`"),
+        Setting("tls_cert", PATH, "tls_cert", "Serve HTTPS with this certificate chain (PEM)."),
+        Setting("tls_key", PATH, "tls_key", "The certificate's private key (PEM)."),
+        Setting("allowed_hosts", HOSTS, "allowed_hosts", "Names to answer to; * is any.", "403 `forbidden`"),
+        Setting("allowed_origins", ORIGINS, "allowed_origins", "Web pages that may ask, beside its own.", "403 `forbidden`"),
+        Setting("rate_limit", RATE, "rate_limit", "Requests of one token or address, as 1000/s.", "429 `rate_limited`"),
+    ),
+    "What it tells of itself": (
+        Setting("log_level", LEVEL, "log_level", "debug, info, warning or error."),
+        Setting("log_format", FORMAT, "log_format", "console, or json for a line of JSON an event."),
+        Setting("access_log", ACCESS_LOG, "access_log", "Log requests at level info: off, sampled or on."),
+        Setting("access_log_every", COUNT, "access_log_every", "With sampled: one request in so many, and each 5xx."),
+        Setting("trace", SWITCH, "trace", "Make spans of requests; wants the extra otel."),
+    ),
+    "Workers of its own": (
+        Setting("pool", MODULE, "pool", "Run the job handlers of this module."),
+        Setting("pool_size", COUNT, "pool_size", "Jobs it runs at once."),
+        Setting("pool_queues", QUEUES, "pool_queues", "Queues it takes them from, in order of preference."),
+    ),
+    "Where jobs are kept": (
+        Setting("data", PATH, "data", "File that jobs outlive the server in; none: in memory."),
+        Setting("sync", SYNC, "sync", "When commits are synced: always, interval, off."),
+        Setting("max_unwritten_bytes", SIZE, "unwritten_bytes_max", "Changes that wait for the disk.", _FULL),
+    ),
+    "What the server holds": (
+        Setting("max_jobs", COUNT, "jobs_max", "Live jobs in all queues.", _FULL),
+        Setting("max_payload_total_bytes", SIZE, "payload_total_bytes_max", "Payload of all live jobs.", _FULL),
+        Setting("max_queues", COUNT, "queues_max", "Queues, with jobs or without.", "429 `too_many_queues`"),
+        Setting("max_waiters", COUNT, "waiters_max", "Requests held open: dequeues and waits for a result.", "429 `too_many_waiters`"),
+        Setting("max_listeners", COUNT, "listeners_max", "Listeners of /events.", "429 `too_many_listeners`"),
+        Setting(
+            "event_memory", COUNT, "notices_max", "Events remembered for listeners.", "one that lags further is cut"
+        ),
+        Setting("max_connections", COUNT, "connections_max", "Open connections, health checks aside.", "429 `too_many_connections`"),
+        Setting(
+            "max_connections_per_address", COUNT, "connections_per_address_max", "Of these, from one address.", "429 `too_many_connections`"
+        ),
+        Setting(
+            "history_jobs", COUNT, "history_jobs_max", "Concluded jobs remembered, per outcome.",
+            "the oldest of that outcome is forgotten; its id answers 404 `unknown_job`", zero=True,
+        ),
+        Setting(
+            "history_bytes", SIZE, "history_bytes_max", "Bytes of them, per outcome.",
+            "as above", zero=True,
+        ),
+    ),
+    "What a request may ask": (
+        Setting("max_body_bytes", SIZE, "body_bytes_max", "A request's body, batches included.", "413 `too_large`"),
+        Setting("max_payload_bytes", SIZE, "payload_bytes_max", "A job's payload, result or error.", "413 `too_large`"),
+        Setting("max_batch_jobs", COUNT, "batch_jobs_max", "Jobs in a batch.", _OUT_OF_RANGE),
+        Setting("max_wait", DURATION, "wait_seconds_max", "Longest wait; proxies often cut silence at 60s.", _OUT_OF_RANGE),
+        Setting("default_wait", DURATION, "wait_seconds_default", "Wait of a dequeue that names none."),
+        Setting("min_lease", DURATION, "lease_seconds_min", "Shortest lease.", _OUT_OF_RANGE),
+        Setting("max_lease", DURATION, "lease_seconds_max", "Longest lease of a job, a policy or an extend.", _OUT_OF_RANGE),
+        Setting("default_lease", DURATION, "lease_seconds_default", "Lease in a queue whose policy names none."),
+        Setting("max_delay", DURATION, "delay_seconds_max", "Longest delay, backoff included.", _OUT_OF_RANGE),
+        Setting("max_expires_in", DURATION, "expires_seconds_max", "Longest expires_in.", _OUT_OF_RANGE),
+        Setting("default_max_attempts", COUNT, "max_attempts_default", "Attempts at a job of a queue whose policy names none."),
+        Setting("max_attempts_cap", COUNT, "max_attempts_max", "Highest max_attempts of a job or a policy.", _OUT_OF_RANGE),
+    ),
+    "Patience with clients": (
+        Setting("idle_timeout", DURATION, "idle_seconds", "With a connection that sends no whole request head.", "it is closed"),
+        Setting("body_timeout", DURATION, "body_seconds", "With a body that does not arrive.", "408 `request_timeout`"),
+        Setting(
+            "write_timeout", DURATION, "write_seconds", "With a client that does not read its answer.",
+            "it is cut; a job the answer carried goes back to its place",
+        ),
+        Setting(
+            "drain_timeout", DURATION, "drain_seconds", "With requests and pool jobs in flight, after SIGTERM.",
+            "they are cut; the jobs go back", zero=True
+        ),
+    ),
+}  # fmt: skip
+
+SETTINGS = tuple(setting for group in GROUPS.values() for setting in group)
+
+FIXED: dict[str, str] = {
+    "page_jobs_default": "jobs on a page of a listing that names no `limit`",
+    "page_jobs_max": "the highest `limit` of a listing",
+    "page_scan_max": "jobs looked at for one page; a page that ends there is short and has a next one",
+    "dequeue_queues_max": "queues that one dequeue names",
+    "id_chars_max": "characters of a job's id, a worker's name, an `attempt_id`",
+    "type_chars_max": "characters of a job's type",
+    "text_chars_max": "characters of a description or a progress message",
+    "past_attempts_max": "failed attempts remembered of each job, the last ones",
+    "past_error_bytes_max": "bytes of an error remembered with its attempt; a longer one is shown as the job's own `error` alone",
+}
+"""Bounds that are no settings, because clients are written against them: the same on every server."""

@@ -1,0 +1,1 @@
+"""The Worker: takes jobs, runs handlers, reports how they ended."""

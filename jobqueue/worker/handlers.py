@@ -1,0 +1,188 @@
+"""Handlers by name: the decorator, the registry, how a job's payload gets into a handler's parameters, and finding them in a module."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+import typing
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from jobqueue.worker.endings import Discard
+from jobqueue.worker.running import RunningJob
+
+F = TypeVar("F", bound=Callable[..., Any])
+Executor = Literal["thread", "process"]
+ANY: Final = "*"
+"""The name of a handler for jobs that have no other, those without a type among them."""
+
+_plain = msgspec.json.Decoder().decode
+
+
+class HandlersError(Exception):
+    """No handlers are to be had from where they were looked for; str() says why."""
+
+
+class Handler:
+    """One function that works on jobs of one type. Raises TypeError for a function that cannot be one.
+
+    function: takes one or two positional parameters. One annotated RunningJob (or RunningJob[Mail], or not at all) is given the job,
+    one annotated otherwise the payload as that type. timeout: seconds an attempt may take, None for the worker's default.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any], timeout: float | None = None, executor: Executor | None = None) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name: {name!r} is no name; write @handler('name'), or @handler() for every job without another handler")
+        if not name:
+            raise ValueError("name: a handler's name is not empty; '*' stands for every other type")
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout: {timeout!r} seconds is no time; it must be above 0")
+        if executor not in (None, "thread", "process"):
+            raise ValueError(f"executor: {executor!r} is neither 'thread' nor 'process'")
+        self.name = name
+        self.function = function
+        self.timeout = timeout
+        self.is_async = any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
+        self.executor: Literal["loop", "thread", "process"] = "loop" if self.is_async else (executor or "thread")
+        if self.is_async and executor is not None:
+            raise TypeError(f"executor: handler {name!r} is async, so it runs on the loop; make it a plain function for a {executor}")
+        if self.executor == "process" and "<locals>" in getattr(function, "__qualname__", "<locals>"):
+            raise TypeError(f"handler {name!r}: what runs in a process is found there by its name, so it must stand at a module's top")
+        self._takes, self.read = _parameters(name, function)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Handler, (self.name, self.function, self.timeout, "process" if self.executor == "process" else None))
+
+    def call(self, job: RunningJob[Any]) -> Any:
+        """Call the function. Raises Discard if the payload is not of the type it asks for: it would not be next time either."""
+        if self.read is not _plain:
+            try:
+                job.payload  # noqa: B018 # read here, and kept
+            except msgspec.ValidationError as error:
+                raise Discard from error
+        if self._takes == _JOB:
+            return self.function(job)
+        if self._takes == _PAYLOAD:
+            return self.function(job.payload)
+        return self.function(*(job if takes == "j" else job.payload for takes in self._takes))
+
+
+_JOB, _PAYLOAD = "j", "p"
+
+
+def _parameters(name: str, function: Callable[..., Any]) -> tuple[str, Callable[[bytes], Any]]:
+    """What a function takes, a letter a parameter, and how to read the payload."""
+    try:
+        parameters = list(inspect.signature(function, eval_str=True).parameters.values())
+    except NameError as error:
+        raise TypeError(f"handler {name!r}: an annotation cannot be read: {error}") from None
+    needed = [
+        parameter
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) and parameter.default is parameter.empty
+    ]
+    if len(needed) not in (1, 2) or any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        raise TypeError(f"handler {name!r} must take the job, its payload or both, not {inspect.signature(function)}")
+    takes = ""
+    kind: Any = None
+    for parameter in needed:
+        annotation = parameter.annotation
+        if annotation is parameter.empty or annotation is RunningJob:
+            takes += _JOB
+        elif typing.get_origin(annotation) is RunningJob:
+            takes += _JOB
+            kind = typing.get_args(annotation)[0]
+        else:
+            takes += _PAYLOAD
+            kind = annotation
+    if takes in ("jj", "pp"):
+        raise TypeError(f"handler {name!r} takes {'the job' if takes == 'jj' else 'a payload'} twice; annotate one parameter as the other")
+    if kind is None or isinstance(kind, TypeVar):
+        return takes, _plain
+    try:
+        return takes, msgspec.json.Decoder(kind).decode
+    except TypeError as error:
+        raise TypeError(f"handler {name!r}: a payload cannot be read as {kind!r}: {error}") from None
+
+
+class Registry:
+    """Handlers by the type of job they work on. queues: those its worker was made for, None if none was named."""
+
+    def __init__(self, queues: tuple[str, ...] | None = None) -> None:
+        self.queues = queues
+        self._handlers: dict[str, Handler] = {}
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    @property
+    def names(self) -> list[str]:
+        """The types there are handlers for; '*' for the one that takes the rest."""
+        return sorted(self._handlers)
+
+    def handler(self, name: str | None = None, *, timeout: float | None = None, executor: Executor | None = None) -> Callable[[F], F]:
+        """A decorator that registers a function for jobs of type `name`; None or '*' for those that have no other handler.
+
+        See Handler for the parameters. Raises ValueError if the name is taken.
+        """
+
+        if callable(name):
+            Handler(name, name)  # says what is wrong with it
+
+        def register(function: F) -> F:
+            made = Handler(ANY if name is None else name, function, timeout, executor)
+            if made.name in self._handlers:
+                raise ValueError(f"name: there is a handler for {made.name!r} already")
+            self._handlers[made.name] = made
+            return function
+
+        return register
+
+    def find(self, job_type: str | None) -> Handler | None:
+        """The handler for jobs of this type, if there is one."""
+        found = None if job_type is None else self._handlers.get(job_type)
+        return found or self._handlers.get(ANY)
+
+
+HANDLERS: Final = Registry()
+"""What `jobqueue.handler` registers."""
+
+handler = HANDLERS.handler
+
+
+def _import(name: str) -> Any:
+    # As other servers that are told a module's name: what lies in the folder one stands in can be named.
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise HandlersError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def load_handlers(name: str) -> Registry:
+    """The handlers of "package.module" or "package.module:attribute".
+
+    The attribute, or without one the module's `worker`, is a Worker or a Registry. A module that has no `worker` is taken to have
+    registered its functions by `jobqueue.handler`. The folder of the process is searched too. Raises HandlersError.
+    """
+    path, colon, attribute = name.partition(":")
+    if not path or (colon and not attribute):
+        raise HandlersError(f"{name!r} names no module; write package.module or package.module:attribute")
+    module = _import(path)
+    found: Any = module
+    for part in (attribute or "worker").split("."):
+        found = getattr(found, part, None)
+    registry = found if isinstance(found, Registry) else getattr(found, "handlers", None)
+    if not isinstance(registry, Registry):
+        if attribute:
+            raise HandlersError(f"{path} has no Worker or Registry named {attribute}")
+        registry = HANDLERS
+    if not len(registry):
+        raise HandlersError(f"{name} has no handlers; decorate functions with @jobqueue.handler('name') or with a worker's @worker.handler")
+    return registry

@@ -1,0 +1,127 @@
+"""Where a worker's jobs come from: the `Source` protocol, and the one that takes them from a backend in this very process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol, cast
+
+import msgspec
+
+from jobqueue.backend.base import Backend, Conclude, Extend
+from jobqueue.errors import QueueError
+from jobqueue.model import Job, Verdict, Want
+from jobqueue.worker.running import Leased
+
+
+class Concluded(msgspec.Struct, frozen=True, gc=False):
+    """An attempt that ended."""
+
+    id: str
+    token: str
+    verdict: Verdict
+
+
+class Released(msgspec.Struct, frozen=True, gc=False):
+    """A job to be given back, after `delay` seconds."""
+
+    id: str
+    token: str
+    delay: float = 0.0
+
+
+class Source(Protocol):
+    """A queue as a worker uses it. Every method raises QueueErrors only, whatever goes wrong on the way.
+
+    Answers to many come in order, and one that fails harms no other.
+    """
+
+    prefetch: int
+    """How many jobs beyond those that can run at once are worth taking; 0 where a call costs nothing."""
+
+    async def take(self, want: Want, wait: float) -> list[Leased]:
+        """Take up to `want.limit` jobs, waiting up to `wait` seconds for the first. Cancelling it takes none."""
+
+    async def conclude(self, items: Sequence[Concluded]) -> list[QueueError | None]:
+        """End attempts."""
+
+    async def extend(self, items: Sequence[Extend]) -> list[bool | QueueError]:
+        """Extend leases; for each whether a cancel was requested."""
+
+    async def release(self, items: Sequence[Released]) -> list[QueueError | None]:
+        """Give jobs back, their attempts not counted."""
+
+    async def close(self) -> None:
+        """Let go of connections. Nothing is called afterwards."""
+
+
+def _leased(job: Job) -> Leased:
+    assert job.lease is not None
+    return Leased(
+        id=job.id,
+        token=job.lease.token,
+        queue=job.queue,
+        payload=job.payload,
+        attempts=job.attempts,
+        created_at=datetime.fromtimestamp(job.created_at, UTC),
+        type=job.type,
+        description=job.description,
+        priority=job.priority,
+        error=job.error,
+        traceparent=job.traceparent,
+    )
+
+
+class BackendSource:
+    """Takes jobs from a backend of this process. The backend is its owner's to close."""
+
+    prefetch = 0
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def take(self, want: Want, wait: float) -> list[Leased]:
+        """See Source.take."""
+        taking = self._backend.dequeue(want, wait)
+        async with taking as jobs:
+            # Nothing suspends between here and the worker's having them, so they cannot be lost on the way.
+            taking.delivered()
+        return [_leased(job) for job in jobs]
+
+    async def conclude(self, items: Sequence[Concluded]) -> list[QueueError | None]:
+        """See Source.conclude."""
+        replies = await self._backend.conclude_batch([Conclude(item.id, item.token, item.verdict) for item in items])
+        return [reply if isinstance(reply, QueueError) else None for reply in replies]
+
+    async def extend(self, items: Sequence[Extend]) -> list[bool | QueueError]:
+        """See Source.extend."""
+        return [reply if isinstance(reply, QueueError) else _cancel_requested(reply) for reply in await self._backend.extend_batch(items)]
+
+    async def release(self, items: Sequence[Released]) -> list[QueueError | None]:
+        """See Source.release."""
+        replies: list[QueueError | None] = []
+        for item in items:
+            try:
+                await self._backend.release(item.id, item.token, item.delay)
+            except QueueError as error:
+                replies.append(error)
+            else:
+                replies.append(None)
+        return replies
+
+    async def close(self) -> None:
+        """See Source.close."""
+
+
+def _cancel_requested(job: Job) -> bool:
+    return job.lease is not None and job.lease.cancel_requested
+
+
+def source_of(given: str | Backend | Source, token: str | None) -> Source:
+    """A source from what a worker was given."""
+    if isinstance(given, str):
+        # Here, so that a pool in the server loads no client.
+        from jobqueue.worker.http_source import HttpSource, source_client
+
+        return HttpSource(source_client(given, token))
+    return BackendSource(cast(Backend, given)) if hasattr(given, "dequeue") else given

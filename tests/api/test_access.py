@@ -1,0 +1,299 @@
+"""Tokens that hold for some queues: what they reach, what they do not, and that nothing is changed when they do not."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from jobqueue.api.access.access import Access
+from jobqueue.api.access.auth import Keys
+from jobqueue.api.access.grants import Scope, digest_of, grant
+from jobqueue.api.app import build_app
+from jobqueue.api.routes import Route
+from jobqueue.backend.base import Backend
+from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.restricted import RestrictedBackend
+
+from .conftest import Serve
+from .harness import Api, Reply, answered, assert_problem, check_problem
+
+
+def fleet(queues: Iterable[str] = ("mail.*", "bills")) -> Access:
+    """Two tokens that may do everything: root in every queue, some in these."""
+    return Access(Keys([grant(name, digest_of(name), [Scope.ADMIN], held) for name, held in (("root", ()), ("some", tuple(queues)))]))
+
+
+async def ask(api: Api, method: str, path: str, body: Any = None, token: str = "some") -> Reply:
+    """A request with a token."""
+
+    return await api.send(method, path, None if body is None else json.dumps(body).encode(), {"Authorization": f"Bearer {token}"})
+
+
+@pytest.fixture
+async def api(serve: Serve) -> Api:
+    """A job in a queue of theirs and in one that is not: waiting, taken and failed in each."""
+    api = await serve(access=fleet())
+    for queue in ("mail.out", "secret"):
+        for state in ("waiting", "taken", "failed"):
+            job = {"payload": 1, "id": f"{state}@{queue}", "queue": f"{queue}.{state}" if queue == "mail.out" else f"{queue}-{state}"}
+            assert (await ask(api, "POST", "/jobs/enqueue", job, "root")).status == 201
+    return api
+
+
+async def lease(api: Api, queue: str) -> str:
+    """The token of a lease on the one job of a queue."""
+    reply = await ask(api, "POST", "/jobs/dequeue", {"queue": queue, "wait": 0}, "root")
+    return str(reply.json["lease"]["token"])
+
+
+def refused(reply: Reply, field: str | None = None) -> None:
+    """403, with the token's name and no word of where a job is."""
+    detail = assert_problem(reply, 403, "forbidden", field)
+    assert "token some" in detail
+    assert field == "queue" or "secret-" not in detail
+
+
+ON_QUEUES: list[tuple[str, str, Any]] = [
+    ("POST", "/jobs/enqueue", {"payload": 1, "queue": "secret-waiting"}),
+    ("POST", "/jobs/enqueue", {"payload": 1, "queue": "new"}),
+    ("POST", "/jobs/enqueue", {"payload": 1}),
+    ("POST", "/jobs/dequeue", {"queue": "secret-waiting", "wait": 0}),
+    ("POST", "/jobs/dequeue", {"queue": ["bills", "secret-waiting"], "wait": 0}),
+    ("POST", "/jobs/dequeue?queue=bills&queue=secret-waiting&wait=0", None),
+    ("POST", "/jobs/dequeue", {"wait": 0}),
+    ("POST", "/batch/dequeue", {"queue": "secret-waiting", "wait": 0}),
+    ("GET", "/jobs?queue=secret-waiting", None),
+    ("GET", "/events?queue=bills&queue=secret-waiting", None),
+    ("GET", "/queues/secret-waiting", None),
+    ("GET", "/queues/none", None),
+    ("PUT", "/queues/secret-waiting", {"max_jobs": 1}),
+    ("PUT", "/queues/new", {}),
+    ("DELETE", "/queues/secret-waiting", None),
+    ("POST", "/queues/secret-waiting/pause", None),
+    ("POST", "/queues/secret-waiting/resume", None),
+    ("POST", "/queues/secret-waiting/purge", None),
+    ("POST", "/queues/secret-waiting/retry", None),
+]
+
+ON_JOBS: list[tuple[str, str, Any]] = [
+    ("GET", "/jobs/{id}", None),
+    ("GET", "/jobs/{id}?wait=50", None),
+    ("POST", "/jobs/{id}/conclude", {"lease": "{lease}", "outcome": "succeeded"}),
+    ("POST", "/jobs/{id}/extend", {"lease": "{lease}"}),
+    ("POST", "/jobs/{id}/release", {"lease": "{lease}"}),
+    ("POST", "/jobs/{id}/cancel", None),
+    ("POST", "/jobs/{id}/retry", None),
+]
+
+IN_BATCHES: Mapping[str, tuple[Any, Any, str]] = {
+    "/batch/enqueue": (
+        {"payload": 1, "queue": "secret-waiting"},
+        {"payload": 1, "queue": "bills"},
+        "created",
+    ),
+    "/batch/conclude": (
+        {"id": "taken@secret", "lease": "{secret}", "outcome": "succeeded"},
+        {"id": "taken@mail.out", "lease": "{own}", "outcome": "succeeded"},
+        "outcome",
+    ),
+    "/batch/extend": (
+        {"id": "taken@secret", "lease": "{secret}"},
+        {"id": "taken@mail.out", "lease": "{own}"},
+        "expires_at",
+    ),
+}
+
+DIALECTS: list[tuple[str, str, Any]] = [
+    ("POST", "/classic/jobs/enqueue", {"Type": "TIME_CRITICAL"}),
+    ("GET", "/classic/jobs/dequeue", None),
+    ("GET", "/classic/jobs/4", None),
+    ("POST", "/classic/jobs/5/conclude", None),
+    ("PATCH", "/classic/jobs/conclude/5", None),
+    ("POST", "/simplequeue/jobs/submit", {"jobId": "new"}),
+    ("GET", "/simplequeue/jobs/next", None),
+    ("GET", "/simplequeue/jobs/waiting@secret", None),
+    ("POST", "/simplequeue/jobs/complete", {"jobId": "taken@secret", "status": "succeeded"}),
+    ("POST", "/workpool/job", {"name": "a", "body": 1}),
+    ("GET", "/workpool/status/waiting@secret", None),
+    ("GET", "/workpool/result/waiting@secret?wait=50", None),
+]
+
+LISTS = ("GET /jobs", "GET /queues", "GET /classic/jobs/stats", "GET /simplequeue/jobs", "GET /metrics", "GET /token")
+"""Routes that concern no queue by themselves; each has a test of its own below."""
+
+
+def template(method: str, path: str, routes: Iterable[Route]) -> str:
+    """The route that a case is of."""
+
+    path = path.partition("?")[0].replace("{id}", "x")
+    for route in sorted(routes, key=lambda route: route.path.count("{")):
+        if route.method == method and re.fullmatch(re.sub(r"{\w+}", "[^/]+", route.path), path):
+            return f"{route.method} {route.path}"
+    raise AssertionError(path)
+
+
+def test_every_route_is_among_the_cases() -> None:
+    """A route that is added must say what a token for some queues may do with it. Aliases share a handler, which is enough."""
+    routes = [route for route in build_app(LocalBackend()).router.routes if not route.public]
+    told = {template(method, path, routes) for method, path, _ in (*ON_QUEUES, *ON_JOBS, *DIALECTS)}
+    told |= {f"POST {path}" for path in IN_BATCHES} | set(LISTS)
+    handlers = {route.handler for route in routes if f"{route.method} {route.path}" in told}
+    assert [f"{route.method} {route.path}" for route in routes if route.handler not in handlers] == []
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ON_QUEUES)
+async def test_another_queue_is_403(api: Api, method: str, path: str, body: Any) -> None:
+    """By whatever way it is named, or is meant when none is; and whether it exists or not."""
+    before = api.state()
+    refused(await ask(api, method, path, body), "queue")
+    assert api.state() == before
+    assert api.backend.stats().waiters == 0
+
+
+def filled(body: Any, **tokens: str) -> Any:
+    """A body with its leases."""
+    return body and {field: value.format(**tokens) if isinstance(value, str) else value for field, value in body.items()}
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ON_JOBS)
+@pytest.mark.parametrize("state", ["waiting", "taken", "failed"])
+async def test_a_job_of_another_queue_is_403(api: Api, method: str, path: str, body: Any, state: str) -> None:
+    """Also with its right lease; a job of their own is reached with the same request, and one that is nowhere is 404."""
+    queues = {} if state == "waiting" else {"mail.out": f"mail.out.{state}", "secret": f"secret-{state}"}
+    tokens = {place: await lease(api, queue) for place, queue in queues.items()}
+    if state == "failed":
+        for queue, token in tokens.items():
+            done = {"lease": token, "outcome": "failed", "retry": False}
+            assert (await ask(api, "POST", f"/jobs/{state}@{queue}/conclude", done, "root")).status == 200
+    before = api.state()
+    secret = filled(body, lease=tokens.get("secret", "x"))
+    refused(await ask(api, method, path.format(id=f"{state}@secret"), secret))
+    assert api.state() == before
+    if body is not None or method == "POST":
+        assert_problem(await ask(api, method, path.format(id="nowhere"), secret), 404, "unknown_job")
+    if "wait" not in path:
+        own = await ask(api, method, path.format(id=f"{state}@mail.out"), filled(body, lease=tokens.get("mail.out", "x")))
+        assert own.status in (200, 409), own
+
+
+@pytest.mark.parametrize("path", sorted(IN_BATCHES))
+async def test_an_item_of_a_batch_fails_by_itself(api: Api, path: str) -> None:
+    """The others are done; an item that is nowhere, or is wrong by itself, says that."""
+    own, secret = await lease(api, "mail.out.taken"), await lease(api, "secret-taken")
+    theirs, ours, field = (filled(part, own=own, secret=secret) if isinstance(part, dict) else part for part in IN_BATCHES[path])
+    reply = await ask(api, "POST", path, {"jobs": [theirs, ours, {**ours, "id": "nowhere", "queue": 5}, {**ours, "id": "nowhere"}]})
+    first, second, third, fourth = reply.json["jobs"]
+    check_problem(first["error"], 403, "forbidden", "queue" if "enqueue" in path else None)
+    assert field in second
+    assert third["error"]["code"] == "bad_request"
+    assert "enqueue" in path or fourth["error"]["code"] == "unknown_job"
+    assert (await ask(api, "GET", "/jobs/taken@secret", token="root")).json["status"] == "in_progress"
+    assert (await ask(api, "GET", "/queues/secret-waiting", token="root")).json["queued"] == 1
+
+
+@pytest.mark.parametrize(("method", "path", "body"), DIALECTS)
+async def test_dialects_are_held_to_it_too(api: Api, method: str, path: str, body: Any) -> None:
+    """In their own shape: they use the queue default, and reach other queues' jobs by id or number."""
+    await lease(api, "secret-taken")
+    before = api.state()
+    reply = await ask(api, method, path, body)
+    assert (reply.status, reply.headers["content-type"]) == (403, "application/json"), reply
+    assert b"the token some may not use the queue" in reply.body
+    assert api.state() == before
+    assert api.backend.stats().waiters == 0
+
+
+async def test_dialects_serve_a_token_that_holds_for_their_queue(serve: Serve) -> None:
+    """With `default` among its queues it is a token like any other."""
+    api = await serve(access=fleet(["default"]))
+    assert (await ask(api, "POST", "/classic/jobs/enqueue", {"Type": "TIME_CRITICAL"})).json == {"ID": 1}
+    assert (await ask(api, "GET", "/simplequeue/jobs/next")).json["state"] == "running"
+    assert (await ask(api, "POST", "/classic/jobs/1/conclude")).json["Status"] == "CONCLUDED"
+
+
+async def test_lists_show_what_the_token_sees(api: Api) -> None:
+    """Jobs, queues, the dialects' lists and counts; page by page, with a cursor that goes on where a page is short."""
+    assert [queue["name"] for queue in (await ask(api, "GET", "/queues")).json["queues"]] == [
+        "mail.out.failed",
+        "mail.out.taken",
+        "mail.out.waiting",
+    ]
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        page = (await ask(api, "GET", f"/jobs?limit=2{cursor}")).json
+        seen += [job["id"] for job in page["jobs"]]
+        if page["cursor"] is None:
+            break
+        cursor = f"&cursor={page['cursor']}"
+    assert seen == ["failed@mail.out", "taken@mail.out", "waiting@mail.out"]
+    assert len((await ask(api, "GET", "/jobs", token="root")).json["jobs"]) == 6
+    assert [job["id"] for job in (await ask(api, "GET", "/jobs?queue=mail.out.taken")).json["jobs"]] == ["taken@mail.out"]
+    assert len((await ask(api, "GET", "/simplequeue/jobs")).json) == 3
+    assert (await ask(api, "GET", "/classic/jobs/stats")).json["Queued"] == 3
+
+
+async def test_what_tells_of_every_queue_is_403(api: Api) -> None:
+    """The metrics; public paths are open to every token as to nobody."""
+    refused(await ask(api, "GET", "/metrics"))
+    assert (await ask(api, "GET", "/metrics", token="root")).status == 200
+    for path in ("/healthz", "/readyz", "/openapi.json"):
+        assert (await ask(api, "GET", path)).status == 200
+
+
+async def test_a_held_dequeue_is_handed_a_job_of_its_queue(api: Api) -> None:
+    """Restricted tokens wait, are woken and are answered when the server drains, like others."""
+    headers = {"Authorization": "Bearer some"}
+    api._session.headers.update(headers)
+    held = await api.hold("/jobs/dequeue", queue="bills")
+    assert (await ask(api, "POST", "/jobs/enqueue", {"payload": 1, "queue": "bills", "id": "b"})).status == 201
+    reply = await answered(held)
+    assert reply.json["id"] == "b"
+    waiting = await api.hold("/jobs/dequeue", queue="bills")
+    result = await api.hold("/jobs/b?wait=50", method="GET")
+    api.app.drain()
+    for held in (waiting, result):
+        reply = await answered(held)
+        assert reply.status in (200, 204)
+        assert (reply.headers["retry-after"], reply.headers["connection"]) == ("1", "close")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits", "fits_not"),
+    [
+        ("mail", "mail", "mail2"),
+        ("mail.*", "mail.", "mail"),
+        ("*.out", "mail.out", "mail.outer"),
+        ("m?il", "mail", "mil"),
+        ("q[1-3]", "q2", "q4"),
+        ("q[!1-3]", "q4", "q2"),
+        ("MAIL", "MAIL", "mail"),
+        ("a.b", "a.b", "axb"),
+    ],
+)
+async def test_a_pattern_is_a_shells(serve: Serve, pattern: str, fits: str, fits_not: str) -> None:
+    """The whole name has to fit, in the same case; a dot is a dot."""
+    api = await serve(access=fleet([pattern]))
+    assert (await ask(api, "POST", "/jobs/enqueue", {"payload": 1, "queue": fits})).status == 201
+    refused(await ask(api, "POST", "/jobs/enqueue", {"payload": 1, "queue": fits_not}), "queue")
+
+
+async def test_an_odd_queue_name_is_refused_like_any_other(api: Api) -> None:
+    """What is no name at all is not theirs either; its words are cut and cannot harm a log."""
+    for queue in ("\n" * 500, "x" * 5_000, "é\x00"):
+        detail = assert_problem(await ask(api, "POST", "/jobs/enqueue", {"payload": 1, "queue": queue}), 403, "forbidden", "queue")
+        assert detail.isprintable()
+        assert len(detail) < 400
+
+
+def test_the_restriction_covers_the_whole_contract() -> None:
+    """Every method of Backend is there with the same parameters, so that none is served by accident, and none is missing."""
+    names = [name for name in vars(Backend) if not name.startswith("_")]
+    assert len(names) > 20
+    for name in names:
+        assert inspect.signature(getattr(RestrictedBackend, name)) == inspect.signature(getattr(Backend, name))

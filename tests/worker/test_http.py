@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from jobqueue import AsyncClient, BadRequest, NewJob, Outcome, RunningJob, Status, Unauthorized, Worker
+from jobqueue.model import Verdict, Want
+from jobqueue.testing import server
+from jobqueue.worker.http_source import HttpSource, source_client
+from jobqueue.worker.sources import Concluded
+from tests.client.rig import PASS, STALL, SWALLOW, Proxy, proxied
+
+from .outside import until
+from .rig import PATIENCE_SECONDS
+
+WANT = Want(limit=5, lease_seconds=30, worker="w-1")
+
+
+def worker_at(url: str, **options: object) -> Worker:
+    worker = Worker(url, **options)  # type: ignore[arg-type]
+
+    @worker.handler("echo")
+    async def echo(job: RunningJob) -> object:
+        return [job.attempts, job.payload]
+
+    return worker
+
+
+async def result_of(client: AsyncClient, job_id: str) -> object:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        job = await client.job(job_id, wait=PATIENCE_SECONDS)
+    assert job.outcome is Outcome.SUCCEEDED, job.error
+    return job.result
+
+
+def targets(proxy: Proxy) -> list[str]:
+    return [seen.target for seen in proxy.seen]
+
+
+async def test_a_worker_runs_over_http_as_it_does_on_a_backend(url: str) -> None:
+    """Nothing but a URL in the backend's place."""
+    worker = worker_at(url, queues=["a", "b"], name="w-1")
+    async with AsyncClient(url) as client:
+        await worker.start()
+        first = await client.enqueue({"a": "ä"}, type="echo", queue="b")
+        assert await result_of(client, first.id) == [1, {"a": "ä"}]
+        assert (await client.job(first.id)).worker == "w-1"
+        failing = await client.enqueue(None, type="nothing", queue="a", max_attempts=1)
+        job = await client.job(failing.id, wait=PATIENCE_SECONDS)
+        assert (job.outcome, job.error["type"]) == (Outcome.FAILED, "UnknownHandler")
+        await worker.stop()
+        assert (await client.queue("a")).waiters == 0
+
+
+async def test_many_jobs_go_over_the_wire_in_few_calls(url: str) -> None:
+    """Taken and concluded in batches: less than half a call a job, where one by one would be two."""
+    async with proxied(url) as proxy, AsyncClient(url) as client:
+        new = [NewJob(number, type="echo") for number in range(500)]
+        jobs = await client.enqueue_batch(new)
+        worker = worker_at(proxy.url)
+        await worker.start()
+        for number, job in enumerate(jobs):
+            assert await result_of(client, job.id) == [1, number]  # type: ignore[union-attr]
+        await worker.stop()
+    assert set(targets(proxy)) == {"/batch/dequeue", "/batch/conclude"}
+    assert len(proxy.seen) < 250
+
+
+async def test_jobs_of_a_lost_answer_are_asked_for_again(url: str) -> None:
+    """The next request has the same attempt_id, so they come at once and not when their leases end; the attempt is the first."""
+    async with proxied(url, SWALLOW) as proxy, AsyncClient(url) as client:
+        job = await client.enqueue("x", type="echo")
+        worker = worker_at(proxy.url)
+        await worker.start()
+        assert await result_of(client, job.id) == [1, "x"]
+        await worker.stop()
+    first, second, *_ = (json.loads(seen.body)["attempt_id"] for seen in proxy.seen if seen.target == "/batch/dequeue")
+    assert first == second
+
+
+async def test_an_ending_whose_answer_was_lost_may_be_told_again(url: str) -> None:
+    """The server answers as it did the first time."""
+    async with proxied(url, PASS, SWALLOW) as proxy, AsyncClient(url) as client:
+        source = HttpSource(source_client(proxy.url, None))
+        await client.enqueue("x")
+        (leased,) = await source.take(WANT, 20)
+        ending = Concluded(leased.id, leased.token, Verdict(outcome=Outcome.SUCCEEDED, result=b"[1]"))
+        with pytest.raises(ConnectionError):
+            await source.conclude([ending])
+        assert await source.conclude([ending]) == [None]
+        assert await result_of(client, leased.id) == [1]
+        await source.close()
+
+
+async def test_a_cancelled_request_for_jobs_gives_back_what_it_was_answered(url: str) -> None:
+    """Its answer was lost or on its way: the jobs are back at once, not when their leases end."""
+    async with proxied(url, SWALLOW, STALL) as proxy, AsyncClient(url) as client:
+        job = await client.enqueue("x")
+        source = HttpSource(source_client(proxy.url, None))
+        with pytest.raises(ConnectionError):
+            await source.take(WANT, 20)
+        assert (await client.job(job.id)).status is Status.IN_PROGRESS
+        taking = asyncio.create_task(source.take(WANT, 20))
+        await until(lambda: len(proxy.seen) == 2)
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+        again = await client.job(job.id)
+        assert (again.status, again.attempts) == (Status.QUEUED, 0)
+        await source.close()
+
+
+async def test_a_worker_is_told_why_the_server_refuses_it() -> None:
+    """A wrong token, a wait above the server's bound: the worker ends with the server's own words."""
+    async with server(token="secret") as url:
+        worker = worker_at(url, token="guess")
+        await worker.start()
+        assert isinstance(await worker.broken(), Unauthorized)
+        await worker.stop()
+    async with server(lease_seconds_min=40.0) as url:
+        worker = worker_at(url, lease_seconds=30)
+        await worker.start()
+        error = await worker.broken()
+        assert isinstance(error, BadRequest)
+        assert error.field == "lease_seconds"
+        await worker.stop()

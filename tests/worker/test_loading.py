@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobqueue.worker import handlers as handlers_module
+from jobqueue.worker.handlers import HandlersError, Registry, load_handlers
+from jobqueue.worker.running import RunningJob
+from jobqueue.worker.worker import Worker
+
+WORKER = """
+from jobqueue.worker.worker import Worker
+
+worker = Worker(queues=["mail", "post"])
+other = worker.handlers
+
+class nested:
+    second = Worker()
+
+@worker.handler("email", timeout=5)
+async def send(job): ...
+
+@nested.second.handler("letter")
+def post(job): ...
+"""
+PLAIN = """
+from jobqueue.worker.handlers import handler
+
+@handler("resize")
+def resize(job): ...
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Writes a module into a folder one stands in; the process-wide registry is empty before and after."""
+    empty = Registry()
+    monkeypatch.setattr(handlers_module, "HANDLERS", empty)
+    monkeypatch.setattr(handlers_module, "handler", empty.handler)
+    monkeypatch.chdir(tmp_path)
+    before, path = set(sys.modules), list(sys.path)
+
+    def write(text: str, name: str = "somebodys_handlers") -> str:
+        (tmp_path / f"{name}.py").write_text(text)
+        return name
+
+    yield write
+    sys.path[:] = path
+    for name in set(sys.modules) - before:
+        if name.startswith("somebodys"):
+            del sys.modules[name]
+
+
+def test_a_modules_worker_brings_its_handlers_and_queues(module: Any) -> None:
+    """A module that can run as a worker of its own can be a pool too."""
+    found = load_handlers(module(WORKER))
+    assert (found.names, found.queues) == (["email"], ("mail", "post"))
+    assert Worker(handlers=found).queues == ("mail", "post")
+    assert Worker(handlers=found, queues=["own"]).queues == ("own",)
+
+
+@pytest.mark.parametrize(("attribute", "names"), [("other", ["email"]), ("nested.second", ["letter"])])
+def test_an_attribute_names_a_worker_or_a_registry(module: Any, attribute: str, names: list[str]) -> None:
+    """Dotted, too."""
+    assert load_handlers(f"{module(WORKER)}:{attribute}").names == names
+
+
+def test_a_module_may_register_plain_functions(module: Any) -> None:
+    """Without a worker, what `jobqueue.handler` decorated while the module was imported."""
+    found = load_handlers(module(PLAIN))
+    assert (found.names, found.queues) == (["resize"], None)
+    assert Worker(handlers=found).queues == ("default",)
+
+
+@pytest.mark.parametrize(
+    ("text", "attribute", "reason"),
+    [
+        ("x = 1", "", "somebodys_handlers has no handlers; decorate functions"),
+        ("from jobqueue.worker.worker import Worker\nworker = Worker()", "", "has no handlers"),
+        (WORKER, ":missing", "somebodys_handlers has no Worker or Registry named missing"),
+        (WORKER, ":send", "somebodys_handlers has no Worker or Registry named send"),
+        (WORKER, ":", "names no module"),
+        ("import no_such_module_at_all", "", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+        ("1 / 0", "", "somebodys_handlers cannot be imported: ZeroDivisionError: division by zero"),
+        ("def f(:", "", "cannot be imported: SyntaxError"),
+    ],
+)
+def test_a_module_without_handlers_is_refused_saying_why(module: Any, text: str, attribute: str, reason: str) -> None:
+    """One sentence for whoever started the process."""
+    with pytest.raises(HandlersError) as raised:
+        load_handlers(module(text) + attribute)
+    assert reason in str(raised.value)
+
+
+def test_a_module_that_is_not_there_is_named(module: Any) -> None:
+    """The error names what was asked for."""
+    with pytest.raises(HandlersError, match=r"^nowhere\.at\.all cannot be imported: ModuleNotFoundError"):
+        load_handlers("nowhere.at.all")
+
+
+def _local() -> Any:
+    def inner(job: RunningJob) -> None: ...
+
+    return inner
+
+
+def test_a_function_that_cannot_be_a_handler_is_refused_where_it_is_registered() -> None:
+    """At the decorator, not when the first job comes."""
+    registry = Registry()
+    wrong: list[tuple[Any, dict[str, Any], str]] = [
+        (lambda: None, {}, "must take the job, its payload or both"),
+        (lambda a, b, c: None, {}, "must take the job, its payload or both"),
+        (lambda job, *, key: None, {}, "must take the job, its payload or both"),
+        (lambda a, b: None, {}, "takes the job twice"),
+        (_local(), {"executor": "process"}, "must stand at a module's top"),
+    ]
+    for function, options, reason in wrong:
+        with pytest.raises(TypeError, match=reason):
+            registry.handler("name", **options)(function)
+
+    async def needs_a_process(job: RunningJob) -> None: ...
+
+    with pytest.raises(TypeError, match="is async"):
+        registry.handler("name", executor="process")(needs_a_process)
+
+    def unknown(job: Nowhere) -> None: ...  # type: ignore[name-defined] # noqa: F821
+
+    with pytest.raises(TypeError, match="an annotation cannot be read"):
+        registry.handler("name")(unknown)
+
+    def unreadable(payload: list[int] | set[int]) -> None: ...
+
+    with pytest.raises(TypeError, match="a payload cannot be read"):
+        registry.handler("name")(unreadable)
+    for options, field in (({"timeout": 0}, "timeout"), ({"timeout": float("nan")}, "timeout"), ({"executor": "gpu"}, "executor")):
+        with pytest.raises(ValueError, match=f"^{field}: "):
+            registry.handler("name", **options)(lambda job: None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="is no name; write @handler"):
+        registry.handler(lambda job: None)  # type: ignore[arg-type]
+    assert len(registry) == 0
+
+
+def test_an_object_with_an_async_call_is_an_async_handler() -> None:
+    """It runs on the loop, not in a thread that would get a coroutine for a result."""
+
+    class Sends:
+        async def __call__(self, job: RunningJob) -> None: ...
+
+    registry = Registry()
+    registry.handler("send")(Sends())
+    found = registry.find("send")
+    assert found is not None
+    assert found.executor == "loop"
+
+
+def test_a_name_is_given_once() -> None:
+    """Two handlers of one name: which one was meant?"""
+    registry = Registry()
+    registry.handler("name")(lambda job: None)
+    with pytest.raises(ValueError, match=r"^name: there is a handler for 'name' already"):
+        registry.handler("name")(lambda job: None)
+
+
+def test_a_worker_refuses_options_out_of_range() -> None:
+    """Naming the option and what is allowed."""
+    wrong: list[tuple[str, Any]] = [
+        ("queues", []),
+        ("queues", "mail"),
+        ("queues", ["not a name"]),
+        ("concurrency", 0),
+        ("timeout", -1),
+        ("lease_seconds", 0.01),
+        ("wait", 0),
+        ("wait", 1e9),
+        ("prefetch", -1),
+        ("grace_seconds", -1),
+        ("name", ""),
+        ("name", "a\nb"),
+    ]
+    for field, value in wrong:
+        with pytest.raises(ValueError, match=f"^{field}: "):
+            Worker(**{field: value})
+
+
+async def test_a_worker_needs_a_source_and_handlers_to_start() -> None:
+    """It says which of them is missing."""
+    with pytest.raises(ValueError, match=r"^source: "):
+        await Worker().start()
