@@ -19,7 +19,8 @@ from yarl import URL
 
 from jobqueue.api.app import App
 from jobqueue.api.describe.openapi import document
-from jobqueue.api.native.table import native_routes, server_routes
+from jobqueue.api.mounts import server_routes
+from jobqueue.api.native.table import native_routes
 from jobqueue.api.problems import PROBLEMS
 from jobqueue.api.routes import Route
 from jobqueue.engine.lifecycle import markdown
@@ -44,7 +45,7 @@ TOKEN = re.compile(r"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{
 """What differs from one run to the next: a lease's token, an id that the server made."""
 
 
-ROUTES = native_routes("") + server_routes()
+ROUTES = native_routes("") + server_routes((), ())
 SCHEMAS = document(ROUTES, Limits(), secured=True)["components"]["schemas"]
 EVERYWHERE = {
     "bad_request",
@@ -194,7 +195,7 @@ async def play(terminal: Terminal, steps: list[Step]) -> None:
         if step.held:
             assert held is None
             held = step, asyncio.create_task(terminal.run(step))
-            while not terminal.app.backend.stats().waiters:
+            while not terminal.app.site.backend.stats().waiters:
                 assert not held[1].done(), held[1].result()
                 await asyncio.sleep(0)
             continue

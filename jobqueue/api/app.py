@@ -1,7 +1,7 @@
 """The application: routes, and what happens around every request. All mounting is done here.
 
 There is no aiohttp Application and no middleware: one dispatcher over one route table serves everything, which is what brings a request
-below the cost of a bare aiohttp handler (DESIGN section 7), and leaves one place where errors become answers.
+below the cost of a bare aiohttp handler, and leaves one place where errors become answers.
 """
 
 from __future__ import annotations
@@ -21,82 +21,61 @@ from jobqueue.api.native.table import unmatched_route
 from jobqueue.api.observe.observing import Observer, identify
 from jobqueue.api.problems import HttpVersionNotSupported, InternalError, Shape, problem
 from jobqueue.api.routes import Route, Router, path_of
+from jobqueue.api.site import Site
 from jobqueue.backend.base import Backend
-from jobqueue.engine import checks
 from jobqueue.errors import BadRequest, Forbidden, QueueError, TooManyConnections
-from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.http.answers import Answer
-from jobqueue.http.body import body_at_once, read_body
 from jobqueue.http.connections import Server
 from jobqueue.http.heads import Head
 from jobqueue.http.request import Request
 from jobqueue.limits import Limits
-from jobqueue.model import QueuePolicy
 
 _logger = logging.getLogger("jobqueue.api")
 
 
 class App:
-    """A backend behind HTTP.
+    """Serves a site: finds the route of each request, asks who may, calls the handler, and answers for every error.
 
     access: who may do what; body_seconds: how long a request's body may take to arrive; mounts: which API stands where. observers: told
-    of every request. started: when it was made, in seconds of the monotonic clock.
+    of every request.
     """
 
     def __init__(
         self, backend: Backend, limits: Limits, *, access: Access | None = None, body_seconds: float = 30.0, mounts: Mounts | None = None
     ) -> None:
-        self.backend = backend
-        self.limits = limits
-        self.body_seconds = body_seconds
-        self.draining = False
-        self.lag = Histogram(QUICK_SECONDS)
-        self.observers: tuple[Observer, ...] = ()
-        self.started = time.monotonic()
         self.mounts = mounts or Mounts()
-        self.native_prefix = self.mounts.native
-        self.default_policy = QueuePolicy(lease_seconds=limits.lease_seconds_default, max_attempts=limits.max_attempts_default)
-        self.router = Router(self.mounts.routes() + self.mounts.pages())
-        self.unmatched = unmatched_route()
         self.access = access or Access()
+        self.observers: tuple[Observer, ...] = ()
+        self.site = Site(
+            backend,
+            limits,
+            body_seconds=body_seconds,
+            prefixes=self.mounts.prefixes,
+            secured=self.access.keys is not None,
+            grant_of=self.access.grant_of,
+        )
+        self.unmatched = unmatched_route()
+        counted: list[Route] = []
+        self.router = Router(self.mounts.routes(counted) + self.mounts.pages())
+        counted += [*self.router.routes, self.unmatched]
 
     def server(self, *, connections_max: int | None = None, idle_seconds: float = 75.0, write_seconds: float = 30.0) -> Server:
         """The protocol factory that serves this app. Needs a running loop."""
+        limits = self.site.limits
         return Server(
             self.handle,
-            connections_max=self.limits.connections_max if connections_max is None else connections_max,
-            connections_per_address_max=self.limits.connections_per_address_max,
+            refused,
+            connections_max=limits.connections_max if connections_max is None else connections_max,
+            connections_per_address_max=limits.connections_per_address_max,
             idle_seconds=idle_seconds,
             write_seconds=write_seconds,
             usual=[(route.method, route.path) for route in self.router.routes if "{" not in route.path],
         )
 
-    @property
-    def secured(self) -> bool:
-        """Whether a token is asked for."""
-        return self.access.keys is not None
-
     def drain(self) -> None:
         """Answer every held request now and take no new work."""
-        self.draining = True
-        self.backend.drain()
-
-    async def read_body(self, request: Request) -> bytes:
-        """A request's JSON body, b"" if it has none. Raises as `body.read_body` does."""
-        body = body_at_once(request, self.limits.body_bytes_max)
-        return await read_body(request, self.limits.body_bytes_max, self.body_seconds) if body is None else body
-
-    async def read_nothing(self, request: Request) -> None:
-        """For operations without parameters: a body may only be an empty object. Raises BadRequest."""
-        body = await self.read_body(request)
-        if body:
-            wire.decode_nothing(body)
-
-    def job_id(self, job_id: str) -> str:
-        """A job id from a path or a batch item, checked. Raises BadRequest."""
-        if not (job_id.isascii() and job_id.isprintable() and 0 < len(job_id) <= self.limits.id_chars_max):
-            checks.job_id(job_id, self.limits)
-        return job_id
+        self.site.life.draining = True
+        self.site.backend.drain()
 
     def _shape(self, route: Route, request: Request) -> Shape:
         """How an error of this request looks: as those of the API it was meant for."""
@@ -116,7 +95,7 @@ class App:
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Every error becomes a problem here, and nothing else does."""
         started = time.perf_counter()
-        route, app, message = self.unmatched, self, request.head
+        route, site, message = self.unmatched, self.site, request.head
         if self.observers or message.fields.request_id is not None:
             identify(request)
         try:
@@ -127,11 +106,11 @@ class App:
             if not route.public:
                 if request.connection.over:
                     raise TooManyConnections(request.connection.over)
-                app = self.access.admit(self, request, route)
+                site = self.access.admit(site, request, route)
             if route.query is None and "?" in message.path:
                 for name, _ in wire.query_of(message.path):
                     raise BadRequest(name[:200] or None, "is unknown; this operation takes no query parameters")
-            answer = await route.handler(app, request, argument)
+            answer = await route.handler(site, request, argument)
         except QueueError as error:
             answer = self._refused(error, route, request)
         except ConnectionError:
@@ -141,7 +120,7 @@ class App:
             answer = self._refused(InternalError("the server has a defect; its log says more"), route, request)
             answer.close = True
             _logger.exception("a defect: %s %s", message.method, path_of(message.path), extra={"fields": {"request_id": request.id}})
-        if self.draining:
+        if site.life.draining:
             answer.close = True
         status = answer.status_code
         route.counts[status] = route.counts.get(status, 0) + 1
@@ -173,3 +152,8 @@ def _check_protocol(message: Head) -> None:
         raise HttpVersionNotSupported("speak HTTP/1.1 or HTTP/1.0")
     if len(message.headers.getall(hdrs.HOST, ())) > 1:
         raise BadRequest("Host", "is given more than once (RFC 9112, section 3.2)")
+
+
+def refused(error: BadRequest) -> Answer:
+    """The answer to what cannot be read as HTTP. The connection ends: what follows cannot be trusted to be a request."""
+    return problem(error, close=True)

@@ -8,18 +8,22 @@ native API's place, which then is found at /native. What belongs to the server r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from jobqueue.api.dashboard.pages import page_routes
 from jobqueue.api.describe.apidocs import apidocs_routes
+from jobqueue.api.describe.openapi import Document
 from jobqueue.api.dialects.base import Dialect
 from jobqueue.api.dialects.classic import CLASSIC
 from jobqueue.api.dialects.simplequeue import SIMPLEQUEUE
 from jobqueue.api.dialects.workpool import WORKPOOL
-from jobqueue.api.native.table import native_routes, server_routes
+from jobqueue.api.native import native
+from jobqueue.api.native.table import native_routes
+from jobqueue.api.observe.metrics import Metrics
 from jobqueue.api.problems import NATIVE as NATIVE_SHAPE
 from jobqueue.api.problems import Shape
-from jobqueue.api.routes import Route
+from jobqueue.api.routes import Route, Scope
 
 NATIVE = "native"
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (CLASSIC, SIMPLEQUEUE, WORKPOOL)}
@@ -59,17 +63,18 @@ class Mounts:
         """The native API's prefix, "" at the root."""
         return self.prefixes[NATIVE]
 
-    def routes(self) -> list[Route]:
-        """Every route of the application."""
+    def routes(self, counted: Sequence[Route] = ()) -> list[Route]:
+        """Every route of the APIs and of the server. counted: those that /metrics is to tell of; they may be put in later."""
         found = native_routes(self.native)
         for route in found:
             route.prefix = self.native
         for name, dialect in DIALECTS.items():
             found += dialect.mounted(self.prefixes[name])
-        server = server_routes()
+        server = server_routes(found, counted)
         for route in server:
             route.whole = route.path not in _BY_QUEUE
-        return found + server
+        found += server
+        return found
 
     def pages(self) -> list[Route]:
         """The dashboard's and the API reference's. Not among the routes of the APIs: the OpenAPI document does not tell of them."""
@@ -105,3 +110,16 @@ def _check_apart(prefixes: Mapping[str, str]) -> None:
             if prefix == other or (other and prefix.startswith(f"{other}/")):
                 raise ValueError(f"{name} cannot stand at {prefix or '/'!r}, where {owner} stands at {other or '/'!r}")
         known[prefix] = name
+
+
+def server_routes(described: Sequence[Route], counted: Sequence[Route]) -> list[Route]:
+    """What belongs to the server rather than to an API: always at the root."""
+    P = Scope.PUBLIC
+    words = dict[str, str]
+    not_ready = ("draining", "storage_unavailable")
+    return [
+        Route("GET", "/metrics", Metrics(counted).scrape, Scope.READ, "Read the server's counts, for Prometheus", answers={200: str}),
+        Route("GET", "/openapi.json", Document(described).get, P, "Read this document", answers={200: dict[str, Any]}),
+        Route("GET", "/healthz", native.healthz, P, "Is the process alive?", answers={200: words}),
+        Route("GET", "/readyz", native.readyz, P, "Does it take new work?", answers={200: words}, errors=not_ready),
+    ]

@@ -66,18 +66,6 @@ class MethodNotAllowed(CallerError):
         self.allow = allow
 
 
-class RequestTimeout(CallerError):
-    """The body did not arrive in time."""
-
-    code = "request_timeout"
-
-
-class UnsupportedMediaType(CallerError):
-    """A body that is not plain JSON."""
-
-    code = "unsupported_media_type"
-
-
 class HttpVersionNotSupported(CallerError):
     """HTTP/0.9 or HTTP/2 spoken at the wrong place."""
 

@@ -8,21 +8,18 @@ the request's method goes there (GET /jobs/enqueue is the job of that id, POST /
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import unquote
 
 from jobqueue.api.access.grants import Scope as Scope  # noqa: PLC0414 # tables of routes find it here, beside Route
 from jobqueue.api.problems import NATIVE, MethodNotAllowed, NotFound, Problem
+from jobqueue.api.site import Site
 from jobqueue.errors import BadRequest
 from jobqueue.histogram import REQUEST_SECONDS, Histogram
 from jobqueue.http.answers import Answer
 from jobqueue.http.request import Request
 
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
-
-from urllib.parse import unquote
-
-Handler = Callable[["App", Request, str], Awaitable[Answer]]
+Handler = Callable[[Site, Request, str], Awaitable[Answer]]
 """A handler is given the one variable segment of its path, decoded, or ""."""
 
 

@@ -12,16 +12,17 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable
+from typing import Self
 
 from jobqueue.backend.base import Listen, Notice
-from jobqueue.backend.waiters import Waiter
+from jobqueue.backend.journal import Journal
+from jobqueue.backend.waiters import Registry, Waiter
+from jobqueue.clock import Clock
 from jobqueue.engine.events import K_QUEUE_DELETED, Event
 from jobqueue.errors import StorageUnavailable, TooManyListeners
-from jobqueue.model import Job
-
-if TYPE_CHECKING:
-    from jobqueue.backend.shell import Shell
+from jobqueue.limits import Limits
+from jobqueue.model import Job, QueuePolicy
 
 LINGER_SECONDS = 60.0
 """How long events are remembered after the last listener left: a browser comes back within a few seconds."""
@@ -41,14 +42,12 @@ class Ring:
         self._size = size
         self._slots: list[Notice | None] = [None] * size
 
-    def add(self, event: Event, at: float, skew: float, shell: Shell) -> None:
-        """Remember an event as it is now; at: engine time."""
+    def add(self, event: Event, at: float, skew: float, policy: QueuePolicy | None) -> None:
+        """Remember an event as it is now; at: engine time; policy: the queue's, for an event of a queue."""
         self.newest = number = self.newest + 1
         cursor = f"{self.name}-{number}"
         job = event.job
         if job is None:
-            state = None if event.kind is K_QUEUE_DELETED else shell.engine.queues.get(event.queue)
-            policy = None if state is None else state.policy
             notice = Notice(cursor=cursor, kind=event.kind, at=at + skew, queue=event.queue, policy=policy)
         else:
             notice = _of_job(event, job, cursor, at, skew)
@@ -95,10 +94,26 @@ def _of_job(event: Event, job: Job, cursor: str, at: float, skew: float) -> Noti
 
 
 class Listeners:
-    """Everybody who listens to one backend, and the ring while there is one."""
+    """Everybody who listens to one backend, and the ring while there is one.
 
-    def __init__(self, shell: Shell) -> None:
-        self._shell = shell
+    policy: a queue's, None when there is no such queue; arm: called when a wait was added, with the time now.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        limits: Limits,
+        journal: Journal | None,
+        policy: Callable[[str], QueuePolicy | None],
+        arm: Callable[[float], None],
+    ) -> None:
+        self.clock = clock
+        self.waiting: Registry[list[Job]] = Registry([])
+        self.draining = False
+        self._limits = limits
+        self._journal = journal
+        self._policy = policy
+        self._arm = arm
         self.ring: Ring | None = None
         self.count = 0
         self._until = math.inf
@@ -108,13 +123,13 @@ class Listeners:
 
     def enter(self, after: str | None) -> tuple[Ring, int, bool]:
         """Begin to listen: the ring, the number after which to tell, and whether `after` is not known. Raises TooManyListeners."""
-        most = self._shell.limits.listeners_max
+        most = self._limits.listeners_max
         if self.count >= most:
             raise TooManyListeners(f"{self.count} listen to events, as many as may")
         self.count += 1
         self._until = math.inf
         if self.ring is None:
-            self.ring = Ring(self._shell.limits.notices_max)
+            self.ring = Ring(self._limits.notices_max)
         place = None if after is None else self.ring.place(after)
         return (self.ring, self.ring.shown, after is not None) if place is None else (self.ring, place, False)
 
@@ -122,7 +137,7 @@ class Listeners:
         """End to listen."""
         self.count -= 1
         if not self.count:
-            self._until = self._shell.clock.now() + LINGER_SECONDS
+            self._until = self.clock.now() + LINGER_SECONDS
 
     def add(self, event: Event, now: float) -> None:
         """Remember an event, if anybody might want it."""
@@ -132,14 +147,15 @@ class Listeners:
         if now > self._until:
             self.ring = None
             return
-        ring.add(event, now, self._shell.clock.skew(), self._shell)
+        policy = self._policy(event.queue) if event.job is None and event.kind is not K_QUEUE_DELETED else None
+        ring.add(event, now, self.clock.skew(), policy)
 
     def acted(self, ticket: int) -> None:
         """A step is over, and its events have this ticket of the journal, if there is one."""
         ring = self.ring
         if ring is None or ring.shown == ring.newest:
             return
-        if self._shell.journal is None:
+        if self._journal is None:
             self._show(ring, ring.newest)
         else:
             self._ticket = ticket
@@ -152,7 +168,7 @@ class Listeners:
             self._showing = asyncio.get_running_loop().create_task(self._committed(ring))
 
     async def _committed(self, ring: Ring) -> None:
-        journal = self._shell.journal
+        journal = self._journal
         assert journal is not None
         try:
             while ring.shown < ring.newest:
@@ -169,26 +185,41 @@ class Listeners:
 
     def _show(self, ring: Ring, number: int) -> None:
         ring.shown = number
-        if not self._waking and len(self._shell.listening):
+        if not self._waking and len(self.waiting):
             # Once for all steps of this turn of the loop, so that a busy queue does not wake everybody for every job.
             self._waking = True
             asyncio.get_running_loop().call_soon(self._wake)
 
     def _wake(self) -> None:
         self._waking = False
-        self._shell.listening.settle_all()
+        self.waiting.settle_all()
 
     def close(self) -> None:
         """Show no more."""
         if self._showing is not None:
             self._showing.cancel()
 
+    def drain(self) -> None:
+        """Tell every listener that there will be no more."""
+        self.draining = True
+        self.waiting.settle_all()
+
+    async def wait(self, until: float) -> None:
+        """Until something is shown, or until then."""
+        waiter: Waiter[list[Job]] = Waiter(("",))
+        self.waiting.add(waiter, until)
+        self._arm(self.clock.now())
+        try:
+            await waiter.wait()
+        finally:
+            self.waiting.remove(waiter)
+
 
 class LocalListening:
     """See base.Listening."""
 
-    def __init__(self, shell: Shell, wanted: Listen, after: str | None) -> None:
-        self._shell = shell
+    def __init__(self, listeners: Listeners, wanted: Listen, after: str | None) -> None:
+        self._listeners = listeners
         self._wanted = wanted
         self._after = after
         self._ring: Ring | None = None
@@ -202,40 +233,30 @@ class LocalListening:
         return f"{self._ring.name}-{self._place}"
 
     def __enter__(self) -> Self:
-        self._ring, self._place, self.missed = self._shell.listeners.enter(self._after)
+        self._ring, self._place, self.missed = self._listeners.enter(self._after)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._shell.listeners.leave()
+        self._listeners.leave()
 
     async def notices(self, limit: int, wait: float) -> list[Notice] | None:
         """See base.Listening."""
-        shell = self._shell
-        until = shell.clock.now() + wait
+        listeners = self._listeners
+        until = listeners.clock.now() + wait
         while True:
             found = self._found(limit)
             if found is None or found:
                 return found
-            if shell.draining:
+            if listeners.draining:
                 return None
             assert self._ring is not None
             if self._place < self._ring.shown:
                 await asyncio.sleep(0)
                 continue
-            shell.listeners.show_committed()
-            if shell.clock.now() >= until:
+            listeners.show_committed()
+            if listeners.clock.now() >= until:
                 return []
-            await self._wait(until)
-
-    async def _wait(self, until: float) -> None:
-        shell = self._shell
-        waiter: Waiter[list[Job]] = Waiter(("",))
-        shell.listening.add(waiter, until)
-        shell.arm(shell.clock.now())
-        try:
-            await waiter.wait()
-        finally:
-            shell.listening.remove(waiter)
+            await listeners.wait(until)
 
     def _found(self, limit: int) -> list[Notice] | None:
         """The next that are wanted, among those shown; None when some were forgotten."""

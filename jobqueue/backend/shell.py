@@ -20,7 +20,7 @@ from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_CONCLUDED, K_ENQUEUED, K_QUEUE_RESUMED, K_QUEUED, Event
 from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.limits import Limits
-from jobqueue.model import PLAIN, Conclusion, Job, Lease, Want
+from jobqueue.model import PLAIN, Conclusion, Job, Lease, QueuePolicy, Want
 
 LATE_SECONDS = 0.02
 """A ticker this late came in a long turn of the loop: what clients sent meanwhile has not been read."""
@@ -75,8 +75,7 @@ class Shell:
         self.pickup = Histogram(QUICK_SECONDS)
         self._dequeues: Registry[list[Job]] = Registry([])
         self._results: Registry[list[Job]] = Registry([])
-        self.listening: Registry[list[Job]] = Registry([])
-        self.listeners = Listeners(self)
+        self.listeners = Listeners(self.clock, self.limits, journal, self._policy, self.arm)
         self._attempts: dict[Attempt, Waiter[list[Job]]] = {}
         self._timer: Timer | None = None
         self._armed = math.inf
@@ -88,6 +87,10 @@ class Shell:
         """After so many more turns it has been read up to `_unread`; 0: nobody is waited for."""
         self._stalled = -math.inf
         self._held_until = -math.inf
+
+    def _policy(self, name: str) -> QueuePolicy | None:
+        queue = self.engine.queues.get(name)
+        return None if queue is None else queue.policy
 
     def snapshot(self, job: Job) -> Job:
         """The job as it is now, its times in UTC."""
@@ -179,7 +182,7 @@ class Shell:
         """Set the timer to the earliest thing that may be due."""
         due = min(self.engine.deadlines.earliest, self.engine.lease_ends.earliest)
         due = min(due, self._dequeues.deadlines.earliest)
-        due = min(due, self._results.deadlines.earliest, self.listening.deadlines.earliest)
+        due = min(due, self._results.deadlines.earliest, self.listeners.waiting.deadlines.earliest)
         if due >= self._armed:
             return
         if self._timer is not None:
@@ -200,7 +203,7 @@ class Shell:
                 break
             self._settle(waiter, [])
         self._results.expire(now, SLICE)
-        self.listening.expire(now, SLICE)
+        self.listeners.waiting.expire(now, SLICE)
         self._act(now)
         if min(engine.deadlines.earliest, engine.lease_ends.earliest) > now:
             self._slice = SLICE
@@ -270,7 +273,7 @@ class Shell:
         self._attempts.clear()
         self._dequeues.settle_all()
         self._results.settle_all()
-        self.listening.settle_all()
+        self.listeners.drain()
 
     async def close(self) -> None:
         self.drain()

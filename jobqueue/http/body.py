@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from aiohttp import hdrs, web
 
-from jobqueue.api.problems import RequestTimeout, UnsupportedMediaType
-from jobqueue.errors import BadRequest, TooLarge
+from jobqueue.errors import BadRequest, CallerError, TooLarge
 from jobqueue.http.request import Request
 from jobqueue.limits import JSON_DEPTH_MAX
 
@@ -23,6 +22,18 @@ _SMALL = 16_384
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
+
+
+class RequestTimeout(CallerError):
+    """The body did not arrive in time."""
+
+    code = "request_timeout"
+
+
+class UnsupportedMediaType(CallerError):
+    """A body that is not plain JSON."""
+
+    code = "unsupported_media_type"
 
 
 def body_at_once(request: Request, bytes_max: int, any_type: bool = False) -> bytes | None:

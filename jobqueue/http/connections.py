@@ -12,14 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from jobqueue.api.problems import problem
 from jobqueue.errors import BadRequest
 from jobqueue.http.addresses import Addresses, address_of
 from jobqueue.http.answers import Answer
@@ -110,18 +109,20 @@ class Connection(ServingConnection):
         """Answer what the parser refused, and close: whatever follows cannot be trusted to be a request. One log line, no traceback."""
         reason = " ".join((message or str(exc) or "the request cannot be read").split())[:200]
         _logger.info("refused a request that is not HTTP: %r", reason)
-        return problem(BadRequest(None, f"not a valid HTTP request: {reason}"), close=True)
+        return self._server.refuse(BadRequest(None, f"not a valid HTTP request: {reason}"))
 
 
 class Server(web.Server):
     """Makes a Connection of every accepted socket.
 
-    handler must not need the current task before it first suspends. usual: methods and paths that most requests have.
+    handler must not need the current task before it first suspends; refuse makes the answer to what cannot be read as HTTP. usual:
+    methods and paths that most requests have.
     """
 
     def __init__(
         self,
         handler: Handler,
+        refuse: Callable[[BadRequest], Answer],
         *,
         connections_max: int,
         idle_seconds: float,
@@ -131,6 +132,7 @@ class Server(web.Server):
     ) -> None:
         super().__init__(cast(Any, self._in_task), request_factory=cast(Any, self._make), handler_cancellation=True)
         self.handler = handler
+        self.refuse = refuse
         self.connections_max = connections_max
         self.addresses = Addresses(connections_max if connections_per_address_max is None else connections_per_address_max)
         self.heads = Heads(usual)

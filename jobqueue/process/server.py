@@ -132,7 +132,7 @@ async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.E
     except OSError as error:
         raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
     _listen(listener)
-    lag = LagMeter(app.lag)
+    lag = LagMeter(app.site.lag)
     try:
         if pool is not None:
             await pool.start()
@@ -208,8 +208,8 @@ async def _serve(settings: Settings) -> int:
             gc.freeze()
             # Jobs are not the collector's business, and requests leave no cycles: what it would find is not worth stopping for often.
             gc.set_threshold(*GC_THRESHOLDS)
-            broken = await stopped(stop, app.backend)
-            _logger.info("shutting down: %d requests held", app.backend.stats().waiters)
+            broken = await stopped(stop, app.site.backend)
+            _logger.info("shutting down: %d requests held", app.site.backend.stats().waiters)
     except (CannotExpose, CannotOpen, CannotListenError, CannotTrace, HandlersError) as error:
         print(f"jobqueue: {error}", file=sys.stderr)
         return 1

@@ -7,17 +7,36 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from jobqueue.streams import open_standard_streams
-
-if TYPE_CHECKING:
-    from jobqueue.worker.worker import Worker
 
 _logger = logging.getLogger("jobqueue.worker")
 
 
-async def serve(worker: Worker) -> None:
+class Service(Protocol):
+    """What is asked of a Worker here; `worker.py` says what each does."""
+
+    name: str
+    source: Any
+    queues: tuple[str, ...]
+    error: BaseException | None
+
+    @property
+    def running(self) -> int:
+        """Jobs whose handlers run."""
+
+    async def start(self) -> None:
+        """Begin to take jobs."""
+
+    async def stop(self, *, hurry: asyncio.Event) -> None:
+        """Take no more, and wait for what runs."""
+
+    async def broken(self) -> BaseException:
+        """Return when the worker has ended by a defect."""
+
+
+async def serve(worker: Service) -> None:
     """Run until SIGTERM or SIGINT, then stop within the worker's grace period; a second signal ends that. Raises `Worker.error`."""
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -46,7 +65,7 @@ async def serve(worker: Worker) -> None:
         raise worker.error
 
 
-def run(worker: Worker) -> None:
+def run(worker: Service) -> None:
     """See Worker.run."""
     open_standard_streams()
     loops: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Protocol, cast
+from typing import Protocol
 
 import msgspec
 
@@ -115,13 +115,3 @@ class BackendSource:
 
 def _cancel_requested(job: Job) -> bool:
     return job.lease is not None and job.lease.cancel_requested
-
-
-def source_of(given: str | Backend | Source, token: str | None) -> Source:
-    """A source from what a worker was given."""
-    if isinstance(given, str):
-        # Here, so that a pool in the server loads no client.
-        from jobqueue.worker.http_source import HttpSource, source_client
-
-        return HttpSource(source_client(given, token))
-    return BackendSource(cast(Backend, given)) if hasattr(given, "dequeue") else given

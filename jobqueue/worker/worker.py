@@ -21,7 +21,7 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from jobqueue.backend.base import Backend
 from jobqueue.clock import Clock, SystemClock
@@ -38,7 +38,7 @@ from jobqueue.worker.options import LIMITS, SECONDS_MAX, queue_names, within, wo
 from jobqueue.worker.processes import ProcessExecutor
 from jobqueue.worker.running import Leased, RunningJob
 from jobqueue.worker.runs import CANCELLED_ENDING, Reason, Run
-from jobqueue.worker.sources import Source, source_of
+from jobqueue.worker.sources import BackendSource, Source
 from jobqueue.worker.waiting import Waiting
 
 FLUSH_SECONDS = 5.0
@@ -130,7 +130,7 @@ class Worker:
             raise ValueError("source: a worker needs a URL, a Backend or a Source to take jobs from")
         if not len(self.handlers):
             raise ValueError("handlers: the worker has none")
-        self._source = source_of(self.source, self._token)
+        self._source = _source_of(self.source, self._token)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._waiting = Waiting(self.clock, self.concurrency, self._source.prefetch if self._prefetch is None else self._prefetch)
@@ -306,3 +306,13 @@ class Worker:
     def _settled(self, run: Run) -> None:
         self._leases.drop(run)
         self._quiet.ring()
+
+
+def _source_of(given: str | Backend | Source, token: str | None) -> Source:
+    """A source from what a worker was given."""
+    if isinstance(given, str):
+        # Here, so that a pool in the server loads no client.
+        from jobqueue.worker.http_source import HttpSource, source_client
+
+        return HttpSource(source_client(given, token))
+    return BackendSource(cast(Backend, given)) if hasattr(given, "dequeue") else given

@@ -16,7 +16,7 @@ from aiohttp import ClientSession, TCPConnector, hdrs
 from yarl import URL
 
 from jobqueue.api.access.access import Access
-from jobqueue.api.app import App, build_app
+from jobqueue.api.app import App, build_app, refused
 from jobqueue.api.mounts import Mounts
 from jobqueue.api.problems import PROBLEMS
 from jobqueue.backend.local import LocalBackend
@@ -145,7 +145,7 @@ class Site:
 @contextlib.asynccontextmanager
 async def serving(handler: Callable[[Request], Coroutine[Any, Any, Answer]], **options: Any) -> AsyncIterator[Site]:
     """A server whose every request is answered by `handler`."""
-    site = await Site.start(Server(handler, **{"connections_max": 100, "idle_seconds": 60.0, "write_seconds": GUARD, **options}))
+    site = await Site.start(Server(handler, refused, **{"connections_max": 100, "idle_seconds": 60.0, "write_seconds": GUARD, **options}))
     try:
         yield site
     finally:

@@ -171,7 +171,7 @@ async def test_silence_is_broken_by_a_comment(api: Api) -> None:
     start = stream.cursor
 
     async def beat() -> list[str]:
-        await until(lambda: bool(len(api.backend.listening)))
+        await until(lambda: bool(len(api.backend.listeners.waiting)))
         api.clock.advance(HEARTBEAT_SECONDS)
         return await stream.block()
 

@@ -39,7 +39,7 @@ def lines(reply: Reply) -> list[Sample]:
 def show(api: Api, queues: int) -> None:
     """Give so many queues series of their own, and the ages the clock of the queue."""
     route, _ = api.app.router.find("GET", "/metrics")
-    route.handler = Metrics(queues, api.clock.now).scrape
+    route.handler = Metrics([*api.app.router.routes, api.app.unmatched], queues, api.clock.now).scrape
 
 
 async def test_a_scrape_is_the_text_format(api: Api) -> None:

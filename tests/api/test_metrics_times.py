@@ -140,7 +140,7 @@ async def durable(tmp_path: Path) -> AsyncIterator[LocalBackend]:
 
 async def test_commits_are_timed(durable: LocalBackend, api: Api) -> None:
     """Each commit of a file is counted, its failures told, and what waits stands beside its bound."""
-    api.app.backend = durable
+    api.app.site.backend = durable
     await api.enqueue()
     await api.enqueue()
 
@@ -176,6 +176,6 @@ async def test_a_late_timer_is_lag() -> None:
 
 async def test_the_lag_is_told(api: Api) -> None:
     """What the meter counted is on the page."""
-    api.app.lag.observe(0.3)
+    api.app.site.lag.observe(0.3)
 
     assert told(await samples(api), "loop_lag") == (1, 0.3)

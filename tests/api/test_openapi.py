@@ -15,9 +15,10 @@ from jobqueue.api.describe.examples import STORY, Example
 from jobqueue.api.describe.links import LINKS
 from jobqueue.api.describe.openapi import codes, document
 from jobqueue.api.describe.reference import OPERATIONS, notes
+from jobqueue.api.mounts import server_routes
 from jobqueue.api.native import wire
 from jobqueue.api.native.events import MEDIA
-from jobqueue.api.native.table import native_routes, server_routes
+from jobqueue.api.native.table import native_routes
 from jobqueue.api.problems import PROBLEMS
 from jobqueue.api.routes import Route, Scope
 from jobqueue.errors import QueueError
@@ -26,7 +27,7 @@ from jobqueue.limits import Limits
 from .conftest import Serve
 from .harness import Api, assert_problem
 
-ROUTES = native_routes("") + server_routes()
+ROUTES = native_routes("") + server_routes((), ())
 DOCUMENT = document(ROUTES, Limits(), secured=True)
 TOKEN = re.compile(r"\b[0-9a-f]{32}\b")
 
@@ -63,7 +64,7 @@ async def test_it_is_served(api: Api) -> None:
 
     assert (first.status, first.headers["content-type"]) == (200, "application/json")
     assert first.body == second.body
-    assert first.json == json.loads(json.dumps(document(api.app.mounts.routes(), api.app.limits, secured=False)))
+    assert first.json == json.loads(json.dumps(document(api.app.mounts.routes(), api.app.site.limits, secured=False)))
 
 
 async def test_anyone_may_read_it(serve: Serve) -> None:

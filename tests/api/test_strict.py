@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobqueue.api.native.table import native_routes, server_routes
+from jobqueue.api.mounts import server_routes
+from jobqueue.api.native.table import native_routes
 from jobqueue.api.routes import Route
 
 from .harness import Api, assert_problem, check_problem
@@ -329,7 +330,7 @@ async def test_a_wrong_query_of_a_dequeue_is_named(api: Api, query: str) -> None
     assert api.state() == before
 
 
-BARE = [route for route in [*native_routes(""), *server_routes()] if route.query is None]
+BARE = [route for route in [*native_routes(""), *server_routes((), ())] if route.query is None]
 """Operations that take no query."""
 
 

@@ -12,6 +12,7 @@ from aiohttp.http import RawRequestMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobqueue.api.app import refused
 from jobqueue.errors import QueueError
 from jobqueue.http import connections, heads
 from jobqueue.http import serving as serving_module
@@ -301,7 +302,7 @@ class NothingKnown(Heads):
 
 async def transcript(packets: Sequence[bytes], known: Heads) -> bytes:
     """What a connection answers to packets, its dates left out."""
-    server = Server(echo, connections_max=10, idle_seconds=60.0, write_seconds=GUARD)
+    server = Server(echo, refused, connections_max=10, idle_seconds=60.0, write_seconds=GUARD)
     server.heads = known
     connection, pipe = cast(Connection, server()), Pipe()
     connection.connection_made(cast(asyncio.Transport, pipe))

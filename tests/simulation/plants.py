@@ -44,7 +44,7 @@ PLANTS = (
     Plant(
         "lost wake-up",
         "a waiter that is cancelled in the turn in which it is handed a job keeps it, and the next in line is not woken",
-        "jobqueue/backend/taking.py",
+        "jobqueue/backend/local.py",
         "            if waiter.answer:\n",
         "            if False:\n",
         3,

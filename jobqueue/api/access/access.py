@@ -1,39 +1,23 @@
 """Who may do what, from where and how often: asked once for every request that is not public, before its body is looked at.
 
 In order: the name it was sent to (403), the page it comes from (403), the token (401), the rate (429), the scope (403). A token that holds
-for some queues only is served by the same handlers on a view of the app whose backend is restricted to them: no handler has to ask,
-and none can forget.
+for some queues only is served by the same handlers on a site whose backend is restricted to them (`Site.restricted`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container
-from typing import TYPE_CHECKING, Any, cast
 
 from jobqueue.api.access.auth import Keys
 from jobqueue.api.access.grants import Grant, Scope
 from jobqueue.api.access.origins import Hosts, check_origin
 from jobqueue.api.access.ratelimit import Limiter, Rate
 from jobqueue.api.routes import Route
-from jobqueue.backend.base import Backend
+from jobqueue.api.site import Site
 from jobqueue.backend.restricted import RestrictedBackend
 from jobqueue.errors import Forbidden, Unauthorized
 from jobqueue.http.request import Request
-
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
-
-
-class View:
-    """The app as one token sees it: the app itself in everything but the backend."""
-
-    def __init__(self, app: App, backend: Backend) -> None:
-        self._app = app
-        self.backend = backend
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._app, name)
 
 
 class Access:
@@ -59,10 +43,10 @@ class Access:
         # Two, so that a crowd of addresses pushes out no token's bucket.
         self._by_token = None if rate is None else Limiter(rate, clock)
         self._by_address = None if rate is None else Limiter(rate, clock)
-        self._views: dict[Grant, App] = {}
+        self._views: dict[Grant, Site] = {}
 
-    def admit(self, app: App, request: Request, route: Route) -> App:
-        """The app on which the request is to be served. Raises Forbidden, Unauthorized, RateLimited."""
+    def admit(self, site: Site, request: Request, route: Route) -> Site:
+        """The site on which the request is to be served. Raises Forbidden, Unauthorized, RateLimited."""
         fields = request.head.fields
         if self._hosts is not None:
             self._hosts.check(fields.host)
@@ -71,7 +55,7 @@ class Access:
         if self.keys is None:
             if self._by_address is not None:
                 _take(self._by_address, request, request.connection.address)
-            return app
+            return site
         try:
             grant = self.keys.grant(fields.authorization)
         except Unauthorized:
@@ -83,13 +67,13 @@ class Access:
             _take(self._by_token, request, grant.name)
         if route.scope not in grant.scopes and route.scope is not Scope.KNOWN:
             raise Forbidden(f"the token {grant.name} does not have the scope {route.scope}")
-        return app if not grant.queues else self._view(app, grant, route)
+        return site if not grant.queues else self._view(site, grant, route)
 
     def grant_of(self, request: Request) -> Grant | None:
         """What the request's token may do, None where nobody is asked for one. Raises Unauthorized."""
         return None if self.keys is None else self.keys.grant(request.head.fields.authorization)
 
-    def _view(self, app: App, grant: Grant, route: Route) -> App:
+    def _view(self, site: Site, grant: Grant, route: Route) -> Site:
         if route.whole:
             raise Forbidden(f"the token {grant.name} may not use every queue, and {route.path} tells of all of them")
         view = self._views.get(grant)
@@ -97,7 +81,7 @@ class Access:
             if len(self._views) > len(self.keys or ()):
                 # Those of tokens that are gone.
                 self._views.clear()
-            view = self._views[grant] = cast("App", View(app, RestrictedBackend(app.backend, grant.name, grant.sees)))
+            view = self._views[grant] = site.restricted(RestrictedBackend(site.backend, grant.name, grant.sees))
         return view
 
 

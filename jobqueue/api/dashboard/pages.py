@@ -8,15 +8,12 @@ is found one segment below that prefix or at its root.
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from jobqueue.api.problems import NotFound
 from jobqueue.api.routes import Route, Scope
+from jobqueue.api.site import Site
 from jobqueue.http.answers import Answer
 from jobqueue.http.request import Request
-
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
 
 TYPES = {
     "css": b"text/css; charset=utf-8",
@@ -44,15 +41,15 @@ UPLOT = _files("uplot")
 PAGE = OWN.pop("index.html")[0]
 
 
-async def page(app: App, request: Request, _: str) -> Answer:
+async def page(site: Site, request: Request, _: str) -> Answer:
     """GET / and /dashboard."""
     # A prefix has none of the characters that mean something in HTML (mounts.py).
-    native = f"{app.native_prefix[1:]}/" if app.native_prefix else ""
-    content = PAGE.replace(b"{{native}}", native.encode()).replace(b"{{token}}", b"needed" if app.secured else b"none")
+    native = f"{site.native_prefix[1:]}/" if site.native_prefix else ""
+    content = PAGE.replace(b"{{native}}", native.encode()).replace(b"{{token}}", b"needed" if site.secured else b"none")
     return Answer(200, content, TYPES["html"], HEADERS)
 
 
-async def slashed(app: App, request: Request, _: str) -> Answer:
+async def slashed(site: Site, request: Request, _: str) -> Answer:
     """GET /dashboard/: relative addresses would lead astray from there."""
     return Answer(308, b"", TYPES["html"], b"Location: ../dashboard\r\n")
 
@@ -64,12 +61,12 @@ def _sent(files: dict[str, tuple[bytes, bytes]], name: str) -> Answer:
     return Answer(200, content, kind, HEADERS)
 
 
-async def own_file(app: App, request: Request, name: str) -> Answer:
+async def own_file(site: Site, request: Request, name: str) -> Answer:
     """GET /dashboard/{file}."""
     return _sent(OWN, name)
 
 
-async def uplot_file(app: App, request: Request, name: str) -> Answer:
+async def uplot_file(site: Site, request: Request, name: str) -> Answer:
     """GET /dashboard/uplot/{file}."""
     return _sent(UPLOT, name)
 

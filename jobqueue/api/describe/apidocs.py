@@ -7,15 +7,12 @@ that is typed in. Addresses are relative, so it also works behind a proxy's pref
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from jobqueue.api.problems import NotFound
 from jobqueue.api.routes import Route, Scope
+from jobqueue.api.site import Site
 from jobqueue.http.answers import Answer
 from jobqueue.http.request import Request
-
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
 
 HTML = b"text/html; charset=utf-8"
 TYPES = {"css": b"text/css; charset=utf-8", "js": b"text/javascript; charset=utf-8", "txt": b"text/plain; charset=utf-8"}
@@ -30,17 +27,17 @@ _folder = resources.files("jobqueue.api.describe").joinpath("pages")
 NAMES = ("start.js", "swagger-ui-bundle.js", "swagger-ui-bundle.js.LICENSE.txt", "swagger-ui.css")
 
 
-async def page(app: App, request: Request, _: str) -> Answer:
+async def page(site: Site, request: Request, _: str) -> Answer:
     """GET /docs."""
     return Answer(200, _folder.joinpath("index.html").read_bytes(), HTML, HEADERS)
 
 
-async def slashed(app: App, request: Request, _: str) -> Answer:
+async def slashed(site: Site, request: Request, _: str) -> Answer:
     """GET /docs/: relative addresses would lead astray from there."""
     return Answer(308, b"", HTML, b"Location: ../docs\r\n")
 
 
-async def file(app: App, request: Request, name: str) -> Answer:
+async def file(site: Site, request: Request, name: str) -> Answer:
     """GET /docs/{file}. Read when asked for: 2 MB that few servers need in memory."""
     if name not in NAMES:
         raise NotFound(f"the API page has no file {name[:80]!r}")

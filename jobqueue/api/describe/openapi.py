@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import msgspec
 
@@ -19,12 +19,10 @@ from jobqueue.api.describe.reference import OPERATIONS, Notes, notes
 from jobqueue.api.native import views
 from jobqueue.api.problems import PROBLEMS, Problem
 from jobqueue.api.routes import Route, Scope
+from jobqueue.api.site import Site
 from jobqueue.http.answers import Answer
 from jobqueue.http.request import Request
 from jobqueue.limits import Limits
-
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
 
 _REFS = "#/components/schemas/{name}"
 _WITH_BODY = frozenset({"POST", "PUT", "DELETE"})
@@ -39,15 +37,16 @@ Retry-After when to come back. docs/protocol.md has every answer and its cause."
 
 
 class Document:
-    """One server's document."""
+    """One server's document. routes: those to describe, looked at when it is first asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = routes
         self._bytes: bytes | None = None
 
-    async def get(self, app: App, request: Request, _: str) -> Answer:
+    async def get(self, site: Site, request: Request, _: str) -> Answer:
         """GET /openapi.json."""
         if self._bytes is None:
-            self._bytes = msgspec.json.encode(document(app.mounts.routes(), app.limits, secured=app.secured))
+            self._bytes = msgspec.json.encode(document(self._routes, site.limits, secured=site.secured))
         return Answer(200, self._bytes)
 
 

@@ -8,19 +8,17 @@ body may be of any declared type, since clients such as `curl -d` and bare socke
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from jobqueue.api.native import longpoll, wire
 from jobqueue.api.problems import Shape
 from jobqueue.api.routes import Route
+from jobqueue.api.site import Site
 from jobqueue.errors import BadRequest, TooLarge
 from jobqueue.http.body import body_at_once, read_body
 from jobqueue.http.request import Request
-
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
 
 
 class HeldQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,24 +51,24 @@ class Dialect(NamedTuple):
         return routes
 
 
-async def read(app: App, request: Request) -> bytes:
+async def read(site: Site, request: Request) -> bytes:
     """A request's body, b"" if it has none; whatever its declared type, unless a browser's page sends it.
 
     A page of another origin can send a body as text/plain or as a form without being asked first, not as application/json; browsers
     name that origin. Raises as `body.read_body` does.
     """
     any_type = request.head.fields.origin is None
-    bytes_max = app.limits.body_bytes_max
+    bytes_max = site.limits.body_bytes_max
     body = body_at_once(request, bytes_max, any_type)
-    return await read_body(request, bytes_max, app.body_seconds, any_type) if body is None else body
+    return await read_body(request, bytes_max, site.body_seconds, any_type) if body is None else body
 
 
-def wait_of(app: App, request: Request) -> float:
+def wait_of(site: Site, request: Request) -> float:
     """How long the request may be held, in seconds: its `wait`, 0 without one. Raises BadRequest, which names the cap."""
     if "?" not in request.head.path:
         return 0.0
     given = [pair for pair in wire.query_of(request.head.path) if pair[0] == "wait"]
-    return longpoll.wait_seconds(app, wire.decode_query(given, HeldQuery).wait)
+    return longpoll.wait_seconds(site, wire.decode_query(given, HeldQuery).wait)
 
 
 def fields(body: bytes) -> dict[str, msgspec.Raw]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,13 +18,11 @@ from jobqueue.api.dialects.base import Dialect, HeldQuery, Ignored, fields, read
 from jobqueue.api.native import longpoll
 from jobqueue.api.problems import Problem, Shape
 from jobqueue.api.routes import Route, Scope
+from jobqueue.api.site import Site
 from jobqueue.errors import BadRequest, LeaseLost, NotInProgress, UnknownJob
 from jobqueue.http.answers import JSON, Answer
 from jobqueue.http.request import Request
 from jobqueue.model import CONCLUDED, IN_PROGRESS, SUCCEEDED, Job, JobSpec, Lease, Verdict, Want
-
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
 
 TYPES = ("TIME_CRITICAL", "NOT_TIME_CRITICAL")
 NUMBER_MAX = 2**63 - 1
@@ -107,37 +104,37 @@ def _consumer(request: Request) -> str | None:
     return str(int(text))
 
 
-async def enqueue(app: App, request: Request, _: str) -> Answer:
+async def enqueue(site: Site, request: Request, _: str) -> Answer:
     """POST or PUT /jobs/enqueue."""
-    given = {name.lower(): raw for name, raw in fields(await read(app, request)).items()}
+    given = {name.lower(): raw for name, raw in fields(await read(site, request)).items()}
     if "type" not in given:
         raise BadRequest("Type", f"is missing; send {' or '.join(TYPES)}")
     kind = value("Type", given["type"])
     if kind not in TYPES:
         raise BadRequest("Type", f"is neither {' nor '.join(TYPES)}")
-    reply = await app.backend.enqueue(JobSpec(payload=_NOTHING, type=kind))
+    reply = await site.backend.enqueue(JobSpec(payload=_NOTHING, type=kind))
     return Answer(200, _encode(ClassicEnqueued(reply.job.number)))
 
 
-async def dequeue(app: App, request: Request, _: str) -> Answer:
+async def dequeue(site: Site, request: Request, _: str) -> Answer:
     """GET or POST /jobs/dequeue."""
-    await read(app, request)
+    await read(site, request)
     want = Want(worker=_consumer(request))
-    answer = await longpoll.take_one(app, request, want, wait_of(app, request), _view)
+    answer = await longpoll.take_one(site, request, want, wait_of(site, request), _view)
     if answer is None:
         empty = ClassicError(HTTPStatus.NOT_FOUND.phrase, "no job is queued")
-        answer = Answer(404, _encode(empty), headers=longpoll.RETRY_AFTER if app.draining else b"")
+        answer = Answer(404, _encode(empty), headers=longpoll.RETRY_AFTER if site.draining else b"")
     return answer
 
 
-async def conclude(app: App, request: Request, text: str) -> Answer:
+async def conclude(site: Site, request: Request, text: str) -> Answer:
     """POST, PUT or PATCH /jobs/{number}/conclude and /jobs/conclude/{number}."""
     number, consumer = _number(text), _consumer(request)
-    await read(app, request)
-    job = await app.backend.numbered(number)
+    await read(site, request)
+    job = await site.backend.numbered(number)
     lease = _held_by(job, consumer)
     try:
-        return Answer(200, _view(await app.backend.conclude(job.id, lease.token, Verdict(outcome=SUCCEEDED))))
+        return Answer(200, _view(await site.backend.conclude(job.id, lease.token, Verdict(outcome=SUCCEEDED))))
     except UnknownJob:
         raise UnknownJob(text) from None
     except LeaseLost:
@@ -154,14 +151,14 @@ def _held_by(job: Job, consumer: str | None) -> Lease:
     return lease
 
 
-async def look(app: App, request: Request, text: str) -> Answer:
+async def look(site: Site, request: Request, text: str) -> Answer:
     """GET /jobs/{number}."""
-    return Answer(200, _view(await app.backend.numbered(_number(text))))
+    return Answer(200, _view(await site.backend.numbered(_number(text))))
 
 
-async def stats(app: App, request: Request, _: str) -> Answer:
+async def stats(site: Site, request: Request, _: str) -> Answer:
     """GET /jobs/stats."""
-    queues = await app.backend.queues()
+    queues = await site.backend.queues()
     counts = ClassicStats(
         Queued=sum(queue.queued + queue.scheduled for queue in queues),
         InProgress=sum(queue.in_progress for queue in queues),
@@ -169,7 +166,7 @@ async def stats(app: App, request: Request, _: str) -> Answer:
             queue.succeeded_total + queue.failed_total + queue.cancelled_total + queue.expired_total - queue.retried_total
             for queue in queues
         ),
-        UptimeMillis=int((time.monotonic() - app.started) * 1_000),
+        UptimeMillis=int((time.monotonic() - site.life.started) * 1_000),
     )
     return Answer(200, _encode(counts))
 

@@ -6,7 +6,7 @@ Completing takes no lease token, since this system has none: the dialect conclud
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -16,14 +16,12 @@ from jobqueue.api.dialects.page import PAGE, PAGE_HEADERS
 from jobqueue.api.native import longpoll, wire
 from jobqueue.api.problems import Problem, Shape
 from jobqueue.api.routes import Route, Scope
+from jobqueue.api.site import Site
 from jobqueue.errors import BadRequest, IdConflict, LeaseLost, NotInProgress, TooLarge, UnknownJob
 from jobqueue.http.answers import JSON, Answer
 from jobqueue.http.body import check_depth
 from jobqueue.http.request import Request
 from jobqueue.model import CONCLUDED, FAILED, IN_PROGRESS, SUCCEEDED, Job, JobFilter, JobSpec, Verdict, Want
-
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
 
 _NO_DATA = b"null"
 """The payload of a job without data."""
@@ -90,25 +88,25 @@ def _view(job: Job) -> bytes:
     return _encode(_job(job))
 
 
-def _job_id(app: App, given: dict[str, Raw]) -> str:
+def _job_id(site: Site, given: dict[str, Raw]) -> str:
     if "jobId" not in given:
         raise BadRequest("jobId", "is missing")
     job_id = value("jobId", given["jobId"])
     if not isinstance(job_id, str):
         raise BadRequest("jobId", "is not a string")
-    return _checked(app, job_id)
+    return _checked(site, job_id)
 
 
-def _checked(app: App, job_id: str) -> str:
+def _checked(site: Site, job_id: str) -> str:
     try:
-        return app.job_id(job_id)
+        return site.job_id(job_id)
     except BadRequest as error:
         raise renamed(error, _NAMES) from None
 
 
-def _spec(app: App, given: dict[str, Raw]) -> JobSpec:
+def _spec(site: Site, given: dict[str, Raw]) -> JobSpec:
     """What a submit asks for. Raises BadRequest."""
-    job_id = _job_id(app, given)
+    job_id = _job_id(site, given)
     if "state" in given:
         raise BadRequest("state", "is the server's to say; leave it out")
     description = value("description", given["description"]) if "description" in given else None
@@ -121,31 +119,31 @@ def _spec(app: App, given: dict[str, Raw]) -> JobSpec:
     return JobSpec(payload=data, id=job_id, description=description)
 
 
-async def submit(app: App, request: Request, _: str) -> Answer:
+async def submit(site: Site, request: Request, _: str) -> Answer:
     """POST /jobs/submit: 201 and the job; 200 and the job as it stands when its id is known, whatever else was sent."""
-    spec = _spec(app, fields(await read(app, request)))
+    spec = _spec(site, fields(await read(site, request)))
     assert spec.id is not None
     while True:
         try:
-            reply = await app.backend.enqueue(spec)
+            reply = await site.backend.enqueue(spec)
             return Answer(201 if reply.created else 200, _view(reply.job))
         except IdConflict:
             pass
         except TooLarge as error:
             raise renamed(error, _NAMES) from None
         try:
-            return Answer(200, _view(await app.backend.job(spec.id)))
+            return Answer(200, _view(await site.backend.job(spec.id)))
         except UnknownJob:
             # Forgotten between the two looks, so the id is free again.
             continue
 
 
-async def jobs(app: App, request: Request, _: str) -> Answer:
+async def jobs(site: Site, request: Request, _: str) -> Answer:
     """GET /jobs: every job, oldest first."""
     found: list[bytes] = []
     cursor: int | None = None
     while True:
-        page, cursor = await app.backend.jobs(JobFilter(limit=app.limits.page_jobs_max, before=cursor))
+        page, cursor = await site.backend.jobs(JobFilter(limit=site.limits.page_jobs_max, before=cursor))
         found += [_view(job) for job in page]
         if cursor is None:
             break
@@ -155,39 +153,39 @@ async def jobs(app: App, request: Request, _: str) -> Answer:
     return Answer(200, b"[%b]" % b",".join(found))
 
 
-async def take(app: App, request: Request, _: str) -> Answer:
+async def take(site: Site, request: Request, _: str) -> Answer:
     """GET /jobs/next: the oldest submitted job, now running; 204 when there is none."""
-    await read(app, request)
-    return await longpoll.take_one(app, request, Want(), wait_of(app, request), _view) or longpoll.nothing(app)
+    await read(site, request)
+    return await longpoll.take_one(site, request, Want(), wait_of(site, request), _view) or longpoll.nothing(site)
 
 
-async def look(app: App, request: Request, job_id: str) -> Answer:
+async def look(site: Site, request: Request, job_id: str) -> Answer:
     """GET /jobs/{id}."""
-    return Answer(200, _view(await app.backend.job(_checked(app, job_id))))
+    return Answer(200, _view(await site.backend.job(_checked(site, job_id))))
 
 
-async def complete(app: App, request: Request, _: str) -> Answer:
+async def complete(site: Site, request: Request, _: str) -> Answer:
     """POST /jobs/complete."""
-    asked: SimpleComplete = _decode_complete(await read(app, request))
-    job_id = _checked(app, asked.jobId)
-    job = await app.backend.job(job_id)
+    asked: SimpleComplete = _decode_complete(await read(site, request))
+    job_id = _checked(site, asked.jobId)
+    job = await site.backend.job(job_id)
     if job.lease is None:
         raise NotInProgress(job_id, _state(job))
     outcome = FAILED if asked.status == "failed" else SUCCEEDED
     try:
-        return Answer(200, _view(await app.backend.conclude(job_id, job.lease.token, Verdict(outcome=outcome, retry=False))))
+        return Answer(200, _view(await site.backend.conclude(job_id, job.lease.token, Verdict(outcome=outcome, retry=False))))
     except LeaseLost:
         raise NotInProgress(job_id, "no longer running") from None
 
 
-async def page(app: App, request: Request, _: str) -> Answer:
+async def page(site: Site, request: Request, _: str) -> Answer:
     """GET /: a page that shows every job and refreshes each second."""
     return Answer(200, PAGE, b"text/html; charset=utf-8", PAGE_HEADERS)
 
 
-async def to_page(app: App, request: Request, _: str) -> Answer:
+async def to_page(site: Site, request: Request, _: str) -> Answer:
     """GET of the bare prefix: the page's own address ends with a slash, on which its own requests depend."""
-    return Answer(308, b"", headers=b"Location: %b/\r\n" % app.mounts.prefixes["simplequeue"].encode())
+    return Answer(308, b"", headers=b"Location: %b/\r\n" % site.prefixes["simplequeue"].encode())
 
 
 def _routes(prefix: str) -> list[Route]:

@@ -5,7 +5,7 @@ A job's name is our type and its body our payload. Who runs them is the pool of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -15,14 +15,12 @@ from jobqueue.api.native import longpoll
 from jobqueue.api.native.views import stamp
 from jobqueue.api.problems import Problem, Shape
 from jobqueue.api.routes import Route, Scope
+from jobqueue.api.site import Site
 from jobqueue.errors import BadRequest, TooLarge
 from jobqueue.http.answers import JSON, Answer
 from jobqueue.http.body import check_depth
 from jobqueue.http.request import Request
 from jobqueue.model import CONCLUDED, FAILED, IN_PROGRESS, SUCCEEDED, Job, JobSpec
-
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
 
 PoolStatus = Literal["queued", "in-progress", "done", "failed"]
 
@@ -102,30 +100,30 @@ def _spec(given: dict[str, Raw]) -> tuple[str, JobSpec]:
     return name, JobSpec(payload=body, type=name)
 
 
-async def submit(app: App, request: Request, _: str) -> Answer:
+async def submit(site: Site, request: Request, _: str) -> Answer:
     """POST /job."""
-    name, spec = _spec(fields(await read(app, request)))
+    name, spec = _spec(fields(await read(site, request)))
     try:
-        job = (await app.backend.enqueue(spec)).job
+        job = (await site.backend.enqueue(spec)).job
     except (BadRequest, TooLarge) as error:
         raise renamed(error, _NAMES) from None
     created = PoolJob(job.id, name, Raw(job.payload), _status(job), stamp(job.created_at))
     return Answer(201, _encode(PoolCreated("job created", created)))
 
 
-async def status(app: App, request: Request, job_id: str) -> Answer:
+async def status(site: Site, request: Request, job_id: str) -> Answer:
     """GET /status/{id}."""
-    job = await app.backend.job(app.job_id(job_id))
+    job = await site.backend.job(site.job_id(job_id))
     return Answer(200, _encode(PoolState(job.id, _status(job))))
 
 
-async def result(app: App, request: Request, job_id: str) -> Answer:
+async def result(site: Site, request: Request, job_id: str) -> Answer:
     """GET /result/{id}: 200 when the job is concluded, 202 before; with `wait`, held until then."""
-    wait = wait_of(app, request)
-    job = await app.backend.job(app.job_id(job_id), wait)
+    wait = wait_of(site, request)
+    job = await site.backend.job(site.job_id(job_id), wait)
     end = job.conclusion
     if end is None:
-        headers = longpoll.RETRY_AFTER if wait and app.draining else b""
+        headers = longpoll.RETRY_AFTER if wait and site.draining else b""
         return Answer(202, _encode(PoolState(job.id, _status(job))), headers=headers)
     if end.outcome is SUCCEEDED:
         return Answer(200, _encode(PoolResult(job.id, "done", result=Raw(end.result or b"null"))))

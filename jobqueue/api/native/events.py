@@ -10,18 +10,15 @@ docs/decisions/0009 says why this is not aiohttp-sse.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from jobqueue.api.native import views, wire
 from jobqueue.api.native.event_views import event
+from jobqueue.api.site import Site
 from jobqueue.backend.base import Listen, Listening, Notice
 from jobqueue.engine import checks
 from jobqueue.errors import BadRequest, Draining
 from jobqueue.http.answers import Answer
 from jobqueue.http.request import Request
-
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
 
 _logger = logging.getLogger("jobqueue.api")
 
@@ -41,18 +38,18 @@ CURSOR_CHARS_MAX = 64
 _HEADERS = b"Content-Type: text/event-stream\r\nX-Content-Type-Options: nosniff\r\nX-Accel-Buffering: no\r\n"
 
 
-async def listen(app: App, request: Request, _: str) -> Answer:
+async def listen(site: Site, request: Request, _: str) -> Answer:
     """GET /events."""
     wanted, after = _asked(request)
-    if app.draining:
+    if site.draining:
         raise Draining("the server is shutting down")
     stream = Answer(200, content_type=b"", headers=_HEADERS, close=True)
-    with app.backend.listen(wanted, after) as listening:
+    with site.backend.listen(wanted, after) as listening:
         if request.head.method == "HEAD":
             return stream
         try:
             stream.write_now(request)
-            await _tell(app, request, stream, listening)
+            await _tell(site, request, stream, listening)
         except ConnectionError:
             # It has gone, or was cut for not reading. The answer is under way, so nothing else can be answered.
             pass
@@ -76,7 +73,7 @@ def _asked(request: Request) -> tuple[Listen, str | None]:
     return Listen(queues=frozenset(asked.queue), types=frozenset(asked.type), kinds=frozenset(asked.event)), after
 
 
-async def _tell(app: App, request: Request, stream: Answer, listening: Listening) -> None:
+async def _tell(site: Site, request: Request, stream: Answer, listening: Listening) -> None:
     """Send events until the listener goes, or there are no more for it. Raises ConnectionError."""
     told = listening.cursor
     opening = b"retry: %d\n" % RETRY_MS
@@ -87,7 +84,7 @@ async def _tell(app: App, request: Request, stream: Answer, listening: Listening
     while True:
         notices = await listening.notices(NOTICES_MAX, HEARTBEAT_SECONDS)
         if notices is None:
-            if not app.draining:
+            if not site.draining:
                 _logger.info("a listener of /events read too slowly and was let go")
             return
         if notices:

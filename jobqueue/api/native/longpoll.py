@@ -7,31 +7,28 @@ place in line to the last byte of the answer (promise 3).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from jobqueue.api.native import views, wire
+from jobqueue.api.site import Site
 from jobqueue.engine import checks
 from jobqueue.errors import BadRequest
 from jobqueue.http.answers import Answer
 from jobqueue.http.request import Request
 from jobqueue.model import Job, Want
 
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
-
 RETRY_AFTER = b"Retry-After: 1\r\n"
 
 
-def wait_seconds(app: App, wait: float | None) -> float:
+def wait_seconds(site: Site, wait: float | None) -> float:
     """The wait asked for, or the default. Raises BadRequest, which names the cap."""
     if wait is None:
-        return app.limits.wait_seconds_default
-    checks.number("wait", wait, 0.0, app.limits.wait_seconds_max, " seconds")
+        return site.limits.wait_seconds_default
+    checks.number("wait", wait, 0.0, site.limits.wait_seconds_max, " seconds")
     return wait
 
 
-async def _asked(app: App, request: Request, batch: bool) -> tuple[Want, float]:
-    body = await app.read_body(request)
+async def _asked(site: Site, request: Request, batch: bool) -> tuple[Want, float]:
+    body = await site.read_body(request)
     asked: wire.DequeueBody
     if body and "?" in request.head.path:
         raise BadRequest(None, "parameters go into the body or into the query, not into both")
@@ -50,60 +47,60 @@ async def _asked(app: App, request: Request, batch: bool) -> tuple[Want, float]:
         worker=asked.worker,
         attempt_id=asked.attempt_id,
     )
-    return want, wait_seconds(app, asked.wait)
+    return want, wait_seconds(site, asked.wait)
 
 
-async def dequeue(app: App, request: Request, _: str) -> Answer:
+async def dequeue(site: Site, request: Request, _: str) -> Answer:
     """POST /jobs/dequeue: the job, or 204 when the wait passed."""
-    want, wait = await _asked(app, request, batch=False)
-    return await take_one(app, request, want, wait, _dequeued) or nothing(app)
+    want, wait = await _asked(site, request, batch=False)
+    return await take_one(site, request, want, wait, _dequeued) or nothing(site)
 
 
 def _dequeued(job: Job) -> bytes:
     return views.encode(views.dequeued(job))
 
 
-async def take_one(app: App, request: Request, want: Want, wait: float, encode: Callable[[Job], bytes]) -> Answer | None:
+async def take_one(site: Site, request: Request, want: Want, wait: float, encode: Callable[[Job], bytes]) -> Answer | None:
     """Take a job and answer 200 with it, delivered or put back; None, and nothing written, when the wait passed without one."""
-    taking = app.backend.dequeue(want, wait)
+    taking = site.backend.dequeue(want, wait)
     async with taking as jobs:
         if not jobs:
             return None
         answer = Answer(200, encode(jobs[0]))
-        answer.close = app.draining
+        answer.close = site.draining
         done = answer.deliver_now(request)
         if done or (done is None and await answer.deliver(request)):
             taking.delivered()
     return answer
 
 
-async def batch_dequeue(app: App, request: Request, _: str) -> Answer:
+async def batch_dequeue(site: Site, request: Request, _: str) -> Answer:
     """POST /batch/dequeue: as soon as one job is there, at most `limit`; an empty list when the wait passed."""
-    want, wait = await _asked(app, request, batch=True)
-    taking = app.backend.dequeue(want, wait)
+    want, wait = await _asked(site, request, batch=True)
+    taking = site.backend.dequeue(want, wait)
     async with taking as jobs:
         answer = Answer(200, views.encode(views.BatchView([views.dequeued(job) for job in jobs])))
         if not jobs:
-            if app.draining:
+            if site.draining:
                 answer.add_header(RETRY_AFTER)
             return answer
-        answer.close = app.draining
+        answer.close = site.draining
         done = answer.deliver_now(request)
         if done or (done is None and await answer.deliver(request)):
             taking.delivered()
     return answer
 
 
-def nothing(app: App) -> Answer:
+def nothing(site: Site) -> Answer:
     """204; while the server drains, with Retry-After, so that a worker does not come straight back."""
-    return Answer(204, content_type=b"", headers=RETRY_AFTER if app.draining else b"")
+    return Answer(204, content_type=b"", headers=RETRY_AFTER if site.draining else b"")
 
 
-async def job(app: App, request: Request, job_id: str) -> Answer:
+async def job(site: Site, request: Request, job_id: str) -> Answer:
     """GET /jobs/{id}: the job; with `wait`, held until it is concluded or the wait passed."""
     wait = 0.0
     if "?" in request.head.path:
         asked = wire.decode_query(wire.query_of(request.head.path), wire.WaitQuery)
-        wait = wait_seconds(app, asked.wait)
-    found: Job = await app.backend.job(app.job_id(job_id), wait)
-    return Answer(200, views.encode(views.job_view(found, whole=True)), headers=RETRY_AFTER if wait and app.draining else b"")
+        wait = wait_seconds(site, asked.wait)
+    found: Job = await site.backend.job(site.job_id(job_id), wait)
+    return Answer(200, views.encode(views.job_view(found, whole=True)), headers=RETRY_AFTER if wait and site.draining else b"")

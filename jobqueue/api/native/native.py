@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from msgspec import UNSET, Raw
 
 from jobqueue.api.native import views, wire
 from jobqueue.api.problems import describe
+from jobqueue.api.site import Site
 from jobqueue.backend.base import Conclude, Extend
 from jobqueue.engine import checks
 from jobqueue.errors import BadRequest, Draining, QueueError
@@ -19,22 +20,26 @@ from jobqueue.http.body import body_at_once, check_depth
 from jobqueue.http.request import Request
 from jobqueue.model import FAILED, SUCCEEDED, Job, JobFilter, QueueStats, Verdict
 
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
-
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def enqueue(app: App, request: Request, _: str) -> Answer:
+async def _read_nothing(site: Site, request: Request) -> None:
+    """For operations without parameters: a body may only be an empty object. Raises BadRequest."""
+    body = await site.read_body(request)
+    if body:
+        wire.decode_nothing(body)
+
+
+async def enqueue(site: Site, request: Request, _: str) -> Answer:
     """POST /jobs/enqueue."""
-    body = body_at_once(request, app.limits.body_bytes_max)
+    body = body_at_once(request, site.limits.body_bytes_max)
     if body is None:
-        body = await app.read_body(request)
+        body = await site.read_body(request)
     asked: wire.EnqueueBody = wire.decode_enqueue(body)
     if asked.traceparent is None:
         asked.traceparent = trace_of(request)
-    reply = await app.backend.enqueue(asked.spec())
+    reply = await site.backend.enqueue(asked.spec())
     if reply.handed_over:
         # The worker that waited wants its job more than the producer wants its answer: it goes first.
         await asyncio.sleep(0)
@@ -43,7 +48,7 @@ async def enqueue(app: App, request: Request, _: str) -> Answer:
     return Answer(
         201 if reply.created else 200,
         views.encode(views.enqueued(job, reply.created)),
-        headers=f"Location: {app.native_prefix}/jobs/{place}\r\n".encode(),
+        headers=f"Location: {site.native_prefix}/jobs/{place}\r\n".encode(),
     )
 
 
@@ -71,11 +76,11 @@ def _whole(job: Job) -> Answer:
     return Answer(200, views.encode(views.job_view(job, whole=False)))
 
 
-async def conclude(app: App, request: Request, job_id: str) -> Answer:
+async def conclude(site: Site, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/conclude."""
-    body = await app.read_body(request)
+    body = await site.read_body(request)
     asked: wire.ConcludeBody = wire.decode_conclude(body)
-    return Answer(200, views.encode(views.concluded(await app.backend.conclude(app.job_id(job_id), asked.lease, _verdict(asked)))))
+    return Answer(200, views.encode(views.concluded(await site.backend.conclude(site.job_id(job_id), asked.lease, _verdict(asked)))))
 
 
 def _extended(job: Job) -> views.ExtendedView:
@@ -83,46 +88,46 @@ def _extended(job: Job) -> views.ExtendedView:
     return views.ExtendedView(job.id, views.stamp(job.lease.expires_at), job.lease.cancel_requested)
 
 
-async def extend(app: App, request: Request, job_id: str) -> Answer:
+async def extend(site: Site, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/extend."""
-    asked: wire.ExtendBody = wire.decode_extend(await app.read_body(request))
-    item = Extend(app.job_id(job_id), asked.lease, asked.lease_seconds, asked.progress, asked.message)
-    return Answer(200, views.encode(_extended(await app.backend.extend(item))))
+    asked: wire.ExtendBody = wire.decode_extend(await site.read_body(request))
+    item = Extend(site.job_id(job_id), asked.lease, asked.lease_seconds, asked.progress, asked.message)
+    return Answer(200, views.encode(_extended(await site.backend.extend(item))))
 
 
-async def release(app: App, request: Request, job_id: str) -> Answer:
+async def release(site: Site, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/release."""
-    asked: wire.ReleaseBody = wire.decode_release(await app.read_body(request))
-    return _whole(await app.backend.release(app.job_id(job_id), asked.lease, asked.delay))
+    asked: wire.ReleaseBody = wire.decode_release(await site.read_body(request))
+    return _whole(await site.backend.release(site.job_id(job_id), asked.lease, asked.delay))
 
 
-async def cancel(app: App, request: Request, job_id: str) -> Answer:
+async def cancel(site: Site, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/cancel."""
-    await app.read_nothing(request)
-    return _whole(await app.backend.cancel(app.job_id(job_id)))
+    await _read_nothing(site, request)
+    return _whole(await site.backend.cancel(site.job_id(job_id)))
 
 
-async def retry(app: App, request: Request, job_id: str) -> Answer:
+async def retry(site: Site, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/retry."""
-    await app.read_nothing(request)
-    return _whole(await app.backend.retry(app.job_id(job_id)))
+    await _read_nothing(site, request)
+    return _whole(await site.backend.retry(site.job_id(job_id)))
 
 
 # Batches.
 
 
-async def _items(app: App, request: Request, at_once: wire.Decoder, item: wire.Decoder, make: Callable[[Any], T]) -> list[T | QueueError]:
+async def _items(site: Site, request: Request, at_once: wire.Decoder, item: wire.Decoder, make: Callable[[Any], T]) -> list[T | QueueError]:
     """What each item of a batch asks for, or what is wrong with it.
 
     Decoded at once when all is well; otherwise one by one, so that a bad item harms no other.
     """
-    body = await app.read_body(request)
+    body = await site.read_body(request)
     try:
         items: Sequence[Any] = at_once(body).jobs
     except BadRequest:
         items = [_decoded(item, raw) for raw in wire.decode_batch(body).jobs]
-    if len(items) > app.limits.batch_jobs_max:
-        raise BadRequest("jobs", f"has {len(items)} items; {app.limits.batch_jobs_max} are allowed")
+    if len(items) > site.limits.batch_jobs_max:
+        raise BadRequest("jobs", f"has {len(items)} items; {site.limits.batch_jobs_max} are allowed")
     return [found if isinstance(found, QueueError) else _made(make, found) for found in items]
 
 
@@ -149,47 +154,47 @@ def _batch(replies: Sequence[R | QueueError], view: Callable[[R], Any]) -> Answe
     )
 
 
-async def batch_enqueue(app: App, request: Request, _: str) -> Answer:
+async def batch_enqueue(site: Site, request: Request, _: str) -> Answer:
     """POST /batch/enqueue."""
-    specs = await _items(app, request, wire.decode_batch_enqueue, wire.decode_enqueue, wire.EnqueueBody.spec)
+    specs = await _items(site, request, wire.decode_batch_enqueue, wire.decode_enqueue, wire.EnqueueBody.spec)
     trace = trace_of(request)
     if trace is not None:
         for spec in specs:
             if not isinstance(spec, QueueError) and spec.traceparent is None:
                 spec.traceparent = trace
-    return _batch(await app.backend.enqueue_batch(specs), lambda reply: views.enqueued(reply.job, reply.created))
+    return _batch(await site.backend.enqueue_batch(specs), lambda reply: views.enqueued(reply.job, reply.created))
 
 
-async def batch_conclude(app: App, request: Request, _: str) -> Answer:
+async def batch_conclude(site: Site, request: Request, _: str) -> Answer:
     """POST /batch/conclude."""
 
     def make(item: wire.ConcludeItem) -> Conclude:
-        return Conclude(app.job_id(item.id), item.lease, _verdict(item))
+        return Conclude(site.job_id(item.id), item.lease, _verdict(item))
 
-    items = await _items(app, request, wire.decode_batch_conclude, wire.decode_conclude_item, make)
-    return _batch(await app.backend.conclude_batch(items), views.concluded)
+    items = await _items(site, request, wire.decode_batch_conclude, wire.decode_conclude_item, make)
+    return _batch(await site.backend.conclude_batch(items), views.concluded)
 
 
-async def batch_extend(app: App, request: Request, _: str) -> Answer:
+async def batch_extend(site: Site, request: Request, _: str) -> Answer:
     """POST /batch/extend."""
 
     def make(item: wire.ExtendItem) -> Extend:
-        return Extend(app.job_id(item.id), item.lease, item.lease_seconds, item.progress, item.message)
+        return Extend(site.job_id(item.id), item.lease, item.lease_seconds, item.progress, item.message)
 
-    items = await _items(app, request, wire.decode_batch_extend, wire.decode_extend_item, make)
-    return _batch(await app.backend.extend_batch(items), _extended)
+    items = await _items(site, request, wire.decode_batch_extend, wire.decode_extend_item, make)
+    return _batch(await site.backend.extend_batch(items), _extended)
 
 
 # Reading.
 
 
-async def jobs(app: App, request: Request, _: str) -> Answer:
+async def jobs(site: Site, request: Request, _: str) -> Answer:
     """GET /jobs."""
     asked = wire.decode_query(wire.query_of(request.head.path), wire.ListQuery)
-    limit = app.limits.page_jobs_default if asked.limit is None else asked.limit
-    checks.number("limit", limit, 1, app.limits.page_jobs_max)
+    limit = site.limits.page_jobs_default if asked.limit is None else asked.limit
+    checks.number("limit", limit, 1, site.limits.page_jobs_max)
     wanted = JobFilter(status=asked.status, outcome=asked.outcome, queue=asked.queue, type=asked.type, limit=limit, before=asked.cursor)
-    found, cursor = await app.backend.jobs(wanted)
+    found, cursor = await site.backend.jobs(wanted)
     return Answer(200, views.encode(views.PageView([views.job_view(job, whole=False) for job in found], cursor)))
 
 
@@ -200,64 +205,64 @@ def _queue(stats: QueueStats) -> Answer:
     return Answer(200, views.encode(views.queue_view(stats)))
 
 
-async def queues(app: App, request: Request, _: str) -> Answer:
+async def queues(site: Site, request: Request, _: str) -> Answer:
     """GET /queues."""
-    return Answer(200, views.encode(views.QueuesView([views.queue_view(stats) for stats in await app.backend.queues()])))
+    return Answer(200, views.encode(views.QueuesView([views.queue_view(stats) for stats in await site.backend.queues()])))
 
 
-async def queue(app: App, request: Request, name: str) -> Answer:
+async def queue(site: Site, request: Request, name: str) -> Answer:
     """GET /queues/{name}."""
-    return _queue(await app.backend.queue(name))
+    return _queue(await site.backend.queue(name))
 
 
-async def put_queue(app: App, request: Request, name: str) -> Answer:
+async def put_queue(site: Site, request: Request, name: str) -> Answer:
     """PUT /queues/{name}."""
-    asked: wire.PolicyBody = wire.decode_policy(await app.read_body(request))
-    return _queue(await app.backend.put_policy(name, asked.policy(app.default_policy)))
+    asked: wire.PolicyBody = wire.decode_policy(await site.read_body(request))
+    return _queue(await site.backend.put_policy(name, asked.policy(site.default_policy)))
 
 
-async def delete_queue(app: App, request: Request, name: str) -> Answer:
+async def delete_queue(site: Site, request: Request, name: str) -> Answer:
     """DELETE /queues/{name}."""
-    await app.read_nothing(request)
-    await app.backend.delete_queue(name)
+    await _read_nothing(site, request)
+    await site.backend.delete_queue(name)
     return Answer(204, content_type=b"")
 
 
-async def pause(app: App, request: Request, name: str) -> Answer:
+async def pause(site: Site, request: Request, name: str) -> Answer:
     """POST /queues/{name}/pause."""
-    await app.read_nothing(request)
-    return _queue(await app.backend.set_paused(name, True))
+    await _read_nothing(site, request)
+    return _queue(await site.backend.set_paused(name, True))
 
 
-async def resume(app: App, request: Request, name: str) -> Answer:
+async def resume(site: Site, request: Request, name: str) -> Answer:
     """POST /queues/{name}/resume."""
-    await app.read_nothing(request)
-    return _queue(await app.backend.set_paused(name, False))
+    await _read_nothing(site, request)
+    return _queue(await site.backend.set_paused(name, False))
 
 
-async def purge(app: App, request: Request, name: str) -> Answer:
+async def purge(site: Site, request: Request, name: str) -> Answer:
     """POST /queues/{name}/purge."""
-    await app.read_nothing(request)
-    return Answer(200, views.encode(views.PurgedView(name, await app.backend.purge(name))))
+    await _read_nothing(site, request)
+    return Answer(200, views.encode(views.PurgedView(name, await site.backend.purge(name))))
 
 
-async def redrive(app: App, request: Request, name: str) -> Answer:
+async def redrive(site: Site, request: Request, name: str) -> Answer:
     """POST /queues/{name}/retry."""
-    await app.read_nothing(request)
-    return Answer(200, views.encode(views.RetriedView(name, await app.backend.redrive(name))))
+    await _read_nothing(site, request)
+    return Answer(200, views.encode(views.RetriedView(name, await site.backend.redrive(name))))
 
 
 # The server itself.
 
 
-async def healthz(app: App, request: Request, _: str) -> Answer:
+async def healthz(site: Site, request: Request, _: str) -> Answer:
     """GET /healthz: the process lives and its loop turns."""
     return Answer(200, b'{"status":"ok"}')
 
 
-async def readyz(app: App, request: Request, _: str) -> Answer:
+async def readyz(site: Site, request: Request, _: str) -> Answer:
     """GET /readyz: it takes new work. 503 while it drains, and while its storage fails."""
-    if app.draining:
+    if site.draining:
         raise Draining("the server is shutting down")
-    app.backend.check()
+    site.backend.check()
     return Answer(200, b'{"status":"ready"}')

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from jobqueue.api.describe.openapi import Document
 from jobqueue.api.native import events, longpoll, native, token, views, wire
-from jobqueue.api.observe.metrics import Metrics
 from jobqueue.api.routes import Route, Scope
 
 _LEASE_ERRORS = ("unknown_job", "lease_lost", "not_in_progress")
@@ -211,17 +207,4 @@ def native_routes(prefix: str) -> list[Route]:
             errors=("unknown_queue", *_CLOSED),
         ),
         route("GET", "/token", token.token, Scope.KNOWN, "Read what your token may do", answers={200: token.TokenView}),
-    ]
-
-
-def server_routes() -> list[Route]:
-    """What belongs to the server rather than to an API: always at the root."""
-    P = Scope.PUBLIC
-    words = dict[str, str]
-    not_ready = ("draining", "storage_unavailable")
-    return [
-        Route("GET", "/metrics", Metrics().scrape, Scope.READ, "Read the server's counts, for Prometheus", answers={200: str}),
-        Route("GET", "/openapi.json", Document().get, P, "Read this document", answers={200: dict[str, Any]}),
-        Route("GET", "/healthz", native.healthz, P, "Is the process alive?", answers={200: words}),
-        Route("GET", "/readyz", native.readyz, P, "Does it take new work?", answers={200: words}, errors=not_ready),
     ]

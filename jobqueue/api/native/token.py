@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from jobqueue.api.access.grants import SCOPES, Scope
 from jobqueue.api.native import views
+from jobqueue.api.site import Site
 from jobqueue.http.answers import Answer
 from jobqueue.http.request import Request
-
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
 
 
 class TokenView(msgspec.Struct, frozen=True):
@@ -23,9 +19,9 @@ class TokenView(msgspec.Struct, frozen=True):
     queues: list[str]
 
 
-async def token(app: App, request: Request, _: str) -> Answer:
+async def token(site: Site, request: Request, _: str) -> Answer:
     """GET /token."""
-    grant = app.access.grant_of(request)
+    grant = site.grant_of(request)
     if grant is None:
         told = TokenView(None, list(SCOPES), ["*"])
     else:

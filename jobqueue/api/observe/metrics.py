@@ -13,8 +13,7 @@ import asyncio
 import itertools
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import aiohttp
 from aiohttp import hdrs
@@ -25,12 +24,11 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from jobqueue import __version__
 from jobqueue.api.observe.metrics_queues import QUEUES_SHOWN, Queues
 from jobqueue.api.observe.metrics_server import bounds, gauge, requests, storage, times
+from jobqueue.api.routes import Route
+from jobqueue.api.site import Site
 from jobqueue.http.answers import Answer
 from jobqueue.http.connections import Connection, Server
 from jobqueue.http.request import Request
-
-if TYPE_CHECKING:
-    from jobqueue.api.app import App
 
 SLICE = 250
 """Lines written in one turn of the loop, about 3 ms."""
@@ -41,10 +39,11 @@ _EOF = b"# EOF\n"
 
 
 class Metrics:
-    """One server's metrics, in a registry of its own. utc: the time now, seconds since the epoch."""
+    """One server's metrics, in a registry of its own. routes: those to tell of; utc: the time now, seconds since the epoch."""
 
-    def __init__(self, queues_shown: int = QUEUES_SHOWN, utc: Callable[[], float] = time.time) -> None:
+    def __init__(self, routes: Sequence[Route], queues_shown: int = QUEUES_SHOWN, utc: Callable[[], float] = time.time) -> None:
         self._queues = Queues(queues_shown, utc)
+        self._routes = routes
         self._utc = utc
         self._started = utc()
         self._machine = CollectorRegistry()
@@ -52,18 +51,18 @@ class Metrics:
         PlatformCollector(registry=self._machine)
         GCCollector(registry=self._machine)
 
-    async def scrape(self, app: App, request: Request, _: str) -> Answer:
+    async def scrape(self, site: Site, request: Request, _: str) -> Answer:
         """GET /metrics."""
         accept = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
         modern = "application/openmetrics-text" in accept.lower()
-        queues, stats = await app.backend.queues(), app.backend.stats()
+        queues, stats = await site.backend.queues(), site.backend.stats()
         await asyncio.sleep(0)
         families = itertools.chain(
             self._queues.families(queues),
-            bounds(stats, app.limits, _server(request)),
-            times(stats, app.lag.timings()),
-            storage(stats.storage, app.limits),
-            requests([*app.router.routes, app.unmatched]),
+            bounds(stats, site.limits, _server(request)),
+            times(stats, site.lag.timings()),
+            storage(stats.storage, site.limits),
+            requests(self._routes),
             self._about(),
             self._machine.collect(),
         )
