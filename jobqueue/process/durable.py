@@ -18,10 +18,10 @@ import click
 
 from jobqueue.backend.base import Backend
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite.file.file import LEFTOVERS, CannotOpen, Store
-from jobqueue.backend.sqlite.file.journal import SqliteJournal
-from jobqueue.backend.sqlite.file.lock import MODE
-from jobqueue.backend.sqlite.file.open import Progress, load, open_journal
+from jobqueue.backend.sqlite.file import LEFTOVERS, CannotOpen, Store
+from jobqueue.backend.sqlite.journal import SqliteJournal
+from jobqueue.backend.sqlite.lock import MODE
+from jobqueue.backend.sqlite.open import Progress, load, open_journal
 from jobqueue.clock import SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.limits import Limits

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite.file import file as sqlite
+from jobqueue.backend.sqlite import file as sqlite
 from jobqueue.backend.sqlite.journal import SqliteJournal
 from jobqueue.backend.sqlite.open import open_journal, thread_writer
 from jobqueue.clock import SystemClock

@@ -15,8 +15,8 @@ import apsw
 import pytest
 
 from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.sqlite import file as sqlite
 from jobqueue.backend.sqlite.file import CannotOpen
-from jobqueue.backend.sqlite.file import file as sqlite
 from jobqueue.engine.engine import Engine
 from jobqueue.process.durable import check
 

@@ -23,10 +23,10 @@ from collections.abc import Callable, Sequence
 
 from jobqueue.backend.base import StorageStats
 from jobqueue.backend.shell import copied
-from jobqueue.backend.sqlite.file.file import Fatal, NotNow
-from jobqueue.backend.sqlite.file.group import Group
-from jobqueue.backend.sqlite.file.rows import Counters, encode_counters, encode_job, encode_queue
-from jobqueue.backend.sqlite.file.writer import Writer
+from jobqueue.backend.sqlite.file import Fatal, NotNow
+from jobqueue.backend.sqlite.group import Group
+from jobqueue.backend.sqlite.rows import Counters, encode_counters, encode_job, encode_queue
+from jobqueue.backend.sqlite.writer import Writer
 from jobqueue.clock import Clock, Timer
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_ENQUEUED, K_FORGOTTEN, Event

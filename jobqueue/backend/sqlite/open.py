@@ -8,11 +8,11 @@ import logging
 from collections.abc import Callable, Iterator
 
 from jobqueue.backend.shell import shifted
-from jobqueue.backend.sqlite.file.file import CannotOpen, Store
-from jobqueue.backend.sqlite.file.journal import SqliteJournal
-from jobqueue.backend.sqlite.file.lock import FileLock, Locked, Unusable
-from jobqueue.backend.sqlite.file.rows import BadRow, Counters, decode_counters, decode_job, decode_queue
-from jobqueue.backend.sqlite.file.writer import ThreadWriter, Writer
+from jobqueue.backend.sqlite.file import CannotOpen, Store
+from jobqueue.backend.sqlite.journal import SqliteJournal
+from jobqueue.backend.sqlite.lock import FileLock, Locked, Unusable
+from jobqueue.backend.sqlite.rows import BadRow, Counters, decode_counters, decode_job, decode_queue
+from jobqueue.backend.sqlite.writer import ThreadWriter, Writer
 from jobqueue.clock import Clock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.restore import Inconsistent, Stored, restore

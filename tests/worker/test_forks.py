@@ -11,9 +11,9 @@ import pytest
 
 from jobqueue.model import Outcome, Status
 
-from .worker_outside import gone, until
-from .worker_processes import handlers
-from .worker_rig import Rig, error_of
+from .outside import gone, until
+from .processes import handlers
+from .rig import Rig, error_of
 
 
 @pytest.fixture
