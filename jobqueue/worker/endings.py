@@ -6,7 +6,8 @@ worker, and the worker's log has it.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncGenerator, Generator
+from typing import Any, SupportsFloat
 
 import msgspec
 
@@ -17,34 +18,49 @@ DELAY_SECONDS_MAX = Limits().delay_seconds_max
 MESSAGE_CHARS_MAX = 4_096
 """What is kept of an exception's text."""
 
+NAME_CHARS_MAX = 256
+"""What is kept of its class's name."""
+
+NO_TEXT = "(its text cannot be had)"
+
 _encode = msgspec.json.Encoder().encode
 
 
-def _check_delay(delay: float) -> None:
-    if not 0.0 <= delay <= DELAY_SECONDS_MAX:
+def _checked(delay: object) -> float:
+    """A delay in seconds. Raises ValueError that names it."""
+    if not isinstance(delay, SupportsFloat):
+        raise ValueError(f"delay: {delay!r} is not a number of seconds")
+    # Compared before it is converted: an int may be too large for that.
+    if not 0 <= delay <= DELAY_SECONDS_MAX:  # type: ignore[operator]
         raise ValueError(f"delay: {delay!r} is out of range; 0 to {DELAY_SECONDS_MAX:.0f} seconds is allowed")
+    return float(delay)
 
 
 class Retry(Exception):
     """Raise it in a handler: the attempt failed and counts, and the job is to be tried again while it has attempts left.
 
-    delay: seconds until then; None leaves it to the job's backoff. Without a reason, what is being handled is the error.
+    delay: seconds until then; None leaves it to the job's backoff. Without a reason, what is being handled is the error. Raises ValueError
+    for a delay that is no number of 0 to 30 days.
     """
+
+    delay: float | None = None
 
     def __init__(self, reason: str = "", *, delay: float | None = None) -> None:
         super().__init__(reason)
-        if delay is not None:
-            _check_delay(delay)
-        self.delay = delay
+        self.delay = None if delay is None else _checked(delay)
 
 
 class Release(Exception):
-    """Raise it in a handler: the job goes back to its queue, after `delay` seconds if there are any, and the attempt does not count."""
+    """Raise it in a handler: the job goes back to its queue, to be taken again after `delay` seconds, and the attempt does not count.
+
+    Without a delay the worker chooses one, longer each time the same job is released: see `returns.py`. Raises ValueError as Retry.
+    """
+
+    delay: float = 0.0
 
     def __init__(self, *, delay: float = 0.0) -> None:
         super().__init__(f"released for {delay} seconds")
-        _check_delay(delay)
-        self.delay = delay
+        self.delay = _checked(delay)
 
 
 class Discard(Exception):
@@ -55,7 +71,7 @@ class Discard(Exception):
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
-    """What to tell the server. Without a verdict: release, after `delay` seconds."""
+    """What to tell the server. Without a verdict: release, after `delay` seconds; None leaves them to the worker."""
 
     verdict: Verdict | None = None
     delay: float | None = None
@@ -72,30 +88,55 @@ def failed(kind: str, message: str, *, retry: bool = True, delay: float | None =
     return Ending(Verdict(outcome=FAILED, error=_encode({"type": kind, "message": plain}), retry=retry, retry_delay=delay))
 
 
-def _text(error: BaseException) -> str:
+_name_of = type.__dict__["__name__"].__get__
+"""The name that a class was made with, whatever its metaclass says."""
+
+
+def name_of(error: BaseException) -> str:
+    """The name of an exception's class; no code of the class runs."""
+    name: str = _name_of(type(error))
+    return name[:NAME_CHARS_MAX]
+
+
+def text_of(error: BaseException) -> str:
+    """An exception's text; a stand-in where asking for it raises anything at all."""
     try:
-        return str(error)
-    except Exception:
-        return "(its text cannot be had)"
+        # A str of a class of its own has methods of its own: here only str's are called.
+        return str.__getitem__(str(error), slice(MESSAGE_CHARS_MAX))
+    except BaseException:
+        return NO_TEXT
 
 
 def of_exception(error: BaseException) -> Ending:
-    """What an exception out of a handler says."""
+    """What an exception out of a handler says. Whatever is wrong with the exception itself, it is a failed attempt."""
+    try:
+        return _said(error)
+    except BaseException:
+        return failed(name_of(error), NO_TEXT)
+
+
+def _said(error: BaseException) -> Ending:
+    try:
+        # Asked again: it may have been set since, or by a class that made itself without asking.
+        delay = _checked(error.delay) if isinstance(error, Retry | Release) and error.delay is not None else None
+    except ValueError as wrong:
+        return failed("ValueError", f"{name_of(error)}: {wrong}")
     if isinstance(error, Release):
-        return Ending(None, error.delay)
+        return Ending(None, delay or None)
     cause = error
-    if isinstance(error, Retry | Discard) and not _text(error):
+    if isinstance(error, Retry | Discard) and not text_of(error):
         cause = error.__cause__ or error.__context__ or error
-    delay = error.delay if isinstance(error, Retry) else None
-    return failed(type(cause).__name__, _text(cause), retry=not isinstance(error, Discard), delay=delay)
+    return failed(name_of(cause), text_of(cause), retry=not isinstance(error, Discard), delay=delay)
 
 
 def of_result(value: Any) -> Ending:
     """A success with what the handler returned, None for nothing; a final failure if that cannot be JSON."""
     if value is None:
         return _DONE
+    if isinstance(value, Generator | AsyncGenerator):
+        return failed("TypeError", "the handler returned a generator, of which nothing has run; it must return a value", retry=False)
     try:
         return Ending(Verdict(outcome=SUCCEEDED, result=_encode(value)))
-    except Exception as error:
+    except BaseException as error:
         # Whatever an object's own conversion raises comes here too.
-        return failed(type(error).__name__, f"the result cannot be encoded as JSON: {_text(error)}", retry=False)
+        return failed(name_of(error), f"the result cannot be encoded as JSON: {text_of(error)}", retry=False)

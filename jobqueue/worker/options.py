@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import SupportsFloat
 
 from jobqueue.limits import CONTROL, DAY, NAME, Limits
 
@@ -15,9 +16,12 @@ SECONDS_MAX = 30 * DAY
 
 def within(field: str, value: float, low: float, high: float) -> float:
     """A number between two bounds, both allowed."""
+    if not isinstance(value, SupportsFloat):
+        raise ValueError(f"{field}: {value!r} is not a number")
+    # NaN is not between any two; compared before it is converted, since an int may be too large for that.
     if not low <= value <= high:
         raise ValueError(f"{field}: {value!r} is out of range; {low:g} to {high:g} is allowed")
-    return value
+    return float(value)
 
 
 def queue_names(names: Sequence[str]) -> tuple[str, ...]:

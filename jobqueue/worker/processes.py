@@ -28,9 +28,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import NoReturn
 
-from jobqueue.worker.endings import Ending, failed, of_result
-from jobqueue.worker.executors import Threads, concluded
-from jobqueue.worker.forks import OnlyHere
+from jobqueue.worker.endings import Ending, failed, name_of, text_of
+from jobqueue.worker.executors import Threads, alone
 from jobqueue.worker.running import Report, RunningJob
 from jobqueue.worker.runs import Reason, Run
 from jobqueue.worker.tracing import span
@@ -99,14 +98,10 @@ def _serve(pipe: Connection) -> None:
 def _work(task: bytes, report: Report) -> Ending:
     try:
         handler, leased, worker, lease_ends = pickle.loads(task)
-    except Exception as error:
-        return failed(type(error).__name__, f"the handler cannot be found in its process: {error}")
-    job: RunningJob[object] = RunningJob(leased, worker, lease_ends, handler.read, report)
-    try:
-        with OnlyHere():
-            return of_result(handler.call(job))
     except BaseException as error:
-        return concluded(handler, job, error)
+        return failed(name_of(error), f"the handler cannot be found in its process: {text_of(error)}")
+    job: RunningJob[object] = RunningJob(leased, worker, lease_ends, handler.read, report)
+    return alone(handler, job)
 
 
 # In the worker.

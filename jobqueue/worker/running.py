@@ -10,7 +10,7 @@ import builtins
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, SupportsFloat, TypeVar, cast
 
 import msgspec
 
@@ -152,12 +152,17 @@ class RunningJob(Generic[P]):
         return self.noticed
 
     def wait_cancelled(self, seconds: float) -> bool:
-        """Sleep so long, or until it is time to stop: then True. For plain functions; it blocks the thread."""
+        """Sleep so long, or until it is time to stop: then True. For plain functions; it blocks the thread.
+
+        seconds: infinity is for as long as it takes. Raises ValueError for what is no number of 0 or more.
+        """
+        if not isinstance(seconds, SupportsFloat) or not seconds >= 0:
+            raise ValueError(f"seconds: {seconds!r} is not a number of 0 or more")
         with _making:
             stopped = self._stopped = self._stopped or threading.Event()
         # Looked at after the event can be found: a cancel before that set no event, a later one sets it.
         if not self._stop:
-            stopped.wait(seconds)
+            stopped.wait(float(min(seconds, threading.TIMEOUT_MAX)))
         return self.cancelled
 
     def cancel(self) -> None:
@@ -169,11 +174,16 @@ class RunningJob(Generic[P]):
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Say how much is done, 0 to 1, and what it is at. Returns at once; the newest note goes out within half a second.
 
-        Raises ValueError for a fraction out of range, and for a message of more than 1,024 characters or with control characters.
+        Raises ValueError for a fraction that is no number of 0 to 1, and for a message that is no text of up to 1,024 characters without
+        control characters.
         """
+        if not isinstance(fraction, SupportsFloat):
+            raise ValueError(f"fraction: {fraction!r} is not a number")
         if not 0.0 <= fraction <= 1.0:
             raise ValueError(f"fraction: {fraction!r} is out of range; 0 to 1 is allowed")
         if message is not None:
+            if not isinstance(message, str):
+                raise ValueError(f"message: {message!r} is not text")
             if len(message) > MESSAGE_CHARS_MAX:
                 raise ValueError(f"message: has {len(message)} characters; 0 to {MESSAGE_CHARS_MAX} are allowed")
             if CONTROL_BUT_LINES.search(message) is not None:

@@ -26,6 +26,7 @@ class Reason(Enum):
     TIMED_OUT = "its time was up"
     STOPPED = "its worker stops"
     LOST = "its lease is lost"
+    EXITED = "a task that it started exited"
 
 
 CANCELLED_ENDING = failed("CancelledError", Reason.CANCELLED.value, retry=False)
@@ -55,6 +56,7 @@ class Run:
 
     __slots__ = (
         "_deadline",
+        "_exit",
         "_owner",
         "_reasons",
         "expires_at",
@@ -81,6 +83,7 @@ class Run:
         self._owner = owner
         self._reasons: list[Reason] = []
         self._deadline: Timer | None = None
+        self._exit: Ending | None = None
 
     def start(self, handler: Handler, job: RunningJob[Any], timeout: float | None) -> None:
         """The handler begins."""
@@ -119,6 +122,11 @@ class Run:
         if self.halt is not None:
             self.halt(reason)
 
+    def exited(self, ending: Ending) -> None:
+        """A task that the handler started raised SystemExit or KeyboardInterrupt: so the attempt ends, whatever the handler does."""
+        self._exit = self._exit or ending
+        self.interrupt(Reason.EXITED)
+
     def give_up(self) -> None:
         """Hand the job in as interrupted, whether or not the handler is over."""
         self.end(self.interrupted())
@@ -130,11 +138,13 @@ class Run:
             return failed("TimeoutError", f"the job ran longer than {self.timeout:g} s")
         if Reason.STOPPED in reasons:
             return RELEASED
-        return CANCELLED_ENDING if Reason.CANCELLED in reasons else None
+        if Reason.CANCELLED in reasons:
+            return CANCELLED_ENDING
+        return self._exit
 
     def returned(self, ending: Ending, heeded: bool) -> None:
         """The handler is over by itself. heeded: it knew that it was to stop, so that what it did is not what it was meant to."""
-        stopped = self.interrupted() if heeded or Reason.TIMED_OUT in self._reasons else None
+        stopped = self.interrupted() if heeded or Reason.TIMED_OUT in self._reasons or self._exit is not None else None
         self.end(ending if stopped is None else stopped)
 
     def end(self, ending: Ending | None) -> None:

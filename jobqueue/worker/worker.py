@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -30,8 +31,9 @@ from jobqueue.model import DEFAULT_QUEUE, Want
 from jobqueue.worker.bell import Bell, Outage, Random, sleep
 from jobqueue.worker.concluding import Conclusions, Counts
 from jobqueue.worker.endings import Ending, failed
+from jobqueue.worker.executors import Contexts, LoopExecutor, ThreadExecutor, Threads
 from jobqueue.worker.executors import Executor as RunExecutor
-from jobqueue.worker.executors import LoopExecutor, ThreadExecutor, Threads
+from jobqueue.worker.exits import Fence
 from jobqueue.worker.handlers import Executor, F, Registry
 from jobqueue.worker.leases import Leases
 from jobqueue.worker.options import LIMITS, SECONDS_MAX, queue_names, within, worker_name
@@ -92,7 +94,7 @@ class Worker:
         self.source = source
         self._token = token
         self._prefetch = None if prefetch is None else int(within("prefetch", prefetch, 0, LIMITS.batch_jobs_max))
-        self._chance = chance
+        self._chance: Random = chance or random.Random()
         self._running: set[Run] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -123,7 +125,9 @@ class Worker:
         run(self)
 
     async def start(self) -> None:
-        """Begin to take jobs, on this loop. Raises ValueError without a source or a handler, RuntimeError the second time."""
+        """Begin to take jobs, on this loop. Raises ValueError without a source or a handler, HandlersError for a handler that its process
+        would not find, RuntimeError the second time.
+        """
         if self._tasks:
             raise RuntimeError("the worker was started before; make another one")
         if self.source is None:
@@ -139,11 +143,13 @@ class Worker:
         self._quiet = Bell(self.clock)
         self._leases = Leases(self._source, self.clock, outage, self.lease_seconds, self._cancelled, self._lost)
         self._conclusions = Conclusions(self._source, self.clock, outage, self.counts, self._settled)
-        threads = Threads()
+        self._fence = Fence.put_up(self._loop)
+        threads, contexts = Threads(), Contexts()
+        loop = LoopExecutor(contexts)
         self._executors: dict[str, RunExecutor] = {
-            "loop": LoopExecutor(),
+            "loop": loop,
             "process": ProcessExecutor(threads),
-            "thread": ThreadExecutor(threads),
+            "thread": ThreadExecutor(threads, contexts, loop),
         }
         self._tasks = [asyncio.create_task(self._guard(part)) for part in (self._take(), self._leases.beat(), self._conclusions.hand_in())]
 
@@ -166,8 +172,10 @@ class Worker:
 
     async def stop(self, grace_seconds: float | None = None, hurry: asyncio.Event | None = None) -> None:
         """Take no more jobs at once; let those that run finish within the grace period, and give the rest back, their attempts not
-        counted. hurry, once set, ends the grace period. Stopping a worker that does not run does nothing.
+        counted. hurry, once set, ends the grace period. Stopping a worker that does not run does nothing. Raises ValueError for a grace
+        period that is none.
         """
+        grace = self.grace_seconds if grace_seconds is None else within("grace_seconds", grace_seconds, 0, SECONDS_MAX)
         if not self._tasks or self._stopping:
             return
         self._stopping = True
@@ -175,7 +183,7 @@ class Worker:
         taking.cancel()
         await asyncio.wait([taking])
         self._waiting.close()
-        grace_ends = self.clock.now() + (self.grace_seconds if grace_seconds is None else grace_seconds)
+        grace_ends = self.clock.now() + grace
         await self._until(lambda: all(run.is_over for run in self._running), grace_ends, hurry)
         for run in list(self._running):
             run.interrupt(Reason.STOPPED)
@@ -191,6 +199,7 @@ class Worker:
         self._leases.close()
         for executor in self._executors.values():
             executor.close()
+        self._fence.take_down(self._loop)
         await self._source.close()
 
     async def _until(self, done: Callable[[], bool], until: float, hurry: asyncio.Event | None = None) -> None:

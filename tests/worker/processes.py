@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import threading
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from jobqueue.worker.handlers import Registry
 from jobqueue.worker.running import RunningJob
 
 handlers = Registry()
+WHO: ContextVar[str] = ContextVar("who", default="nobody")
 
 
 @handlers.handler("add", executor="process")
@@ -167,3 +170,23 @@ def hold(job: RunningJob) -> str:
     while path.exists():
         pass
     return "held"
+
+
+@handlers.handler("look", executor="process")
+def look(job: RunningJob) -> str:
+    found = WHO.get()
+    WHO.set(job.id)
+    return found
+
+
+async def _double(number: Any) -> int:
+    await asyncio.sleep(0)
+    if number == "no":
+        raise ValueError(number)
+    return 2 * int(number)
+
+
+@handlers.handler("await", executor="process")
+def hidden(number: Any) -> Any:
+    """Async behind a plain function."""
+    return _double(number)
