@@ -16,12 +16,15 @@ from jobqueue.errors import BadRequest, LostRace, QueueError, TooLarge, UnknownJ
 from jobqueue.limits import KIB, Limits
 from jobqueue.model import SUCCEEDED
 from jobqueue.worker.bell import Bell, Outage, sleep
-from jobqueue.worker.endings import RELEASED, Ending, failed
+from jobqueue.worker.endings import Ending, failed
 from jobqueue.worker.runs import Run
 from jobqueue.worker.sources import Concluded, Released, Source
 
 BATCH_BYTES_MAX = 512 * KIB
 """Results and errors in one call, half of what a request may hold by default. A single larger one goes alone."""
+
+RETURN_SECONDS = 10.0
+"""The delay of a release whose own delay the server refused."""
 
 _BATCH = Limits().batch_jobs_max
 
@@ -29,13 +32,16 @@ _logger = logging.getLogger("jobqueue.worker")
 
 
 class Counts(msgspec.Struct):
-    """What a worker did since it was made. lost: attempts whose ending did not count, since the lease had ended."""
+    """What a worker did since it was made. lost: attempts whose ending did not count, since the lease had ended. unhandled: jobs taken that
+    it had no handler for, each time anew; they were given back, or have failed for good in the end.
+    """
 
     taken: int = 0
     succeeded: int = 0
     failed: int = 0
     released: int = 0
     lost: int = 0
+    unhandled: int = 0
 
 
 class _Item:
@@ -150,7 +156,8 @@ class Conclusions:
             self._settled(item, False)
             return True
         if item.ending.verdict is None:
-            ending = RELEASED
+            # Not at once: the worker would have it again, and be refused again.
+            ending = Ending(None, RETURN_SECONDS)
         else:
             ending = failed(type(reply).__name__, f"the server refused the attempt's ending: {reply}", retry=False)
         self._pending.append(_Item(item.run, ending, refused=True))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import os
+import pickle
 import sys
 import typing
 from collections.abc import Callable
@@ -13,10 +15,12 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from jobqueue.worker.endings import Discard
+from jobqueue.worker.options import SECONDS_MAX, within
 from jobqueue.worker.running import RunningJob
 
 F = TypeVar("F", bound=Callable[..., Any])
 Executor = Literal["thread", "process"]
+TIMEOUT_SECONDS_MIN = 0.001
 ANY: Final = "*"
 """The name of a handler for jobs that have no other, those without a type among them."""
 
@@ -39,8 +43,8 @@ class Handler:
             raise TypeError(f"name: {name!r} is no name; write @handler('name'), or @handler() for every job without another handler")
         if not name:
             raise ValueError("name: a handler's name is not empty; '*' stands for every other type")
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout: {timeout!r} seconds is no time; it must be above 0")
+        if timeout is not None:
+            timeout = within("timeout", timeout, TIMEOUT_SECONDS_MIN, SECONDS_MAX)
         if executor not in (None, "thread", "process"):
             raise ValueError(f"executor: {executor!r} is neither 'thread' nor 'process'")
         self.name = name
@@ -50,12 +54,28 @@ class Handler:
         self.executor: Literal["loop", "thread", "process"] = "loop" if self.is_async else (executor or "thread")
         if self.is_async and executor is not None:
             raise TypeError(f"executor: handler {name!r} is async, so it runs on the loop; make it a plain function for a {executor}")
-        if self.executor == "process" and "<locals>" in getattr(function, "__qualname__", "<locals>"):
-            raise TypeError(f"handler {name!r}: what runs in a process is found there by its name, so it must stand at a module's top")
+        if (wrong := _unfit(function)) is not None:
+            raise TypeError(f"handler {name!r}: {wrong}")
+        if self.executor == "process" and "<" in getattr(function, "__qualname__", "<"):
+            # <lambda>, <locals>, and what has no name at all.
+            raise TypeError(
+                f"handler {name!r}: what runs in a process is found there by its name, so it must be a function at a module's top; "
+                "a lambda, a function inside another and a partial cannot be found"
+            )
         self._takes, self.read = _parameters(name, function)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Handler, (self.name, self.function, self.timeout, "process" if self.executor == "process" else None))
+
+    def check_sent(self) -> None:
+        """Raises HandlersError if it runs in a process and cannot be sent there. To be asked once its module is loaded: a decorator runs
+        before its function has its name.
+        """
+        if self.executor == "process":
+            try:
+                pickle.dumps(self)
+            except Exception as error:
+                raise HandlersError(f"handler {self.name!r} cannot be sent to a process: {error}") from error
 
     def call(self, job: RunningJob[Any]) -> Any:
         """Call the function. Raises Discard if the payload is not of the type it asks for: it would not be next time either."""
@@ -74,19 +94,45 @@ class Handler:
 _JOB, _PAYLOAD = "j", "p"
 
 
+def _unfit(function: Any) -> str | None:
+    """Why this cannot be a handler, whatever its parameters are."""
+    if inspect.isclass(function):
+        return f"{function.__qualname__} is a class; register a function, or an object of the class that can be called"
+    if not callable(function):
+        return f"{function!r} cannot be called"
+    while isinstance(function, functools.partial):
+        function = function.func
+    for called in (function, getattr(function, "__call__", None)):  # noqa: B004
+        if inspect.isasyncgenfunction(called) or (inspect.isgeneratorfunction(called) and not _is_coroutine(called)):
+            return "it yields, so calling it would run nothing of it; a handler returns its result"
+    return None
+
+
+def _is_coroutine(function: Any) -> bool:
+    """Whether a generator function is one to await, by types.coroutine."""
+    return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE)
+
+
 def _parameters(name: str, function: Callable[..., Any]) -> tuple[str, Callable[[bytes], Any]]:
     """What a function takes, a letter a parameter, and how to read the payload."""
     try:
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())
-    except NameError as error:
-        raise TypeError(f"handler {name!r}: an annotation cannot be read: {error}") from None
+    except ValueError as error:
+        raise TypeError(f"handler {name!r}: its parameters cannot be read: {error}") from None
+    except Exception as error:
+        # Annotations written as text are code, which may raise anything.
+        raise TypeError(f"handler {name!r}: an annotation cannot be read: {type(error).__name__}: {error}") from None
+    if parameters and inspect.isfunction(function) and parameters[0].name in ("self", "cls") and _stands_in_a_class(function):
+        raise TypeError(f"handler {name!r} is a method without its object; register the method of an object, or a function")
     needed = [
         parameter
         for parameter in parameters
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) and parameter.default is parameter.empty
     ]
     if len(needed) not in (1, 2) or any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
-        raise TypeError(f"handler {name!r} must take the job, its payload or both, not {inspect.signature(function)}")
+        signature = inspect.signature(function)
+        hint = "; if that is a decorator's, it lacks functools.wraps" if any(p.kind is p.VAR_POSITIONAL for p in parameters) else ""
+        raise TypeError(f"handler {name!r} must take the job, its payload or both, not {signature}{hint}")
     takes = ""
     kind: Any = None
     for parameter in needed:
@@ -107,6 +153,11 @@ def _parameters(name: str, function: Callable[..., Any]) -> tuple[str, Callable[
         return takes, msgspec.json.Decoder(kind).decode
     except TypeError as error:
         raise TypeError(f"handler {name!r}: a payload cannot be read as {kind!r}: {error}") from None
+
+
+def _stands_in_a_class(function: Any) -> bool:
+    scope = function.__qualname__.rpartition(".")[0]
+    return bool(scope) and not scope.endswith("<locals>")
 
 
 class Registry:
@@ -141,6 +192,11 @@ class Registry:
             return function
 
         return register
+
+    def check_sent(self) -> None:
+        """Raises HandlersError for a handler whose process would not find it; see Handler.check_sent."""
+        for handler in self._handlers.values():
+            handler.check_sent()
 
     def find(self, job_type: str | None) -> Handler | None:
         """The handler for jobs of this type, if there is one."""
@@ -185,4 +241,5 @@ def load_handlers(name: str) -> Registry:
         registry = HANDLERS
     if not len(registry):
         raise HandlersError(f"{name} has no handlers; decorate functions with @jobqueue.handler('name') or with a worker's @worker.handler")
+    registry.check_sent()
     return registry

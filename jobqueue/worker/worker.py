@@ -30,7 +30,7 @@ from jobqueue.errors import CallerError, QueueError
 from jobqueue.model import DEFAULT_QUEUE, Want
 from jobqueue.worker.bell import Bell, Outage, Random, sleep
 from jobqueue.worker.concluding import Conclusions, Counts
-from jobqueue.worker.endings import Ending, failed
+from jobqueue.worker.endings import RELEASED, Ending
 from jobqueue.worker.executors import Contexts, LoopExecutor, ThreadExecutor, Threads
 from jobqueue.worker.executors import Executor as RunExecutor
 from jobqueue.worker.exits import Fence
@@ -38,6 +38,7 @@ from jobqueue.worker.handlers import Executor, F, Registry
 from jobqueue.worker.leases import Leases
 from jobqueue.worker.options import LIMITS, SECONDS_MAX, queue_names, within, worker_name
 from jobqueue.worker.processes import ProcessExecutor
+from jobqueue.worker.returns import UNHANDLED_SECONDS, Returns
 from jobqueue.worker.running import Leased, RunningJob
 from jobqueue.worker.runs import CANCELLED_ENDING, Reason, Run
 from jobqueue.worker.sources import BackendSource, Source
@@ -57,6 +58,7 @@ class Worker:
     timeout: seconds an attempt may take where its handler says nothing, None for as long as it likes. lease_seconds: how long a lease
     holds without a heartbeat, so how soon the jobs of a worker that died go to another. wait: seconds a request for jobs is held.
     prefetch: jobs taken ahead at most, None for what the source thinks. grace_seconds: what running jobs get to finish on shutdown.
+    unhandled_seconds: how long a job that no handler is for is given back, from when this worker first had it, before it fails for good.
     name: shown with the jobs; host and process id unless given. token: for a URL; without it JOBQUEUE_TOKEN. clock and chance: for tests.
 
     Raises ValueError naming the parameter.
@@ -74,6 +76,7 @@ class Worker:
         wait: float = LIMITS.wait_seconds_default,
         prefetch: int | None = None,
         grace_seconds: float = 30.0,
+        unhandled_seconds: float = UNHANDLED_SECONDS,
         name: str | None = None,
         token: str | None = None,
         clock: Clock | None = None,
@@ -86,6 +89,7 @@ class Worker:
         self.lease_seconds = within("lease_seconds", lease_seconds, 0.1, SECONDS_MAX)
         self.wait_seconds = within("wait", wait, 0.1, SECONDS_MAX)
         self.grace_seconds = within("grace_seconds", grace_seconds, 0, SECONDS_MAX)
+        self.unhandled_seconds = within("unhandled_seconds", unhandled_seconds, 0, SECONDS_MAX)
         self.name = worker_name(name if name is not None else f"{socket.gethostname()}:{os.getpid()}")
         self.clock: Clock = SystemClock() if clock is None else clock
         self.counts = Counts()
@@ -134,6 +138,7 @@ class Worker:
             raise ValueError("source: a worker needs a URL, a Backend or a Source to take jobs from")
         if not len(self.handlers):
             raise ValueError("handlers: the worker has none")
+        self.handlers.check_sent()
         self._source = _source_of(self.source, self._token)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -143,6 +148,7 @@ class Worker:
         self._quiet = Bell(self.clock)
         self._leases = Leases(self._source, self.clock, outage, self.lease_seconds, self._cancelled, self._lost)
         self._conclusions = Conclusions(self._source, self.clock, outage, self.counts, self._settled)
+        self._returns = Returns(self.handlers.names, self.unhandled_seconds, self._chance)
         self._fence = Fence.put_up(self._loop)
         threads, contexts = Threads(), Contexts()
         loop = LoopExecutor(contexts)
@@ -262,8 +268,8 @@ class Worker:
     def _begin(self, run: Run) -> None:
         handler = self.handlers.find(run.leased.type)
         if handler is None:
-            known = ", ".join(repr(name) for name in self.handlers.names)
-            run.end(failed("UnknownHandler", f"this worker has no handler for jobs of type {run.leased.type!r}; it has some for {known}"))
+            self.counts.unhandled += 1
+            run.end(self._returns.unhandled(run.leased, self.clock.now()))
             return
         self._running.add(run)
         job: RunningJob[Any] = RunningJob(run.leased, self.name, run.expires_at, handler.read, partial(self._report, run))
@@ -286,6 +292,10 @@ class Worker:
         if ending is None:
             self.counts.lost += 1
         else:
+            if ending.verdict is not None:
+                self._returns.forget(run.leased.id)
+            elif run.job is not None and ending is not RELEASED:
+                ending = self._returns.released(run.leased, ending.delay, self.clock.now())
             self._conclusions.add(run, ending)
         self._quiet.ring()
 

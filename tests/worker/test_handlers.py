@@ -142,19 +142,6 @@ async def test_a_payload_of_another_type_fails_for_good(rig: Rig, plain: bool) -
     assert not called
 
 
-async def test_a_job_that_no_handler_is_for_fails_saying_so_and_may_be_tried_elsewhere(rig: Rig) -> None:
-    """Each attempt counts, and the error names the handlers there are."""
-    handlers = Registry()
-    handlers.handler("mail")(lambda job: None)
-    await rig.start(handlers)
-    job = await rig.done(await rig.put("post", max_attempts=2))
-    assert (job.outcome, job.attempts) == (Outcome.FAILED, 2)
-    assert error_of(job) == {
-        "type": "UnknownHandler",
-        "message": "this worker has no handler for jobs of type 'post'; it has some for 'mail'",
-    }
-
-
 async def test_a_handler_without_a_name_takes_every_other_job(rig: Rig) -> None:
     """Those of an unknown type, and those that have none."""
     handlers = Registry()

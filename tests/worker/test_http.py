@@ -41,13 +41,13 @@ def targets(proxy: Proxy) -> list[str]:
 
 async def test_a_worker_runs_over_http_as_it_does_on_a_backend(url: str) -> None:
     """Nothing but a URL in the backend's place."""
-    worker = worker_at(url, queues=["a", "b"], name="w-1")
+    worker = worker_at(url, queues=["a", "b"], name="w-1", unhandled_seconds=0)
     async with AsyncClient(url) as client:
         await worker.start()
         first = await client.enqueue({"a": "ä"}, type="echo", queue="b")
         assert await result_of(client, first.id) == [1, {"a": "ä"}]
         assert (await client.job(first.id)).worker == "w-1"
-        failing = await client.enqueue(None, type="nothing", queue="a", max_attempts=1)
+        failing = await client.enqueue(None, type="nothing", queue="a")
         job = await client.job(failing.id, wait=PATIENCE_SECONDS)
         assert (job.outcome, job.error["type"]) == (Outcome.FAILED, "UnknownHandler")
         await worker.stop()

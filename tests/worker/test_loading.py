@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,31 @@ def _local() -> Any:
     return inner
 
 
+def _two(left: Any, right: Any) -> None: ...
+
+
+def _yields(job: RunningJob) -> Iterator[int]:
+    yield 1
+
+
+async def _yields_async(job: RunningJob) -> AsyncIterator[int]:
+    yield 1
+
+
+class _Yields:
+    def __call__(self, job: RunningJob) -> Iterator[int]:
+        yield 1
+
+    def method(self, payload: int) -> None: ...
+
+
+def _undecorated(function: Any) -> Any:
+    def wrapper(*given: Any, **named: Any) -> Any:
+        return function(*given, **named)
+
+    return wrapper
+
+
 def test_a_function_that_cannot_be_a_handler_is_refused_where_it_is_registered() -> None:
     """At the decorator, not when the first job comes."""
     registry = Registry()
@@ -116,7 +142,20 @@ def test_a_function_that_cannot_be_a_handler_is_refused_where_it_is_registered()
         (lambda a, b, c: None, {}, "must take the job, its payload or both"),
         (lambda job, *, key: None, {}, "must take the job, its payload or both"),
         (lambda a, b: None, {}, "takes the job twice"),
-        (_local(), {"executor": "process"}, "must stand at a module's top"),
+        (_local(), {"executor": "process"}, "must be a function at a module's top"),
+        (lambda job: None, {"executor": "process"}, "a lambda, a function inside another and a partial cannot be found"),
+        (functools.partial(_two, 1), {"executor": "process"}, "a lambda, a function inside another and a partial cannot be found"),
+        (_yields, {}, "it yields, so calling it would run nothing of it"),
+        (_yields_async, {}, "it yields, so calling it would run nothing of it"),
+        (_yields, {"executor": "process"}, "it yields, so calling it would run nothing of it"),
+        (functools.partial(_yields), {}, "it yields, so calling it would run nothing of it"),
+        (_Yields(), {}, "it yields, so calling it would run nothing of it"),
+        (_Yields, {}, "_Yields is a class; register a function"),
+        (_Yields.method, {}, "a method without its object"),
+        (classmethod(_two), {}, "cannot be called"),
+        (5, {}, "cannot be called"),
+        (max, {}, "its parameters cannot be read"),
+        (_undecorated(_two), {}, "it lacks functools.wraps"),
     ]
     for function, options, reason in wrong:
         with pytest.raises(TypeError, match=reason):
@@ -132,11 +171,19 @@ def test_a_function_that_cannot_be_a_handler_is_refused_where_it_is_registered()
     with pytest.raises(TypeError, match="an annotation cannot be read"):
         registry.handler("name")(unknown)
 
+    def raising(job: 1 / 0) -> None: ...  # type: ignore[valid-type]
+
+    with pytest.raises(TypeError, match="an annotation cannot be read: ZeroDivisionError"):
+        registry.handler("name")(raising)
+
     def unreadable(payload: list[int] | set[int]) -> None: ...
 
     with pytest.raises(TypeError, match="a payload cannot be read"):
         registry.handler("name")(unreadable)
-    for options, field in (({"timeout": 0}, "timeout"), ({"timeout": float("nan")}, "timeout"), ({"executor": "gpu"}, "executor")):
+    for options, field in (
+        *(({"timeout": odd}, "timeout") for odd in (0, -1, float("nan"), float("inf"), 10**400, "5")),
+        ({"executor": "gpu"}, "executor"),
+    ):
         with pytest.raises(ValueError, match=f"^{field}: "):
             registry.handler("name", **options)(lambda job: None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="is no name; write @handler"):
@@ -165,6 +212,9 @@ def test_a_name_is_given_once() -> None:
         registry.handler("name")(lambda job: None)
 
 
+SECONDS = ("timeout", "lease_seconds", "wait", "grace_seconds", "unhandled_seconds")
+
+
 def test_a_worker_refuses_options_out_of_range() -> None:
     """Naming the option and what is allowed."""
     wrong: list[tuple[str, Any]] = [
@@ -178,6 +228,10 @@ def test_a_worker_refuses_options_out_of_range() -> None:
         ("wait", 1e9),
         ("prefetch", -1),
         ("grace_seconds", -1),
+        ("unhandled_seconds", -1),
+        *((field, odd) for field in SECONDS for odd in (float("nan"), float("inf"), 10**400, "1", None if field != "timeout" else "")),
+        ("concurrency", float("nan")),
+        ("prefetch", float("inf")),
         ("name", ""),
         ("name", "a\nb"),
     ]
@@ -190,3 +244,17 @@ async def test_a_worker_needs_a_source_and_handlers_to_start() -> None:
     """It says which of them is missing."""
     with pytest.raises(ValueError, match=r"^source: "):
         await Worker().start()
+
+
+def test_a_handler_that_its_process_could_not_find_is_refused_with_its_module(module: Any) -> None:
+    """By then every name of the module stands for something: here for what another decorator made of the function."""
+    text = """
+from jobqueue.worker.handlers import handler
+
+def renamed(job): ...
+
+renamed.__name__ = renamed.__qualname__ = "other"
+handler("name", executor="process")(renamed)
+"""
+    with pytest.raises(HandlersError, match=r"^handler 'name' cannot be sent to a process: "):
+        load_handlers(module(text))

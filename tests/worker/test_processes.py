@@ -101,8 +101,8 @@ async def test_a_handler_that_its_process_cannot_find_fails_saying_so(rig: Rig, 
     """As when a module's name now stands for something else."""
     own = Registry()
     own.handler("add", executor="process")(add)
-    monkeypatch.setattr(sys.modules[add.__module__], "add", None)
     await rig.start(own)
+    monkeypatch.setattr(sys.modules[add.__module__], "add", None)
     error = await rig.failed(await rig.put("add", [], max_attempts=1))
     assert error["type"] == "PicklingError"
     assert error["message"].startswith("the handler cannot be sent to a process: ")

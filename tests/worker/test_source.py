@@ -225,7 +225,7 @@ async def test_large_results_go_out_in_calls_that_the_server_takes(rig: Rig, sou
 
 
 async def test_a_release_is_kept_until_the_server_is_back_too(rig: Rig, source: Scripted, handlers: Registry) -> None:
-    """And one the server does not allow is made without a delay."""
+    """And one the server does not allow is made with a delay that it does, and not at once."""
 
     @handlers.handler("later")
     async def later(job: RunningJob) -> None:
@@ -235,7 +235,7 @@ async def test_a_release_is_kept_until_the_server_is_back_too(rig: Rig, source: 
     worker = await rig.start(handlers, source)
     source.give(1, "later")
     await rig.advance(2)
-    assert [call[0].delay for call in source.released] == [3_600, 3_600, 0]
+    assert [call[0].delay for call in source.released] == [3_600, 3_600, 10]
     assert worker.counts.released == 1
 
 
