@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         TooManyWaiters,
         Unauthorized,
         Unavailable,
+        Unconfirmed,
         UnknownJob,
         UnknownQueue,
     )
@@ -121,6 +122,7 @@ __all__ = [
     "Totals",
     "Unauthorized",
     "Unavailable",
+    "Unconfirmed",
     "UnexpectedAnswer",
     "UnknownJob",
     "UnknownQueue",

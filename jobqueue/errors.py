@@ -11,7 +11,7 @@ QueueError
 ├── Full               a bound is reached; try again later
 │   └── QueueFull  TooManyQueues  TooManyWaiters  TooManyListeners  TooManyConnections  RateLimited
 └── Unavailable        ours; try again elsewhere or later
-    └── Draining  StorageUnavailable
+    └── Draining  StorageUnavailable ── Unconfirmed
 """
 
 from __future__ import annotations
@@ -214,6 +214,14 @@ class Draining(Unavailable):
 
 
 class StorageUnavailable(Unavailable):
-    """The change could not be made durable, so it was not acknowledged."""
+    """Changes cannot be stored now. Nothing was changed, unless it is Unconfirmed."""
 
     code = "storage_unavailable"
+
+
+class Unconfirmed(StorageUnavailable):
+    """The change may have been made: it was not stored in time, and may be stored by now, later, or never.
+
+    Treat it as an answer that was lost: repeat the request, which does no harm where it has an id, a lease or the same end.
+    On the wire it has the code of StorageUnavailable and `"unconfirmed": true`.
+    """

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from jobqueue.errors import CallerError, Full, QueueError, Unavailable
+from jobqueue.errors import CallerError, Full, QueueError, Unavailable, Unconfirmed
 from jobqueue.http.answers import PROBLEM, Answer
 
 
@@ -45,7 +45,7 @@ PROBLEMS: dict[str, Entry] = {
     "rate_limited": Entry(429, "Too many requests"),
     "internal_error": Entry(500, "A defect in the server"),
     "draining": Entry(503, "The server is shutting down"),
-    "storage_unavailable": Entry(503, "The change could not be stored"),
+    "storage_unavailable": Entry(503, "Changes cannot be stored now"),
     "http_version": Entry(505, "Only HTTP/1.0 and HTTP/1.1 are served"),
 }
 
@@ -79,7 +79,7 @@ class InternalError(QueueError):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of an error answer, and of a failed item of a batch."""
+    """The body of an error answer, and of a failed item of a batch. unconfirmed: what was asked for may have been done all the same."""
 
     type: str
     title: str
@@ -87,6 +87,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str
     detail: str
     field: str | None = None
+    unconfirmed: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
@@ -97,7 +98,7 @@ def describe(error: QueueError) -> Problem:
     status, title = PROBLEMS[error.code]
     # A lone surrogate in what a client sent must not make its error unencodable.
     detail = error.detail.encode("utf-8", "replace").decode()
-    return Problem(f"urn:jobqueue:problem:{error.code}", title, status, error.code, detail, error.field)
+    return Problem(f"urn:jobqueue:problem:{error.code}", title, status, error.code, detail, error.field, isinstance(error, Unconfirmed))
 
 
 def encode(problem: Problem) -> bytes:

@@ -1,9 +1,16 @@
 """The Backend contract: a whole queue, as the edges see it. Whatever passes `tests/conformance/` is one.
 
 For every method: what comes back is a snapshot that nobody changes afterwards; times in it are UTC, seconds since the epoch;
-an operation that raises has changed nothing; once it returns, the change is as durable as the backend promises.
-Any method may raise StorageUnavailable; those that change something raise Draining once `drain` was called, except the
-three a worker needs to hand in its work (extend, release, conclude).
+once an operation returns, its change is as durable as the backend promises.
+
+An operation that raises has changed nothing, with two exceptions. Unconfirmed says that the change may have been made: it is made where
+others may see it, and is not as durable as promised yet, and perhaps never. And one that is cancelled may have been carried out.
+Whoever repeats it must be able to find out; the ids of jobs and the tokens of leases are there for that. Purge and redrive go by slices:
+when they raise, slices may have been done.
+
+Any method may raise StorageUnavailable, and any that changes something Unconfirmed, but for a dequeue, which puts back what it took; those
+that change something raise Draining once `drain` was called, except the three a worker needs to hand in its work (extend, release,
+conclude).
 """
 
 from __future__ import annotations
@@ -151,7 +158,8 @@ class Taking(Protocol):
 
     Entering waits and returns the jobs, each with its lease; [] when the wait passed or the server drains. Whatever happens before
     `delivered()` is called (an exception, a cancellation), leaving puts the jobs back in their old places, their attempts not counted,
-    and the next waiter is handed them at once. Cancelling while it waits takes it out of line.
+    and the next waiter is handed them at once. The same when entering raises, StorageUnavailable say.
+    Cancelling while it waits takes it out of line.
     """
 
     async def __aenter__(self) -> list[Job]: ...
@@ -207,7 +215,7 @@ class Backend(Protocol):
     async def job(self, job_id: str, wait: float = 0.0) -> Job:
         """A job, live or in history; with `wait`, as soon as it is concluded or when the wait passed.
 
-        Raises UnknownJob, TooManyWaiters.
+        What it shows of a conclusion that was waited for is as durable as an answer. Raises UnknownJob, TooManyWaiters.
         """
 
     async def numbered(self, number: int) -> Job:

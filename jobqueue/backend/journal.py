@@ -28,7 +28,7 @@ class Journal(Protocol):
         """
 
     async def committed(self, ticket: int) -> None:
-        """Return when everything up to `ticket` is as durable as promised. Raises StorageUnavailable if it will not be."""
+        """Return when everything up to `ticket` is as durable as promised. Raises Unconfirmed when that cannot be said."""
 
     def stats(self) -> StorageStats:
         """How it does, at once."""

@@ -13,7 +13,7 @@ from jobqueue.backend.listening import LocalListening
 from jobqueue.backend.shell import SLICE, Shell, attempt_of, copied
 from jobqueue.backend.waiters import Waiter, check_room
 from jobqueue.engine import checks
-from jobqueue.errors import Draining, QueueError
+from jobqueue.errors import Draining, QueueError, StorageUnavailable, Unconfirmed
 from jobqueue.model import CONCLUDED, IN_PROGRESS, Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict, Want
 
 _Item = TypeVar("_Item")
@@ -193,7 +193,10 @@ class LocalBackend(Shell):
         finally:
             self._results.remove(waiter)
         if concluded and self.journal is not None:
-            await self.journal.committed(self.ticket)
+            try:
+                await self.journal.committed(self.ticket)
+            except Unconfirmed as error:
+                raise StorageUnavailable(f"the job's end is not stored yet: {error.detail}") from None
         return concluded[0] if concluded else self.snapshot(job)
 
     async def numbered(self, number: int) -> Job:
@@ -285,6 +288,10 @@ class LocalTaking:
         if jobs and backend.journal is not None:
             try:
                 await backend.journal.committed(backend.ticket)
+            except Unconfirmed as error:
+                self._undo()
+                # Not so any more: what was taken is undone, and a lease that is on the disk all the same is nobody's.
+                raise StorageUnavailable(f"the lease cannot be stored, so nothing is handed out: {error.detail}") from None
             except BaseException:
                 self._undo()
                 raise

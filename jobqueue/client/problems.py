@@ -20,7 +20,7 @@ import msgspec
 
 from jobqueue import errors
 from jobqueue.client.types import Job
-from jobqueue.errors import Full, QueueError, Unavailable
+from jobqueue.errors import Full, QueueError, StorageUnavailable, Unavailable, Unconfirmed
 from jobqueue.model import Outcome
 
 
@@ -82,6 +82,7 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
     code: str
     detail: str
     field: str | None = None
+    unconfirmed: bool = False
 
 
 class Answer(NamedTuple):
@@ -93,7 +94,9 @@ class Answer(NamedTuple):
 
 
 KINDS: dict[str, type[QueueError]] = {
-    kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, QueueError) and kind.code != "error"
+    kind.code: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, QueueError) and "code" in vars(kind) and kind.code != "error"
 }
 """The class of each code that `jobqueue.errors` has."""
 
@@ -105,6 +108,8 @@ def error_of(problem: Problem) -> QueueError:
     kind = KINDS.get(problem.code)
     if kind is None:
         return UnexpectedAnswer(problem.status, problem.detail, problem.code, problem.field)
+    if problem.unconfirmed and kind is StorageUnavailable:
+        kind = Unconfirmed
     return kind.told(problem.detail, problem.field)
 
 

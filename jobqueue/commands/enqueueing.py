@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from jobqueue.commands.exits import Exit
 from jobqueue.commands.options import TIME, WAIT, Failure, usage, verb
@@ -59,11 +60,14 @@ class When(click.ParamType):  # type: ignore[type-arg] # as Duration
     click.option("--lease", type=TIME, help="How long a worker's lease on it holds."),
     click.option("--wait", type=WAIT, help="Wait so long for the result, and print it; or forever."),
     click.option("--ndjson", metavar="PATH", help="Submit a job for each line of this file; - is stdin."),
+    click.option(
+        "--id-prefix", metavar="TEXT", help="With --ndjson: line N gets the id TEXT and N. Repeated with the same, it makes no job twice."
+    ),
     click.option("--items", is_flag=True, help="With --ndjson: lines are whole jobs, objects with payload, id, queue and so on."),
 )
 def enqueue_command(
     client: Client, output: Output, payload: str | None, file: str | None, text: bool, wait: float | None, ndjson: str | None, items: bool,
-    **fields: Any,
+    id_prefix: str | None, **fields: Any,
 ) -> int:  # fmt: skip
     """Submit a job, or many from a file or a stream.
 
@@ -77,7 +81,8 @@ def enqueue_command(
       jobqueue enqueue --file order.json --wait 30s
       zcat jobs.ndjson.gz | jobqueue enqueue --ndjson - --queue import
 
-    With --ndjson a line that is refused is told with its number, the others are submitted, and the exit code is 1.
+    With --ndjson a line that is refused is told with its number, the others are submitted, and the exit code is 1. When it ends halfway,
+    the error says with which --id-prefix the same command goes on without making a job twice.
     """
     asked = {_NAMES.get(name, name): value for name, value in fields.items()}
     if asked["delay"] is not None and asked["run_at"] is not None:
@@ -85,13 +90,15 @@ def enqueue_command(
     if ndjson is None:
         if items:
             usage("--items goes with --ndjson")
+        if id_prefix is not None:
+            usage("--id-prefix goes with --ndjson")
         with _reading():
             value = read_payload(payload, file, text)
         return _one(client, output, value, wait, asked)
     if payload is not None or file is not None or text or wait is not None or asked["id"] is not None:
         usage("--ndjson takes its jobs from the lines: no payload, --file, --text, --wait or --id beside it")
     del asked["id"]
-    return _many(client, output, ndjson, items, asked)
+    return _many(client, output, ndjson, items, id_prefix, asked)
 
 
 @contextlib.contextmanager
@@ -132,8 +139,11 @@ def wait_for(client: Client, output: Output, job_id: str, wait: float) -> int:
     return Exit.DONE
 
 
-def _many(client: Client, output: Output, path: str, items: bool, asked: dict[str, Any]) -> int:
+def _many(client: Client, output: Output, path: str, items: bool, given: str | None, asked: dict[str, Any]) -> int:
     from jobqueue.commands.streaming import enqueue_lines, lines
+
+    # Ids that can be made again: whoever repeats the command after it ended halfway must not submit twice what was submitted.
+    prefix = f"{os.urandom(8).hex()}-" if given is None else given
 
     stream: IO[bytes] = sys.stdin.buffer
     if path != "-":
@@ -145,17 +155,19 @@ def _many(client: Client, output: Output, path: str, items: bool, asked: dict[st
             stack.callback(stream.close)
         read, advance = stack.enter_context(_progress(output, stream))
         try:
-            for number, answer in enqueue_lines(client, lines(stream, read), items, asked):
+            for number, answer in enqueue_lines(client, lines(stream, read), items, asked, prefix):
                 if isinstance(answer, QueueError):
                     refused += 1
                     _refused(output, number, answer)
                 else:
                     done += 1
                     if output.as_json:
-                        output.json(answer)
+                        # An id that we just made up was nobody's before: an earlier try of the same batch brought it in.
+                        ours = given is None and answer.id == f"{prefix}{number}"
+                        output.json(msgspec.structs.replace(answer, created=True) if ours else answer)
                 advance(1)
         except QueueError as error:
-            error.detail += f"; {done} jobs were submitted before"
+            error.detail += f"; {done} jobs were submitted before. The same command with --id-prefix {prefix} makes no job twice"
             raise
     if not output.as_json:
         output.line(f"{done} jobs submitted" + (f", {refused} lines refused" if refused else ""))

@@ -17,7 +17,7 @@ import click
 
 from jobqueue.commands.exits import Exit
 from jobqueue.commands.output import Output, plain
-from jobqueue.errors import QueueError, UnknownJob
+from jobqueue.errors import QueueError, Unconfirmed, UnknownJob
 from jobqueue.process.config import BadSetting, read_dotenv
 from jobqueue.process.units import DURATION
 
@@ -33,17 +33,21 @@ TRIES = 3
 class Failure(click.ClickException):
     """An error as it is told: one line with its code, or a problem as the server's with --json."""
 
-    def __init__(self, detail: str, *, code: str, exit_code: Exit, field: str | None = None, output: Output | None = None) -> None:
+    def __init__(
+        self, detail: str, *, code: str, exit_code: Exit, field: str | None = None, unconfirmed: bool = False, output: Output | None = None
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.exit_code = int(exit_code)  # type: ignore[misc] # click looks for it at the instance
         self.field = field
+        self.unconfirmed = unconfirmed
         self.output = output
 
     def show(self, file: Any = None) -> None:
         """Tell it on stderr."""
         if self.output is not None and self.output.as_json:
-            self.output.problem(self.code, self.message, self.field)
+            more = {"unconfirmed": True} if self.unconfirmed else {}
+            self.output.problem(self.code, self.message, self.field, **more)
         else:
             click.echo(f"Error: {self.code}: {plain(self.message)}", err=True)
 
@@ -146,7 +150,14 @@ def verb(name: str, *options: Callable[[Any], Any], connects: bool = True) -> Ca
                 else:
                     code = function(where, output, **given)
             except QueueError as error:
-                raise Failure(error.detail, code=error.code, exit_code=exit_code_of(error), field=error.field, output=output) from None
+                raise Failure(
+                    error.detail,
+                    code=error.code,
+                    exit_code=exit_code_of(error),
+                    field=error.field,
+                    unconfirmed=isinstance(error, Unconfirmed),
+                    output=output,
+                ) from None
             except Failure as failure:
                 failure.output = output
                 raise

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from jobqueue.errors import BadRequest, QueueError, TooLarge
+from jobqueue.errors import BadRequest, QueueError, TooLarge, Unconfirmed
 from jobqueue.limits import KIB, MIB, Limits
 from jobqueue.model import Backoff
 
@@ -114,23 +114,31 @@ def lines(stream: IO[bytes], read: Any = None) -> Iterator[Line | None]:
         yield Line(number + 1, None if too_long else text)
 
 
-def job_of(text: bytes, items: bool, base: dict[str, Any]) -> NewJob:
-    """The job of a line. Raises BadRequest."""
+def job_of(text: bytes, items: bool, base: dict[str, Any], job_id: str | None = None) -> NewJob:
+    """The job of a line; job_id: what it is called if it does not say. Raises BadRequest."""
     from jobqueue.client.types import NewJob
 
     try:
         if not items:
             _any(text)
-            return NewJob(Raw(text), **base)
+            return NewJob(Raw(text), job_id, **base)
         item = _item(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(None, f"cannot be read: {error}") from None
     fields = {name: value for name in item.__struct_fields__ if (value := getattr(item, name)) is not UNSET}
+    if fields.get("id") is None:
+        fields["id"] = job_id
     return NewJob(**{**base, **fields})
 
 
-def enqueue_lines(client: Client, found: Iterable[Line | None], items: bool, base: dict[str, Any]) -> Iterator[Told]:
-    """Enqueue the jobs of lines, in batches; what became of each. Raises QueueErrors that end all, ConnectionFailed above all."""
+def enqueue_lines(
+    client: Client, found: Iterable[Line | None], items: bool, base: dict[str, Any], prefix: str | None = None
+) -> Iterator[Told]:
+    """Enqueue the jobs of lines, in batches; what became of each. prefix: of the ids of jobs that have none; the line's number follows it.
+
+    Raises QueueErrors that end all, ConnectionFailed above all; its detail names the lines of which it is not known whether they were
+    submitted.
+    """
     batch: list[tuple[int, NewJob]] = []
     size = 0
     for line in found:
@@ -143,11 +151,19 @@ def enqueue_lines(client: Client, found: Iterable[Line | None], items: bool, bas
             yield Told(line.number, TooLarge(None, f"the line is longer than {LINE_BYTES_MAX} bytes"))
             continue
         try:
-            batch.append((line.number, job_of(line.text, items, base)))
+            job_id = None if prefix is None else f"{prefix}{line.number}"
+            batch.append((line.number, job_of(line.text, items, base, job_id)))
             size += len(line.text)
         except BadRequest as error:
             yield Told(line.number, error)
     yield from _send(client, batch)
+
+
+def _in_doubt(error: QueueError) -> bool:
+    """Whether what was sent may have been done."""
+    from jobqueue.client.problems import ConnectionFailed, UnexpectedAnswer
+
+    return isinstance(error, Unconfirmed | ConnectionFailed | UnexpectedAnswer)
 
 
 def _send(client: Client, batch: list[tuple[int, NewJob]]) -> Iterator[Told]:
@@ -164,4 +180,10 @@ def _send(client: Client, batch: list[tuple[int, NewJob]]) -> Iterator[Told]:
         yield from _send(client, batch[:half])
         yield from _send(client, batch[half:])
         return
+    except QueueError as error:
+        if _in_doubt(error):
+            first, last = batch[0][0], batch[-1][0]
+            lines_meant = f"line {first}" if first == last else f"lines {first} to {last}"
+            error.detail += f"; {lines_meant} may have been submitted all the same"
+        raise
     yield from (Told(number, answer) for (number, _), answer in zip(batch, answers, strict=True))

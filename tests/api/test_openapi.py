@@ -15,7 +15,7 @@ from jobqueue.api.describe.examples import STORY, Example
 from jobqueue.api.describe.links import LINKS
 from jobqueue.api.describe.openapi import codes, document
 from jobqueue.api.describe.reference import OPERATIONS, notes
-from jobqueue.api.mounts import server_routes
+from jobqueue.api.mounts import Mounts, server_routes
 from jobqueue.api.native import wire
 from jobqueue.api.native.events import MEDIA
 from jobqueue.api.native.table import native_routes
@@ -30,6 +30,11 @@ from .harness import Api, assert_problem
 ROUTES = native_routes("") + server_routes((), ())
 DOCUMENT = document(ROUTES, Limits(), secured=True)
 TOKEN = re.compile(r"\b[0-9a-f]{32}\b")
+
+
+def repr_of(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
 
 by_route = pytest.mark.parametrize("route", ROUTES, ids=[f"{route.method} {route.path}" for route in ROUTES])
 
@@ -167,6 +172,17 @@ def test_every_code_is_told_under_its_status(route: Route) -> None:
         code: str(PROBLEMS[code].status) for code in codes(route)
     }
     assert set(route.errors) <= set(told)
+
+
+@pytest.mark.parametrize("route", [*ROUTES, *(route for route in Mounts().routes() if route.api != "native")], ids=repr_of)
+def test_a_disk_that_fails_is_told_of_every_change(route: Route) -> None:
+    """Whatever changes something, in every API, may be refused for the disk, and says when the change may have been made all the same."""
+    found = document([route], Limits(), secured=True)["paths"][route.path][route.method.lower()]
+    told = found["responses"].get("503", {"description": ""})["description"]
+    assert ("`storage_unavailable`" in told) is (route.changes or "storage_unavailable" in route.errors)
+    # What a dequeue took is put back.
+    takes = route.scope is Scope.DEQUEUE and "too_many_waiters" in route.errors
+    assert ("`unconfirmed`" in told) is (route.changes and not takes)
 
 
 def target(route: Route) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobqueue.errors import StorageUnavailable
+from jobqueue.errors import StorageUnavailable, Unconfirmed
 from tests.backend.journals import GatedJournal
 
 from .conftest import Serve
@@ -106,6 +106,18 @@ async def test_storage_that_fails_is_503(api: Api, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(api.backend, "enqueue", fail)
     assert assert_problem(await api.post("/jobs/enqueue", payload=1), 503, "storage_unavailable") == "the disk is full"
+
+
+async def test_a_change_that_may_have_been_made_says_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its problem has the code of a disk that fails, and `unconfirmed`; without that nothing was changed, and the member is not there."""
+
+    async def fail(*_: object) -> None:
+        raise Unconfirmed("the change is not stored yet")
+
+    monkeypatch.setattr(api.backend, "enqueue", fail)
+    answer = await api.post("/jobs/enqueue", payload=1)
+    assert (answer.status, answer.json["code"], answer.json["unconfirmed"]) == (503, "storage_unavailable", True)
+    assert answer.headers["retry-after"] == "1"
 
 
 async def test_a_defect_is_500_and_says_nothing_of_itself(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobqueue.backend.base import StorageStats
 from jobqueue.engine.events import Event, Kind
-from jobqueue.errors import StorageUnavailable
+from jobqueue.errors import StorageUnavailable, Unconfirmed
 from jobqueue.histogram import Timings
 
 
@@ -41,7 +41,7 @@ class GatedJournal:
 
     async def committed(self, ticket: int) -> None:
         if self._broken:
-            raise StorageUnavailable("the disk is full")
+            raise Unconfirmed("the disk is full")
         if ticket > self._done:
             future = asyncio.get_running_loop().create_future()
             self._waiting.append((ticket, future))
@@ -66,7 +66,7 @@ class GatedJournal:
         self._broken = True
         for _, future in self._waiting:
             if not future.done():
-                future.set_exception(StorageUnavailable("the disk is full"))
+                future.set_exception(Unconfirmed("the disk is full"))
 
     def recover(self) -> None:
         """Let commits succeed again, at once."""

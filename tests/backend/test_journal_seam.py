@@ -12,7 +12,7 @@ from jobqueue.backend.base import Conclude, Extend
 from jobqueue.backend.local import LocalBackend
 from jobqueue.clock import ManualClock
 from jobqueue.engine.events import Kind
-from jobqueue.errors import StorageUnavailable
+from jobqueue.errors import StorageUnavailable, Unconfirmed
 from jobqueue.model import Job, JobFilter, JobSpec, Outcome, QueuePolicy, Status, Verdict, Want
 
 from .journals import GatedJournal
@@ -255,13 +255,15 @@ async def test_putting_back_waits_for_nothing(seam: Seam) -> None:
 
 
 async def test_a_commit_that_fails_is_not_acknowledged(seam: Seam) -> None:
-    """Whoever waits for a commit that fails is told StorageUnavailable, and so is everyone after, until the disk is back."""
+    """Whoever waits for a commit that fails is told Unconfirmed, and everyone after, until the disk is back, that nothing was changed."""
     waiting = await seam.start(seam.backend.enqueue(spec("a")))
     seam.journal.fail()
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(Unconfirmed):
         await waiting
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable) as told:
         await seam.backend.enqueue(spec("b"))
+    assert not isinstance(told.value, Unconfirmed)
+    assert "b" not in seam.backend.engine.jobs.by_id
     seam.journal.recover()
     assert (await seam.backend.enqueue(spec("c"))).created
 
@@ -282,6 +284,34 @@ async def test_a_job_whose_lease_is_not_committed_is_put_back(seam: Seam, waited
     assert (job.status, job.attempts, job.lease) == (Status.QUEUED, 0, None)
     seam.journal.recover()
     assert [job.attempts for job in await seam.dequeue(0)] == [1]
+
+
+async def test_a_result_that_is_waited_for_is_committed_first(seam: Seam) -> None:
+    """Who waits for a result is told of it when it is stored, as its worker is, and not before: a crash would take it back."""
+    await seam.put("j")
+    lease = token(await seam.take())
+    waiting = await seam.start(seam.backend.job("j", wait=60))
+    conclude = await seam.start(seam.backend.conclude("j", lease, SUCCEEDED))
+    assert (await seam.backend.job("j")).status is Status.CONCLUDED
+    assert not conclude.done()
+    assert not waiting.done()
+    seam.journal.commit()
+    await conclude
+    assert (await waiting).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_result_that_cannot_be_stored_is_not_told(seam: Seam) -> None:
+    """When the commit of a result fails, who waits for it is told that it is not stored: a look has changed nothing."""
+    await seam.put("j")
+    lease = token(await seam.take())
+    waiting = await seam.start(seam.backend.job("j", wait=60))
+    conclude = await seam.start(seam.backend.conclude("j", lease, SUCCEEDED))
+    seam.journal.fail()
+    with pytest.raises(Unconfirmed):
+        await conclude
+    with pytest.raises(StorageUnavailable) as told:
+        await waiting
+    assert not isinstance(told.value, Unconfirmed)
 
 
 async def test_a_broken_disk_answers_every_waiter_that_was_handed_the_job(seam: Seam) -> None:

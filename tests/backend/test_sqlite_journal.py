@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobqueue.backend.base import Conclude, Extend
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite.file import CannotOpen, Fatal, NotNow, Store
 from jobqueue.backend.sqlite.group import Group
@@ -17,9 +18,11 @@ from jobqueue.backend.sqlite.open import open_journal
 from jobqueue.backend.sqlite.writer import Finished
 from jobqueue.clock import ManualClock
 from jobqueue.engine.engine import Engine
-from jobqueue.errors import QueueFull, StorageUnavailable
+from jobqueue.errors import QueueFull, StorageUnavailable, Unconfirmed
 from jobqueue.limits import Limits
 from jobqueue.model import Job, JobSpec, Outcome, QueuePolicy, Status, Verdict, Want
+
+SUCCEEDED = Verdict(outcome=Outcome.SUCCEEDED)
 
 
 class HandWriter:
@@ -169,7 +172,7 @@ async def test_a_failed_commit_is_made_good(durable: Durable) -> None:
     later = await durable.start(durable.backend.enqueue(spec("b", delay=5.0)))
     durable.writer.commit(NotNow("no room"))
     for refused in (task, later):
-        with pytest.raises(StorageUnavailable, match="no room"):
+        with pytest.raises(Unconfirmed, match="no room"):
             await refused
     for operation in (
         durable.backend.enqueue(spec("c")),
@@ -181,8 +184,9 @@ async def test_a_failed_commit_is_made_good(durable: Durable) -> None:
         durable.backend.purge("default"),
         durable.take(),
     ):
-        with pytest.raises(StorageUnavailable, match="no room"):
+        with pytest.raises(StorageUnavailable, match="no room") as told:
             await operation
+        assert not isinstance(told.value, Unconfirmed)
     assert set(durable.backend.engine.jobs.by_id) == {"a", "b"}
     assert (await durable.backend.job("a")).status is Status.QUEUED
     # Time goes on: b falls due, which is a change that nobody asked for. Then the commit is tried again, by itself.
@@ -198,17 +202,65 @@ async def test_a_failed_commit_is_made_good(durable: Durable) -> None:
 
 
 async def test_a_job_whose_lease_could_not_be_stored_is_put_back(durable: Durable) -> None:
-    """A dequeue whose commit fails is told 503, and the job is in its place again, on the disk too when there is room."""
+    """A dequeue whose commit fails has changed nothing: the job is in its place again, on the disk too when there is room."""
     await durable.done(durable.backend.enqueue(spec("j")))
     task = await durable.start(durable.take())
     durable.writer.commit(NotNow("no room"))
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable, match="nothing is handed out") as told:
         await task
+    assert not isinstance(told.value, Unconfirmed)
     durable.clock.advance(RETRY_SECONDS)
     await durable.settle()
     again = await durable.restart()
     job = await again.backend.job("j")
     assert (job.status, job.attempts) == (Status.QUEUED, 0)
+    await end(again)
+
+
+async def test_a_change_that_may_have_been_made_says_so(durable: Durable) -> None:
+    """Whatever changes something, and was made when its commit failed, is told Unconfirmed; each is stored when there is room again."""
+    backend = durable.backend
+    for name in ("extended", "released", "concluded"):
+        await durable.done(backend.enqueue(spec(name)))
+    tokens = {job.id: job.lease.token for job in [job for _ in range(3) for job in await durable.done(durable.take())] if job.lease}
+    for name in ("cancelled", "purged"):
+        await durable.done(backend.enqueue(spec(name, queue=name)))
+    ended = await durable.start(backend.enqueue(spec("failed", queue="failed")))
+    await durable.settle()
+    await durable.done(backend.cancel((await ended).job.id))
+    blocker = await durable.start(backend.enqueue(spec("blocker", queue="other")))
+    waited = await durable.start(backend.job("concluded", wait=60))
+    changes = [
+        await durable.start(operation)
+        for operation in (
+            backend.enqueue(spec("new", queue="new")),
+            backend.enqueue_batch([spec("batch", queue="new")]),
+            backend.extend(Extend("extended", tokens["extended"], 900.0)),
+            backend.extend_batch([Extend("extended", tokens["extended"], 900.0)]),
+            backend.release("released", tokens["released"], 100.0),
+            backend.conclude("concluded", tokens["concluded"], SUCCEEDED),
+            backend.conclude_batch([Conclude("concluded", tokens["concluded"], SUCCEEDED)]),
+            backend.cancel("cancelled"),
+            backend.retry("failed"),
+            backend.put_policy("made", QueuePolicy()),
+            backend.set_paused("new", True),
+            backend.purge("purged"),
+        )
+    ]
+    durable.writer.commit(NotNow("no room"))
+    await turns()
+    for change in (blocker, *changes):
+        assert isinstance(change.exception(), Unconfirmed), change
+    # A look changes nothing, so there is nothing to confirm: it only cannot be shown.
+    assert type(waited.exception()) is StorageUnavailable
+    durable.clock.advance(RETRY_SECONDS)
+    await durable.settle()
+    again = await durable.restart()
+    found = {job.id: job.status for job in again.backend.engine.jobs.by_id.values()}
+    assert found["new"] is found["batch"] is found["failed"] is Status.QUEUED
+    assert found["concluded"] is found["cancelled"] is found["purged"] is Status.CONCLUDED
+    assert found["released"] is Status.SCHEDULED
+    assert "made" in again.backend.engine.queues
     await end(again)
 
 

@@ -14,6 +14,7 @@ from click.testing import Result
 from jobqueue import Client
 from jobqueue.commands import streaming
 from jobqueue.commands.streaming import Line, enqueue_lines, lines
+from jobqueue.errors import Unconfirmed
 from jobqueue.testing import server_in_thread
 
 Run = Callable[..., Result]
@@ -123,7 +124,7 @@ def test_a_slow_producers_line_does_not_wait_for_the_next(spawn: Any, client: Cl
 
 
 def test_a_server_that_goes_away_in_the_middle_is_exit_code_5(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says how many jobs were submitted before."""
+    """The error says how many jobs were submitted before, and of which lines that is not known."""
     from jobqueue import ConnectionFailed
 
     whole = Client.enqueue_batch
@@ -137,7 +138,9 @@ def test_a_server_that_goes_away_in_the_middle_is_exit_code_5(run: Run, url: str
     monkeypatch.setattr(Client, "enqueue_batch", failing)
     result = run("enqueue", "--ndjson", "-", given="1\n" * 1_005)
     assert (result.exit_code, result.stdout) == (5, "")
-    assert result.stderr == "Error: connection_failed: gone; 1000 jobs were submitted before\n"
+    told = "Error: connection_failed: gone; lines 1001 to 1005 may have been submitted all the same; 1000 jobs were submitted before. "
+    assert result.stderr.startswith(told)
+    assert result.stderr.count("\n") == 1
 
 
 def test_on_a_terminal_there_is_a_progress_bar(terminal: Any, client: Client) -> None:
@@ -170,3 +173,47 @@ def test_what_pauses_is_noticed() -> None:
         assert next(found) == Line(2, b"23")
         os.close(writing)
         assert list(found) == []
+
+
+class Doubtful:
+    """A client whose server does what it is asked and then says that it does not know, for one batch."""
+
+    def __init__(self, client: Client, at: int) -> None:
+        self._client = client
+        self._left = at
+
+    def enqueue_batch(self, jobs: Any) -> Any:
+        answers = self._client.enqueue_batch(jobs)
+        self._left -= 1
+        if self._left == 0:
+            raise Unconfirmed("the change is not stored yet")
+        return answers
+
+
+def test_what_ended_halfway_can_be_repeated(run: Run, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is not known whether a batch was submitted, the error names its lines and the prefix with which no job is made twice."""
+    monkeypatch.setattr(streaming, "BATCH_JOBS_MAX", 3)
+    given = "\n".join(f'{{"n": {number}}}' for number in range(8))
+    real = streaming.enqueue_lines
+    monkeypatch.setattr(streaming, "enqueue_lines", lambda client, *rest: real(Doubtful(client, 2), *rest))  # type: ignore[arg-type]
+    result = run("enqueue", "--ndjson", "-", "--json", given=given)
+    assert result.exit_code == 1
+    problem = json.loads(result.stderr)
+    assert (problem["code"], problem["unconfirmed"]) == ("storage_unavailable", True)
+    assert "lines 4 to 6 may have been submitted all the same; 3 jobs were submitted before" in problem["detail"]
+    assert len(list(client.all_jobs())) == 6
+    monkeypatch.setattr(streaming, "enqueue_lines", real)
+    prefix = problem["detail"].partition("--id-prefix ")[2].split()[0]
+    assert run("enqueue", "--ndjson", "-", "--id-prefix", prefix, given=given).stdout == "8 jobs submitted\n"
+    jobs = [client.job(job.id) for job in client.all_jobs()]
+    assert sorted(bytes(job.raw_payload) for job in jobs) == [b'{"n": %d}' % number for number in range(8)]
+
+
+def test_a_prefix_makes_the_ids_of_lines_that_have_none(run: Run, client: Client) -> None:
+    """Line N has the prefix and N, an item its own id where it has one; created says whether the job was there."""
+    given = '{"payload": 1}\n\n{"payload": 2, "id": "mine"}\n{"payload": 3}\n'
+    for created in (True, False):
+        result = run("enqueue", "--ndjson", "-", "--items", "--json", "--id-prefix", "run-", given=given)
+        told = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [(job["id"], job["created"]) for job in told] == [("run-1", created), ("mine", created), ("run-4", created)]
+    assert run("enqueue", "1", "--id-prefix", "run-").exit_code == 2

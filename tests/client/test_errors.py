@@ -42,6 +42,8 @@ PARTICULAR: list[QueueError] = [
     errors.LeaseLost("a"),
     errors.NotInProgress("a", "concluded"),
     errors.NotRetryable("a", "queued"),
+    errors.StorageUnavailable("no room"),
+    errors.Unconfirmed("no room, and it may have been stored"),
 ]
 MADE = [*PARTICULAR, *(kind("what happened") for code, kind in KINDS.items() if code not in {error.code for error in PARTICULAR})]
 """Every error, made as the server makes it."""

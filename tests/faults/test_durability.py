@@ -191,7 +191,10 @@ async def test_28_no_room_in_a_real_server(tmp_path: Path, start: Callable[..., 
     api = on(process)
     await api.put("before")
     orders.write_text("full")
-    assert (await api.call("POST", "/jobs/enqueue", {"payload": 1, "queue": api.queue, "id": api.full("during")})).status == 503
+    answer = await api.call("POST", "/jobs/enqueue", {"payload": 1, "queue": api.queue, "id": api.full("during")})
+    assert (answer.status, answer.json["unconfirmed"]) == (503, True)
+    answer = await api.call("POST", "/jobs/enqueue", {"payload": 1, "queue": api.queue, "id": api.full("after")})
+    assert (answer.status, "unconfirmed" in answer.json) == (503, False)
     assert (await api.job("before"))["status"] == "queued"
     assert "changes cannot be stored" in process.log()
     orders.write_text("")

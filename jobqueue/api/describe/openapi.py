@@ -26,6 +26,8 @@ from jobqueue.limits import Limits
 
 _REFS = "#/components/schemas/{name}"
 _WITH_BODY = frozenset({"POST", "PUT", "DELETE"})
+_UNCONFIRMED = "With `unconfirmed`, the change may have been made all the same, or be made later: repeat the request to find out."
+
 _ANYWHERE = ("internal_error", "http_version")
 """Codes that any request may be answered, and that say nothing of the operation: the document's default answers."""
 
@@ -33,7 +35,8 @@ _ABOUT = """A long-polling job queue. Producers enqueue, workers block on dequeu
 
 Bodies are JSON objects in UTF-8, sent as application/json; fields that an operation does not know are refused. Durations are
 seconds, times RFC 3339 in UTC with milliseconds. Every error is an RFC 9457 problem with a stable `code`; 429 and 503 say in
-Retry-After when to come back. docs/protocol.md has every answer and its cause."""
+Retry-After when to come back. A request that failed has changed nothing, unless its problem has `unconfirmed`: then it may have.
+docs/protocol.md has every answer and its cause."""
 
 
 class Document:
@@ -275,6 +278,8 @@ def codes(route: Route, secured: bool = True) -> list[str]:
     found = ["bad_request", *route.errors]
     if route.scope is not Scope.PUBLIC:
         found += ["forbidden", "too_many_connections", "rate_limited", *(["unauthorized"] if secured else [])]
+        if route.changes:
+            found.append("storage_unavailable")
     if route.method in _WITH_BODY:
         found += ["request_timeout", "too_large", "unsupported_media_type"]
     return [code for code in PROBLEMS if code in found]
@@ -288,13 +293,20 @@ def _failures(route: Route, secured: bool) -> dict[str, Any]:
     return {str(status): _failure(route, found) for status, found in sorted(by_status.items())}
 
 
+def _may_be_made(route: Route, found: Sequence[str]) -> bool:
+    """Whether a failure may be of a change that was made. What a dequeue took is put back, and a look changes nothing."""
+    return "storage_unavailable" in found and route.changes and "too_many_waiters" not in route.errors
+
+
 def _failure(route: Route, found: Sequence[str]) -> dict[str, Any]:
     """An answer to a request that failed, in the shape of the route's API; only the native one's carries the code."""
     schema: dict[str, Any] = {"$ref": _REFS.format(name=route.error.__name__)}
     if route.error is Problem:
         schema = {"allOf": [schema, {"properties": {"code": {"enum": list(found)}}}]}
     failure: dict[str, Any] = {
-        "description": " ".join(f"`{code}`: {PROBLEMS[code].title}." for code in found),
+        "description": " ".join(
+            [f"`{code}`: {PROBLEMS[code].title}." for code in found] + ([_UNCONFIRMED] if _may_be_made(route, found) else [])
+        ),
         "content": {route.shape.content_type.decode(): {"schema": schema}},
     }
     status = PROBLEMS[found[0]].status

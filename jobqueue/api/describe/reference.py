@@ -120,6 +120,10 @@ def _answered() -> Notes:
         "detail": {"description": "What went wrong, for people."},
         "field": {"description": "The field at fault, if one is."},
         "title": {"description": "What the code means."},
+        "unconfirmed": {
+            "description": "true: the change may have been made, or be made later. Repeat the request to find out. Without it, nothing was "
+            "changed."
+        },
     }
 
 

@@ -60,7 +60,7 @@ def native_routes(prefix: str) -> list[Route]:
             "Look at a job, or wait for its result",
             query=wire.WaitQuery,
             answers={200: job},
-            errors=("unknown_job", "too_many_waiters"),
+            errors=("unknown_job", "too_many_waiters", "storage_unavailable"),
         ),
         route(
             "POST",

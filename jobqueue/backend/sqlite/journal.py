@@ -6,7 +6,7 @@ waited for it and hands over the next. So a slow disk makes groups larger, not a
 
 When a commit fails for want of room (NotNow), memory is ahead of the disk, and stays so: the rows wait, with those that come after, and
 are tried again until they are committed. Nothing is undone, since others may have built on it. Whoever waited is told
-StorageUnavailable, whoever comes meanwhile too, before anything changes. When the disk cannot be trusted (Fatal), nothing is
+Unconfirmed; whoever comes meanwhile StorageUnavailable, before anything changes. When the disk cannot be trusted (Fatal), nothing is
 acknowledged ever again, and `failed` returns.
 
 A file that was deleted, moved or replaced while it is used (`lost`) is like one without room: what is written then goes where nobody will
@@ -30,7 +30,7 @@ from jobqueue.backend.sqlite.writer import Writer
 from jobqueue.clock import Clock, Timer
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_ENQUEUED, K_FORGOTTEN, Event
-from jobqueue.errors import QueueFull, StorageUnavailable
+from jobqueue.errors import QueueFull, StorageUnavailable, Unconfirmed
 from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.model import Job
 
@@ -38,6 +38,11 @@ _logger = logging.getLogger("jobqueue.storage")
 
 RETRY_SECONDS = 1.0
 """How long to wait after a commit that failed."""
+
+
+def unconfirmed(reason: str) -> str:
+    """What is said of a change whose commit failed."""
+    return f"the change is not stored yet, and may be later or not: repeat it to find out: {reason}"
 
 
 class SqliteJournal:
@@ -137,7 +142,7 @@ class SqliteJournal:
         if ticket <= self._done:
             return
         if self._failing is not None:
-            raise StorageUnavailable(f"the change is not stored yet: {self._failing}")
+            raise Unconfirmed(unconfirmed(self._failing))
         future = asyncio.get_running_loop().create_future()
         (self._now if ticket <= self._handed else self._next).append(future)
         await future
@@ -160,7 +165,7 @@ class SqliteJournal:
             self._kick()
             future = asyncio.get_running_loop().create_future()
             self._now.append(future)
-            with contextlib.suppress(StorageUnavailable):
+            with contextlib.suppress(Unconfirmed):
                 await future
         if self._retry is not None:
             self._retry.cancel()
@@ -249,7 +254,7 @@ class SqliteJournal:
         self._now, self._next = [], []
         for future in waiting:
             if not future.done():
-                future.set_exception(StorageUnavailable(f"the change is not stored yet: {reason}"))
+                future.set_exception(Unconfirmed(unconfirmed(reason)))
 
     def fatal(self, error: Exception | None) -> None:
         """The storage cannot be trusted any more: nothing is acknowledged from now on."""

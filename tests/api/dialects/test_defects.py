@@ -7,7 +7,9 @@ import re
 import pytest
 
 from jobqueue.api.mounts import Mounts
-from jobqueue.api.routes import Route
+from jobqueue.api.routes import Route, Scope
+from jobqueue.backend.sqlite.journal import unconfirmed
+from jobqueue.errors import Unconfirmed
 from tests.api.harness import Api, request
 
 ROUTES = [route for route in Mounts().routes() if route.api != "native"]
@@ -98,3 +100,20 @@ async def test_nothing_that_is_sent_is_a_defect(api: Api, route: Route, caplog: 
         if reply.headers.get("connection") == "close":
             wire = await api.site.wire()
     assert not caplog.records
+
+
+SUBMITS = {"classic": b'{"Type":"TIME_CRITICAL"}', "simplequeue": b'{"jobId":"a","data":{"a":1}}', "workpool": b'{"name":"a","body":1}'}
+
+
+@pytest.mark.parametrize("dialect", SUBMITS)
+async def test_a_change_that_may_have_been_made_says_so(api: Api, monkeypatch: pytest.MonkeyPatch, dialect: str) -> None:
+    """No dialect has a field for it, so its words say that the job may have been stored all the same."""
+    (route,) = [route for route in ROUTES if (route.api, route.method, route.scope) == (dialect, "POST", Scope.ENQUEUE) and route.body]
+
+    async def fail(*_: object) -> None:
+        raise Unconfirmed(unconfirmed("no room"))
+
+    monkeypatch.setattr(api.backend, "enqueue", fail)
+    answer = await api.send("POST", route.path, SUBMITS[dialect])
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert "is not stored yet, and may be later or not" in answer.body.decode()
