@@ -10,7 +10,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import ClientSession, TCPConnector, hdrs
 from yarl import URL
@@ -25,6 +25,7 @@ from jobqueue.http.answers import Answer
 from jobqueue.http.connections import Server
 from jobqueue.http.request import Request
 from jobqueue.limits import Limits
+from tests.messages import Reader, Reply
 
 GUARD = 10.0
 """Seconds after which a test that waits in vain gives up."""
@@ -41,25 +42,13 @@ def at(seconds: float) -> str:
     return f"2027-01-15T08:{minutes:02d}:{rest // 1_000:02d}.{rest % 1_000:03d}Z"
 
 
-class Reply(NamedTuple):
-    """An answer as it came: headers by lower-case name, the body's bytes."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body, decoded."""
-        return json.loads(self.body)
-
-
 class Wire:
     """A connection on which a test writes and reads bytes as it likes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
+        self._stream = reader
         self._writer = writer
+        self._reader = Reader()
 
     @property
     def socket(self) -> socket.socket:
@@ -71,31 +60,37 @@ class Wire:
         self._writer.write(data)
 
     async def line(self) -> bytes:
-        """One line, without its end."""
+        """One line without its end; at the end of the connection, what is left."""
+        while (line := self._reader.line()) is None:
+            if not await self._more():
+                return self._reader.rest()
+        return line
+
+    async def _more(self) -> bool:
         async with asyncio.timeout(GUARD):
-            return (await self._reader.readline()).removesuffix(b"\r\n")
+            data = await self._stream.read(1 << 20)
+        self._reader.feed(data)
+        return bool(data)
 
     async def reply(self, head: bool = False) -> Reply:
         """The next answer; head: to a HEAD, which has a length and no body."""
-        version, status, _ = (await self.line()).split(b" ", 2)
-        assert version == b"HTTP/1.1"
-        headers: dict[str, str] = {}
-        while line := await self.line():
-            name, _, value = line.decode().partition(": ")
-            assert name.lower() not in headers, f"{name} is there twice"
-            headers[name.lower()] = value
-        length = 0 if head or int(status) == 204 else int(headers["content-length"])
-        async with asyncio.timeout(GUARD):
-            return Reply(int(status), headers, await self._reader.readexactly(length))
+        while (reply := self._reader.reply(head)) is None:
+            if not await self._more():
+                raise ConnectionError(f"closed after {self._reader.rest()[:200]!r}")
+        return reply
+
+    async def head(self) -> tuple[str, dict[str, str]]:
+        """The first line and the headers of an answer whose body has no length."""
+        while (head := self._reader.head()) is None:
+            assert await self._more(), "closed in a head"
+        return head
 
     async def rest(self) -> bytes:
         """Everything up to the end of the connection, however that comes about."""
-        received = b""
         with contextlib.suppress(ConnectionError):
-            async with asyncio.timeout(GUARD):
-                while chunk := await self._reader.read(1 << 20):
-                    received += chunk
-        return received
+            while await self._more():
+                pass
+        return self._reader.rest()
 
     async def ask(self, data: bytes) -> Reply:
         """Write a request, read its answer."""

@@ -38,17 +38,14 @@ class Stream:
 
     async def open(self) -> list[str]:
         """Read the head and the first block, which is the stream's opening; its lines."""
-        status = await self.wire.line()
-        assert status == b"HTTP/1.1 200 OK", status
-        while line := await self.wire.line():
-            name, _, value = line.decode().partition(": ")
-            self.headers[name.lower()] = value
+        status, self.headers = await self.wire.head()
+        assert status == "HTTP/1.1 200 OK", status
         return await self.block()
 
     async def block(self) -> list[str]:
         """The lines up to the next empty one."""
         lines = []
-        while line := (await self.wire.line()).removesuffix(b"\n").decode():
+        while line := (await self.wire.line()).decode():
             lines.append(line)
             if line.startswith("id: "):
                 self.cursor = line[4:]

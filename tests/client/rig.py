@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from jobqueue import AsyncClient, Client, Retrying
+from tests.messages import Reader, Request
 
 GUARD = 10.0
 """Seconds after which a test that waits in vain gives up."""
@@ -65,15 +66,6 @@ class Face:
         return call
 
 
-class Seen(NamedTuple):
-    """A request as it came by."""
-
-    method: str
-    target: str
-    headers: dict[str, str]
-    body: bytes
-
-
 def canned(status: int, body: bytes = b"", *headers: str) -> bytes:
     """An answer as bytes."""
     lines = [f"HTTP/1.1 {status} Any", f"Content-Length: {len(body)}", *headers]
@@ -95,7 +87,7 @@ class Proxy:
     upstream: str
     plan: list[str | bytes] = field(default_factory=list)
     prefix: str = ""
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[Request] = field(default_factory=list)
     stalled: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
     serving: set[asyncio.Task[None]] = field(default_factory=set)
@@ -105,20 +97,19 @@ class Proxy:
         self.serving.add(asyncio.create_task(self._serve(reader, writer)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received = Reader()
         try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                while await self._answer(reader, writer):
-                    pass
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    while (asked := received.request()) is None:
+                        await some(reader, received)
+                    if not await self._answer(asked, writer):
+                        break
         finally:
             await closed(writer)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = await reader.readuntil(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")[:-2]
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        body = await reader.readexactly(int(headers.get("content-length", "0")))
-        method, target, _ = first.split(" ")
-        self.seen.append(Seen(method, target, headers, body))
+    async def _answer(self, asked: Request, writer: asyncio.StreamWriter) -> bool:
+        self.seen.append(asked)
         action = self.plan.pop(0) if self.plan else PASS
         if action == DROP:
             return False
@@ -128,10 +119,10 @@ class Proxy:
         if isinstance(action, bytes):
             answer = action
         else:
-            at = head.replace(f" {self.prefix}".encode(), b" ", 1) if self.prefix else head
-            if headers.get("accept") == "text/event-stream":
-                return await self._piped(at, writer)
-            answer = await self._passed_on(at + body)
+            head = asked.head.replace(f" {self.prefix}".encode(), b" ", 1) if self.prefix else asked.head
+            if asked.headers.get("accept") == "text/event-stream":
+                return await self._piped(head, writer)
+            answer = await self._passed_on(head + asked.body)
         if action == SWALLOW:
             return False
         writer.write(answer)
@@ -162,11 +153,21 @@ class Proxy:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
             writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            lengths = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-            return head + await reader.readexactly(lengths[0] if lengths else 0)
+            received, answer = Reader(), b""
+            while received.reply() is None:
+                answer += await some(reader, received)
+            return answer
         finally:
             await closed(writer)
+
+
+async def some(stream: asyncio.StreamReader, received: Reader) -> bytes:
+    """Feed what comes next, and return it. Raises ConnectionError at the end."""
+    data = await stream.read(1 << 16)
+    if not data:
+        raise ConnectionResetError("the connection ended")
+    received.feed(data)
+    return data
 
 
 async def closed(writer: asyncio.StreamWriter) -> None:

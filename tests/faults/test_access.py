@@ -18,6 +18,7 @@ import trustme
 from jobqueue.api.access.grants import SCOPES, Scope
 from jobqueue.api.app import build_app
 from jobqueue.backend.local import LocalBackend
+from tests.messages import Reader
 
 from .process import Process
 from .wire import PATIENCE_SECONDS, Answer, Client, call, lines_of, request, until
@@ -235,7 +236,8 @@ class Secure:
     """A connection with TLS."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self.writer = reader, writer
+        self._stream, self.writer = reader, writer
+        self._reader = Reader()
 
     @classmethod
     async def connect(cls, port: int, authority: Authority) -> Secure:
@@ -253,9 +255,11 @@ class Secure:
 
     async def answer(self) -> Answer:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode().removesuffix("\r\n\r\n").split("\r\n")
-            headers = {name.lower(): value for name, _, value in (text.partition(": ") for text in head[1:])}
-            return Answer(int(head[0].split()[1]), headers, await self._reader.readexactly(int(headers.get("content-length", "0"))))
+            while (answer := self._reader.reply()) is None:
+                data = await self._stream.read(1 << 16)
+                assert data, "closed before the end of an answer"
+                self._reader.feed(data)
+            return answer
 
     async def close(self) -> None:
         self.writer.close()

@@ -8,31 +8,18 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
+
+from tests.messages import Reader
+from tests.messages import Reply as Answer
+
+__all__ = ["PATIENCE_SECONDS", "Answer", "Client", "call", "job_path", "lines_of", "request", "until"]
 
 PATIENCE_SECONDS = 20.0
 """How long anything may take on a busy machine before a test gives up on it. No test passes sooner or later because of it."""
 
 _LINGER_NOT = struct.pack("ii", 1, 0)
-
-
-class Answer(NamedTuple):
-    """One answer. Header names are in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body, decoded."""
-        return json.loads(self.body)
-
-    @property
-    def code(self) -> str | None:
-        """The code of a problem, None if it is none."""
-        return self.json["code"] if self.headers.get("content-type") == "application/problem+json" else None
 
 
 def request(method: str, path: str, body: object = None, headers: str = "", host: str = "Host: localhost\r\n") -> bytes:
@@ -53,7 +40,7 @@ class Client:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._buffer = b""
+        self._reader = Reader()
 
     @classmethod
     async def connect(cls, port: int, *, sip: bool = False) -> Client:
@@ -88,7 +75,7 @@ class Client:
                 data = await asyncio.get_running_loop().sock_recv(self._sock, 262_144)
         except ConnectionResetError:
             return False
-        self._buffer += data
+        self._reader.feed(data)
         return bool(data)
 
     async def sip(self, count: int) -> bytes:
@@ -100,19 +87,10 @@ class Client:
 
     async def answer(self) -> Answer:
         """The next answer. Raises ConnectionError if the connection ends before it does."""
-        while b"\r\n\r\n" not in self._buffer:
+        while (answer := self._reader.reply()) is None:
             if not await self._more():
-                raise ConnectionError(f"closed after {self._buffer[:200]!r}")
-        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        status = int(first.split(" ")[1])
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        size = int(headers.get("content-length", "0"))
-        while len(self._buffer) < size:
-            if not await self._more():
-                raise ConnectionError(f"closed {size - len(self._buffer)} bytes before the end of a body")
-        body, self._buffer = self._buffer[:size], self._buffer[size:]
-        return Answer(status, headers, body)
+                raise ConnectionError(f"closed after {self._reader.rest()[:200]!r}")
+        return answer
 
     async def call(self, method: str, path: str, body: object = None, headers: str = "") -> Answer:
         """Send a request and read its answer."""
@@ -123,8 +101,7 @@ class Client:
         """Wait until the server has closed the connection, in whichever way; what came before that."""
         while await self._more():
             pass
-        rest, self._buffer = self._buffer, b""
-        return rest
+        return self._reader.rest()
 
     def fin(self) -> None:
         """Close as a client does that ends."""

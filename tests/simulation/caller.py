@@ -158,13 +158,6 @@ class Caller:
         return reply
 
     async def _read(self, link: Link) -> Reply:
-        client = link.client
-        while (line := await client.line()).startswith(b"HTTP/1.1 100"):
-            await client.line()
-        status = int(line.split(b" ", 2)[1])
-        headers = {}
-        while line := await client.line():
-            name, _, value = line.decode().partition(": ")
-            headers[name.lower()] = value
-        body = b"" if status == 204 else await client.exactly(int(headers["content-length"]))
-        return Reply(status, headers, body, link.life)
+        while (reply := await link.client.reply()).status == 100:
+            pass
+        return Reply(reply.status, reply.headers, reply.body, link.life)

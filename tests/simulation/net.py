@@ -13,6 +13,8 @@ from collections import deque
 from random import Random
 from typing import Any
 
+from tests.messages import Reader, Reply
+
 from .loop import VirtualLoop
 
 FIN = "fin"
@@ -250,7 +252,7 @@ class ClientEnd:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._received = bytearray()
+        self.received = Reader()
         self._unread = 0
         self._more: asyncio.Future[None] | None = None
         self.open = True
@@ -268,7 +270,7 @@ class ClientEnd:
         if not isinstance(item, bytes):
             self.open = False
         else:
-            self._received += item
+            self.received.feed(item)
             self._unread += len(item)
             if not self.slow:
                 self.read_on()
@@ -285,21 +287,11 @@ class ClientEnd:
         """Send bytes."""
         self._link.travel("up", data)
 
-    async def line(self) -> bytes:
-        """The next line, without its end. Raises ConnectionError."""
-        while b"\r\n" not in self._received:
+    async def reply(self) -> Reply:
+        """The next answer. Raises ConnectionError."""
+        while (reply := self.received.reply()) is None:
             await self._wait()
-        line, _, rest = self._received.partition(b"\r\n")
-        self._received = rest
-        return bytes(line)
-
-    async def exactly(self, count: int) -> bytes:
-        """So many bytes. Raises ConnectionError."""
-        while len(self._received) < count:
-            await self._wait()
-        data = bytes(self._received[:count])
-        del self._received[:count]
-        return data
+        return reply
 
     async def _wait(self) -> None:
         if not self.open or self.closed:
