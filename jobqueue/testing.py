@@ -26,6 +26,7 @@ from typing import Any
 from jobqueue.limits import Limits
 from jobqueue.process.config import Settings
 from jobqueue.process.server import running
+from jobqueue.worker.exits import run_through
 
 _HOST = "127.0.0.1"
 _DRAIN_SECONDS = 0.5
@@ -68,7 +69,7 @@ def server_in_thread(**settings: Any) -> Iterator[str]:
 
     def run() -> None:
         try:
-            asyncio.run(serve())
+            run_through(serve())
         except BaseException as error:
             if started.done():
                 raise

@@ -38,7 +38,7 @@ KNOWS: dict[str, str] = {
     "api.app": "backend http api api.access.grants api.access api.native api.observe api.mounts",
     "process": "engine backend backend.sqlite http worker api.access.grants api api.access api.observe api.mounts api.app",
     "commands": "client worker process api.access.grants",
-    "programs": "backend.sqlite process commands",
+    "programs": "backend.sqlite worker process commands",
 }
 """The rooms, from the ground up, and which others each may import from; every room may use the words. A room is a folder, or a file that
 stands apart from its folder's others. docs/architecture.md draws them."""

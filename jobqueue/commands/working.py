@@ -37,6 +37,7 @@ class _JsonLines(logging.Formatter):
     click.option("--timeout", type=TIME, help="How long a job may take, where its handler says nothing. [as long as it likes]"),
     click.option("--lease", type=TIME, help="How soon the jobs of a worker that died go to another. [30s]"),
     click.option("--grace", type=TIME, help="What running jobs get to finish on SIGTERM. [30s]"),
+    click.option("--unhandled", type=TIME, help="How long a job that no handler is for is given back, before it fails for good. [1h]"),
     click.option("--name", metavar="NAME", help="Shown with the jobs. [host and process id]"),
     click.option("--reload", is_flag=True, help="Start again when a source file changes; for development."),
     click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True),
@@ -71,7 +72,7 @@ def work_command(where: Where, output: Output, module: str | None, command: str 
         if not is_child():
             return Supervisor(module).run()
     _log(output, log_level)
-    names = {"lease": "lease_seconds", "grace": "grace_seconds"}
+    names = {"lease": "lease_seconds", "grace": "grace_seconds", "unhandled": "unhandled_seconds"}
     options = {names.get(name, name): value for name, value in given.items() if value not in (None, ())}
     url = _surroundings(where)
     try:

@@ -16,7 +16,9 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 
+import msgspec
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from jobqueue.api.app import App, build_app
@@ -113,6 +115,8 @@ async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.E
     mounts = Mounts(dict(settings.mounts))
     app = build_app(backend, settings.limits, access=exposure.access, body_seconds=settings.body_seconds, mounts=mounts)
     app.observers = _observers(settings)
+    if pool is not None:
+        app.site.pool = partial(msgspec.structs.asdict, pool.counts)
     server = app.server(
         connections_max=connection_cap(settings.limits.connections_max),
         idle_seconds=settings.idle_seconds,
@@ -168,6 +172,7 @@ def _pool(settings: Settings, backend: LocalBackend) -> Worker | None:
         concurrency=settings.pool_size,
         lease_seconds=settings.limits.lease_seconds_default,
         wait=settings.limits.wait_seconds_max,
+        unhandled_seconds=settings.pool_unhandled_seconds,
         name="pool",
     )
 

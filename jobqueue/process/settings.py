@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body must arrive within this; write_seconds: a client that does not read its answer for this long is disconnected; drain_seconds:
     how long requests in flight, and the pool's jobs, may take to finish after SIGTERM; mounts: pairs of an API's name and its prefix,
     for those that do not stand where they do by default; pool: the module whose handlers this server runs itself;
+    pool_unhandled_seconds: see Worker;
     data: the file that jobs are kept in, None for memory alone; sync: when a commit is on the disk (docs/semantics.md);
     token_file: see tokens.py; tls_cert and tls_key: PEM files, both or none; allowed_hosts, allowed_origins: see exposure.py;
     rate_limit: for each token, or each address that has none.
@@ -78,6 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool: str | None = None
     pool_size: int = 8
     pool_queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+    pool_unhandled_seconds: float = 3_600.0
 
     @property
     def secured(self) -> bool:
@@ -166,6 +168,10 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("pool", MODULE, "pool", "Run the job handlers of this module."),
         Setting("pool_size", COUNT, "pool_size", "Jobs it runs at once."),
         Setting("pool_queues", QUEUES, "pool_queues", "Queues it takes them from, in order of preference."),
+        Setting(
+            "pool_unhandled", DURATION, "pool_unhandled_seconds", "How long a job that none of its handlers is for is given back.",
+            "the job fails for good", zero=True
+        ),
     ),
     "Where jobs are kept": (
         Setting("data", PATH, "data", "File that jobs outlive the server in; none: in memory."),

@@ -140,7 +140,7 @@ class LoopExecutor:
         ending = CANCELLED_ENDING
         try:
             if not job.cancelled:
-                with scope():
+                with OnlyHere(), scope():
                     ending = of_result(await _awaited(call()))
         except asyncio.CancelledError as error:
             if not job.cancelled:
@@ -281,6 +281,7 @@ def _called(run: Run) -> Ending | _Rest:
     assert job is not None
     try:
         with contextlib.ExitStack() as scope:
+            scope.enter_context(OnlyHere())
             scope.enter_context(span(run.leased))
             value = handler.call(job)
             if value is not None and inspect.isawaitable(value):

@@ -13,6 +13,9 @@ LIMITS = Limits()
 SECONDS_MAX = 30 * DAY
 """The longest of anything. What a server allows is for it to say, since it may be told so."""
 
+SETTING_SECONDS_MAX = 3_650 * DAY
+"""The longest of what the server does not hear of: what its own settings may be."""
+
 
 def within(field: str, value: float, low: float, high: float) -> float:
     """A number between two bounds, both allowed."""

@@ -36,7 +36,7 @@ from jobqueue.worker.executors import Executor as RunExecutor
 from jobqueue.worker.exits import Fence
 from jobqueue.worker.handlers import Executor, F, Registry
 from jobqueue.worker.leases import Leases
-from jobqueue.worker.options import LIMITS, SECONDS_MAX, queue_names, within, worker_name
+from jobqueue.worker.options import LIMITS, SECONDS_MAX, SETTING_SECONDS_MAX, queue_names, within, worker_name
 from jobqueue.worker.processes import ProcessExecutor
 from jobqueue.worker.returns import UNHANDLED_SECONDS, Returns
 from jobqueue.worker.running import Leased, RunningJob
@@ -89,7 +89,7 @@ class Worker:
         self.lease_seconds = within("lease_seconds", lease_seconds, 0.1, SECONDS_MAX)
         self.wait_seconds = within("wait", wait, 0.1, SECONDS_MAX)
         self.grace_seconds = within("grace_seconds", grace_seconds, 0, SECONDS_MAX)
-        self.unhandled_seconds = within("unhandled_seconds", unhandled_seconds, 0, SECONDS_MAX)
+        self.unhandled_seconds = within("unhandled_seconds", unhandled_seconds, 0, SETTING_SECONDS_MAX)
         self.name = worker_name(name if name is not None else f"{socket.gethostname()}:{os.getpid()}")
         self.clock: Clock = SystemClock() if clock is None else clock
         self.counts = Counts()
@@ -181,7 +181,7 @@ class Worker:
         counted. hurry, once set, ends the grace period. Stopping a worker that does not run does nothing. Raises ValueError for a grace
         period that is none.
         """
-        grace = self.grace_seconds if grace_seconds is None else within("grace_seconds", grace_seconds, 0, SECONDS_MAX)
+        grace = self.grace_seconds if grace_seconds is None else within("grace_seconds", grace_seconds, 0, SETTING_SECONDS_MAX)
         if not self._tasks or self._stopping:
             return
         self._stopping = True

@@ -18,8 +18,34 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60
 
 TASKS = """
-import asyncio, pathlib, threading
+import asyncio, contextvars, pathlib, sys, threading
 from jobqueue import handler
+
+WHO = contextvars.ContextVar("who", default="nobody")
+
+async def leave(code):
+    await asyncio.sleep(0)
+    sys.exit(code)
+
+@handler("leave")
+async def leave_in_a_task(job):
+    if job.payload == "in a group":
+        async with asyncio.TaskGroup() as group:
+            group.create_task(leave(4))
+    asyncio.create_task(leave(4))
+    await asyncio.Event().wait()
+
+@handler("look")
+async def look(job):
+    found = WHO.get()
+    WHO.set(job.id)
+    return found
+
+@handler("look in a thread")
+def look_in_a_thread(job):
+    found = WHO.get()
+    WHO.set(job.id)
+    return found
 
 @handler("add")
 async def add(job):
@@ -114,7 +140,6 @@ def test_a_pool_runs_what_is_submitted(start: Start) -> None:
     error = pool.result(pool.submit("boom", None), "failed")
     assert (error["type"], error["message"]) == ("ValueError", "no good")
     assert "Timeout" in pool.result(pool.submit("stuck", None), "failed")["type"]
-    assert "nobody" in json.dumps(pool.result(pool.submit("nobody", None), "failed"))
 
     pool.process.send_signal(signal.SIGTERM)
     assert pool.process.wait(PATIENCE_SECONDS) == 0
@@ -126,6 +151,42 @@ def test_a_failure_is_tried_again_as_the_policy_says(start: Start) -> None:
     job = pool.ask("/jobs/enqueue", {"payload": 1, "type": "boom", "max_attempts": 3, "backoff": {"base": 0}})["id"]
     ended = pool.ask(f"/jobs/{job}?wait=50")
     assert (ended["outcome"], ended["attempts"], ended["error"]["type"]) == ("failed", 3, "ValueError")
+
+
+def test_an_exit_in_what_a_handler_starts_does_not_end_the_server(start: Start) -> None:
+    """Nor the jobs in it, which nothing else keeps."""
+    pool = start()
+    once(pool)
+    kept = pool.ask("/jobs/enqueue", {"payload": 1, "queue": "kept"})["id"]
+    for how in ("in a group", "in a task that nobody awaits"):
+        assert pool.result(pool.submit("leave", how), "failed") == {"type": "SystemExit", "message": "4"}
+    assert pool.ask(f"/jobs/{kept}")["status"] == "queued"
+    pool.process.send_signal(signal.SIGTERM)
+    assert pool.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_no_job_of_a_pool_sees_what_another_has_set(start: Start) -> None:
+    """A ContextVar begins with the server's value."""
+    pool = start("--pool-size", "1")
+    jobs = [pool.submit(name, None) for name in ("look", "look in a thread") * 3]
+    assert [pool.result(job, "done") for job in jobs] == ["nobody"] * 6
+
+
+def test_a_job_that_no_handler_is_for_is_given_back_and_told_by_a_metric(start: Start) -> None:
+    """Not counted as an attempt, for as long as the setting says."""
+    pool = start()
+    job = pool.submit("nothing", None)
+
+    def unhandled() -> bool:
+        with urllib.request.urlopen(f"{pool.url}/metrics", timeout=PATIENCE_SECONDS) as answer:
+            return b'jobqueue_pool_jobs_total{what="unhandled"} 1.0\n' in answer.read()
+
+    while not unhandled():
+        pass
+    found = pool.ask(f"/jobs/{job}")
+    assert (found["status"], found["attempts"]) == ("scheduled", 0)
+    impatient = start("--pool-unhandled", "0")
+    assert impatient.result(impatient.submit("nothing", None), "failed")["type"] == "UnknownHandler"
 
 
 def test_other_queues_are_left_alone_unless_named(start: Start) -> None:

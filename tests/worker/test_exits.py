@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 import threading
@@ -415,3 +416,26 @@ def test_in_another_thread_no_exit_is_the_keyboards() -> None:
     thread.start()
     thread.join(20)
     assert found == ["done"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize(("leaving", "code"), [(lambda: "the child's", 0), (lambda: sys.exit(3), 3)], ids=["return", "exit"])
+@pytest.mark.parametrize("plain", [True, False])
+async def test_a_fork_that_leaves_a_handler_in_the_worker_itself_ends(rig: Rig, plain: bool, leaving: Callable[[], Any], code: int) -> None:
+    """It does not go on as a second worker on the same sockets."""
+    handlers = Registry()
+
+    def fork(job: RunningJob) -> Any:
+        pid = os.fork()
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else leaving()
+
+    if plain:
+        handlers.handler("work")(fork)
+    else:
+
+        @handlers.handler("work")
+        async def work(job: RunningJob) -> Any:
+            return fork(job)
+
+    await rig.start(handlers)
+    assert await rig.succeeded(await rig.put()) == code

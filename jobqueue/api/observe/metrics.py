@@ -23,7 +23,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from jobqueue import __version__
 from jobqueue.api.observe.metrics_queues import QUEUES_SHOWN, Queues
-from jobqueue.api.observe.metrics_server import bounds, gauge, requests, storage, times
+from jobqueue.api.observe.metrics_server import bounds, gauge, pool, requests, storage, times
 from jobqueue.api.routes import Route
 from jobqueue.api.site import Site
 from jobqueue.http.answers import Answer
@@ -63,6 +63,7 @@ class Metrics:
             times(stats, site.lag.timings()),
             storage(stats.storage, site.limits),
             requests(self._routes),
+            pool(site.pool() if site.pool is not None else {}),
             self._about(),
             self._machine.collect(),
         )

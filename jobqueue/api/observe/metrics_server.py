@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
@@ -96,3 +96,16 @@ def requests(routes: Iterable[Route]) -> Iterator[Metric]:
         ("method", "route"),
         [((route.method, route.path), route.latency.timings()) for route in used],
     )
+
+
+def pool(counts: Mapping[str, int]) -> Iterator[Metric]:
+    """What the workers inside the server counted; nothing where there are none."""
+    if counts:
+        counter = CounterMetricFamily(
+            "jobqueue_pool_jobs",
+            "Jobs of the server's own workers: taken, how their attempts ended, lost with their lease, unhandled for want of a handler.",
+            labels=("what",),
+        )
+        for what, count in counts.items():
+            counter.add_metric((what,), count)
+        yield counter
