@@ -37,6 +37,14 @@ class QueueError(Exception):
         error.field = field
         return error
 
+    def bare(self) -> Self:
+        """The error without the trace of where it was raised, to be kept.
+
+        An error in a list that a frame of its trace holds is a cycle, which keeps all that those frames hold until the collector comes.
+        """
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors cross processes too, and pickle would call the constructor with the detail alone."""
         return _bare, (type(self), self.args), self.__dict__

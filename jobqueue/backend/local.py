@@ -65,7 +65,7 @@ class LocalBackend(Shell):
             try:
                 replies.append(one(item))
             except QueueError as error:
-                replies.append(error)
+                replies.append(error.bare())
         await self._commit(now)
         return replies
 

@@ -7,8 +7,9 @@ type (415), not UTF-8 (400). What is left goes to the msgspec decoders of `wire.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from operator import add
 
 from aiohttp import hdrs, web
 
@@ -19,9 +20,13 @@ from jobqueue.limits import JSON_DEPTH_MAX
 _SMALL = 16_384
 """Bodies below this, in bytes, are far from the size at which aiohttp pauses reading."""
 
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
+_MARKS = bytes.maketrans(b"[]{}", b"1010")
+_WAYS = [list(accumulate((1 if octet >> bit & 1 else -1 for bit in range(7, -1, -1)), initial=0)) for octet in range(256)]
+_STEPS = [way[-1] for way in _WAYS]
+"""By how much eight brackets, opening ones as ones, take the nesting deeper."""
+_PEAKS = [max(way) for way in _WAYS]
+"""How deep they take it in between."""
 
 
 class RequestTimeout(CallerError):
@@ -127,15 +132,24 @@ def _check_utf8(body: bytes) -> None:
 def check_depth(field: str, body: bytes) -> None:
     """Raise BadRequest when a payload, result or error is nested deeper than `limits.JSON_DEPTH_MAX`. It must be grammatical JSON.
 
-    One with no more opening brackets than that cannot be; else strings are cut out and the innermost pairs removed, one level a pass,
-    all at the speed of C: 1 MiB of brackets takes about 20 ms where a loop in Python takes 100.
+    One with no more opening brackets than that cannot be. Of any other the strings are cut out and the rest is read eight brackets at a
+    time, which takes 15 ms for 1 MiB, whatever is in it; a loop over its bytes takes 100, and a recursive parser may take the stack.
     """
     if body[:1] == b'"' or body.count(b"[") + body.count(b"{") <= JSON_DEPTH_MAX:
         return
-    brackets = _STRING.sub(b"", body).translate(_ONE_KIND, _NOT_BRACKETS)
-    for _ in range(JSON_DEPTH_MAX):
-        if not brackets:
-            return
-        brackets = brackets.replace(b"[]", b"")
-    if brackets:
+    if _deepest(body) > JSON_DEPTH_MAX:
         raise BadRequest(field, f"is nested deeper than {JSON_DEPTH_MAX} levels")
+
+
+def _deepest(body: bytes) -> int:
+    """How deep grammatical JSON is nested."""
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Quotes go in pairs with nothing between them: that a string ends and the next one begins there changes nothing for what is around.
+    marks = body.translate(_MARKS, _NO_MARKS).replace(b'""', b"")
+    if b'"' in marks:
+        marks = b"".join(marks.split(b'"')[::2])
+    marks += b"0" * (-len(marks) % 8)
+    octets = int(marks or b"0", 2).to_bytes(len(marks) // 8)
+    before = accumulate(map(_STEPS.__getitem__, octets), initial=0)
+    return max(map(add, before, map(_PEAKS.__getitem__, octets)), default=0)

@@ -8,14 +8,16 @@ call is refused, so the check cannot be raced.
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from http import HTTPStatus
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from jobqueue.api.dialects.base import Dialect, HeldQuery, Ignored, fields, read, value, wait_of
-from jobqueue.api.native import longpoll
+from jobqueue.api.dialects.base import Dialect, Given, HeldQuery, Ignored, read, text, wait_of
+from jobqueue.api.native import longpoll, wire
 from jobqueue.api.problems import Problem, Shape
 from jobqueue.api.routes import Route, Scope
 from jobqueue.api.site import Site
@@ -70,6 +72,11 @@ class ClassicError(msgspec.Struct, frozen=True):
     message: str
 
 
+_KEYS = ["".join(letters) for letters in itertools.product("Tt", "Yy", "Pp", "Ee")]
+_GivenEnqueue = msgspec.defstruct("_GivenEnqueue", [(key, msgspec.Raw | UnsetType, UNSET) for key in _KEYS], bases=(Given,), gc=False)
+"""Type, in any case. One that comes in several is taken as spelt in capitals first."""
+
+_decode_enqueue = wire.Decoder(_GivenEnqueue)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -106,10 +113,11 @@ def _consumer(request: Request) -> str | None:
 
 async def enqueue(site: Site, request: Request, _: str) -> Answer:
     """POST or PUT /jobs/enqueue."""
-    given = {name.lower(): raw for name, raw in fields(await read(site, request)).items()}
-    if "type" not in given:
+    given = _decode_enqueue(await read(site, request))
+    raw = next((found for key in _KEYS if (found := getattr(given, key)) is not UNSET), None)
+    if raw is None:
         raise BadRequest("Type", f"is missing; send {' or '.join(TYPES)}")
-    kind = value("Type", given["type"])
+    kind = text("Type", bytes(raw))
     if kind not in TYPES:
         raise BadRequest("Type", f"is neither {' nor '.join(TYPES)}")
     reply = await site.backend.enqueue(JobSpec(payload=_NOTHING, type=kind))

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from jobqueue.api.dialects.base import Dialect, HeldQuery, Ignored, fields, read, renamed, value, wait_of
+from jobqueue.api.dialects.base import Dialect, Given, HeldQuery, Ignored, read, renamed, text, wait_of
 from jobqueue.api.dialects.page import PAGE, PAGE_HEADERS
 from jobqueue.api.native import longpoll, wire
 from jobqueue.api.problems import Problem, Shape
@@ -61,7 +61,15 @@ class SimpleError(msgspec.Struct, frozen=True, omit_defaults=True):
     field: str | None = None
 
 
+class _GivenSubmit(Given):
+    jobId: Raw | UnsetType = UNSET
+    state: Raw | UnsetType = UNSET
+    description: Raw | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET
+
+
 _encode = msgspec.json.Encoder().encode
+_decode_submit = wire.Decoder(_GivenSubmit)
 _decode_complete = wire.Decoder(SimpleComplete)
 
 
@@ -88,15 +96,6 @@ def _view(job: Job) -> bytes:
     return _encode(_job(job))
 
 
-def _job_id(site: Site, given: dict[str, Raw]) -> str:
-    if "jobId" not in given:
-        raise BadRequest("jobId", "is missing")
-    job_id = value("jobId", given["jobId"])
-    if not isinstance(job_id, str):
-        raise BadRequest("jobId", "is not a string")
-    return _checked(site, job_id)
-
-
 def _checked(site: Site, job_id: str) -> str:
     try:
         return site.job_id(job_id)
@@ -104,24 +103,33 @@ def _checked(site: Site, job_id: str) -> str:
         raise renamed(error, _NAMES) from None
 
 
-def _spec(site: Site, given: dict[str, Raw]) -> JobSpec:
+def _spec(site: Site, given: _GivenSubmit) -> JobSpec:
     """What a submit asks for. Raises BadRequest."""
-    job_id = _job_id(site, given)
-    if "state" in given:
+    if given.jobId is UNSET:
+        raise BadRequest("jobId", "is missing")
+    job_id = text("jobId", bytes(given.jobId))
+    if job_id is None:
+        raise BadRequest("jobId", "is not a string")
+    _checked(site, job_id)
+    if given.state is not UNSET:
         raise BadRequest("state", "is the server's to say; leave it out")
-    description = value("description", given["description"]) if "description" in given else None
-    if not isinstance(description, str | None):
-        raise BadRequest("description", "is not a string")
-    data = bytes(given["data"]) if "data" in given else _NO_DATA
-    if "data" in given and data[:1] != b"{":
-        raise BadRequest("data", "is not an object")
-    check_depth("data", data)
+    description = None
+    if given.description is not UNSET and (said := bytes(given.description)) != b"null":
+        description = text("description", said)
+        if description is None:
+            raise BadRequest("description", "is not a string")
+    data = _NO_DATA
+    if given.data is not UNSET:
+        data = bytes(given.data)
+        if data[:1] != b"{":
+            raise BadRequest("data", "is not an object")
+        check_depth("data", data)
     return JobSpec(payload=data, id=job_id, description=description)
 
 
 async def submit(site: Site, request: Request, _: str) -> Answer:
     """POST /jobs/submit: 201 and the job; 200 and the job as it stands when its id is known, whatever else was sent."""
-    spec = _spec(site, fields(await read(site, request)))
+    spec = _spec(site, _decode_submit(await read(site, request)))
     assert spec.id is not None
     while True:
         try:

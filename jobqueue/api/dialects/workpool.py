@@ -10,8 +10,8 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from jobqueue.api.dialects.base import Dialect, HeldQuery, Ignored, fields, read, renamed, value, wait_of
-from jobqueue.api.native import longpoll
+from jobqueue.api.dialects.base import Dialect, Given, HeldQuery, Ignored, read, renamed, text, wait_of
+from jobqueue.api.native import longpoll, wire
 from jobqueue.api.native.views import stamp
 from jobqueue.api.problems import Problem, Shape
 from jobqueue.api.routes import Route, Scope
@@ -75,7 +75,13 @@ class PoolError(msgspec.Struct, frozen=True, omit_defaults=True):
     field: str | None = None
 
 
+class _GivenSubmit(Given):
+    name: Raw | UnsetType = UNSET
+    body: Raw | UnsetType = UNSET
+
+
 _encode = msgspec.json.Encoder().encode
+_decode_submit = wire.Decoder(_GivenSubmit)
 
 
 def _failure(problem: Problem) -> bytes:
@@ -88,21 +94,22 @@ def _status(job: Job) -> PoolStatus:
     return "in-progress" if job.status is IN_PROGRESS else "queued"
 
 
-def _spec(given: dict[str, Raw]) -> tuple[str, JobSpec]:
+def _spec(given: _GivenSubmit) -> tuple[str, JobSpec]:
     """What a submit asks for. Raises BadRequest."""
-    for field in ("name", "body"):
-        if field not in given:
-            raise BadRequest(field, "is missing")
-    name = value("name", given["name"])
-    if not isinstance(name, str):
+    if given.name is UNSET:
+        raise BadRequest("name", "is missing")
+    if given.body is UNSET:
+        raise BadRequest("body", "is missing")
+    name = text("name", bytes(given.name))
+    if name is None:
         raise BadRequest("name", "is not a string")
-    check_depth("body", body := bytes(given["body"]))
+    check_depth("body", body := bytes(given.body))
     return name, JobSpec(payload=body, type=name)
 
 
 async def submit(site: Site, request: Request, _: str) -> Answer:
     """POST /job."""
-    name, spec = _spec(fields(await read(site, request)))
+    name, spec = _spec(_decode_submit(await read(site, request)))
     try:
         job = (await site.backend.enqueue(spec)).job
     except (BadRequest, TooLarge) as error:

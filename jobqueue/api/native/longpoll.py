@@ -16,6 +16,9 @@ from jobqueue.http.answers import Answer
 from jobqueue.http.request import Request
 from jobqueue.model import Job, Want
 
+_NAMES_MAX = 1_000
+"""Queues that one dequeue lists, doubles included, which count once in the end."""
+
 RETRY_AFTER = b"Retry-After: 1\r\n"
 
 
@@ -33,6 +36,7 @@ async def _asked(site: Site, request: Request, batch: bool) -> tuple[Want, float
     if body and "?" in request.head.path:
         raise BadRequest(None, "parameters go into the body or into the query, not into both")
     if body:
+        wire.check_length(body, "queue", _NAMES_MAX)
         asked = (wire.decode_batch_dequeue if batch else wire.decode_dequeue)(body)
     elif "?" in request.head.path:
         kind = wire.BatchDequeueBody if batch else wire.DequeueBody

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
 from jobqueue.api.native import views, wire
 from jobqueue.api.problems import describe
@@ -122,27 +122,17 @@ async def _items(site: Site, request: Request, at_once: wire.Decoder, item: wire
     Decoded at once when all is well; otherwise one by one, so that a bad item harms no other.
     """
     body = await site.read_body(request)
-    try:
-        items: Sequence[Any] = at_once(body).jobs
-    except BadRequest:
-        items = [_decoded(item, raw) for raw in wire.decode_batch(body).jobs]
-    if len(items) > site.limits.batch_jobs_max:
-        raise BadRequest("jobs", f"has {len(items)} items; {site.limits.batch_jobs_max} are allowed")
+    wire.check_length(body, "jobs", site.limits.batch_jobs_max)
+    found = at_once.tried(body)
+    items: Sequence[Any] = [item.tried(raw) for raw in wire.decode_batch(body).jobs] if isinstance(found, BadRequest) else found.jobs
     return [found if isinstance(found, QueueError) else _made(make, found) for found in items]
-
-
-def _decoded(decode: wire.Decoder, raw: Raw) -> Any:
-    try:
-        return decode(raw)
-    except QueueError as error:
-        return error
 
 
 def _made(make: Callable[[Any], T], item: Any) -> T | QueueError:
     try:
         return make(item)
     except QueueError as error:
-        return error
+        return error.bare()
 
 
 def _batch(replies: Sequence[R | QueueError], view: Callable[[R], Any]) -> Answer:

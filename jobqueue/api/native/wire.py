@@ -7,7 +7,9 @@ of the body, because a msgspec.Raw keeps the whole of it alive. Times are RFC 33
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -26,6 +28,8 @@ _Int = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 _PATH = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`", re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89abAB]")
 _PARAMETERS_MAX = 64
+_REASON_CHARS_MAX = 400
+"""Of a decoder's complaint, which may repeat what it was sent."""
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 
 
@@ -196,21 +200,65 @@ class Decoder:
     def __call__(self, body: bytes | Raw) -> Any:
         """The decoded body."""
         try:
-            decoded = self._decode(body)
-        except msgspec.ValidationError as error:
-            raise bad_field(error) from None
-        except msgspec.DecodeError as error:
-            reason = "is empty; send a JSON object" if not body else f"is not valid JSON: {error}"
-            if "truncated" in reason and _SURROGATE.search(body):
-                # msgspec reports an escape whose other half is missing at the end of a string so.
-                reason = "is not valid JSON: it is truncated or holds a lone surrogate"
-            raise BadRequest(None, f"the body {reason}") from None
-        except RecursionError:
-            raise BadRequest(None, "the body is nested too deep") from None
-        except ValueError as error:
-            # An integer of thousands of digits in one of our own fields.
-            raise BadRequest(None, f"the body holds a value that cannot be read: {error}") from None
-        return decoded
+            return self._decode(body)
+        except _UNREADABLE as error:
+            raise _complaint(error, body) from None
+
+    def tried(self, body: bytes | Raw) -> Any:
+        """The decoded body, or what is wrong with it as a BadRequest that was never raised: of an item of a batch, say."""
+        try:
+            return self._decode(body)
+        except _UNREADABLE as error:
+            return _complaint(error, body)
+
+
+_UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
+
+
+def _complaint(error: Exception, body: bytes | Raw) -> BadRequest:
+    """What a decoder raised, as one of ours."""
+    if isinstance(error, msgspec.ValidationError):
+        return bad_field(error)
+    if isinstance(error, msgspec.DecodeError):
+        reason = "is empty; send a JSON object" if not body else f"is not valid JSON: {error}"
+        if "truncated" in reason and _SURROGATE.search(body):
+            # msgspec reports an escape whose other half is missing at the end of a string so.
+            reason = "is not valid JSON: it is truncated or holds a lone surrogate"
+        return BadRequest(None, f"the body {reason}")
+    if isinstance(error, RecursionError):
+        return BadRequest(None, "the body is nested too deep")
+    # An integer of thousands of digits in one of our own fields.
+    return BadRequest(None, f"the body holds a value that cannot be read: {error}")
+
+
+def check_length(body: bytes, field: str, items_max: int) -> None:
+    """Raise BadRequest when a field of a body is a list of more than `items_max`: before any of them is decoded into what it stands for.
+
+    A list has a comma between two items, so most bodies need no more than their commas counted. What else is wrong with a body is for
+    its own decoder to say.
+    """
+    if body.count(b",") < items_max:
+        return
+    try:
+        _counter(field, items_max)(body)
+    except msgspec.ValidationError as error:
+        if "array` of at most length" in str(error):
+            raise BadRequest(field, f"has more than {items_max} items") from None
+    except _UNREADABLE:
+        pass
+
+
+@lru_cache(32)
+def _counter(field: str, items_max: int) -> Callable[[bytes], Any]:
+    """A decoder that gives up at the first item too many. msgspec counts while it reads only where a list stands for a struct."""
+    items = msgspec.defstruct(
+        "Items",
+        [(f"item{number}", Raw | UnsetType, UNSET) for number in range(items_max)],
+        array_like=True,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    return msgspec.json.Decoder(msgspec.defstruct("Body", [(field, items | UnsetType, UNSET)], gc=False)).decode
 
 
 def bad_field(error: msgspec.ValidationError) -> BadRequest:
@@ -224,7 +272,7 @@ def bad_field(error: msgspec.ValidationError) -> BadRequest:
     if match is not None:
         path = f"{path}.{match[2]}" if path else match[2]
         text = "is unknown" if match[1] == "contains unknown" else "is missing"
-    return BadRequest(path[:200] or None, text if path else f"the body: {text}")
+    return BadRequest(path[:200] or None, (text if path else f"the body: {text}")[:_REASON_CHARS_MAX])
 
 
 decode_enqueue = Decoder(EnqueueBody)
