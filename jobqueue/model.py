@@ -104,7 +104,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 
     replayed: the lease was handed out again under its attempt_id, so a failed write of an earlier answer no
     longer proves that nobody has it. prolonged: it ran out while the server stood still and was held longer for that; an extend by its
-    worker takes that back.
+    worker takes that back. who: whose attempt_id it is, see Want.
     """
 
     token: str
@@ -118,6 +118,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     cancel_requested: bool = False
     replayed: bool = False
     prolonged: bool = False
+    who: str = ""
 
 
 class Conclusion(msgspec.Struct, frozen=True, gc=False):
@@ -266,13 +267,18 @@ class Job(msgspec.Struct, gc=False, eq=False):
 
 
 class Want(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What one dequeue asks for: at most `limit` jobs from `queues`, in order of preference."""
+    """What one dequeue asks for: at most `limit` jobs from `queues`, in order of preference.
+
+    who: whose request it is, as access control knows it (a token's name), "" where nobody is asked. An attempt_id is that of one `who` and
+    one `worker`.
+    """
 
     queues: tuple[str, ...] = (DEFAULT_QUEUE,)
     limit: int = 1
     lease_seconds: float | None = None
     worker: str | None = None
     attempt_id: str | None = None
+    who: str = ""
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -66,14 +66,15 @@ class StorageStats(msgspec.Struct, frozen=True):
 class BackendStats(msgspec.Struct, frozen=True):
     """Totals over all queues, against their bounds where they have one.
 
-    history: jobs and bytes by outcome; undelivered_total: jobs put back because the answer could not be delivered. In seconds:
+    live_bytes: what live jobs hold, as `engine/sizes.py` counts it; errors_left_out_total, messages_left_out_total: what workers said and
+    there was no room for; history: jobs and bytes by outcome; undelivered_total: jobs put back because the answer could not be delivered. In seconds:
     time_in_queue, from when a job was created, fell due or was retried to its first hand-out; time_in_progress, from a hand-out to its
     conclude; pickup, from what made a job available to a dequeue that was held for it to the end of that one's answer. storage: None
     where jobs are in memory alone.
     """
 
     jobs_live: int
-    payload_bytes: int
+    live_bytes: int
     queues: int
     waiters: int
     leases: int
@@ -86,6 +87,8 @@ class BackendStats(msgspec.Struct, frozen=True):
     pickup: Timings = Timings()
     storage: StorageStats | None = None
     listeners: int = 0
+    errors_left_out_total: int = 0
+    messages_left_out_total: int = 0
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -186,8 +189,8 @@ class Backend(Protocol):
         """Take up to `want.limit` jobs, waiting up to `wait` seconds for the first.
 
         Waiters are served in the order in which they came; one that comes while an older one stands for the same queue never passes it.
-        With an attempt_id whose leases live, the same worker is answered those of the same jobs and leases again that are in `want.queues`.
-        Its older waiter with that attempt_id, if one still stands, is answered [] in favour of the newer. Raises, on entering, BadRequest
+        With an attempt_id whose leases live, the same worker of the same `want.who` is answered at most `want.limit` of the same jobs and
+        leases again, those in `want.queues`. Its older waiter with that attempt_id, if one still stands, is answered [] in favour of the newer. Raises, on entering, BadRequest
         and TooManyWaiters.
         """
 

@@ -61,7 +61,7 @@ class RestrictedBackend:
     def dequeue(self, want: Want, wait: float) -> Taking:
         for queue in want.queues:
             self._check(queue)
-        return self._backend.dequeue(want, wait)
+        return self._backend.dequeue(msgspec.structs.replace(want, who=self._who), wait)
 
     async def _allowed(self, item: Conclude | Extend) -> QueueError | None:
         try:

@@ -51,12 +51,12 @@ TICK_SECONDS = 0.008
 _AVAILABLE = frozenset({K_ENQUEUED, K_QUEUED, K_QUEUE_RESUMED})
 
 
-Attempt = tuple[str, str | None]
+Attempt = tuple[str, str | None, str]
 
 
 def attempt_of(want: Want) -> Attempt | None:
-    """What makes a dequeue the same one asked again: its attempt_id, from the same worker."""
-    return None if want.attempt_id is None else (want.attempt_id, want.worker)
+    """What makes a dequeue the same one asked again: its attempt_id, from the same worker under the same token."""
+    return None if want.attempt_id is None else (want.attempt_id, want.worker, want.who)
 
 
 class Shell:
@@ -245,7 +245,7 @@ class Shell:
         engine = self.engine
         return BackendStats(
             jobs_live=engine.live,
-            payload_bytes=engine.payload_bytes,
+            live_bytes=engine.live_bytes,
             queues=len(engine.queues),
             waiters=self.waiters,
             leases=sum(queue.in_progress for queue in engine.queues.values()),
@@ -258,6 +258,8 @@ class Shell:
             pickup=self.pickup.timings(),
             storage=None if self.journal is None else self.journal.stats(),
             listeners=self.listeners.count,
+            errors_left_out_total=engine.errors_left_out_total,
+            messages_left_out_total=engine.messages_left_out_total,
         )
 
     def picked_up(self, jobs: list[Job]) -> None:

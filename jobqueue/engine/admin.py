@@ -8,6 +8,7 @@ from jobqueue.engine import checks
 from jobqueue.engine.events import K_QUEUE_CHANGED, K_QUEUE_DELETED, K_QUEUE_PAUSED, K_QUEUE_RESUMED, Event
 from jobqueue.engine.lifecycle import T_CANCEL, T_RETRY, Rule, allow, refuse
 from jobqueue.engine.queues import QueueState
+from jobqueue.engine.sizes import details_bytes, own_bytes
 from jobqueue.engine.state import BACK, State
 from jobqueue.errors import Full, QueueNotEmpty
 from jobqueue.model import CANCELLED, FAILED, QUEUED, SCHEDULED, SUCCEEDED, Conclusion, Job, JobFilter, QueuePolicy
@@ -72,14 +73,16 @@ class QueueAdmin(State):
         allow(job, T_RETRY)
         if job.outcome is SUCCEEDED:
             refuse(job, Rule.NOT_RETRYABLE)
-        queue = self.make_room(job.queue, len(job.payload))
+        # It waits since now, not since it was made.
+        details = msgspec.structs.replace(job.details, error=None, expires_at=None, run_at=now, past=())
+        size = own_bytes(job) - details_bytes(job.details) + details_bytes(details)
+        queue = self.make_room(job.queue, size)
         self.history.remove(job)
         job.hold = None
-        # It waits since now, not since it was made.
-        job.details = msgspec.structs.replace(job.details, error=None, expires_at=None, run_at=now, past=())
+        job.details = details
         job.attempts = 0
         self.live += 1
-        self.payload_bytes += len(job.payload)
+        self.live_bytes += size
         queue.retried_total += 1
         self.to_queued(job, queue, now, T_RETRY, BACK)
         return job

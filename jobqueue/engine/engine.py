@@ -16,6 +16,7 @@ from jobqueue.engine.events import K_CANCEL_REQUESTED, K_DEQUEUED, K_ENQUEUED, K
 from jobqueue.engine.leases import LeaseOperations
 from jobqueue.engine.lifecycle import T_CANCEL, T_DEQUEUE, T_DUE, T_EXPIRE, T_UNDELIVERED, allow
 from jobqueue.engine.queues import QueueState
+from jobqueue.engine.sizes import details_bytes, names_bytes, text_bytes
 from jobqueue.engine.state import BACK, FRONT
 from jobqueue.errors import IdConflict
 from jobqueue.model import (
@@ -72,7 +73,12 @@ class Engine(LeaseOperations, QueueAdmin):
             kind = self.types.get(kind) or self._new_type(kind)
         details = PLAIN if plain else self._details(now, spec, skew)
         payload = spec.payload
-        queue = self.make_room(spec.queue, len(payload))
+        size = len(payload)
+        if kind is not None:
+            size += text_bytes(kind)
+        if not plain:
+            size += details_bytes(details)
+        queue = self.make_room(spec.queue, size)
         # By position, in the order of the fields: keywords cost half as much again, and this is the hottest line of the engine.
         job = Job(
             self.ids.job_id(now) if spec.id is None else spec.id,
@@ -87,7 +93,7 @@ class Engine(LeaseOperations, QueueAdmin):
         )
         self.jobs.add(job)
         self.live += 1
-        self.payload_bytes += len(payload)
+        self.live_bytes += size
         queue.enqueued_total += 1
         # The first status is the only one not set by `move`: a new job has none to move from.
         if details.seq is not None:
@@ -162,8 +168,9 @@ class Engine(LeaseOperations, QueueAdmin):
                 taken.append(job)
             if len(taken) >= want.limit:
                 break
-        if taken and want.attempt_id is not None:
-            self.attempts.setdefault(want.attempt_id, []).extend(taken)
+        if taken and (want.worker is not None or want.attempt_id is not None):
+            # Not refused where there is no room: an enqueue is, next.
+            self.live_bytes += names_bytes(want) * len(taken)
         return taken
 
     def _lease(self, job: Job, queue: QueueState, now: float, want: Want) -> None:
@@ -172,7 +179,10 @@ class Engine(LeaseOperations, QueueAdmin):
         expires_at = now + seconds
         self.move(job, T_DEQUEUE, IN_PROGRESS)
         job.attempts += 1
-        job.hold = Lease(self.ids.token(), expires_at, seconds, now, want.worker, want.attempt_id)
+        job.hold = lease = Lease(self.ids.token(), expires_at, seconds, now, want.worker, want.attempt_id)
+        if want.attempt_id is not None:
+            job.hold = msgspec.structs.replace(lease, who=want.who)
+            self.attempts.setdefault((want.attempt_id, want.worker, want.who, job.queue), {})[job] = None
         queue.in_progress += 1
         queue.dequeued_total += 1
         if job.attempts > 1:
@@ -190,17 +200,21 @@ class Engine(LeaseOperations, QueueAdmin):
         return queue is not None and queue.queued > 0 and not queue.policy.paused
 
     def replay(self, want: Want) -> list[Job]:
-        """The jobs whose leases were taken under this attempt_id and still live, to be handed out again; [] when none is.
+        """At most `want.limit` of the jobs whose leases were taken under this attempt_id and still live, to be handed out again; [] when
+        none is.
 
-        Only the same worker is answered so, and only with jobs of the queues it asks for. Amazon SQS calls the same thing
-        ReceiveRequestAttemptId.
+        Only the same worker of the same `who` is answered so, and only with jobs of the queues it asks for. Amazon SQS calls the same
+        thing ReceiveRequestAttemptId.
         """
-        held = self.attempts.get(want.attempt_id) if want.attempt_id is not None else None
-        replayed = []
-        for job in held or ():
-            lease = job.lease
-            assert lease is not None
-            if lease.worker == want.worker and job.queue in want.queues:
+        replayed: list[Job] = []
+        if want.attempt_id is None:
+            return replayed
+        for queue in want.queues:
+            for job in self.attempts.get((want.attempt_id, want.worker, want.who, queue), ()):
+                if len(replayed) >= want.limit:
+                    return replayed
+                lease = job.lease
+                assert lease is not None
                 job.hold = msgspec.structs.replace(lease, replayed=True)
                 replayed.append(job)
         return replayed

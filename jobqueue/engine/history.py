@@ -7,25 +7,8 @@ It never touches a live job: only concluded ones are ever put in here.
 from __future__ import annotations
 
 from jobqueue.engine.ring import Ring
-from jobqueue.model import PLAIN, Conclusion, Job, Outcome
-
-
-def job_bytes(job: Job) -> int:
-    """What a concluded job counts against the byte bound: everything in it that a client chose the size of."""
-    size = len(job.payload)
-    end, details = job.hold, job.details
-    if type(end) is Conclusion and end.result is not None:
-        size += len(end.result)
-    if details is PLAIN:
-        return size
-    if details.error is not None:
-        size += len(details.error)
-    if details.description is not None:
-        size += len(details.description)
-    for attempt in details.past:
-        if attempt.error is not None:
-            size += len(attempt.error)
-    return size
+from jobqueue.engine.sizes import job_bytes
+from jobqueue.model import Job, Outcome
 
 
 class _Kept(Ring):
@@ -48,11 +31,11 @@ class History:
         self._bytes_max = bytes_max
         self._kept = {outcome: _Kept() for outcome in Outcome}
 
-    def add(self, job: Job, outcome: Outcome) -> list[Job] | None:
-        """Take in a concluded job; those that are forgotten for it, which may include the job itself, or None."""
+    def add(self, job: Job, outcome: Outcome, size: int) -> list[Job] | None:
+        """Take in a concluded job that counts `size` bytes (`job_bytes`); those that are forgotten for it, which may include the job itself, or None."""
         kept = self._kept[outcome]
         kept.append(job)
-        kept.bytes += job_bytes(job)
+        kept.bytes += size
         if kept.live <= self._jobs_max and kept.bytes <= self._bytes_max:
             return None
         forgotten = []

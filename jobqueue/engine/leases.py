@@ -8,13 +8,11 @@ from jobqueue.engine import checks
 from jobqueue.engine.events import K_EXTENDED, Event
 from jobqueue.engine.lifecycle import T_CONCLUDE, T_EXTEND, T_LEASE_EXPIRED, T_RELEASE, Trigger, allow
 from jobqueue.engine.queues import QueueState
+from jobqueue.engine.sizes import ERROR_LEFT_OUT, LEASE_EXPIRED, details_bytes, text_bytes
 from jobqueue.engine.state import FRONT, State
 from jobqueue.errors import BadRequest, LeaseLost
 from jobqueue.limits import CONTROL_BUT_LINES
-from jobqueue.model import CANCELLED, FAILED, IN_PROGRESS, SUCCEEDED, Attempt, Conclusion, Ended, Job, Lease, Outcome, Verdict
-
-LEASE_EXPIRED = b'"lease_expired"'
-"""The error of a job whose last lease ran out."""
+from jobqueue.model import CANCELLED, FAILED, IN_PROGRESS, SUCCEEDED, Attempt, Conclusion, Details, Ended, Job, Lease, Outcome, Verdict
 
 
 class LeaseOperations(State):
@@ -42,7 +40,8 @@ class LeaseOperations(State):
     ) -> Job:
         """Push the lease's expiry to now + lease_seconds (None: as long as it was given for), with progress from 0 to 1.
 
-        Raises BadRequest, UnknownJob, LeaseLost, NotInProgress. The reply's lease says whether a cancel was requested.
+        A message that there is no room for is left out; the one before it stays. Raises BadRequest, UnknownJob, LeaseLost, NotInProgress.
+        The reply's lease says whether a cancel was requested.
         """
         if lease_seconds is not None:
             checks.lease_seconds(lease_seconds, self.limits)
@@ -51,6 +50,8 @@ class LeaseOperations(State):
         if message is not None:
             checks.text("message", message, self.limits.text_chars_max, forbidden=CONTROL_BUT_LINES)
         job, lease = self._held(job_id, token, T_EXTEND)
+        if message is not None:
+            message = self._message(lease, message)
         self.move(job, T_EXTEND, IN_PROGRESS)
         expires_at = now + (lease.seconds if lease_seconds is None else lease_seconds)
         job.hold = msgspec.structs.replace(
@@ -63,6 +64,15 @@ class LeaseOperations(State):
         self.lease_ends.set(job, expires_at)
         self.events.append(Event(K_EXTENDED, job.queue, job))
         return job
+
+    def _message(self, lease: Lease, message: str) -> str | None:
+        """The message, its bytes counted in place of the last one's; None when there is no room: a lease is worth more than what is said."""
+        grown = text_bytes(message) - (0 if lease.message is None else text_bytes(lease.message))
+        if grown > 0 and not self.has_room(grown):
+            self.messages_left_out_total += 1
+            return None
+        self.live_bytes += grown
+        return message
 
     def release(self, now: float, job_id: str, token: str, delay: float = 0.0) -> Job:
         """Give the job back; the attempt does not count. Without a delay it goes to the front of its priority.
@@ -83,7 +93,8 @@ class LeaseOperations(State):
         return job
 
     def conclude(self, now: float, job_id: str, token: str, verdict: Verdict) -> Job:
-        """End the attempt. A failure is retried after a backoff while attempts are left and the verdict allows it.
+        """End the attempt. A failure is retried after a backoff while attempts are left and the verdict allows it. The error of a job
+        that is to be retried is left out when there is no room for it; a concluded job has its place in history.
 
         A repeat of the very conclude that ended the job answers as it did. Raises BadRequest, TooLarge, UnknownJob, LeaseLost,
         NotInProgress (the same lease, another verdict).
@@ -103,11 +114,12 @@ class LeaseOperations(State):
         queue = self.queues[job.queue]
         self.let_go(job, queue, lease)
         self.time_in_progress.observe(now - lease.started_at)
+        again = failed and verdict.retry and not lease.cancel_requested and job.attempts < self.max_attempts(job, queue)
         if failed:
-            self._keep_attempt(job, lease, now, "failed", verdict.error, verdict.error)
+            self._keep_attempt(job, lease, now, "failed", verdict.error, verdict.error, again)
         if lease.cancel_requested:
             self._end(job, queue, T_CONCLUDE, CANCELLED, lease, now, verdict)
-        elif failed and verdict.retry and job.attempts < self.max_attempts(job, queue):
+        elif again:
             delay = self._backoff(job, queue) if verdict.retry_delay is None else verdict.retry_delay
             self.to_scheduled(job, queue, now + delay, T_CONCLUDE)
         else:
@@ -135,16 +147,28 @@ class LeaseOperations(State):
             ceiling = policy.cap if policy.base else 0.0
         return self.random.uniform(0.0, ceiling)
 
-    def _keep_attempt(self, job: Job, lease: Lease, now: float, ended: Ended, said: bytes | None, error: bytes | None) -> None:
+    def _keep_attempt(
+        self, job: Job, lease: Lease, now: float, ended: Ended, said: bytes | None, error: bytes | None, again: bool
+    ) -> None:
         """Note an attempt that counts and did not succeed. One that is given back counts for nothing, and is not kept.
 
-        said: what its worker said; error: the job's from now on.
+        said: what its worker said; error: the job's from now on; again: there will be another attempt, so the job stays live.
         """
         if said is not None and len(said) > self.limits.past_error_bytes_max:
             # A part of it would be no JSON.
             said = None
-        attempt = Attempt(job.attempts, lease.worker, lease.started_at, now, ended, said)
-        job.details = msgspec.structs.replace(job.details, error=error, past=(*job.past, attempt)[-self.limits.past_attempts_max :])
+        details = self._with_attempt(job.details, Attempt(job.attempts, lease.worker, lease.started_at, now, ended, said), error)
+        was = details_bytes(job.details)
+        if again and not self.has_room(details_bytes(details) - was):
+            # That it failed is never refused. What was said of it is kept while there is room.
+            self.errors_left_out_total += error is not None and error is not LEASE_EXPIRED
+            error = error and (error if error is LEASE_EXPIRED else ERROR_LEFT_OUT)
+            details = self._with_attempt(job.details, Attempt(job.attempts, None, lease.started_at, now, ended, None), error)
+        self.live_bytes += details_bytes(details) - was
+        job.details = details
+
+    def _with_attempt(self, details: Details, attempt: Attempt, error: bytes | None) -> Details:
+        return msgspec.structs.replace(details, error=error, past=(*details.past, attempt)[-self.limits.past_attempts_max :])
 
     def _end(
         self, job: Job, queue: QueueState, trigger: Trigger, outcome: Outcome, lease: Lease, now: float, verdict: Verdict | None = None
@@ -161,10 +185,11 @@ class LeaseOperations(State):
         assert lease is not None
         self.let_go(job, queue, lease)
         self.leases_expired_total += 1
-        self._keep_attempt(job, lease, now, "lease_expired", None, job.error if lease.cancel_requested else LEASE_EXPIRED)
+        again = not lease.cancel_requested and job.attempts < self.max_attempts(job, queue)
+        self._keep_attempt(job, lease, now, "lease_expired", None, job.error if lease.cancel_requested else LEASE_EXPIRED, again)
         if lease.cancel_requested:
             self._end(job, queue, T_LEASE_EXPIRED, CANCELLED, lease, now)
-        elif job.attempts < self.max_attempts(job, queue):
+        elif again:
             self.to_queued(job, queue, now, T_LEASE_EXPIRED, FRONT)
         else:
             self._end(job, queue, T_LEASE_EXPIRED, FAILED, lease, now)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.queues import QueueState
+from jobqueue.engine.sizes import job_bytes
 from jobqueue.model import CONCLUDED, IN_PROGRESS, PRIORITIES, QUEUED, SCHEDULED, Job, Outcome, QueuePolicy
 
 TOTALS = ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried")
@@ -114,7 +115,7 @@ class _Places:
         if job.type is not None:
             job.type = engine.shared_type(job.type)
         engine.live += 1
-        engine.payload_bytes += len(job.payload)
+        engine.live_bytes += job_bytes(job)
         lane = (job.queue, job.priority)
         if job.status is QUEUED:
             self.queued.setdefault(lane, []).append(job)
@@ -139,10 +140,11 @@ class _Places:
             engine.queues[job.queue].in_progress += 1
             engine.lease_ends.set(job, job.lease.expires_at)
             if job.lease.attempt_id is not None:
-                engine.attempts.setdefault(job.lease.attempt_id, []).append(job)
+                key = (job.lease.attempt_id, job.lease.worker, job.lease.who, job.queue)
+                engine.attempts.setdefault(key, {})[job] = None
         for outcome, ended in self.ended.items():
             for job, _ in sorted(ended, key=_change):
-                engine.remember(job, outcome)
+                engine.remember(job, outcome, job_bytes(job))
 
     @staticmethod
     def _line_up(engine: Engine, queue: QueueState, jobs: list[Job], away: int) -> None:

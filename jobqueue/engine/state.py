@@ -1,7 +1,7 @@
 """All of the engine's data, and the few moves every operation is made of.
 
 Invariants, checked after every step of the property tests (tests/engine/invariants.py): a job is in exactly one place (a lane, its queue's
-scheduled set, leased, or history) and its status says which; counters equal what they count; live payload bytes add up; every
+scheduled set, leased, or history) and its status says which; counters equal what they count; bytes add up; every
 scheduled, leased or expiring job has its due time in a heap. `move` is the only assignment to a job's status in the project.
 """
 
@@ -19,6 +19,7 @@ from jobqueue.engine.events import K_CONCLUDED, K_FORGOTTEN, K_QUEUE_CHANGED, K_
 from jobqueue.engine.history import History
 from jobqueue.engine.lifecycle import T_EXPIRE, TABLE, Trigger
 from jobqueue.engine.queues import QueueState
+from jobqueue.engine.sizes import conclusion_bytes, lease_bytes, own_bytes
 from jobqueue.errors import QueueFull, TooManyQueues, UnknownJob, UnknownQueue
 from jobqueue.histogram import JOB_SECONDS, Histogram
 from jobqueue.ids import Ids
@@ -41,6 +42,9 @@ from jobqueue.model import (
 
 FRONT, BACK = True, False
 
+AttemptKey = tuple[str, str | None, str, str]
+"""An attempt_id, of which worker, of which `Want.who`, on which queue."""
+
 _TYPES_MAX = 1_000
 """Types remembered. Beyond it all are forgotten, so that a client that makes up a type for every job fills no memory."""
 
@@ -59,10 +63,13 @@ class State:
         self.lease_ends: Deadlines[Job] = Deadlines()
         """When leases end. By themselves, since they may have to wait until the server has read what workers sent."""
         self.history = History(self.limits.history_jobs_max, self.limits.history_bytes_max)
-        self.attempts: dict[str, list[Job]] = {}
+        self.attempts: dict[AttemptKey, dict[Job, None]] = {}
+        """The jobs leased under an attempt_id, in the order in which they were taken; a dict, since one among many must be quick to leave."""
         self.types: dict[str, str] = {}
         self.live = 0
-        self.payload_bytes = 0
+        self.live_bytes = 0
+        self.errors_left_out_total = 0
+        self.messages_left_out_total = 0
         self.events: list[Event] = []
         self.time_in_queue = Histogram(JOB_SECONDS)
         self.time_in_progress = Histogram(JOB_SECONDS)
@@ -101,18 +108,22 @@ class State:
             raise UnknownQueue(name)
         return queue
 
-    def make_room(self, queue_name: str, payload_bytes: int) -> QueueState:
-        """The queue one more job may enter, made if need be. Raises QueueFull, TooManyQueues or BadRequest (name); changes nothing then."""
+    def make_room(self, queue_name: str, size: int) -> QueueState:
+        """The queue one more job of so many bytes may enter, made if need be. Raises QueueFull, TooManyQueues or BadRequest (name); changes nothing then."""
         if self.live >= self.limits.jobs_max:
             raise QueueFull(f"the server holds {self.live} live jobs, as many as it may")
-        if self.payload_bytes + payload_bytes > self.limits.payload_total_bytes_max:
-            raise QueueFull(f"the server holds {self.payload_bytes} bytes of payload; {self.limits.payload_total_bytes_max} are allowed")
+        if not self.has_room(size):
+            raise QueueFull(f"the server's live jobs hold {self.live_bytes} bytes; {self.limits.payload_total_bytes_max} are allowed")
         queue = self.queues.get(queue_name)
         if queue is None:
             return self.make_queue(queue_name)
         if queue.policy.max_jobs is not None and queue.live >= queue.policy.max_jobs:
             raise QueueFull(f"queue {queue_name!r} holds {queue.live} live jobs, as many as it may")
         return queue
+
+    def has_room(self, size: int) -> bool:
+        """Whether live jobs may hold so many bytes more."""
+        return self.live_bytes + size <= self.limits.payload_total_bytes_max
 
     def make_queue(self, name: str) -> QueueState:
         """A new queue with the default policy. Raises TooManyQueues or BadRequest."""
@@ -158,11 +169,13 @@ class State:
         """Take a live job out of its lease, and its due time out of the heap."""
         queue.in_progress -= 1
         job.hold = None
+        self.live_bytes -= lease_bytes(lease)
         if lease.attempt_id is not None:
-            held = self.attempts[lease.attempt_id]
-            held.remove(job)
+            key = (lease.attempt_id, lease.worker, lease.who, job.queue)
+            held = self.attempts[key]
+            del held[job]
             if not held:
-                del self.attempts[lease.attempt_id]
+                del self.attempts[key]
         self.lease_ends.drop(job)
 
     def to_queued(self, job: Job, queue: QueueState, now: float, trigger: Trigger, front: bool) -> None:
@@ -203,8 +216,9 @@ class State:
         """End a detached job and put it in history, which may forget older ones."""
         self.move(job, trigger, CONCLUDED)
         job.hold = conclusion
+        size = own_bytes(job)
         self.live -= 1
-        self.payload_bytes -= len(job.payload)
+        self.live_bytes -= size
         outcome = conclusion.outcome
         if outcome is SUCCEEDED:
             queue.succeeded_total += 1
@@ -215,11 +229,11 @@ class State:
         else:
             queue.expired_total += 1
         self.events.append(Event(K_CONCLUDED, queue.name, job))
-        self.remember(job, outcome)
+        self.remember(job, outcome, size + conclusion_bytes(conclusion))
 
-    def remember(self, job: Job, outcome: Outcome) -> None:
-        """Put a concluded job in history, which may forget older ones."""
-        forgotten = self.history.add(job, outcome)
+    def remember(self, job: Job, outcome: Outcome, size: int) -> None:
+        """Put a concluded job of so many bytes in history, which may forget older ones."""
+        forgotten = self.history.add(job, outcome, size)
         if forgotten is not None:
             for old in forgotten:
                 self.jobs.remove(old)

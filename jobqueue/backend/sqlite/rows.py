@@ -45,6 +45,7 @@ class _JobRow(msgspec.Struct, array_like=True, gc=False):
     change: int
     traceparent: str | None = None
     past: tuple[_Attempt, ...] = ()
+    who: str = ""
 
 
 class _QueueRow(msgspec.Struct, array_like=True, gc=False):
@@ -105,6 +106,7 @@ def encode_job(job: Job, change: int) -> bytes:
             change,
             details.traceparent,
             details.past and [(one.number, one.worker, one.started_at, one.ended_at, one.ended, one.error) for one in details.past],
+            "" if lease is None else lease.who,
         )
     )
 
@@ -145,7 +147,7 @@ def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
     )
     if row.lease is not None and row.conclusion is not None:
         raise BadRow(f"job number {number}: is both leased and concluded")
-    hold = None if row.lease is None else Lease(*row.lease)
+    hold = None if row.lease is None else Lease(*row.lease, who=row.who)
     job = Job(
         row.id,
         number,
