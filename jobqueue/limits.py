@@ -36,6 +36,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     payload_bytes_max: int = 256 * KIB
     body_bytes_max: int = MIB
     batch_jobs_max: int = 1_000
+    answer_bytes_max: int = 4 * MIB
     unwritten_bytes_max: int = 64 * MIB
     queues_max: int = 10_000
     waiters_max: int = 20_000

@@ -295,7 +295,11 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Which jobs a listing shows; None matches all. before: only jobs created before the job of this number."""
+    """Which jobs a listing shows; None matches all.
+
+    before: only jobs created before the job of this number; payloads: the listing shows payloads and results, so they count towards the
+    bound on an answer.
+    """
 
     status: Status | None = None
     outcome: Outcome | None = None
@@ -303,6 +307,7 @@ class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     type: str | None = None
     limit: int = 100
     before: int | None = None
+    payloads: bool = False
 
 
 class QueueStats(msgspec.Struct, frozen=True, gc=False):

@@ -66,11 +66,11 @@ class StorageStats(msgspec.Struct, frozen=True):
 class BackendStats(msgspec.Struct, frozen=True):
     """Totals over all queues, against their bounds where they have one.
 
-    live_bytes: what live jobs hold, as `engine/sizes.py` counts it; errors_left_out_total, messages_left_out_total: what workers said and
-    there was no room for; history: jobs and bytes by outcome; undelivered_total: jobs put back because the answer could not be delivered. In seconds:
-    time_in_queue, from when a job was created, fell due or was retried to its first hand-out; time_in_progress, from a hand-out to its
-    conclude; pickup, from what made a job available to a dequeue that was held for it to the end of that one's answer. storage: None
-    where jobs are in memory alone.
+    live_bytes: what live jobs hold, as `engine/sizes.py` counts it; history: jobs and bytes by outcome; undelivered_total: jobs put back
+    because the answer could not be delivered. In seconds: time_in_queue, from when a job was created, fell due or was retried to its
+    first hand-out; time_in_progress, from a hand-out to its conclude; pickup, from what made a job available to a dequeue that was held
+    for it to the end of that one's answer. storage: None where jobs are in memory alone. errors_left_out_total,
+    messages_left_out_total: what workers said that there was no room for.
     """
 
     jobs_live: int
@@ -190,8 +190,9 @@ class Backend(Protocol):
 
         Waiters are served in the order in which they came; one that comes while an older one stands for the same queue never passes it.
         With an attempt_id whose leases live, the same worker of the same `want.who` is answered at most `want.limit` of the same jobs and
-        leases again, those in `want.queues`. Its older waiter with that attempt_id, if one still stands, is answered [] in favour of the newer. Raises, on entering, BadRequest
-        and TooManyWaiters.
+        leases again, those in `want.queues`. Its older waiter with that attempt_id, if one still stands, is answered [] in favour of the
+        newer. A batch ends before the job with which its jobs would hold more than `answer_bytes_max`. Raises, on entering, BadRequest and
+        TooManyWaiters.
         """
 
     async def conclude(self, job_id: str, token: str, verdict: Verdict) -> Job:

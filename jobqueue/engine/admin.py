@@ -8,7 +8,7 @@ from jobqueue.engine import checks
 from jobqueue.engine.events import K_QUEUE_CHANGED, K_QUEUE_DELETED, K_QUEUE_PAUSED, K_QUEUE_RESUMED, Event
 from jobqueue.engine.lifecycle import T_CANCEL, T_RETRY, Rule, allow, refuse
 from jobqueue.engine.queues import QueueState
-from jobqueue.engine.sizes import details_bytes, own_bytes
+from jobqueue.engine.sizes import details_bytes, job_bytes, own_bytes, shown_bytes
 from jobqueue.engine.state import BACK, State
 from jobqueue.errors import Full, QueueNotEmpty
 from jobqueue.model import CANCELLED, FAILED, QUEUED, SCHEDULED, SUCCEEDED, Conclusion, Job, JobFilter, QueuePolicy
@@ -108,19 +108,24 @@ class QueueAdmin(State):
     def page(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
         """Jobs that match, newest first, and the cursor of the next page, None at the end.
 
-        Looks at no more than `page_scan_max` jobs, so a page may be short, or empty, and still have a next one.
+        Looks at no more than `page_scan_max` jobs, and ends where the jobs hold more than `answer_bytes_max`, so a page may be short, or
+        empty, and still have a next one.
         """
         found: list[Job] = []
         last = None
+        room = self.limits.answer_bytes_max
         for scanned, job in enumerate(self.jobs.newest_first(wanted.before)):
             if len(found) >= wanted.limit or scanned >= self.limits.page_scan_max:
                 return found, last
-            last = job.number
+            before, last = last, job.number
             if (
                 (wanted.status is None or job.status is wanted.status)
                 and (wanted.outcome is None or job.outcome is wanted.outcome)
                 and (wanted.queue is None or job.queue == wanted.queue)
                 and (wanted.type is None or job.type == wanted.type)
             ):
+                room -= job_bytes(job) if wanted.payloads else shown_bytes(job)
+                if room < 0 and found:
+                    return found, before
                 found.append(job)
         return found, None

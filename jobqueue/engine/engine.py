@@ -16,7 +16,7 @@ from jobqueue.engine.events import K_CANCEL_REQUESTED, K_DEQUEUED, K_ENQUEUED, K
 from jobqueue.engine.leases import LeaseOperations
 from jobqueue.engine.lifecycle import T_CANCEL, T_DEQUEUE, T_DUE, T_EXPIRE, T_UNDELIVERED, allow
 from jobqueue.engine.queues import QueueState
-from jobqueue.engine.sizes import details_bytes, names_bytes, text_bytes
+from jobqueue.engine.sizes import details_bytes, names_bytes, own_bytes, text_bytes
 from jobqueue.engine.state import BACK, FRONT
 from jobqueue.errors import IdConflict
 from jobqueue.model import (
@@ -147,14 +147,22 @@ class Engine(LeaseOperations, QueueAdmin):
     def dequeue(self, now: float, want: Want) -> list[Job]:
         """Take at most `want.limit` jobs, each under a new lease; [] when none is available. `want` must have passed `checks.want`.
 
+        Fewer when they hold more than `answer_bytes_max`, at least one.
+
         Earlier queues of `want.queues` are emptied first; inside each, priority, then age.
         """
         taken: list[Job] = []
+        room = self.limits.answer_bytes_max
         for name in want.queues:
             queue = self.queues.get(name)
             if queue is None or queue.policy.paused:
                 continue
             while len(taken) < want.limit:
+                if taken:
+                    # Only a batch looks before it takes.
+                    following = queue.peek()
+                    if following is not None and own_bytes(following) > room:
+                        return self._named(taken, want)
                 job = queue.pop()
                 if job is None:
                     break
@@ -166,10 +174,15 @@ class Engine(LeaseOperations, QueueAdmin):
                         continue
                 self._lease(job, queue, now, want)
                 taken.append(job)
+                if want.limit > 1:
+                    room -= own_bytes(job)
             if len(taken) >= want.limit:
                 break
-        if taken and (want.worker is not None or want.attempt_id is not None):
-            # Not refused where there is no room: an enqueue is, next.
+        return self._named(taken, want)
+
+    def _named(self, taken: list[Job], want: Want) -> list[Job]:
+        """Count the names that the leases of these jobs were given. Not refused where there is no room: an enqueue is, next."""
+        if want.worker is not None or want.attempt_id is not None:
             self.live_bytes += names_bytes(want) * len(taken)
         return taken
 
@@ -209,9 +222,11 @@ class Engine(LeaseOperations, QueueAdmin):
         replayed: list[Job] = []
         if want.attempt_id is None:
             return replayed
+        room = self.limits.answer_bytes_max
         for queue in want.queues:
             for job in self.attempts.get((want.attempt_id, want.worker, want.who, queue), ()):
-                if len(replayed) >= want.limit:
+                room -= own_bytes(job)
+                if len(replayed) >= want.limit or (room < 0 and replayed):
                     return replayed
                 lease = job.lease
                 assert lease is not None

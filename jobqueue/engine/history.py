@@ -32,7 +32,7 @@ class History:
         self._kept = {outcome: _Kept() for outcome in Outcome}
 
     def add(self, job: Job, outcome: Outcome, size: int) -> list[Job] | None:
-        """Take in a concluded job that counts `size` bytes (`job_bytes`); those that are forgotten for it, which may include the job itself, or None."""
+        """Take in a concluded job that counts `size` bytes (`job_bytes`); those that are forgotten for it, perhaps itself too, or None."""
         kept = self._kept[outcome]
         kept.append(job)
         kept.bytes += size

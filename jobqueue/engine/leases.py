@@ -66,7 +66,7 @@ class LeaseOperations(State):
         return job
 
     def _message(self, lease: Lease, message: str) -> str | None:
-        """The message, its bytes counted in place of the last one's; None when there is no room: a lease is worth more than what is said."""
+        """The message, counted in place of the last one; None when there is no room, since an extend is not refused for what it says."""
         grown = text_bytes(message) - (0 if lease.message is None else text_bytes(lease.message))
         if grown > 0 and not self.has_room(grown):
             self.messages_left_out_total += 1
@@ -147,9 +147,7 @@ class LeaseOperations(State):
             ceiling = policy.cap if policy.base else 0.0
         return self.random.uniform(0.0, ceiling)
 
-    def _keep_attempt(
-        self, job: Job, lease: Lease, now: float, ended: Ended, said: bytes | None, error: bytes | None, again: bool
-    ) -> None:
+    def _keep_attempt(self, job: Job, lease: Lease, now: float, ended: Ended, said: bytes | None, error: bytes | None, again: bool) -> None:
         """Note an attempt that counts and did not succeed. One that is given back counts for nothing, and is not kept.
 
         said: what its worker said; error: the job's from now on; again: there will be another attempt, so the job stays live.
@@ -159,7 +157,8 @@ class LeaseOperations(State):
             said = None
         details = self._with_attempt(job.details, Attempt(job.attempts, lease.worker, lease.started_at, now, ended, said), error)
         was = details_bytes(job.details)
-        if again and not self.has_room(details_bytes(details) - was):
+        grown = details_bytes(details) - was
+        if again and grown > 0 and not self.has_room(grown):
             # That it failed is never refused. What was said of it is kept while there is room.
             self.errors_left_out_total += error is not None and error is not LEASE_EXPIRED
             error = error and (error if error is LEASE_EXPIRED else ERROR_LEFT_OUT)

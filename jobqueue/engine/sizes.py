@@ -73,6 +73,15 @@ def own_bytes(job: Job) -> int:
     return size if job.details is PLAIN else size + details_bytes(job.details)
 
 
+def shown_bytes(job: Job) -> int:
+    """What a job counts in a listing, which shows no payload, no result and no past attempts."""
+    size = 0 if job.error is None else len(job.error)
+    if job.description is not None:
+        size += text_bytes(job.description)
+    lease = job.lease
+    return size if lease is None or lease.message is None else size + text_bytes(lease.message)
+
+
 def job_bytes(job: Job) -> int:
     """What a job counts, live or concluded."""
     hold = job.hold

@@ -64,7 +64,7 @@ class State:
         """When leases end. By themselves, since they may have to wait until the server has read what workers sent."""
         self.history = History(self.limits.history_jobs_max, self.limits.history_bytes_max)
         self.attempts: dict[AttemptKey, dict[Job, None]] = {}
-        """The jobs leased under an attempt_id, in the order in which they were taken; a dict, since one among many must be quick to leave."""
+        """The jobs leased under an attempt_id, in the order in which they were taken; dicts, so that one among many leaves at once."""
         self.types: dict[str, str] = {}
         self.live = 0
         self.live_bytes = 0
@@ -109,7 +109,10 @@ class State:
         return queue
 
     def make_room(self, queue_name: str, size: int) -> QueueState:
-        """The queue one more job of so many bytes may enter, made if need be. Raises QueueFull, TooManyQueues or BadRequest (name); changes nothing then."""
+        """The queue one more job of so many bytes may enter, made if need be.
+
+        Raises QueueFull, TooManyQueues or BadRequest (name); changes nothing then.
+        """
         if self.live >= self.limits.jobs_max:
             raise QueueFull(f"the server holds {self.live} live jobs, as many as it may")
         if not self.has_room(size):

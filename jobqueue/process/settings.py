@@ -180,7 +180,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
     ),
     "What the server holds": (
         Setting("max_jobs", COUNT, "jobs_max", "Live jobs in all queues.", _FULL),
-        Setting("max_payload_total_bytes", SIZE, "payload_total_bytes_max", "Payload of all live jobs.", _FULL),
+        Setting("max_payload_total_bytes", SIZE, "payload_total_bytes_max", "What all live jobs hold: payload, texts, errors.", _FULL),
         Setting("max_queues", COUNT, "queues_max", "Queues, with jobs or without.", "429 `too_many_queues`"),
         Setting("max_waiters", COUNT, "waiters_max", "Requests held open: dequeues and waits for a result.", "429 `too_many_waiters`"),
         Setting("max_listeners", COUNT, "listeners_max", "Listeners of /events.", "429 `too_many_listeners`"),
@@ -204,6 +204,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("max_body_bytes", SIZE, "body_bytes_max", "A request's body, batches included.", "413 `too_large`"),
         Setting("max_payload_bytes", SIZE, "payload_bytes_max", "A job's payload, result or error.", "413 `too_large`"),
         Setting("max_batch_jobs", COUNT, "batch_jobs_max", "Jobs in a batch.", _OUT_OF_RANGE),
+        Setting("max_answer_bytes", SIZE, "answer_bytes_max", "What the jobs of one answer hold.", "fewer jobs, at least one"),
         Setting("max_wait", DURATION, "wait_seconds_max", "Longest wait; proxies often cut silence at 60s.", _OUT_OF_RANGE),
         Setting("default_wait", DURATION, "wait_seconds_default", "Wait of a dequeue that names none."),
         Setting("min_lease", DURATION, "lease_seconds_min", "Shortest lease.", _OUT_OF_RANGE),

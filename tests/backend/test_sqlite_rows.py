@@ -46,7 +46,7 @@ WHOLE = Job(
         seq=11,
     ),
     attempts=4,
-    hold=Lease("t" * 32, 1.0, 2.0, 3.0, "worker", "attempt", 0.25, "half", True, True),
+    hold=Lease("t" * 32, 1.0, 2.0, 3.0, "worker", "attempt", 0.25, "half", True, True, who="token"),
 )
 
 ENDED = msgspec.structs.replace(WHOLE, hold=Conclusion(Outcome.FAILED, 5.0, b"[1]", "u" * 32, Outcome.SUCCEEDED, "worker", 4.0))
@@ -83,10 +83,10 @@ def test_a_row_that_says_two_things_is_refused() -> None:
 
 
 def test_a_row_of_an_older_server_is_read() -> None:
-    """A file from before jobs kept a trace and their past attempts opens, and such a job has neither."""
+    """A file from before jobs kept a trace, their past attempts and whose lease it is opens, and such a job has none of them."""
     row = msgspec.msgpack.decode(encode_job(WHOLE, 123))
-    older = decode_job(7, msgspec.msgpack.encode(row[:-2]), WHOLE.payload).job
-    assert (older.traceparent, older.past) == (None, ())
+    older = decode_job(7, msgspec.msgpack.encode(row[:-3]), WHOLE.payload).job
+    assert (older.traceparent, older.past, older.lease and older.lease.who) == (None, (), "")
     assert (older.id, older.attempts, older.error) == (WHOLE.id, WHOLE.attempts, WHOLE.error)
 
 

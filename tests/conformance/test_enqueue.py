@@ -247,10 +247,10 @@ async def test_the_server_holds_so_many_bytes_and_no_more(make_backend: MakeBack
     await rig.put("a", payload=b"1" * 100)
     await rig.put("b", payload=b"1" * 100)
     assert isinstance(await raised(rig.backend.enqueue(spec("c", payload=b"1" * 51))), QueueFull)
-    assert rig.backend.stats().payload_bytes == 200
+    assert rig.backend.stats().live_bytes == 200
     await rig.backend.cancel("a")
     await rig.put("c", payload=b"1" * 100)
-    assert rig.backend.stats().payload_bytes == 200
+    assert rig.backend.stats().live_bytes == 200
 
 
 async def test_a_queue_holds_so_many_jobs_and_no_more(rig: Rig) -> None:

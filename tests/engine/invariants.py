@@ -9,8 +9,8 @@ import msgspec
 
 from jobqueue.engine.deadlines import Deadlines
 from jobqueue.engine.engine import Engine
-from jobqueue.engine.history import job_bytes
 from jobqueue.engine.queues import QueueState
+from jobqueue.engine.sizes import job_bytes, names_bytes
 from jobqueue.model import Job, Outcome, Status
 
 _TOTALS = ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried")
@@ -37,7 +37,7 @@ def fingerprint(engine: Engine) -> dict[str, Any]:
         "history counts": engine.history.counts(),
         "attempts": {attempt: [job.id for job in jobs] for attempt, jobs in engine.attempts.items()},
         "live": engine.live,
-        "payload bytes": engine.payload_bytes,
+        "live bytes": engine.live_bytes,
         "random": engine.random.getstate(),
         "events": list(engine.events),
     }
@@ -70,7 +70,10 @@ def invariants(engine: Engine) -> None:
     assert numbers == sorted((job.number for job in jobs), reverse=True)
     live = [job for job in jobs if job.status is not Status.CONCLUDED]
     assert engine.live == len(live) <= engine.limits.jobs_max
-    assert engine.payload_bytes == sum(len(job.payload) for job in live) <= engine.limits.payload_total_bytes_max
+    assert engine.live_bytes == sum(job_bytes(job) for job in live)
+    # Whoever takes a job may give its name; nothing else goes beyond.
+    names = sum(names_bytes(job.lease) for job in live if job.lease is not None)
+    assert engine.live_bytes <= engine.limits.payload_total_bytes_max + names
     assert len(engine.queues) <= engine.limits.queues_max
     _check_deadlines(engine, engine.deadlines, live)
     _check_deadlines(engine, engine.lease_ends, live)
@@ -143,9 +146,8 @@ def _check_deadlines(engine: Engine, deadlines: Deadlines[Job], live: list[Job])
 def _check_leases(engine: Engine, live: list[Job]) -> None:
     leases = [job.lease for job in live if job.lease is not None]
     assert len({lease.token for lease in leases}) == len(leases), "no two leases share a token"
-    held: dict[str, set[str]] = {}
+    held: dict[tuple[str, str | None, str, str], set[str]] = {}
     for job in live:
         if job.lease is not None and job.lease.attempt_id is not None:
-            held.setdefault(job.lease.attempt_id, set()).add(job.id)
+            held.setdefault((job.lease.attempt_id, job.lease.worker, job.lease.who, job.queue), set()).add(job.id)
     assert {attempt: {job.id for job in jobs} for attempt, jobs in engine.attempts.items()} == held
-    assert all(len(jobs) == len({job.id for job in jobs}) for jobs in engine.attempts.values())

@@ -6,16 +6,23 @@ the random part of a backoff) it is told. A request that is refused returns the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from jobqueue.limits import Limits
-from jobqueue.model import Backoff, JobSpec, Outcome, QueuePolicy, Verdict
+from jobqueue.model import Backoff, JobSpec, Outcome, QueuePolicy, Verdict, Want
 
 LOST, OVER, KEEP, UNKNOWN = "lease_lost", "not_in_progress", "not_retryable", "unknown_job"
 WAITS = ("scheduled", "queued")
+EXPIRED = b'"lease_expired"'
+LEFT_OUT = b'"error left out: the server holds as many bytes as it may"'
+
+
+def size_of(*texts: str | bytes | None) -> int:
+    return sum(len(text.encode() if isinstance(text, str) else text) for text in texts if text is not None)
 
 
 @dataclass
@@ -28,6 +35,9 @@ class Hold:
     since: float
     attempt_id: str | None
     turn: int
+    worker: str | None = None
+    who: str = ""
+    message: str | None = None
     cancel: bool = False
     replayed: bool = False
 
@@ -49,10 +59,11 @@ class Item:
     came_back: bool = False
     hold: Hold | None = None
     error: bytes | None = None
-    past: tuple[tuple[int, float, str, bytes | None], ...] = ()
+    past: tuple[tuple[int, float, str, bytes | None, str | None], ...] = ()
     outcome: str | None = None
     result: bytes | None = None
     ended_by: str | None = None
+    ended_worker: str | None = None
     said: Outcome | None = None
 
     def due(self) -> float | None:
@@ -61,13 +72,30 @@ class Item:
         times = [at for at in (self.run_at if self.status == "scheduled" else None, self.expires_at) if at is not None]
         return min(times) if times and self.status in WAITS else None
 
-    def size(self) -> int:
-        errors = [error for _, _, _, error in self.past]
-        return sum(len(text) for text in (self.spec.payload, self.error, self.result, *errors) if text is not None)
+    def own(self) -> int:
+        """What it holds by itself: every text in it but the server's own words."""
+        past = [text for _, _, _, error, worker in self.past for text in (error, worker)]
+        error = None if self.error in (EXPIRED, LEFT_OUT) else self.error
+        return size_of(self.spec.payload, self.spec.type, self.spec.description, self.spec.traceparent, error, *past)
 
-    def tried(self, hold: Hold, ended: str, error: bytes | None) -> None:
-        """An attempt is over that failed or whose lease ran out."""
-        self.past = (*self.past, (self.attempts, hold.since, ended, error))[-Limits().past_attempts_max :]
+    def size(self) -> int:
+        """What it holds in all."""
+        hold = self.hold
+        return self.own() + size_of(self.result, self.ended_worker, *([hold.worker, hold.attempt_id, hold.message] if hold else []))
+
+    def tried(self, hold: Hold, ended: str, said: bytes | None, error: bytes | None, room: float) -> bool:
+        """An attempt is over that failed or whose lease ran out; whether there was room for what is to be said of it."""
+        before, was = self.own(), (self.past, self.error)
+
+        def noted(said: bytes | None, worker: str | None, error: bytes | None) -> None:
+            self.past = (*was[0], (self.attempts, hold.since, ended, said, worker))[-Limits().past_attempts_max :]
+            self.error = error
+
+        noted(said, hold.worker, error)
+        if 0 < self.own() - before > room:
+            noted(None, None, error if error in (None, EXPIRED) else LEFT_OUT)
+            return False
+        return True
 
 
 class Oracle:
@@ -99,16 +127,25 @@ class Oracle:
         backoff: Backoff = item.spec.backoff or self.queues[item.spec.queue].backoff
         return min(backoff.cap, backoff.base * backoff.factor ** (item.attempts - 1))
 
-    def no_room(self, queue: str, payload: bytes) -> str | None:
-        live = self.live()
-        if len(live) >= self.limits.jobs_max:
-            return "queue_full"
-        if sum(len(item.spec.payload) for item in live) + len(payload) > self.limits.payload_total_bytes_max:
+    def room(self) -> int:
+        """Bytes that live jobs may still take."""
+        return self.limits.payload_total_bytes_max - sum(item.size() for item in self.live())
+
+    def no_room(self, queue: str, size: int) -> str | None:
+        if len(self.live()) >= self.limits.jobs_max or size > self.room():
             return "queue_full"
         if queue not in self.queues:
             return "too_many_queues" if len(self.queues) >= self.limits.queues_max else None
         max_jobs = self.queues[queue].max_jobs
         return "queue_full" if max_jobs is not None and len(self.live(queue)) >= max_jobs else None
+
+    def shown(self, items: list[Item], limit: int) -> int:
+        """How many of these one answer may hold."""
+        room, count = self.limits.answer_bytes_max, 0
+        while count < min(limit, len(items)) and (items[count].own() <= room or not count):
+            room -= items[count].own()
+            count += 1
+        return count
 
     # Moving.
 
@@ -126,6 +163,7 @@ class Oracle:
 
     def end(self, item: Item, outcome: str, hold: Hold | None = None, verdict: Verdict | None = None) -> None:
         item.status, item.outcome, item.hold = "concluded", outcome, None
+        item.ended_worker = None if hold is None else hold.worker
         if verdict is not None and hold is not None:
             item.ended_by, item.said, item.result = hold.token, verdict.outcome, verdict.result
         past = self.history[outcome]
@@ -140,7 +178,8 @@ class Oracle:
         if known is not None:
             then, now_said = (msgspec.structs.replace(one, id=None, delay=one.delay or None) for one in (known.spec, spec))
             return "known" if then == now_said else "id_conflict"
-        if (full := self.no_room(spec.queue, spec.payload)) is not None:
+        size = size_of(spec.payload, spec.type, spec.description, spec.traceparent)
+        if (full := self.no_room(spec.queue, size)) is not None:
             return full
         self.queues.setdefault(spec.queue, self.policy)
         run_at = now + spec.delay if spec.delay else spec.run_at
@@ -161,6 +200,8 @@ class Oracle:
             for item in self.waiting(name):
                 if len(taken) == limit:
                     break
+                if self.shown([*taken, item], limit) <= len(taken):
+                    return taken
                 if item.expires_at is not None and item.expires_at <= now:
                     self.end(item, "expired")
                     continue
@@ -169,18 +210,23 @@ class Oracle:
                 taken.append(item)
         return taken
 
-    def lease(self, item: Item, now: float, token: str, seconds: float | None, attempt_id: str | None) -> None:
-        length = seconds or item.spec.lease_seconds or self.queues[item.spec.queue].lease_seconds
-        item.hold = Hold(token, now + length, length, now, attempt_id, self.next_turn())
+    def lease(self, item: Item, now: float, token: str, want: Want) -> None:
+        length = want.lease_seconds or item.spec.lease_seconds or self.queues[item.spec.queue].lease_seconds
+        item.hold = Hold(token, now + length, length, now, want.attempt_id, self.next_turn(), want.worker, want.who)
 
-    def replay(self, attempt_id: str, queues: tuple[str, ...]) -> list[str]:
+    def replay(self, want: Want) -> list[str]:
+        whose = (want.attempt_id, want.worker, want.who)
         held = [
-            (item.hold.turn, item) for item in self.live() if item.hold and item.hold.attempt_id == attempt_id and item.spec.queue in queues
+            (want.queues.index(item.spec.queue), item.hold.turn, item)
+            for item in self.live()
+            if item.hold and (item.hold.attempt_id, item.hold.worker, item.hold.who) == whose and item.spec.queue in want.queues
         ]
-        for _, item in held:
+        items = [item for _, _, item in sorted(held, key=lambda found: found[:2])]
+        shown = items[: self.shown(items, want.limit)]
+        for item in shown:
             assert item.hold is not None
             item.hold.replayed = True
-        return [item.id for _, item in sorted(held, key=lambda pair: pair[0])]
+        return [item.id for item in shown]
 
     def put_back(self, now: float, job_id: str, token: str) -> bool:
         item = self.items.get(job_id)
@@ -194,7 +240,7 @@ class Oracle:
         assert hold is not None
         item.attempts -= 1
         if hold.cancel:
-            self.end(item, "cancelled")
+            self.end(item, "cancelled", hold)
         elif delay:
             item.status, item.run_at = "scheduled", now + delay
         else:
@@ -209,12 +255,15 @@ class Oracle:
             return None
         return OVER if item.ended_by == token else LOST
 
-    def extend(self, now: float, job_id: str, token: str, seconds: float | None) -> str | None:
+    def extend(self, now: float, job_id: str, token: str, seconds: float | None, message: str | None = None) -> str | None:
         if (why := self.refusal(job_id, token)) is not None:
             return why
         hold = self.items[job_id].hold
         assert hold is not None
         hold.until = now + (seconds or hold.seconds)
+        grown = size_of(message) - size_of(hold.message)
+        if message is not None and not 0 < grown > self.room():
+            hold.message = message
         return None
 
     def release(self, now: float, job_id: str, token: str, delay: float) -> str | None:
@@ -234,12 +283,12 @@ class Oracle:
         hold, item.hold = item.hold, None
         assert hold is not None
         failed = verdict.outcome is Outcome.FAILED
+        again = failed and not hold.cancel and verdict.retry and item.attempts < self.attempts_of(item)
         if failed:
-            item.error = verdict.error
-            item.tried(hold, "failed", verdict.error)
+            item.tried(hold, "failed", verdict.error, verdict.error, self.room() if again else math.inf)
         if hold.cancel:
             self.end(item, "cancelled", hold, verdict)
-        elif failed and verdict.retry and item.attempts < self.attempts_of(item):
+        elif again:
             return "retry"
         else:
             self.end(item, verdict.outcome.value, hold, verdict)
@@ -267,11 +316,12 @@ class Oracle:
             return UNKNOWN
         if item.outcome in (None, "succeeded"):
             return KEEP
-        if (full := self.no_room(item.spec.queue, item.spec.payload)) is not None:
+        spec = item.spec
+        if (full := self.no_room(spec.queue, size_of(spec.payload, spec.type, spec.description, spec.traceparent))) is not None:
             return full
         self.queues.setdefault(item.spec.queue, self.policy)
         self.history[item.outcome].remove(item)
-        item.outcome = item.error = item.result = item.ended_by = item.said = item.expires_at = None
+        item.outcome = item.error = item.result = item.ended_by = item.ended_worker = item.said = item.expires_at = None
         item.run_at, item.attempts, item.past = now, 0, ()
         self.to_back(item)
         return None
@@ -297,15 +347,12 @@ class Oracle:
             else:
                 self.to_back(item)
             return
-        item.tried(hold, "lease_expired", None)
-        if hold.cancel:
-            self.end(item, "cancelled")
-            return
-        item.error = b'"lease_expired"'
-        if item.attempts < self.attempts_of(item):
+        again = not hold.cancel and item.attempts < self.attempts_of(item)
+        item.tried(hold, "lease_expired", None, item.error if hold.cancel else EXPIRED, self.room() if again else math.inf)
+        if again:
             self.to_old_place(item, now)
         else:
-            self.end(item, "failed")
+            self.end(item, "cancelled" if hold.cancel else "failed", hold)
 
     def view(self) -> dict[str, Any]:
         """Every job as the engine should show it."""
@@ -319,7 +366,7 @@ class Oracle:
                 item.error,
                 item.past,
                 item.result,
-                None if item.hold is None else (item.hold.token, item.hold.until, item.hold.cancel, item.hold.replayed),
+                None if item.hold is None else (item.hold.token, item.hold.until, item.hold.cancel, item.hold.replayed, item.hold.message),
             )
             for item in self.items.values()
         }

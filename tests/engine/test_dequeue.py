@@ -14,7 +14,7 @@ from tests.factories import FAILED, FORGED, NOW, SUCCEEDED, bring, dequeue, drai
 
 from .invariants import fingerprint, invariants
 
-AGAIN = Want(attempt_id="a")
+AGAIN = Want(attempt_id="a", limit=10)
 """The dequeue that is asked again, its answer having been lost."""
 
 
@@ -199,7 +199,7 @@ def test_attempt_is_forgotten_when_its_leases_have_ended(end: str) -> None:
             if end != "release":
                 engine.cancel(NOW, job.id)
             engine.release(NOW, job.id, token)
-        assert [one.id for one in engine.attempts.get("a", [])] == left
+        assert [one.id for one in engine.attempts.get(("a", None, "", "default"), {})] == left
         invariants(engine)
     assert engine.attempts == {}
     assert engine.replay(AGAIN) == []

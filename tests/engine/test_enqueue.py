@@ -259,7 +259,7 @@ def test_payload_total_bounds_live_payloads_to_the_byte() -> None:
     enqueue(engine, payload=b"")
     engine.cancel(NOW, first.id)
     enqueue(engine, payload=b"x" * 10)
-    assert engine.payload_bytes == 20
+    assert engine.live_bytes == 20
     invariants(engine)
 
 

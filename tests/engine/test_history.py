@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Kind
-from jobqueue.engine.history import job_bytes
+from jobqueue.engine.sizes import job_bytes
 from jobqueue.model import Outcome, Verdict
 from tests.factories import NOW, bring, dequeue, enqueue, make_engine, token_of
 
@@ -79,7 +79,7 @@ def test_no_history_at_all_remembers_nothing_and_works() -> None:
         placed = bring(engine, state)
         assert placed.job.outcome == state
         assert engine.jobs.by_id == {}
-        assert engine.live == engine.payload_bytes == 0
+        assert engine.live == engine.live_bytes == 0
         invariants(engine)
 
 

@@ -127,7 +127,7 @@ async def enqueue(site: Site, request: Request, _: str) -> Answer:
 async def dequeue(site: Site, request: Request, _: str) -> Answer:
     """GET or POST /jobs/dequeue."""
     await read(site, request)
-    want = Want(worker=_consumer(request))
+    want = Want(worker=_consumer(request), who=request.who)
     answer = await longpoll.take_one(site, request, want, wait_of(site, request), _view)
     if answer is None:
         empty = ClassicError(HTTPStatus.NOT_FOUND.phrase, "no job is queued")

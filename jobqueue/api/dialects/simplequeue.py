@@ -164,7 +164,7 @@ async def jobs(site: Site, request: Request, _: str) -> Answer:
 async def take(site: Site, request: Request, _: str) -> Answer:
     """GET /jobs/next: the oldest submitted job, now running; 204 when there is none."""
     await read(site, request)
-    return await longpoll.take_one(site, request, Want(), wait_of(site, request), _view) or longpoll.nothing(site)
+    return await longpoll.take_one(site, request, Want(who=request.who), wait_of(site, request), _view) or longpoll.nothing(site)
 
 
 async def look(site: Site, request: Request, job_id: str) -> Answer:

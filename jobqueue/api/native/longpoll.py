@@ -50,6 +50,7 @@ async def _asked(site: Site, request: Request, batch: bool) -> tuple[Want, float
         lease_seconds=asked.lease_seconds,
         worker=asked.worker,
         attempt_id=asked.attempt_id,
+        who=request.who,
     )
     return want, wait_seconds(site, asked.wait)
 

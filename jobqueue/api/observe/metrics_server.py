@@ -33,7 +33,7 @@ def bounds(stats: BackendStats, limits: Limits, server: Server | None) -> Iterat
     """What is bounded, against its bound."""
     for name, text, value, limit in (
         ("jobs_live", "Jobs that are not concluded", stats.jobs_live, limits.jobs_max),
-        ("payload_bytes", "Payload bytes of jobs that are not concluded", stats.payload_bytes, limits.payload_total_bytes_max),
+        ("payload_bytes", "Bytes that jobs hold which are not concluded, texts included", stats.live_bytes, limits.payload_total_bytes_max),
         ("queues", "Queues", stats.queues, limits.queues_max),
         ("waiters", "Requests held open: dequeues and waits for a result", stats.waiters, limits.waiters_max),
         ("listeners", "Listeners of /events", stats.listeners, limits.listeners_max),
@@ -48,6 +48,10 @@ def bounds(stats: BackendStats, limits: Limits, server: Server | None) -> Iterat
     yield CounterMetricFamily(
         "jobqueue_jobs_undelivered", "Jobs put back because the answer could not be delivered.", value=stats.undelivered_total
     )
+    left_out = CounterMetricFamily("jobqueue_texts_left_out", "What workers said that there was no room for.", labels=("what",))
+    left_out.add_metric(("error",), stats.errors_left_out_total)
+    left_out.add_metric(("message",), stats.messages_left_out_total)
+    yield left_out
     yield CounterMetricFamily("jobqueue_leases_expired", "Leases that ran out without a conclude.", value=stats.leases_expired_total)
     jobs = GaugeMetricFamily("jobqueue_history_jobs", "Concluded jobs remembered, by outcome.", labels=("outcome",))
     size = GaugeMetricFamily("jobqueue_history_bytes", "Bytes of concluded jobs remembered, by outcome.", labels=("outcome",))
