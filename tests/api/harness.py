@@ -234,7 +234,7 @@ class Api:
         engine = self.backend.engine
         jobs = [repr(job) for job in engine.jobs.newest_first(None)]
         queues = [(name, queue.policy, queue.stats()) for name, queue in engine.queues.items()]
-        return jobs, queues, engine.history.counts(), engine.live, engine.payload_bytes
+        return jobs, queues, engine.history.counts(), engine.live, engine.live_bytes
 
     async def close(self) -> None:
         """Drain and close."""

@@ -140,3 +140,27 @@ async def test_39_history_flood_of_one_outcome_keeps_the_others(start: Callable[
     await api.put("huge", LARGE)
     assert (await api.conclude("huge", (await api.take())["lease"]["token"], result=LARGE)).status == 200
     assert (await api.call("GET", f"/jobs/{api.full('huge')}")).code == "unknown_job"
+
+
+async def test_56_live_errors(start: Callable[..., Process], on: Callable[..., Api]) -> None:
+    """One-byte jobs that wait for a retry with errors of 250 kB count as large as they are, and stay within the server's bound."""
+    process = start("--max-payload-total-bytes", "4MiB")
+    api = on(process)
+    client = await api.connect()
+    for number in range(60):
+        await api.put(f"j{number}")
+        job = await api.take()
+        body = {"lease": job["lease"]["token"], "outcome": "failed", "error": "e" * 250_000, "retry_delay": 600}
+        assert (await client.call("POST", f"/jobs/{api.full(f'j{number}')}/conclude", body)).status == 200
+        api.gave_up(f"j{number}")
+    text = (await client.call("GET", "/metrics")).body.decode()
+    held = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))}
+    assert 3.5 * MIB < held["jobqueue_payload_bytes"] <= 4 * MIB == held["jobqueue_payload_bytes_limit"]
+    assert held['jobqueue_texts_left_out_total{what="error"}'] == 60 - 16
+    whole = await client.call("GET", f"/jobs/{api.full('j0')}")
+    left_out = await client.call("GET", f"/jobs/{api.full('j59')}")
+    assert (len(whole.json["error"]), "left out" in left_out.json["error"]) == (250_000, True)
+    for number in range(60):
+        assert (await client.call("POST", f"/jobs/{api.full(f'j{number}')}/cancel")).status == 200
+        api.over(f"j{number}", "cancelled")
+    client.fin()

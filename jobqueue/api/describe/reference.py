@@ -68,11 +68,13 @@ def _asked(limits: Limits) -> Notes:
         "wait": _span(f"Seconds to wait for a job; {limits.wait_seconds_default:g} if not given.", 0, limits.wait_seconds_max),
         "worker": _text("Who takes the job; shown while it is in progress.", 1, limits.id_chars_max),
         "attempt_id": _text(
-            "Repeating a dequeue with the same one, as the same worker, answers the same jobs while their leases live.",
+            "Repeating a dequeue with the same one, as the same worker with the same token, answers the same jobs while their leases live.",
             1,
             limits.id_chars_max,
         ),
-        "limit": _span("The most jobs to answer.", 1, limits.batch_jobs_max),
+        "limit": _span(
+            "The most jobs to answer; fewer, at least one, where they would be too large for one answer.", 1, limits.batch_jobs_max
+        ),
         "lease": {"description": "The token of the lease, as the dequeue answered it."},
         "outcome": {"description": "How the job ended, null while it is live."},
         "result": {"description": f"What a succeeded job came to: any JSON, {size}."},

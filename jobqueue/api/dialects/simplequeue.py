@@ -151,7 +151,7 @@ async def jobs(site: Site, request: Request, _: str) -> Answer:
     found: list[bytes] = []
     cursor: int | None = None
     while True:
-        page, cursor = await site.backend.jobs(JobFilter(limit=site.limits.page_jobs_max, before=cursor))
+        page, cursor = await site.backend.jobs(JobFilter(limit=site.limits.page_jobs_max, before=cursor, payloads=True))
         found += [_view(job) for job in page]
         if cursor is None:
             break
