@@ -1,4 +1,4 @@
-"""How AsyncClient sends: over connections made at the first call; events come by an aiohttp session."""
+"""How AsyncClient sends: over connections made as calls need them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-from yarl import URL
-
-from jobqueue.client.connections import Connections
+from jobqueue.client.async_connections import Connections
 from jobqueue.client.endpoint import Endpoint, check_seconds
+from jobqueue.client.exchange import Answer, Lost
 from jobqueue.client.listening import SILENCE_SECONDS, Listener
 from jobqueue.client.operations import Operations
-from jobqueue.client.problems import Answer, ConnectionFailed
+from jobqueue.client.problems import ConnectionFailed
 from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Retrying, Steps, carried_through, no
+from jobqueue.client.route import Route
 from jobqueue.client.sending import Call, Request
 from jobqueue.client.types import JobEvent
 from jobqueue.errors import QueueError
@@ -40,12 +39,12 @@ class AsyncTransport(Operations):
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._endpoint = Endpoint.find(url, token)
+        self._route = Route.to(self._endpoint)
         self._timeout, self._max_wait = check_seconds("timeout", timeout), check_seconds("max_wait", max_wait)
         self._retrying = retrying
         self._ssl_context = ssl_context
         self._sleep = sleep
         self._connections: Connections | None = None
-        self._session: ClientSession | None = None
         self._closed = False
         self._ended = asyncio.Event()
 
@@ -61,9 +60,8 @@ class AsyncTransport(Operations):
     async def close(self) -> None:
         self._closed = True
         self._ended.set()
-        for opened in (self._connections, self._session):
-            if opened is not None:
-                await opened.close()
+        if self._connections is not None:
+            await self._connections.close()
 
     # Sending.
 
@@ -71,17 +69,15 @@ class AsyncTransport(Operations):
         if self._closed:
             raise RuntimeError("this client is closed")
         if self._connections is None:
-            self._connections = Connections(self._endpoint, self._ssl_context)
+            self._connections = Connections(self._route, self._ssl_context)
         return self._connections
 
     async def _exchange(self, request: Request) -> Answer:
         connections = self._opened()
         try:
             return await connections.exchange(request, request.wait + self._timeout, self._timeout)
-        except (ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise ConnectionFailed(
-                f"{request.method} {self._endpoint.url}{request.target}: {str(error) or type(error).__name__}"
-            ) from error
+        except (Lost, OSError) as error:  # TimeoutError is an OSError
+            raise ConnectionFailed.by(error, f"{request.method} {self._endpoint.url}{request.target}") from error
 
     async def _carry(self, steps: Steps[T]) -> T:
         """Do as the steps say."""
@@ -113,23 +109,13 @@ class AsyncTransport(Operations):
 
     # Listening.
 
-    def _listening(self) -> ClientSession:
-        if self._closed:
-            raise RuntimeError("this client is closed")
-        if self._session is None:
-            connector = TCPConnector(limit=0, ssl=self._ssl_context or True)
-            self._session = ClientSession(connector=connector, headers=self._endpoint.headers, cookie_jar=DummyCookieJar())
-            # aiohttp would send a GET again by itself, unseen. What is sent again is for retrying.py to say.
-            self._session._retry_connection = False
-        return self._session
-
     async def _listen(self, listener: Listener) -> AsyncIterator[JobEvent]:
         """Events, over one connection after the other, until the client is closed. Raises QueueError, RuntimeError."""
-        session = self._listening()
+        self._opened()
         while not self._closed:
             try:
                 # The connection is closed when who iterates goes, not when the loop comes round to it.
-                async with aclosing(self._stream(session, listener)) as chunks:
+                async with aclosing(self._stream(listener)) as chunks:
                     async for chunk in chunks:
                         for event in listener.told(chunk):
                             yield event
@@ -142,17 +128,21 @@ class AsyncTransport(Operations):
                 pause = listener.pause(error)
             await self._pause(pause)
 
-    async def _stream(self, session: ClientSession, listener: Listener) -> AsyncGenerator[bytes, None]:
+    async def _stream(self, listener: Listener) -> AsyncGenerator[bytes, None]:
         """What one connection brings. Raises QueueError."""
-        url = URL(self._endpoint.url + listener.target, encoded=True)
-        timeout = ClientTimeout(total=None, sock_connect=self._timeout, sock_read=SILENCE_SECONDS + self._timeout)
+        connections = self._opened()
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        connection = None
         try:
-            async with session.get(url, headers=listener.headers(), timeout=timeout, allow_redirects=False) as response:
-                listener.begin(response.status, response.headers, b"" if response.status == 200 else await response.read())
-                async for chunk in response.content.iter_any():
-                    yield chunk
-        except (ClientError, OSError) as error:
-            raise ConnectionFailed(f"GET {url}: {str(error) or type(error).__name__}") from error
+            connection = await connections.connection(self._timeout)
+            listener.begin(*await connection.begin_stream(self._route.stream_request(listener.target, listener.headers()), deadline))
+            while chunk := await connection.chunk(SILENCE_SECONDS + self._timeout):
+                yield chunk
+        except (Lost, OSError) as error:
+            raise ConnectionFailed.by(error, f"GET {self._endpoint.url}{listener.target}") from error
+        finally:
+            if connection is not None:
+                connection.abort()
 
     async def _pause(self, seconds: float) -> None:
         """Pause as long, or until close(). A sleep that a test brought is its own affair."""

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from jobqueue.client import sending
-from jobqueue.client.problems import Answer, ConnectionFailed, UnexpectedAnswer, failure
+from jobqueue.client.exchange import Answer
+from jobqueue.client.problems import ConnectionFailed, UnexpectedAnswer, failure
 from jobqueue.client.retrying import Retrying
 from jobqueue.client.types import EventData, JobEvent
 from jobqueue.errors import BadRequest, QueueError
@@ -91,11 +92,11 @@ class Listener:
     def headers(self) -> dict[str, str]:
         """What the next connection's request carries beside every request's headers."""
         last = {} if self._last is None else {"Last-Event-ID": self._last}
-        return {"Accept": "text/event-stream", **last}
+        return {"Accept": "text/event-stream", "Accept-Encoding": "identity", **last}
 
     def begin(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """A connection was answered; body: what came if it is no stream. Raises the error it tells of."""
-        media = headers.get("Content-Type", "")
+        media = headers.get("content-type", "")
         if status != 200:
             raise failure(Answer(status, headers, body))
         if media.partition(";")[0].strip().lower() != "text/event-stream":
@@ -136,7 +137,7 @@ class Listener:
             return
         try:
             fields: dict[str, Any] = msgspec.structs.asdict(_decode(b"\n".join(data)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UnexpectedAnswer(200, f"the event {self._id} cannot be read: {error}") from None
         if event != "reset":
             # A reset is said of itself by a server that may cut each stream right after its beginning.

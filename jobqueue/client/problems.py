@@ -13,21 +13,29 @@ QueueError (jobqueue.errors)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from jobqueue import errors
+from jobqueue.client.exchange import Answer, NotConnected
 from jobqueue.client.types import Job
 from jobqueue.errors import Full, QueueError, StorageUnavailable, Unavailable, Unconfirmed
 from jobqueue.model import Outcome
 
 
 class ConnectionFailed(Unavailable, ConnectionError):
-    """No answer came: the connection was refused, cut, or too slow. Whether the server did what was asked is not known."""
+    """No answer came: the connection was refused, cut, or too slow. sent: the server may have done what was asked."""
 
     code = "connection_failed"
+    sent = True
+
+    @classmethod
+    def by(cls, error: Exception, asked: str) -> ConnectionFailed:
+        """For what went wrong with a connection. asked: the request, for people."""
+        made = cls(f"{asked}: {str(error) or type(error).__name__}")
+        made.sent = not isinstance(error, NotConnected)
+        return made
 
 
 class UnexpectedAnswer(QueueError):
@@ -85,14 +93,6 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
     unconfirmed: bool = False
 
 
-class Answer(NamedTuple):
-    """What came back. Header names are looked up without regard to case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
 KINDS: dict[str, type[QueueError]] = {
     kind.code: kind
     for kind in vars(errors).values()
@@ -117,7 +117,7 @@ def failure(answer: Answer) -> QueueError:
     """The error that an answer other than 2xx tells of."""
     try:
         problem = _decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         hint = "; redirects are not followed" if 300 <= answer.status < 400 else ""
         return UnexpectedAnswer(answer.status, f"{answer.status} without a problem{hint}: {answer.body[:200]!r}")
     error = error_of(problem)
@@ -129,5 +129,5 @@ def failure(answer: Answer) -> QueueError:
 
 def retry_after(answer: Answer) -> int | None:
     """The seconds of Retry-After; None without it, and for a date, which jobqueue never sends."""
-    text = answer.headers.get("Retry-After", "")
+    text = answer.headers.get("retry-after", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None

@@ -1,4 +1,4 @@
-"""How answers are read: a decoder for each type, built at import. All raise msgspec.DecodeError or UnicodeDecodeError, both ValueErrors."""
+"""How answers are read: a decoder for each type, built at import. All raise ValueErrors, of msgspec's and others, and RecursionError."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ T = TypeVar("T")
 
 class _Results(msgspec.Struct, Generic[T]):
     jobs: list[T]
+
+
+class _Healthy(msgspec.Struct):
+    status: str
 
 
 class _FailedItem(msgspec.Struct):
@@ -77,6 +81,7 @@ _leased = msgspec.json.Decoder(LeasedJob).decode
 _leased_batch = msgspec.json.Decoder(_Results[LeasedJob]).decode
 _queues = msgspec.json.Decoder(_Queues).decode
 _purged = msgspec.json.Decoder(_Purged).decode
+_healthy = msgspec.json.Decoder(_Healthy).decode
 _retried = msgspec.json.Decoder(_Retried).decode
 
 
@@ -105,12 +110,15 @@ def retried(body: bytes) -> int:
     return _retried(body).retried
 
 
-def nothing(_: bytes) -> None:
-    """Of an answer that says all by its status."""
+def nothing(body: bytes) -> None:
+    """Of an answer without a body, 204. One that has a body is somebody else's."""
+    if body:
+        raise ValueError("a body where there should be none")
 
 
-def yes(_: bytes) -> bool:
-    """Of an answer that says yes by its status."""
+def yes(body: bytes) -> bool:
+    """Of an answer that says yes by its status. That it has one at all tells it from a page of something else."""
+    _healthy(body)
     return True
 
 

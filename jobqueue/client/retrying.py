@@ -14,7 +14,8 @@ from random import random
 from typing import Any, TypeAlias, TypeVar
 
 from jobqueue.client import calls
-from jobqueue.client.problems import Answer, ConnectionFailed, JobFailed, UnexpectedAnswer, WaitTimeout, failure, retry_after
+from jobqueue.client.exchange import Answer
+from jobqueue.client.problems import ConnectionFailed, JobFailed, UnexpectedAnswer, WaitTimeout, failure, retry_after
 from jobqueue.client.sending import Call, Request, check_wait
 from jobqueue.client.types import NewJob
 from jobqueue.errors import Full, QueueError, Unavailable
@@ -33,6 +34,8 @@ HOLD_SECONDS = Limits().wait_seconds_max
 
 TIMEOUT_SECONDS = 10.0
 """How long to wait for a connection, and for an answer beyond the time the server may hold it."""
+
+NO_CONTENT = 204
 
 _PASSING = frozenset({429, 502, 503, 504})
 """Statuses of servers and proxies that can do better a little later."""
@@ -106,9 +109,11 @@ def carried_through(call: Call[T], retrying: Retrying, hold_seconds: float) -> S
 
 
 def _read(call: Call[T], answer: Answer) -> T:
+    if not answer.body and answer.status != NO_CONTENT:
+        raise UnexpectedAnswer(answer.status, f"{answer.status} without a body, which no operation answers")
     try:
         return call.decode(answer.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnexpectedAnswer(answer.status, f"the answer cannot be read: {error}: {answer.body[:200]!r}") from None
 
 

@@ -1,4 +1,4 @@
-"""How Client sends: one urllib3 pool of connections, shared by all threads."""
+"""How Client sends: over connections that all threads of a process share."""
 
 from __future__ import annotations
 
@@ -7,45 +7,22 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
-from urllib.parse import urlsplit
-
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager, Timeout
-from urllib3.exceptions import HTTPError
+from typing import Self, TypeVar
 
 from jobqueue.client.endpoint import Endpoint, check_seconds
+from jobqueue.client.exchange import Answer, Lost
 from jobqueue.client.listening import SILENCE_SECONDS, Listener
 from jobqueue.client.operations import Operations
-from jobqueue.client.problems import Answer, ConnectionFailed
+from jobqueue.client.problems import ConnectionFailed
 from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Retrying, Steps, carried_through, no
+from jobqueue.client.route import Route
 from jobqueue.client.sending import Call, Request
+from jobqueue.client.sync_connections import Connection, Connections
 from jobqueue.client.types import JobEvent
 from jobqueue.errors import QueueError
 
 T = TypeVar("T")
-
-IDLE_CONNECTIONS_MAX = 1_000
-"""Connections kept when no thread uses them. More are opened as threads need them, and closed after use, with a warning in the log of
-urllib3: hence a number beyond what threads a process has."""
-
-READ_BYTES = 1 << 16
-"""How much of a stream is read at once, at most."""
-
-
-class Pools(NamedTuple):
-    """The connections of one process: urllib3's manager, its pool of those to the server, and the path before every target."""
-
-    manager: PoolManager
-    server: HTTPConnectionPool
-    prefix: str
-
-    @classmethod
-    def of(cls, endpoint: Endpoint, ssl_context: ssl.SSLContext | None) -> Pools:
-        """Of one server; nothing is connected yet."""
-        manager = PoolManager(maxsize=IDLE_CONNECTIONS_MAX, headers=endpoint.headers, ssl_context=ssl_context)
-        return cls(manager, manager.connection_from_url(endpoint.url), urlsplit(endpoint.url).path)
 
 
 class SyncTransport(Operations):
@@ -63,15 +40,16 @@ class SyncTransport(Operations):
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._endpoint = Endpoint.find(url, token)
+        self._route = Route.to(self._endpoint)
         self._timeout, self._max_wait = check_seconds("timeout", timeout), check_seconds("max_wait", max_wait)
         self._retrying = retrying
         self._ssl_context = ssl_context
         self._sleep = sleep
         # By process: a forked one must not write into its parent's connections.
-        self._pools: dict[int, Pools] = {}
+        self._connections: dict[int, Connections] = {}
         self._closed = False
         self._ended = threading.Event()
-        self._streams: set[BaseHTTPResponse] = set()
+        self._streams: set[Connection] = set()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._endpoint.url}>"
@@ -86,34 +64,25 @@ class SyncTransport(Operations):
         self._closed = True
         self._ended.set()
         for stream in list(self._streams):
-            # Wakes the thread that reads it. It may have come to its end by itself at this moment.
-            with suppress(OSError, ValueError, RuntimeError):
-                stream.shutdown()
-        pool = self._pools.pop(os.getpid(), None)
-        if pool is not None:
-            pool.manager.clear()
+            stream.wake()
+        connections = self._connections.pop(os.getpid(), None)
+        if connections is not None:
+            connections.close()
 
     # Sending.
 
-    def _opened(self) -> Pools:
+    def _opened(self) -> Connections:
         if self._closed:
             raise RuntimeError("this client is closed")
-        # Two threads that come first at once may make one each; setdefault lets both use the same.
-        return self._pools.setdefault(os.getpid(), Pools.of(self._endpoint, self._ssl_context))
+        # Two threads that come first at once may make some each; setdefault lets both use the same.
+        return self._connections.setdefault(os.getpid(), Connections(self._route, self._ssl_context))
 
     def _exchange(self, request: Request) -> Answer:
-        pools = self._pools.get(os.getpid()) or self._opened()
-        timeout = Timeout(connect=self._timeout, read=request.wait + self._timeout)
-        target = pools.prefix + request.target
+        connections = self._connections.get(os.getpid()) or self._opened()
         try:
-            # Not by the manager, which takes a URL apart and looks for its server with every call.
-            response = pools.server.urlopen(
-                request.method, target, request.body, self._endpoint.headers, retries=False, redirect=False, timeout=timeout
-            )
-        except (HTTPError, OSError) as error:
-            said = str(error) or type(error).__name__
-            raise ConnectionFailed(f"{request.method} {self._endpoint.url}{request.target}: {said}") from error
-        return Answer(response.status, response.headers, response.data)
+            return connections.exchange(request, request.wait + self._timeout, self._timeout)
+        except (Lost, OSError) as error:  # TimeoutError is an OSError
+            raise ConnectionFailed.by(error, f"{request.method} {self._endpoint.url}{request.target}") from error
 
     def _carry(self, steps: Steps[T]) -> T:
         """Do as the steps say."""
@@ -164,26 +133,24 @@ class SyncTransport(Operations):
 
     def _stream(self, listener: Listener) -> Iterator[bytes]:
         """What one connection brings. Raises QueueError."""
-        url = self._endpoint.url + listener.target
-        headers = {**self._endpoint.headers, **listener.headers()}
-        timeout = Timeout(connect=self._timeout, read=SILENCE_SECONDS + self._timeout)
-        response: BaseHTTPResponse | None = None
+        connections = self._opened()
+        deadline = time.monotonic() + self._timeout
+        connection = None
         try:
-            manager = self._opened().manager
-            response = manager.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False)
-            self._streams.add(response)
+            connection = connections.connection(self._timeout)
+            self._streams.add(connection)
             # Looked at after it was added: a close() before has not seen the stream, a later one does.
             if self._closed:
                 return
-            listener.begin(response.status, response.headers, b"" if response.status == 200 else response.data)
-            while chunk := response.read1(READ_BYTES):
+            listener.begin(*connection.begin_stream(self._route.stream_request(listener.target, listener.headers()), deadline))
+            while chunk := connection.chunk(SILENCE_SECONDS + self._timeout):
                 yield chunk
-        except (HTTPError, OSError) as error:
-            raise ConnectionFailed(f"GET {url}: {str(error) or type(error).__name__}") from error
+        except (Lost, OSError) as error:
+            raise ConnectionFailed.by(error, f"GET {self._endpoint.url}{listener.target}") from error
         finally:
-            if response is not None:
-                self._streams.discard(response)
-                response.close()
+            if connection is not None:
+                self._streams.discard(connection)
+                connection.close()
 
     def _pause(self, seconds: float) -> None:
         """Pause as long, or until close(). A sleep that a test brought is its own affair."""

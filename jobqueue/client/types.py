@@ -25,7 +25,22 @@ Kind: TypeAlias = type[T]
 WorkOutcome = Literal["succeeded", "failed"]
 """What a worker may say of its attempt; the server alone says cancelled and expired."""
 
-_decode = msgspec.json.Decoder().decode
+_decoder = msgspec.json.Decoder()
+
+
+def _decode(raw: Raw) -> Any:
+    """JSON text as plain Python objects. Raises msgspec.DecodeError, a ValueError, also where it is nested deeper than Python can follow."""
+    try:
+        return _decoder.decode(raw)
+    except RecursionError:
+        raise msgspec.DecodeError("the JSON is nested too deeply") from None
+
+
+def _decode_as(raw: Raw, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except RecursionError:
+        raise msgspec.ValidationError("the JSON is nested too deeply") from None
 
 
 def check_finite(asked: msgspec.Struct, *names: str) -> None:
@@ -144,7 +159,7 @@ class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
         Raises msgspec.ValidationError, a ValueError, which says what does not fit.
         """
-        return msgspec.json.decode(self.raw_payload, type=kind)
+        return _decode_as(self.raw_payload, kind)
 
     @property
     def error(self) -> Any:
@@ -219,7 +234,7 @@ class Job(JobInfo, frozen=True, gc=False, kw_only=True):
 
     def payload_as(self, kind: Kind[T]) -> T:
         """The payload as `kind`, as LeasedJob.payload_as. Raises msgspec.ValidationError."""
-        return msgspec.json.decode(self.raw_payload, type=kind)
+        return _decode_as(self.raw_payload, kind)
 
     @property
     def result(self) -> Any:
@@ -228,7 +243,7 @@ class Job(JobInfo, frozen=True, gc=False, kw_only=True):
 
     def result_as(self, kind: Kind[T]) -> T:
         """The result as `kind`, as LeasedJob.payload_as. Raises msgspec.ValidationError."""
-        return msgspec.json.decode(self.raw_result, type=kind)
+        return _decode_as(self.raw_result, kind)
 
 
 class Concluded(msgspec.Struct, frozen=True, gc=False, kw_only=True):

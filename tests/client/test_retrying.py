@@ -283,7 +283,7 @@ def test_a_lost_connection_does_not_make_a_wait_longer() -> None:
 
 def test_a_server_that_shuts_down_is_not_asked_in_a_whirl() -> None:
     """An empty answer with Retry-After is heeded before the wait goes on."""
-    early = Answer(204, {"Retry-After": "5"}, b"")
+    early = Answer(204, {"retry-after": "5"}, b"")
     assert play(asking(100), [early, NONE]) == (None, [55, -5.0, 40])
 
 

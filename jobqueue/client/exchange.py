@@ -1,0 +1,370 @@
+"""One side of HTTP/1.1, a client's, without input or output: a request's bytes, and from bytes its answer.
+
+An `Exchange` belongs to one connection, on which one request at a time is answered (RFC 9112). Whoever has the connection calls `begin`
+before it writes a request, `feed` with whatever arrives, and `end` when the other side has closed. The states, and what leads on:
+
+    IDLE ──begin──▶ HEAD ──a head──▶ LENGTH | CHUNKS | CLOSE ──its end──▶ IDLE
+                      ▲                                                     │
+                      └─ a head of 1xx       whatever is not as it should be ──▶ OVER
+
+An answer is returned only when all of it has come and all of it was understood. Everything else is a `BadAnswer`, which changes the
+state to OVER, after which the connection is closed: a head or a body that is cut, bytes that are not HTTP, bytes that nobody asked for.
+Nothing is guessed. Where RFC 9112 lets a recipient choose between mending and refusing (a line that ends in LF alone, two lengths, a
+length beside chunks), this refuses, since the two ends of a connection that differ about where an answer ends take one for another.
+
+Everything is bounded: heads and trailers by HEAD_BYTES_MAX, bodies by BODY_BYTES_MAX. Time is for who has the connection to bound.
+Why this is not h11 or httptools: docs/decisions/0013-one-exchange.md.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+HEAD_BYTES_MAX = 1 << 16
+"""Bytes of an answer's head, together with those of the 1xx before it; of its trailers; of one line between chunks."""
+
+BODY_BYTES_MAX = 1 << 29
+"""Bytes of an answer's body, after decompression too. 1,000 jobs with the largest payload of a server's defaults are half of that."""
+
+LINES_KNOWN_MAX = 256
+"""Lines of heads that are kept with what they say, since a server sends nearly all of them with every answer."""
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?")
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t -~\x80-\xff]*)?")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_VERSION = b"HTTP/1."
+
+_KNOWN_BYTES_MAX = 128
+_NEVER_THE_SAME = ("location", "x-request-id")
+_known_lines: dict[bytes, tuple[str, str]] = {}
+"""Of all exchanges of the process, whatever the thread: what a line says depends on its bytes alone."""
+
+_ENCODINGS = ("gzip", "x-gzip", "deflate")
+_WITHOUT_BODY = (204, 304)
+
+_NOT_HTTP = "what was answered is not HTTP/1.1"
+
+
+class Lost(Exception):
+    """The connection brought no answer, and is of no use any more. str() says why."""
+
+
+class NotConnected(Lost):
+    """No connection was made, so nothing was sent."""
+
+
+class BadAnswer(Lost):
+    """What arrived is no whole answer of HTTP/1.1: it is cut, or is none."""
+
+
+class Answer(NamedTuple):
+    """What came back. headers: by their names in lower case; values of a name that came twice are joined by commas."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class State(Enum):
+    """What an exchange waits for."""
+
+    IDLE = "nothing"
+    HEAD = "a head"
+    LENGTH = "the rest of a body of known length"
+    CHUNKS = "chunks"
+    CLOSE = "a body up to the connection's end"
+    OVER = "nothing any more"
+
+
+def request_bytes(method: str, target: str, lines: str, body: bytes | None) -> bytes:
+    """A request. target: in the form that the other side wants; lines: all header lines but the length, each ended by CR LF."""
+    if body is None and method in ("GET", "CONNECT"):
+        return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("ascii")
+    body = body or b""
+    return f"{method} {target} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
+
+
+class Exchange:
+    """The requests of one connection, and their answers, one after the other."""
+
+    __slots__ = ("_body", "_chunk", "_connect", "_head", "_head_bytes", "_keep", "_missing", "_rest", "_spoilt", "_streaming", "state")
+
+    def __init__(self) -> None:
+        self.state = State.IDLE
+        self._keep = True
+        self._spoilt = False
+        self._reset(False, False)
+
+    def __repr__(self) -> str:
+        return f"<Exchange waits for {self.state.value}>"
+
+    def _reset(self, streaming: bool, connect: bool) -> None:
+        self._streaming = streaming
+        self._connect = connect
+        self._head: tuple[int, dict[str, str]] | None = None
+        self._head_bytes = 0
+        self._rest = b""
+        """What has come and cannot be read yet: part of a head, of a line between chunks, of a trailer."""
+        self._body = bytearray()
+        self._missing = 0
+        """Bytes until the end of the body, or of the chunk."""
+        self._chunk = _SIZE
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection may be used for another request."""
+        return self.state is State.IDLE
+
+    @property
+    def head(self) -> tuple[int, Mapping[str, str]] | None:
+        """Status and headers, once they have come. For streams: `feed` returns the whole when all has come."""
+        return self._head
+
+    def begin(self, *, streaming: bool = False, connect: bool = False) -> None:
+        """A request is about to be written. streaming: its body is had by `take` as it comes; connect: it is a CONNECT. Raises Lost."""
+        if self.state is not State.IDLE:
+            raise Lost("the connection was closed before the request was sent")
+        self._reset(streaming, connect)
+        self.state = State.HEAD
+
+    @property
+    def untaken(self) -> int:
+        """Bytes of the body that have come and were neither taken nor answered."""
+        return len(self._body)
+
+    def spoil(self) -> None:
+        """The request was not sent to its end: let its answer be the last of this connection."""
+        self._spoilt = True
+        if self.state is State.IDLE:
+            self.state = State.OVER
+
+    def take(self) -> bytes:
+        """Of a stream, what has come of its body since the last time."""
+        taken, self._body = bytes(self._body), bytearray()
+        return taken
+
+    def feed(self, data: bytes) -> Answer | None:
+        """These bytes have come: the answer, if it is whole with them. Raises BadAnswer."""
+        if self.state is State.HEAD:
+            data = self._read_head(data)
+        if self.state is State.LENGTH:
+            return self._by_length(data)
+        if self.state is State.CHUNKS:
+            return self._by_chunks(data)
+        if self.state is State.CLOSE:
+            self._add(data)
+        elif data:
+            raise self._bad("bytes came that nobody asked for")
+        return None
+
+    def end(self) -> Answer | None:
+        """The other side has closed: the answer, if that is how it ends. Raises BadAnswer where one is cut or missing."""
+        state, self.state = self.state, State.OVER
+        if state is State.CLOSE:
+            return self._finished(b"")
+        if state in (State.IDLE, State.OVER):
+            return None
+        if state is not State.HEAD:
+            raise BadAnswer("the connection was closed within the body of the answer")
+        raise BadAnswer("the connection was closed " + ("within the head of the answer" if self._rest else "without an answer"))
+
+    def _bad(self, why: str) -> BadAnswer:
+        self.state = State.OVER
+        return BadAnswer(why)
+
+    # The head.
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Read the head, and those of 1xx before it; what comes behind it, or b"" where it is not all there."""
+        if self._rest:
+            data = self._rest + data
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                self._rest = data
+                self._check_part(data)
+                return b""
+            if self._head_bytes + end > HEAD_BYTES_MAX:
+                raise self._bad(f"the head of the answer has more than {HEAD_BYTES_MAX} bytes")
+            first, *lines = data[: end - 4].split(b"\r\n")
+            line = _STATUS_LINE.fullmatch(first)
+            if line is None:
+                raise self._bad(f"{_NOT_HTTP}: {first[:40]!r}")
+            status = int(line[2])
+            if status >= 200:
+                break
+            if status == 101:
+                raise self._bad("the server changed to a protocol that nobody asked for")
+            self._headers(lines)
+            self._head_bytes += end
+            data = data[end:]
+        self._rest = b""
+        headers = self._headers(lines)
+        self._head = status, headers
+        self._frame(status, headers, line[1] == b"1")
+        return data[end:]
+
+    def _headers(self, lines: list[bytes]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for line in lines:
+            name, value = _known_lines.get(line) or self._learned(line)
+            found[name] = value if name not in found else f"{found[name]}, {value}"
+        return found
+
+    def _learned(self, line: bytes) -> tuple[str, str]:
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            raise self._bad(f"{_NOT_HTTP}: {line[:40]!r} is no header line")
+        name, value = field[1].decode().lower(), field[2].decode("latin-1").rstrip(" \t")
+        if name not in _NEVER_THE_SAME and len(line) <= _KNOWN_BYTES_MAX:
+            if len(_known_lines) >= LINES_KNOWN_MAX:
+                _known_lines.clear()
+            _known_lines[line] = name, value
+        return name, value
+
+    def _check_part(self, part: bytes) -> None:
+        """Part of a head has come: say what can never become one now, not when time is up."""
+        if not part.startswith(_VERSION[: len(part)]) or re.search(rb"(?<!\r)\n", part) is not None:
+            raise self._bad(f"{_NOT_HTTP}: {part[:40]!r}")
+        if self._head_bytes + len(part) > HEAD_BYTES_MAX:
+            raise self._bad(f"the head of the answer has more than {HEAD_BYTES_MAX} bytes")
+
+    def _frame(self, status: int, headers: dict[str, str], modern: bool) -> None:
+        """How the body will end (RFC 9112, section 6.3), and whether the connection is of use after it."""
+        connection = headers.get("connection")
+        if connection is None:
+            self._keep = modern
+        else:
+            tokens = [token.strip() for token in connection.lower().split(",")]
+            self._keep = "close" not in tokens and (modern or "keep-alive" in tokens)
+        length, coding = headers.get("content-length"), headers.get("transfer-encoding")
+        if length is not None and _LENGTH.fullmatch(length) is None:
+            raise self._bad(f"the length of the answer is {length[:40]!r}")
+        if self._connect and status < 300:
+            self._keep = True
+            self.state = State.LENGTH
+        elif status in _WITHOUT_BODY:
+            if status == 204 and (coding is not None or int(length or 0)):
+                raise self._bad("a 204 has a body")
+            self.state = State.LENGTH
+        elif coding is not None:
+            if length is not None or coding.lower() != "chunked" or not modern:
+                raise self._bad(f"the body of the answer is sent as {coding[:40]!r}" + ("" if length is None else " and with a length"))
+            self.state = State.CHUNKS
+        elif length is not None:
+            self._missing = int(length)
+            if self._missing > BODY_BYTES_MAX and not self._streaming:
+                raise self._too_large()
+            self.state = State.LENGTH
+        else:
+            self._keep = False
+            self.state = State.CLOSE
+        if self._streaming and headers.get("content-encoding", "identity").lower() != "identity":
+            raise self._bad("a stream is encoded, which nobody asked for")
+
+    # The body.
+
+    def _by_length(self, data: bytes) -> Answer | None:
+        missing = self._missing = self._missing - len(data)
+        if missing > 0:
+            self._add(data)
+            return None
+        if missing < 0:
+            self._keep = False
+            data = data[:missing]
+        return self._finished(data)
+
+    def _by_chunks(self, data: bytes) -> Answer | None:
+        """Chunks, each a line with its size, its bytes and an empty line; a chunk of nothing, trailers, an empty line."""
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        at = 0
+        while at < len(data):
+            if self._chunk == _BYTES:
+                piece = data[at : at + self._missing]
+                self._add(piece)
+                at += len(piece)
+                self._missing -= len(piece)
+                if not self._missing:
+                    self._chunk = _GAP
+                continue
+            end = data.find(b"\r\n", at)
+            if end < 0:
+                self._rest = data[at:]
+                if len(self._rest) > HEAD_BYTES_MAX or (self._chunk == _GAP and self._rest != b"\r"):
+                    raise self._bad("the chunks of the answer cannot be read")
+                break
+            if self._after_line(data[at:end]):
+                if end + 2 < len(data):
+                    self._keep = False
+                return self._finished(b"")
+            at = end + 2
+        return None
+
+    def _after_line(self, line: bytes) -> bool:
+        """A line beside chunks has come. Whether it is the last."""
+        if self._chunk == _SIZE:
+            size = _CHUNK_LINE.fullmatch(line)
+            if size is None:
+                raise self._bad(f"the chunks of the answer cannot be read: {line[:40]!r}")
+            self._missing = int(size[1], 16)
+            self._head_bytes = 0
+            self._chunk = _BYTES if self._missing else _TRAILER
+        elif self._chunk == _GAP:
+            if line:
+                raise self._bad("a chunk of the answer is longer than it says")
+            self._chunk = _SIZE
+        elif not line:
+            return True
+        else:
+            self._head_bytes += len(line) + 2
+            if self._head_bytes > HEAD_BYTES_MAX or _FIELD.fullmatch(line) is None:
+                raise self._bad("the trailers of the answer cannot be read")
+        return False
+
+    def _add(self, data: bytes) -> None:
+        self._body += data
+        if len(self._body) > BODY_BYTES_MAX:
+            raise self._too_large()
+
+    def _too_large(self) -> BadAnswer:
+        return self._bad(f"the body of the answer has more than {BODY_BYTES_MAX} bytes")
+
+    def _finished(self, data: bytes) -> Answer:
+        """The answer, of which these are the last bytes."""
+        assert self._head is not None
+        status, headers = self._head
+        if self._body:
+            self._body += data
+            data = bytes(self._body)
+            self._body = bytearray()
+        encoding = headers.get("content-encoding")
+        if encoding is not None and data:
+            data = self._decompressed(encoding.lower(), data)
+        self.state = State.IDLE if self._keep and not self._spoilt else State.OVER
+        return Answer(status, headers, data)
+
+    def _decompressed(self, encoding: str, data: bytes) -> bytes:
+        if encoding == "identity":
+            return data
+        if encoding not in _ENCODINGS:
+            raise self._bad(f"the body of the answer is encoded as {encoding[:40]!r}")
+        unpacking = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
+        try:
+            plain = unpacking.decompress(data, BODY_BYTES_MAX)
+        except zlib.error as error:
+            raise self._bad(f"the body of the answer cannot be decompressed: {error}") from None
+        if unpacking.unconsumed_tail:
+            raise self._too_large()
+        if not unpacking.eof:
+            raise self._bad("the body of the answer ends within its compression")
+        return plain
+
+
+_SIZE, _BYTES, _GAP, _TRAILER = range(4)
+"""What comes next of chunks: the line with a size, the bytes, the empty line after them, trailers."""
