@@ -1,4 +1,4 @@
-"""The client for asyncio, on aiohttp. What its operations do is told at `Operations`."""
+"""The client for asyncio. What its operations do is told at `Operations`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class AsyncClient(AsyncTransport):
 
     url: the server's base URL, with a prefix if it has one; without it JOBQUEUE_URL, else http://127.0.0.1:8080.
     token: the bearer token; without it JOBQUEUE_TOKEN. An empty one is none.
-    timeout: seconds to wait for a connection, and for an answer on top of the time the server was asked to wait.
+    timeout: seconds for each try of a call, connecting and the last byte of the answer included, on top of the time the server was asked
+    to wait.
     max_wait: seconds one request asks to be held at most, longer waits being made of several; lower it if the server's --max-wait is.
     retrying: when a request is sent again; see Retrying.
     ssl_context: for https with certificates of your own.

@@ -36,7 +36,7 @@ LINES_KNOWN_MAX = 256
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t -~\x80-\xff]*)?")
-_LENGTH = re.compile(r"[0-9]{1,18}")
+_LENGTH_DIGITS_MAX = 18
 _VERSION = b"HTTP/1."
 
 _KNOWN_BYTES_MAX = 128
@@ -110,7 +110,8 @@ class Exchange:
         self._head_bytes = 0
         self._rest = b""
         """What has come and cannot be read yet: part of a head, of a line between chunks, of a trailer."""
-        self._body = bytearray()
+        self._body: bytearray | None = None
+        """What has come of the body, when it did not come whole."""
         self._missing = 0
         """Bytes until the end of the body, or of the chunk."""
         self._chunk = _SIZE
@@ -135,7 +136,7 @@ class Exchange:
     @property
     def untaken(self) -> int:
         """Bytes of the body that have come and were neither taken nor answered."""
-        return len(self._body)
+        return len(self._body or b"")
 
     def spoil(self) -> None:
         """The request was not sent to its end: let its answer be the last of this connection."""
@@ -145,7 +146,7 @@ class Exchange:
 
     def take(self) -> bytes:
         """Of a stream, what has come of its body since the last time."""
-        taken, self._body = bytes(self._body), bytearray()
+        taken, self._body = bytes(self._body or b""), None
         return taken
 
     def feed(self, data: bytes) -> Answer | None:
@@ -191,10 +192,10 @@ class Exchange:
                 return b""
             if self._head_bytes + end > HEAD_BYTES_MAX:
                 raise self._bad(f"the head of the answer has more than {HEAD_BYTES_MAX} bytes")
-            first, *lines = data[: end - 4].split(b"\r\n")
-            line = _STATUS_LINE.fullmatch(first)
+            lines = data[: end - 4].split(b"\r\n")
+            line = _STATUS_LINE.fullmatch(lines[0])
             if line is None:
-                raise self._bad(f"{_NOT_HTTP}: {first[:40]!r}")
+                raise self._bad(f"{_NOT_HTTP}: {lines[0][:40]!r}")
             status = int(line[2])
             if status >= 200:
                 break
@@ -211,7 +212,7 @@ class Exchange:
 
     def _headers(self, lines: list[bytes]) -> dict[str, str]:
         found: dict[str, str] = {}
-        for line in lines:
+        for line in lines[1:]:
             name, value = _known_lines.get(line) or self._learned(line)
             found[name] = value if name not in found else f"{found[name]}, {value}"
         return found
@@ -243,7 +244,8 @@ class Exchange:
             tokens = [token.strip() for token in connection.lower().split(",")]
             self._keep = "close" not in tokens and (modern or "keep-alive" in tokens)
         length, coding = headers.get("content-length"), headers.get("transfer-encoding")
-        if length is not None and _LENGTH.fullmatch(length) is None:
+        # Of Latin-1, 0 to 9 alone are decimal.
+        if length is not None and not (length.isdecimal() and len(length) <= _LENGTH_DIGITS_MAX):
             raise self._bad(f"the length of the answer is {length[:40]!r}")
         if self._connect and status < 300:
             self._keep = True
@@ -328,7 +330,10 @@ class Exchange:
         return False
 
     def _add(self, data: bytes) -> None:
-        self._body += data
+        if self._body is None:
+            self._body = bytearray(data)
+        else:
+            self._body += data
         if len(self._body) > BODY_BYTES_MAX:
             raise self._too_large()
 
@@ -342,7 +347,7 @@ class Exchange:
         if self._body:
             self._body += data
             data = bytes(self._body)
-            self._body = bytearray()
+            self._body = None
         encoding = headers.get("content-encoding")
         if encoding is not None and data:
             data = self._decompressed(encoding.lower(), data)

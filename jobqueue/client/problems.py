@@ -118,7 +118,8 @@ def failure(answer: Answer) -> QueueError:
     try:
         problem = _decode(answer.body)
     except (ValueError, RecursionError):
-        hint = "; redirects are not followed" if 300 <= answer.status < 400 else ""
+        where = answer.headers.get("location", "nowhere")[:200]
+        hint = f"; redirects are not followed, this one goes to {where}" if 300 <= answer.status < 400 else ""
         return UnexpectedAnswer(answer.status, f"{answer.status} without a problem{hint}: {answer.body[:200]!r}")
     error = error_of(problem)
     seconds = retry_after(answer)

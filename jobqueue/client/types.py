@@ -29,7 +29,7 @@ _decoder = msgspec.json.Decoder()
 
 
 def _decode(raw: Raw) -> Any:
-    """JSON text as plain Python objects. Raises msgspec.DecodeError, a ValueError, also where it is nested deeper than Python can follow."""
+    """JSON text as plain Python objects. Raises msgspec.DecodeError, a ValueError, where it is nested deeper than Python can follow."""
     try:
         return _decoder.decode(raw)
     except RecursionError:

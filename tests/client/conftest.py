@@ -16,8 +16,11 @@ Connect = Callable[..., Face]
 
 @pytest.fixture(autouse=True)
 def _no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("JOBQUEUE_URL", raising=False)
-    monkeypatch.delenv("JOBQUEUE_TOKEN", raising=False)
+    for name in ("JOBQUEUE_URL", "JOBQUEUE_TOKEN", "REQUEST_METHOD", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

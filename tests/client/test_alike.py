@@ -183,7 +183,7 @@ def test_importing_the_package_loads_neither_client_nor_server() -> None:
         "import sys, jobqueue\n"
         "heavy = {'aiohttp', 'urllib3', 'msgspec', 'asyncio'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
-        "jobqueue.Client\n"
+        "jobqueue.Client, jobqueue.AsyncClient\n"
         "assert 'aiohttp' not in sys.modules and 'jobqueue.api' not in sys.modules\n"
         "jobqueue.AsyncClient\n"
         "assert 'jobqueue.api' not in sys.modules\n"
