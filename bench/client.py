@@ -2,7 +2,7 @@
 
 A process of its own answers every request with the same bytes, those of an enqueue, so that nothing but the client is measured. The ways
 take turns, and the least of several rounds counts. h11, httptools and urllib3 are measured where they are installed; the package needs
-none of them (docs/decisions/0013-one-exchange.md).
+none of them (docs/decisions/0014-one-exchange.md).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Nothing is guessed. Where RFC 9112 lets a recipient choose between mending and r
 length beside chunks), this refuses, since the two ends of a connection that differ about where an answer ends take one for another.
 
 Everything is bounded: heads and trailers by HEAD_BYTES_MAX, bodies by BODY_BYTES_MAX. Time is for who has the connection to bound.
-Why this is not h11 or httptools: docs/decisions/0013-one-exchange.md.
+Why this is not h11 or httptools: docs/decisions/0014-one-exchange.md.
 """
 
 from __future__ import annotations

@@ -32,14 +32,14 @@ ENQUEUED = canned(
 
 
 class Says(NamedTuple):
-    """What a server says on one connection, once it has a whole request. drip: in pieces of a byte, so many seconds apart, for ever.
+    """What a server says on one connection, once it has a whole request. drip: byte by byte, for ever.
 
     close: it hangs up after that. timeout: of the client that is to see it; short where there is nothing to see.
     """
 
     answer: bytes
     close: bool = True
-    drip: float = 0.0
+    drip: bool = False
     timeout: float = 5.0
 
 
@@ -64,7 +64,7 @@ class Server:
                     for at in range(1 << 30):
                         writer.write(says.answer[at : at + 1] or says.answer[-1:])
                         await writer.drain()
-                        await asyncio.sleep(says.drip if says.drip < 0.05 else 0.05)
+                        await asyncio.sleep(0.01)
                 writer.write(says.answer)
                 await writer.drain()
                 while not says.close:
@@ -110,10 +110,10 @@ LOST = {
     "says nothing": Says(b"", close=False, timeout=0.1),
     "stops within the head": Says(OK, close=False, timeout=0.1),
     "stops within the body": Says(OK + b"Content-Length: 13\r\n\r\n" + QUEUES[:-1], close=False, timeout=0.1),
-    "drips the head": Says(OK + b"X: ", drip=0.01, timeout=0.1),
-    "drips the body": Says(OK + b"Content-Length: 100000\r\n\r\n", drip=0.01, timeout=0.1),
-    "drips chunks": Says(OK + b"Transfer-Encoding: chunked\r\n\r\n", drip=0.01, timeout=0.1),
-    "drips answers before the last": Says(b"HTTP/1.1 103 Early Hints\r\n", drip=0.01, timeout=0.1),
+    "drips the head": Says(OK + b"X: ", drip=True, timeout=0.1),
+    "drips the body": Says(OK + b"Content-Length: 100000\r\n\r\n", drip=True, timeout=0.1),
+    "drips chunks": Says(OK + b"Transfer-Encoding: chunked\r\n\r\n", drip=True, timeout=0.1),
+    "drips answers before the last": Says(b"HTTP/1.1 103 Early Hints\r\n", drip=True, timeout=0.1),
     "speaks another protocol": Says(b"SSH-2.0-OpenSSH_9.9\r\n", close=False),
     "speaks TLS": Says(b"\x15\x03\x01\x00\x02\x02\x46", close=False),
     "speaks HTTP/2": Says(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", close=False),
@@ -238,7 +238,7 @@ async def test_a_stream_that_breaks_is_named_after_its_events(connect: Connect, 
 
 async def test_a_time_out_is_for_the_whole_of_a_try(connect: Connect) -> None:
     """A server that drips is left when the time is up, whatever came in between."""
-    async with serving(Says(OK + b"X: ", drip=0.01, timeout=0.1)) as server:
+    async with serving(Says(OK + b"X: ", drip=True, timeout=0.1)) as server:
         api = connect(server.url, timeout=0.2, retrying=Retrying(tries=1))
         with pytest.raises(jobqueue.ConnectionFailed, match="time"):
             await api.dequeue(wait=0.1)

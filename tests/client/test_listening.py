@@ -161,7 +161,7 @@ def test_a_stream_is_read_as_the_standard_says(size: int) -> None:
         "data\nevent: lost\n"
     ).encode()
     listener = listening.Listener("/events", None, Retrying())
-    listener.begin(200, {"Content-Type": "text/event-stream; charset=utf-8"}, b"")
+    listener.begin(200, {"content-type": "text/event-stream; charset=utf-8"}, b"")
     found = [event for at in range(0, len(sent), size) for event in listener.told(sent[at : at + size])]
     assert [(event.event, event.event_id, event.queue, event.id) for event in found] == [("enqueued", "a-5", "q", "ü")]
     assert listener.headers()["Last-Event-ID"] == "a-5"
