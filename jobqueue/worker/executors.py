@@ -141,7 +141,10 @@ class LoopExecutor:
         try:
             if not job.cancelled:
                 with OnlyHere(), scope():
-                    ending = of_result(await _awaited(call()))
+                    value = call()
+                    while value is not None and inspect.isawaitable(value):
+                        value = await value
+                    ending = of_result(value)
         except asyncio.CancelledError as error:
             if not job.cancelled:
                 ending = concluded(handler, job, error)

@@ -13,6 +13,17 @@ import traceback
 from types import TracebackType
 from typing import NoReturn
 
+_forks = 0
+"""How many forks lie between this process and the one that began: asking for the process's number is a system call, this is none."""
+
+
+def _forked() -> None:
+    global _forks  # noqa: PLW0603 # a process has one
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
 
 class OnlyHere:
     """A context that only the process that entered it leaves; a fork that was made inside ends at its end.
@@ -21,13 +32,13 @@ class OnlyHere:
     `finally` further out are not run: they are the parent's.
     """
 
-    __slots__ = ("_pid",)
+    __slots__ = ("_forks",)
 
     def __enter__(self) -> None:
-        self._pid = os.getpid()
+        self._forks = _forks
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if os.getpid() != self._pid:
+        if _forks != self._forks:
             leave(error)
 
 

@@ -42,6 +42,13 @@ def test_a_server_in_a_thread_serves_tests_without_asyncio() -> None:
         assert not client.healthy()
 
 
+def test_a_server_in_a_thread_outlives_what_its_handlers_do() -> None:
+    """An exit in a callback ends neither it nor the thread."""
+    with server_in_thread(pool="worker.processes:handlers") as url, Client(url) as client:
+        assert client.enqueue(None, type="exit in a callback", wait=20) == "went on"
+        assert client.healthy()
+
+
 async def test_a_server_is_set_up_by_settings_and_bounds() -> None:
     """Fields of Settings and Limits alike, in their units."""
     async with server(token="secret", jobs_max=1, lease_seconds_default=7.0) as url, AsyncClient(url, "secret") as client:

@@ -190,3 +190,14 @@ async def _double(number: Any) -> int:
 def hidden(number: Any) -> Any:
     """Async behind a plain function."""
     return _double(number)
+
+
+@handlers.handler("exit in a callback")
+async def exit_in_a_callback(job: RunningJob) -> str:
+    """On the worker's loop, as the others are not."""
+    passed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.call_soon(sys.exit, 4)
+    loop.call_soon(passed.set)
+    await passed.wait()
+    return "went on"
