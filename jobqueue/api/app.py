@@ -110,7 +110,8 @@ class App:
             if route.query is None and "?" in message.path:
                 for name, _ in wire.query_of(message.path):
                     raise BadRequest(name[:200] or None, "is unknown; this operation takes no query parameters")
-            answer = await route.handler(site, request, argument)
+            serve = route.handler if not route.held else self.access.holding(request, route)
+            answer = await serve(site, request, argument)
         except QueueError as error:
             answer = self._refused(error, route, request)
         except ConnectionError:

@@ -28,8 +28,8 @@ class Route:
 
     path: a template with at most one variable segment, `{id}` or `{name}`, behind the prefix of the API it belongs to; body and answer: the
     msgspec types of request and response; errors: codes beside those every route may answer; counts and latency: answers by status,
-    and how long they took, read by /metrics; api: whose route it is, which says how its errors look; whole: it tells of every queue, so a
-    token that holds for some only may not use it.
+    and how long they took, read by /metrics; api: whose route it is, which says how its errors look; held: it may be held open or
+    stream; whole: it tells of every queue, so a token that holds for some only may not use it.
     """
 
     api = "native"
@@ -66,6 +66,7 @@ class Route:
         self.query = query
         self.answers = answers or {}
         self.errors = errors
+        self.held = "too_many_waiters" in errors or "too_many_listeners" in errors
         self.counts: dict[int, int] = {}
         self.latency = Histogram(REQUEST_SECONDS)
 

@@ -40,6 +40,12 @@ class Request(web.BaseRequest):
     """Its traceparent header, kept for observers."""
     notes: bytes = b""
     """Header lines for its answer, whoever makes that."""
+    queues: tuple[str, ...] | None = None
+    """Those that it waits for, where it waits for some (`api/access/holds.py`)."""
+    answering: bool = False
+    """Its answer is on its way: it is too late to refuse it."""
+    revoked: bool = False
+    """It was let in, and is refused since."""
 
     _task: Any = None
     """aiohttp's own, where one serves it."""

@@ -266,7 +266,7 @@ async def test_the_scope_is_looked_at_before_the_body(serve: Serve) -> None:
 
 
 async def test_tokens_are_replaced_while_requests_are_held(serve: Serve) -> None:
-    """A held request is not disturbed, one that comes with a token that is gone is 401, one with a new token is served."""
+    """A held request whose token is gone is 401 at once, as one that comes with it is; one with a new token is served."""
     known = Keys([scoped("old", Scope.DEQUEUE), scoped("keeper", Scope.ADMIN)])
     api = await serve(access=Access(known))
     wire = await api.site.wire()
@@ -276,8 +276,10 @@ async def test_tokens_are_replaced_while_requests_are_held(serve: Serve) -> None
     assert len(known) == 2
     assert (await api.send("POST", "/jobs/dequeue", b'{"wait":0}', bearer("old"))).status == 401
     assert (await api.send("POST", "/jobs/dequeue", b'{"wait":0}', bearer("new"))).status == 204
+    assert (await wire.reply()).status == 401
+    assert api.backend.stats().waiters == 0
     assert (await api.send("POST", "/jobs/enqueue", b'{"payload":1}', bearer("keeper"))).status == 201
-    assert (await wire.reply()).status == 200
+    assert (await api.send("POST", "/jobs/dequeue", b'{"wait":0}', bearer("new"))).status == 200
 
 
 async def test_a_token_takes_the_rights_of_its_new_line(serve: Serve) -> None:

@@ -155,13 +155,17 @@ async def test_47_csrf_rebind_may_be_set_otherwise(start: START) -> None:
 
 
 async def test_tokens_are_read_again_without_dropping_a_waiter(start: START, tmp_path: Path) -> None:
-    """SIGHUP: new tokens are known, revoked ones are not, who waits goes on waiting and is served; a bad file changes nothing."""
+    """SIGHUP: new tokens are known, a revoked one ends what it waits for and hears, others wait on; a bad file changes nothing."""
     file = tmp_path / "tokens"
-    file.write_text(line("old", "dequeue") + line("ops", "admin"))
+    file.write_text(line("old", "dequeue") + line("ops", "admin") + line("gone", "read,dequeue"))
     process = start("--token-file", str(file))
     held = [await Client.connect(process.port) for _ in range(20)]
     for client in held:
         await client.send(request("POST", "/jobs/dequeue", {"wait": 50}, bearer("old")))
+
+    waiting, listening = [await Client.connect(process.port) for _ in range(2)]
+    await waiting.send(request("POST", "/jobs/dequeue", {"wait": 50, "queue": "other"}, bearer("gone")))
+    await listening.send(request("GET", "/events", None, bearer("gone")))
 
     async def waiters() -> bool:
         queues = (await call(process.port, "GET", "/queues", None, bearer("ops"))).json["queues"]
@@ -169,10 +173,12 @@ async def test_tokens_are_read_again_without_dropping_a_waiter(start: START, tmp
 
     assert (await call(process.port, "PUT", "/queues/default", {}, bearer("ops"))).status == 200
     await until(waiters, "twenty in line")
-    file.write_text(line("new", "enqueue", "def*") + line("ops", "admin"))
-    assert any("2 tokens known" in text for text in reread(process))
+    file.write_text(line("new", "enqueue", "def*") + line("ops", "admin") + line("old", "dequeue"))
+    assert any("3 tokens known" in text for text in reread(process))
     assert await waiters()
-    assert (await call(process.port, "POST", "/jobs/dequeue", {"wait": 0}, bearer("old"))).status == 401
+    assert (await call(process.port, "POST", "/jobs/dequeue", {"wait": 0}, bearer("gone"))).status == 401
+    assert (await waiting.answer()).status == 401
+    assert b"event: " not in await listening.closed()
     for bad in ("new enqueue * nonsense\n", "\xff"):
         file.write_text(bad, encoding="latin-1")
         assert any("the tokens stay as they were" in text for text in reread(process))

@@ -11,9 +11,10 @@ from collections.abc import Callable, Container
 
 from jobqueue.api.access.auth import Keys
 from jobqueue.api.access.grants import Grant, Scope
+from jobqueue.api.access.holds import Hold
 from jobqueue.api.access.origins import Hosts, check_origin
 from jobqueue.api.access.ratelimit import Limiter, Rate
-from jobqueue.api.routes import Route
+from jobqueue.api.routes import Handler, Route
 from jobqueue.api.site import Site
 from jobqueue.backend.restricted import RestrictedBackend
 from jobqueue.errors import Forbidden, Unauthorized
@@ -68,6 +69,15 @@ class Access:
         if route.scope not in grant.scopes and route.scope is not Scope.KNOWN:
             raise Forbidden(f"the token {grant.name} does not have the scope {route.scope}")
         return site if not grant.queues else self._view(site, grant, route)
+
+    def holding(self, request: Request, route: Route) -> Handler:
+        """The handler of a route that may be held open. It ends with Unauthorized or Forbidden once the request's token is not enough."""
+        grant = self.grant_of(request)
+        if grant is None:
+            return route.handler
+        assert self.keys is not None
+        hold, held = Hold(request, grant, route.scope), self.keys.held
+        return lambda site, request, argument: hold.over(route.handler(site, request, argument), held)
 
     def grant_of(self, request: Request) -> Grant | None:
         """What the request's token may do, None where nobody is asked for one. Raises Unauthorized."""

@@ -16,6 +16,7 @@ import hmac
 from collections.abc import Iterable
 
 from jobqueue.api.access.grants import Grant, digest_of
+from jobqueue.api.access.holds import Hold
 from jobqueue.errors import Unauthorized
 
 SEEN_MAX = 1_024
@@ -28,12 +29,16 @@ class Keys:
     def __init__(self, grants: Iterable[Grant]) -> None:
         self._grants: dict[bytes, Grant] = {}
         self._seen: dict[str | None, Grant] = {}
+        self.held: set[Hold] = set()
+        """Requests that were let in and are held open."""
         self.replace(grants)
 
     def replace(self, grants: Iterable[Grant]) -> None:
-        """Know these and no others from now on. Requests that were let in before go on."""
+        """Know these and no others from now on. Requests that are held are asked again at once."""
         self._grants = {grant.digest: grant for grant in grants}
         self._seen.clear()
+        for hold in list(self.held):
+            hold.ask(self._grants.get(hold.grant.digest))
 
     def __len__(self) -> int:
         return len(self._grants)

@@ -127,7 +127,7 @@ async def status(site: Site, request: Request, job_id: str) -> Answer:
 async def result(site: Site, request: Request, job_id: str) -> Answer:
     """GET /result/{id}: 200 when the job is concluded, 202 before; with `wait`, held until then."""
     wait = wait_of(site, request)
-    job = await site.backend.job(site.job_id(job_id), wait)
+    job = await longpoll.waited(site, request, site.job_id(job_id), wait)
     end = job.conclusion
     if end is None:
         headers = longpoll.RETRY_AFTER if wait and site.draining else b""

@@ -9,6 +9,7 @@ docs/decisions/0009 says why this is not aiohttp-sse.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from jobqueue.api.native import views, wire
@@ -43,6 +44,7 @@ async def listen(site: Site, request: Request, _: str) -> Answer:
     wanted, after = _asked(request)
     if site.draining:
         raise Draining("the server is shutting down")
+    request.queues = tuple(wanted.queues) or None
     stream = Answer(200, content_type=b"", headers=_HEADERS, close=True)
     with site.backend.listen(wanted, after) as listening:
         if request.head.method == "HEAD":
@@ -50,6 +52,10 @@ async def listen(site: Site, request: Request, _: str) -> Answer:
         try:
             stream.write_now(request)
             await _tell(site, request, stream, listening)
+        except asyncio.CancelledError:
+            # The stream is under way, so its end is all the answer that a token which is gone can get.
+            if not request.revoked:
+                raise
         except ConnectionError:
             # It has gone, or was cut for not reading. The answer is under way, so nothing else can be answered.
             pass

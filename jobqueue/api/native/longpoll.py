@@ -67,21 +67,31 @@ def _dequeued(job: Job) -> bytes:
 
 async def take_one(site: Site, request: Request, want: Want, wait: float, encode: Callable[[Job], bytes]) -> Answer | None:
     """Take a job and answer 200 with it, delivered or put back; None, and nothing written, when the wait passed without one."""
+    request.queues = want.queues
     taking = site.backend.dequeue(want, wait)
     async with taking as jobs:
         if not jobs:
             return None
         answer = Answer(200, encode(jobs[0]))
         answer.close = site.draining
-        done = answer.deliver_now(request)
-        if done or (done is None and await answer.deliver(request)):
+        if await _delivered(answer, request):
             taking.delivered()
     return answer
+
+
+async def _delivered(answer: Answer, request: Request) -> bool:
+    """Write an answer that hands something over; False when the client will not have it whole."""
+    done = answer.deliver_now(request)
+    if done is None:
+        request.answering = True
+        done = await answer.deliver(request)
+    return done
 
 
 async def batch_dequeue(site: Site, request: Request, _: str) -> Answer:
     """POST /batch/dequeue: as soon as one job is there, at most `limit`; an empty list when the wait passed."""
     want, wait = await _asked(site, request, batch=True)
+    request.queues = want.queues
     taking = site.backend.dequeue(want, wait)
     async with taking as jobs:
         answer = Answer(200, views.encode(views.BatchView([views.dequeued(job) for job in jobs])))
@@ -90,8 +100,7 @@ async def batch_dequeue(site: Site, request: Request, _: str) -> Answer:
                 answer.add_header(RETRY_AFTER)
             return answer
         answer.close = site.draining
-        done = answer.deliver_now(request)
-        if done or (done is None and await answer.deliver(request)):
+        if await _delivered(answer, request):
             taking.delivered()
     return answer
 
@@ -107,5 +116,12 @@ async def job(site: Site, request: Request, job_id: str) -> Answer:
     if "?" in request.head.path:
         asked = wire.decode_query(wire.query_of(request.head.path), wire.WaitQuery)
         wait = wait_seconds(site, asked.wait)
-    found: Job = await site.backend.job(site.job_id(job_id), wait)
+    found = await waited(site, request, site.job_id(job_id), wait)
     return Answer(200, views.encode(views.job_view(found, whole=True)), headers=RETRY_AFTER if wait and site.draining else b"")
+
+
+async def waited(site: Site, request: Request, job_id: str, wait: float) -> Job:
+    """A job, once it is concluded or the wait passed. Raises as `Backend.job` does."""
+    if wait > 0 and site.secured:
+        request.queues = ((await site.backend.job(job_id)).queue,)
+    return await site.backend.job(job_id, wait)
