@@ -44,7 +44,7 @@ def test_a_server_in_a_thread_serves_tests_without_asyncio() -> None:
 
 def test_a_server_in_a_thread_outlives_what_its_handlers_do() -> None:
     """An exit in a callback ends neither it nor the thread."""
-    with server_in_thread(pool="worker.processes:handlers") as url, Client(url) as client:
+    with server_in_thread(pool="tests.worker.processes:handlers") as url, Client(url) as client:
         assert client.enqueue(None, type="exit in a callback", wait=20) == "went on"
         assert client.healthy()
 

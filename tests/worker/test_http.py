@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -126,3 +128,34 @@ async def test_a_worker_is_told_why_the_server_refuses_it() -> None:
         assert isinstance(error, BadRequest)
         assert error.field == "lease_seconds"
         await worker.stop()
+
+
+async def test_a_worker_finds_its_server_while_the_programs_threads_are_all_busy(url: str) -> None:
+    """Handlers that keep the loop's own executor full do not keep their worker from looking up a name, so from its leases."""
+    loop = asyncio.get_running_loop()
+    full, opened = threading.Event(), threading.Event()
+    worker = worker_at(url.replace("127.0.0.1", "localhost"), lease_seconds=1)
+
+    @worker.handler("fill")
+    async def fill(job: RunningJob) -> str:
+        # A new client, so that it has to look the name up.
+        busy = loop.run_in_executor(None, lambda: full.set() or opened.wait(PATIENCE_SECONDS))
+        await until(full.is_set)
+        async with AsyncClient(str(worker.source)) as other:
+            later = await other.enqueue("after", type="echo")
+        assert await result_of(client, later.id) == [1, "after"]
+        opened.set()
+        await busy
+        return "done"
+
+    executor = ThreadPoolExecutor(1)
+    loop.set_default_executor(executor)
+    async with AsyncClient(url) as client:
+        await worker.start()
+        try:
+            job = await client.enqueue(None, type="fill")
+            assert await result_of(client, job.id) == "done"
+        finally:
+            opened.set()
+            await worker.stop()
+            executor.shutdown()
