@@ -29,6 +29,7 @@ from jobqueue.limits import KIB, MIB
 from jobqueue.worker.endings import MESSAGE_CHARS_MAX, Discard, Retry
 from jobqueue.worker.handlers import Registry
 from jobqueue.worker.running import RunningJob
+from jobqueue.worker.shutdown import before_leaving
 
 OUTPUT_BYTES_MAX = MIB
 """What is kept of stdout: as much as a request may hold by default, of which a result may be a part."""
@@ -75,9 +76,20 @@ def environment(job: RunningJob[Any]) -> dict[str, str]:
     return {**os.environ, **given}
 
 
+_running: set[int] = set()
+"""The process groups of commands that run."""
+
+
+def _kill_all() -> None:
+    for group in list(_running):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+
+
 def registry(command: str) -> Registry:
     """Handlers that run the command for every job."""
     handlers = Registry()
+    before_leaving(_kill_all)
 
     @handlers.handler()
     async def run(job: RunningJob[Any]) -> Any:
@@ -85,6 +97,7 @@ def registry(command: str) -> Registry:
         process = subprocess.Popen(  # noqa: ASYNC220
             command, shell=True, bufsize=0, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment(job), start_new_session=True
         )
+        _running.add(process.pid)
         work = asyncio.ensure_future(_carry_through(process, job))
         try:
             code, output, tail = await asyncio.shield(work)
@@ -92,6 +105,8 @@ def registry(command: str) -> Registry:
             # A cancel above all; but whatever it is, nothing of the command may be left running.
             await _kill(process, work)
             raise
+        finally:
+            _running.discard(process.pid)
         return _result(code, output, tail)
 
     return handlers

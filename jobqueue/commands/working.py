@@ -58,8 +58,8 @@ def work_command(where: Where, output: Output, module: str | None, command: str 
       jobqueue work tasks --concurrency 32 --queue mail --queue default
       jobqueue work --exec 'jq -r .url | xargs curl -sf' --queue fetch --timeout 30s
 
-    SIGTERM and Ctrl-C: no more jobs are taken, those that run finish within the grace period, the rest is given back. Another signal
-    ends the grace period.
+    SIGTERM and Ctrl-C: no more jobs are taken, those that run finish within the grace period, the rest is given back. A second signal
+    ends the grace period, a third one the worker.
     """
     if (module is None) is (command is None):
         usage("give a module or --exec COMMAND, and not both")

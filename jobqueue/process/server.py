@@ -15,7 +15,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import msgspec
@@ -33,7 +33,10 @@ from jobqueue.process.config import Settings
 from jobqueue.process.durable import open_backend, stopped
 from jobqueue.process.exposure import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, CannotExpose, Exposure
 from jobqueue.process.traces import CannotTrace, spans
+from jobqueue.worker import shutdown
+from jobqueue.worker.exits import run_through
 from jobqueue.worker.handlers import HandlersError, load_handlers
+from jobqueue.worker.shutdown import Signals
 from jobqueue.worker.worker import Worker
 
 _logger = logging.getLogger("jobqueue.process.server")
@@ -191,17 +194,12 @@ async def drain(app: App, server: Server, seconds: float, hurry: asyncio.Event) 
 
 
 async def _serve(settings: Settings) -> int:
+    with Signals(settings.drain_seconds, "requests in flight") as signals:
+        return await _serve_until(settings, signals.stop, signals.hurry)
+
+
+async def _serve_until(settings: Settings, stop: asyncio.Event, hurry: asyncio.Event) -> int:
     loop = asyncio.get_running_loop()
-    stop, hurry = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        if stop.is_set() and not hurry.is_set():
-            _logger.warning("second signal: not waiting for requests in flight")
-            hurry.set()
-        stop.set()
-
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, on_signal)
     try:
         exposure = Exposure(settings)
         loop.add_signal_handler(signal.SIGHUP, exposure.reload)
@@ -232,8 +230,9 @@ def run(settings: Settings) -> int:
             "jobqueue: aiohttp runs on its pure-Python HTTP parser, whose checks are weaker; unset AIOHTTP_NO_EXTENSIONS", file=sys.stderr
         )
         return 1
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(_serve(settings))
-    return uvloop.run(_serve(settings))
+    loops: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):  # Windows and PyPy have none
+        from uvloop import new_event_loop as loops
+    code = run_through(_serve(settings), loops)
+    shutdown.end_without(shutdown.lasting_threads(), code)
+    return code

@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from jobqueue.worker.endings import name_of
+from jobqueue.worker.shutdown import close
 
 T = TypeVar("T")
 
@@ -126,9 +127,10 @@ class Fence:
 
 
 def run_through(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
-    """As asyncio.run, but an exit of a task or callback that is not `main` is logged, and the loop goes on.
+    """As asyncio.run, but an exit of a task or callback that is not `main` is logged, and the loop goes on; and what does not end once
+    `main` has is left.
 
-    Ctrl-C raises KeyboardInterrupt until `main` has set a handler of its own for SIGINT by the loop's add_signal_handler. After that no
+    Ctrl-C raises KeyboardInterrupt until `main` has set a handler of its own for SIGINT. After that no
     signal does, so what comes out of the loop comes from code.
     """
     task: asyncio.Task[Any] | None = None
@@ -143,7 +145,8 @@ def run_through(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio
     def pressed() -> bool:
         return threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) in keyboard
 
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    runner = asyncio.Runner(loop_factory=loop_factory)
+    try:
         go_on: Callable[[], T] = partial(runner.run, begin())
         while True:
             try:
@@ -153,3 +156,6 @@ def run_through(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio
                     raise
                 _logger.error("%s out of a callback; going on", name_of(error), exc_info=error)
                 go_on = partial(runner.get_loop().run_until_complete, task)
+    finally:
+        # Not the runner's own end, which waits for whatever handlers left for as long as that takes.
+        close(runner.get_loop())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from jobqueue.streams import open_standard_streams
+from jobqueue.worker import shutdown
+from jobqueue.worker.exits import run_through
+from jobqueue.worker.shutdown import Signals
 
 _logger = logging.getLogger("jobqueue.worker")
 
@@ -20,6 +22,7 @@ class Service(Protocol):
     name: str
     source: Any
     queues: tuple[str, ...]
+    grace_seconds: float
     error: BaseException | None
 
     @property
@@ -38,29 +41,15 @@ class Service(Protocol):
 
 async def serve(worker: Service) -> None:
     """Run until SIGTERM or SIGINT, then stop within the worker's grace period; a second signal ends that. Raises `Worker.error`."""
-    loop = asyncio.get_running_loop()
-    stop, hurry = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        if stop.is_set() and not hurry.is_set():
-            _logger.warning("second signal: not waiting for running jobs")
-            hurry.set()
-        stop.set()
-
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, on_signal)
-    try:
+    with Signals(worker.grace_seconds, "running jobs") as signals:
         await worker.start()
         _logger.info("%s takes jobs of %s from %s", worker.name, ", ".join(worker.queues), worker.source)
-        stopped, broken = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(worker.broken())
+        stopped, broken = asyncio.ensure_future(signals.stop.wait()), asyncio.ensure_future(worker.broken())
         await asyncio.wait((stopped, broken), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         broken.cancel()
         _logger.info("stopping: %d jobs run", worker.running)
-        await worker.stop(hurry=hurry)
-    finally:
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(name)
+        await worker.stop(hurry=signals.hurry)
     if worker.error is not None:
         raise worker.error
 
@@ -73,5 +62,8 @@ def run(worker: Service) -> None:
         from uvloop import new_event_loop as loops
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    with asyncio.Runner(loop_factory=loops) as runner:
-        runner.run(serve(worker))
+    before = shutdown.lasting_threads()
+    try:
+        run_through(serve(worker), loops)
+    finally:
+        shutdown.end_without(shutdown.lasting_threads() - before, 0 if worker.error is None else 1)

@@ -300,6 +300,24 @@ def test_without_grace_a_command_is_killed_and_its_job_given_back(
     assert all(json.loads(line)["logger"] for line in Path("worker.log").read_text().splitlines())
 
 
+def test_a_third_signal_kills_commands(worker: Start, client: Client, doorbell: Callable[[], bytes]) -> None:
+    """The worker ends at once, and nothing of a command is left."""
+    process = worker("--exec", FAMILY)
+    client.enqueue(1)
+    grandchild = int(doorbell())
+    process.send_signal(signal.SIGTERM)
+    while "stopping" not in Path("worker.log").read_text():
+        assert process.poll() is None
+    # SIGSTOP, so that the worker finds both at once and does not end between them.
+    process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(GUARD) == 1
+    while not is_gone(grandchild):
+        pass
+
+
 def test_commands_run_side_by_side(worker: Start, client: Client, doorbell: Callable[[], bytes]) -> None:
     """--concurrency commands run at once, and --queue says whose jobs they are."""
     process = worker("--exec", f"{RING} started; read -r _ < go-$JOBQUEUE_JOB_ID", "--concurrency", "3", "-q", "a", "-q", "b")
