@@ -8,11 +8,13 @@ a backend adds it to what it hands out and takes it off what it is given.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import time
 from collections.abc import Callable
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 SKEW_STEP_SECONDS = 0.5
 """Differences below this are jitter between two clock readings, not a step of the wall clock."""
@@ -20,6 +22,18 @@ SKEW_STEP_SECONDS = 0.5
 
 SKEW_READ_SECONDS = 0.05
 """How often the two clocks are compared, at most: it is asked for with every job."""
+
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Linux's name for this boot of the machine, another one after every start."""
+
+
+class Uptime(NamedTuple):
+    """How long the machine has been up, in seconds, sleep included. Two of the same boot tell how much time lies between them,
+    whatever was done to the wall clock meanwhile, and in whichever processes they were read."""
+
+    boot: str
+    seconds: float
 
 
 class Timer(Protocol):
@@ -38,6 +52,9 @@ class Clock(Protocol):
     def skew(self) -> float:
         """UTC minus engine time, 0.0 unless the wall clock was stepped."""
 
+    def uptime(self) -> Uptime | None:
+        """How long the machine has been up; None where that cannot be known."""
+
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Run callback at engine time `when`, or soon if that has passed; never before this call returns."""
 
@@ -49,6 +66,10 @@ class SystemClock:
         self._anchor = time.time() - time.monotonic()
         self._skew = 0.0
         self._skew_read_at = 0.0
+        self._boot = ""
+        if hasattr(time, "CLOCK_BOOTTIME"):
+            with contextlib.suppress(OSError):
+                self._boot = _BOOT.read_text().strip()
 
     def now(self) -> float:
         """See Clock.now."""
@@ -63,6 +84,10 @@ class SystemClock:
             if abs(skew - self._skew) > SKEW_STEP_SECONDS:
                 self._skew = skew
         return self._skew
+
+    def uptime(self) -> Uptime | None:
+        """See Clock.uptime."""
+        return Uptime(self._boot, time.clock_gettime(time.CLOCK_BOOTTIME)) if self._boot else None
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """See Clock.call_at."""
@@ -80,10 +105,14 @@ class _ManualTimer:
 
 
 class ManualClock:
-    """A clock that stands still until a test advances it; due timers run inside `advance`, in order of their time."""
+    """A clock that stands still until a test advances it; due timers run inside `advance`, in order of their time.
 
-    def __init__(self, start: float = 1_800_000_000.0) -> None:
-        self._now = start
+    start: what the wall clock shows. up: what the machine's uptime is then; None where there is none.
+    """
+
+    def __init__(self, start: float = 1_800_000_000.0, up: Uptime | None = None) -> None:
+        self._now = self._start = start
+        self._up = up
         self._skew = 0.0
         self._count = itertools.count()
         self._timers: list[tuple[float, int, _ManualTimer]] = []
@@ -99,6 +128,10 @@ class ManualClock:
     def step_wall_clock(self, seconds: float) -> None:
         """Move UTC, as an operator or NTP would, and nothing else."""
         self._skew += seconds
+
+    def uptime(self) -> Uptime | None:
+        """See Clock.uptime."""
+        return None if self._up is None else Uptime(self._up.boot, self._up.seconds + self._now - self._start)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """See Clock.call_at."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from jobqueue.backend.sqlite.group import Group
 from jobqueue.backend.sqlite.journal import RETRY_SECONDS, SqliteJournal
 from jobqueue.backend.sqlite.open import open_journal
 from jobqueue.backend.sqlite.writer import Finished
-from jobqueue.clock import ManualClock
+from jobqueue.clock import ManualClock, Uptime
 from jobqueue.engine.engine import Engine
 from jobqueue.errors import QueueFull, StorageUnavailable, Unconfirmed
 from jobqueue.limits import Limits
@@ -92,6 +93,14 @@ class Durable:
         async with taking as jobs:
             taking.delivered()
         return jobs
+
+    def copy(self) -> Path:
+        """Its files as a kill -9 leaves them at this moment; the path of the copy."""
+        folder = self.path.parent / "copy"
+        folder.mkdir()
+        for file in self.path.parent.glob("jobs.db*"):
+            shutil.copy(file, folder)
+        return folder / self.path.name
 
     async def restart(self, clock: ManualClock | None = None) -> Durable:
         """Stop, and start again on the same file."""
@@ -386,6 +395,65 @@ async def test_a_step_of_the_wall_clock_moves_nothing_over_a_restart(durable: Du
     last.clock.advance(1)
     assert (await last.backend.job("j")).status is Status.QUEUED
     await end(last)
+
+
+@pytest.mark.parametrize("up", [False, True], ids=["another boot", "the same boot"])
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize("step", [-1.0, -3_600.0, -86_400.0 * 400])
+async def test_a_clock_set_back_while_no_server_ran_is_no_time(tmp_path: Path, step: float, killed: bool, up: bool) -> None:
+    """Delays and leases go on as if no time had passed, however the server ended and whatever it knows of the machine."""
+    durable = Durable(tmp_path / "jobs.db", ManualClock(up=Uptime("a", 50.0) if up else None))
+    await durable.done(durable.backend.enqueue(spec("leased", lease_seconds=100.0)))
+    await durable.done(durable.take())
+    await durable.done(durable.backend.enqueue(spec("later", delay=100.0)))
+    if killed:
+        files = durable.copy()
+        await end(durable)
+        durable.path = files
+    else:
+        # Whenever the last change was: stopping says when it stopped.
+        durable.clock.advance(60)
+        await end(durable)
+    left = 100.0 if killed else 40.0
+    again = Durable(durable.path, ManualClock(durable.clock.now() + step, Uptime("a", 51.0 + 100 - left) if up else None))
+    if up:
+        left -= 1
+    job = await again.backend.job("later")
+    # What is shown follows the new wall clock; jobs are no older than they were.
+    assert job.run_at == pytest.approx(again.clock.now() + left, abs=1e-3)
+    again.clock.advance(left - 1)
+    assert {(await again.backend.job(name)).status for name in ("leased", "later")} == {Status.IN_PROGRESS, Status.SCHEDULED}
+    again.clock.advance(1.001)
+    assert (await again.backend.job("later")).status is Status.QUEUED
+    assert (await again.backend.job("leased")).status is Status.QUEUED
+    await end(again)
+
+
+@pytest.mark.parametrize("step", [86_400.0, -86_400.0, 7_200.0])
+async def test_on_the_same_boot_no_step_counts_while_no_server_runs(tmp_path: Path, step: float) -> None:
+    """Where the machine's uptime goes on, the wall clock may be set either way between a kill and the next start: only real time counts."""
+    durable = Durable(tmp_path / "jobs.db", ManualClock(up=Uptime("a", 50.0)))
+    await durable.done(durable.backend.enqueue(spec("j", delay=100.0)))
+    files = durable.copy()
+    await end(durable)
+    again = Durable(files, ManualClock(durable.clock.now() + step + 30, Uptime("a", 80.0)))
+    again.clock.advance(69.9)
+    assert (await again.backend.job("j")).status is Status.SCHEDULED
+    again.clock.advance(0.2)
+    assert (await again.backend.job("j")).status is Status.QUEUED
+    await end(again)
+
+
+async def test_after_a_boot_the_wall_clock_says_how_long_it_took(tmp_path: Path) -> None:
+    """An uptime of another boot says nothing, even when it is longer than the one in the file."""
+    durable = Durable(tmp_path / "jobs.db", ManualClock(up=Uptime("a", 50.0)))
+    await durable.done(durable.backend.enqueue(spec("j", delay=100.0)))
+    again = await durable.restart(ManualClock(durable.clock.now() + 30, Uptime("b", 900.0)))
+    again.clock.advance(69)
+    assert (await again.backend.job("j")).status is Status.SCHEDULED
+    again.clock.advance(1)
+    assert (await again.backend.job("j")).status is Status.QUEUED
+    await end(again)
 
 
 # Starting.

@@ -98,9 +98,17 @@ class RestartingRig(DurableRig):
         self.restarts = self.undelivered = 0
         self._lock = asyncio.Lock()
         self.open = 0
+        self._beginning = 0
 
     async def begin(self) -> LocalBackend:
         """Start anew if nobody is in the middle of something; the backend for one operation, which must call `end`."""
+        self._beginning += 1
+        try:
+            return await self._begin()
+        finally:
+            self._beginning -= 1
+
+    async def _begin(self) -> LocalBackend:
         async with self._lock:
             if not self.open and not self.local.draining and self.local.engine.live < JOBS_MAX:
                 before = kept(self.local.engine)
@@ -120,7 +128,8 @@ class RestartingRig(DurableRig):
     async def idle(self) -> None:
         while True:
             await super().idle()
-            if not self._lock.locked():
+            # Not whether the lock is held: between one operation that had it and the next it is free for a moment.
+            if not self._beginning:
                 return
             async with self._lock:
                 pass

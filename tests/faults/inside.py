@@ -19,7 +19,7 @@ from jobqueue.api.app import App, build_app
 from jobqueue.backend.base import StorageStats
 from jobqueue.backend.journal import Journal
 from jobqueue.backend.local import LocalBackend
-from jobqueue.clock import Clock, SystemClock
+from jobqueue.clock import Clock, SystemClock, Uptime
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event
 from jobqueue.histogram import Timings
@@ -80,6 +80,9 @@ class HandClock:
 
     def skew(self) -> float:
         return 0.0
+
+    def uptime(self) -> Uptime | None:
+        return None
 
     def call_at(self, when: float, callback: Callable[[], None]) -> _Timer:
         timer = _Timer(callback)

@@ -27,7 +27,7 @@ from jobqueue.backend.sqlite.file import Fatal, NotNow
 from jobqueue.backend.sqlite.group import Group
 from jobqueue.backend.sqlite.rows import Counters, encode_counters, encode_job, encode_queue
 from jobqueue.backend.sqlite.writer import Writer
-from jobqueue.clock import Clock, Timer
+from jobqueue.clock import Clock, Timer, Uptime
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_ENQUEUED, K_FORGOTTEN, Event
 from jobqueue.errors import QueueFull, StorageUnavailable, Unconfirmed
@@ -35,6 +35,8 @@ from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.model import Job
 
 _logger = logging.getLogger("jobqueue.storage")
+
+_NO_UPTIME = Uptime("", 0.0)
 
 RETRY_SECONDS = 1.0
 """How long to wait after a commit that failed."""
@@ -80,9 +82,9 @@ class SqliteJournal:
         self._failing: str | None = None
         self._broken: str | None = None
         self._breaking = asyncio.Event()
-        self._stored_skew = clock.skew() + offset
         self._commits = Histogram(QUICK_SECONDS)
         self._handed_at = 0.0
+        self._closed = False
         self._gone: str | None = None
         """What `lost` said when the group that is being written was handed over."""
         self._on_close: Callable[[], object] = lambda: None
@@ -155,8 +157,9 @@ class SqliteJournal:
 
     async def close(self) -> None:
         """See Journal.close. What cannot be written even now was never acknowledged, and is lost."""
-        # The clock may have been stepped since the last commit.
-        self._gathering.due = self.clock.skew() + self._offset != self._stored_skew
+        # Where the clocks stood when the server stopped, whenever the last change was.
+        self._gathering.due = not self._closed
+        self._closed = True
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -169,7 +172,7 @@ class SqliteJournal:
                 await future
         if self._retry is not None:
             self._retry.cancel()
-        if self._gathering or self._writing is not None:
+        if self.unwritten_bytes:
             _logger.error("closing without having stored everything; nothing of what is missing was acknowledged")
         if self._writer is not None:
             # Tidying up deletes the log by its name, which may be another file's by now.
@@ -191,8 +194,9 @@ class SqliteJournal:
             queue = engine.queues.get(name)
             group.queue_rows[name] = None if queue is None else encode_queue(queue)
         skew = self.clock.skew() + self._offset
-        self._stored_skew = skew
-        group.counters = encode_counters(Counters(engine.jobs.next_number, engine.jobs.next_number, skew, self.sync))
+        boot, up = self.clock.uptime() or _NO_UPTIME
+        at = self.clock.now() - self._offset
+        group.counters = encode_counters(Counters(engine.jobs.next_number, engine.jobs.next_number, skew, self.sync, at, boot, up))
         self._gathering, self._writing = Group(), group
         self._handed = self._ticket
         self._now, self._next = self._next, []

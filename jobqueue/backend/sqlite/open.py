@@ -13,7 +13,7 @@ from jobqueue.backend.sqlite.journal import SqliteJournal
 from jobqueue.backend.sqlite.lock import FileLock, Locked, Unusable
 from jobqueue.backend.sqlite.rows import BadRow, Counters, decode_counters, decode_job, decode_queue
 from jobqueue.backend.sqlite.writer import ThreadWriter, Writer
-from jobqueue.clock import Clock
+from jobqueue.clock import SKEW_STEP_SECONDS, Clock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.restore import Inconsistent, Stored, restore
 
@@ -65,7 +65,7 @@ def load(store: Store, engine: Engine, clock: Clock, progress: Progress = _no_pr
         counters = Counters(1, 1, clock.skew(), "") if row is None else decode_counters(row)
         if store.pages_missing:
             _cut(store, counters)
-        offset = counters.skew - clock.skew()
+        offset = _offset(counters, clock)
         reader = _Reader(store, offset, progress)
         queues = (decode_queue(name, state) for name, state in store.queues())
         restore(engine, queues, reader.jobs(), counters.next_number, counters.next_seq)
@@ -75,6 +75,27 @@ def load(store: Store, engine: Engine, clock: Clock, progress: Progress = _no_pr
         if collecting:
             gc.enable()
     return offset, reader.change
+
+
+def _offset(counters: Counters, clock: Clock) -> float:
+    """Engine time minus the line that the file's times are on.
+
+    The wall clock says how much time has passed since the file was written, and may have been set meanwhile. On the same boot of the
+    machine its uptime says it better. Otherwise all that is certain is that it was not less than none.
+    """
+    by_wall = counters.skew - clock.skew()
+    uptime = clock.uptime()
+    if uptime is not None and uptime.boot == counters.boot:
+        offset = clock.now() - counters.at - max(0.0, uptime.seconds - counters.up)
+    else:
+        offset = min(by_wall, clock.now() - counters.at)
+    if abs(offset - by_wall) <= SKEW_STEP_SECONDS:
+        # Two clocks never agree to the microsecond, and an offset has to be taken off every time that is stored.
+        return by_wall
+    _logger.warning(
+        "the wall clock was set by about %.0f s while no server ran; delays and leases go on as if it had not been", offset - by_wall
+    )
+    return offset
 
 
 def _cut(store: Store, counters: Counters) -> None:

@@ -5,10 +5,13 @@ else is a new schema version with a migration (sqlite.py). Every part of a `Job`
 (slot) and the payload, which never changes and has a table of its own.
 
 Times are seconds since the epoch on the line of the first server that wrote the file; `Counters.skew` says how far UTC has been stepped
-from that line since. So a step of the wall clock moves no lease over a restart either, and no row is ever rewritten for it.
+from that line since, and `at`, `boot` and `up` where the line was at the last commit. So a step of the wall clock moves no lease over a
+restart either, and no row is ever rewritten for it.
 """
 
 from __future__ import annotations
+
+import math
 
 import msgspec
 
@@ -60,12 +63,16 @@ class _QueueRow(msgspec.Struct, array_like=True, gc=False):
 class Counters(msgspec.Struct, array_like=True, frozen=True):
     """What is stored once. next_seq: next_number again, since both come from one counter now; older files have two.
 
-    skew: UTC minus the line that times are stored on; sync: the mode of the server that wrote it."""
+    skew: UTC minus the line that times are stored on; sync: the mode of the server that wrote it. at: where on that line it was
+    written; boot and up: the machine's uptime then. Older files do not have these."""
 
     next_number: int
     next_seq: int
     skew: float
     sync: str
+    at: float = -math.inf
+    boot: str = ""
+    up: float = 0.0
 
 
 class BadRow(Exception):
