@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 # What runs in the background of a script may have been started with SIGINT ignored, which every process begun from here would inherit:
 # none would heed Ctrl-C. A signal that is handled is at its default in them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A process of pytest-xdist may carry a terminal's size in its environment, which goes before the size of the terminal that a test opens.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)

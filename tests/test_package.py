@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,8 @@ from jobqueue.process.config import Settings
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-of-this-test"
 PATIENCE_SECONDS = 60.0
+
+Test = Callable[..., None]
 
 
 class Instruction(NamedTuple):
@@ -113,6 +115,11 @@ def outside() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "JOBQUEUE_", "VIRTUAL_ENV"))}
 
 
+def builds(test: Test) -> Test:
+    """Mark a test that needs the image. Building it takes long, so one process has all of them."""
+    return pytest.mark.long(pytest.mark.xdist_group("image")(test))
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     """The Dockerfile carried out: built from what it copies, installed, ready to start."""
@@ -187,6 +194,7 @@ def test_the_build_sees_nothing_but_what_it_copies() -> None:
     assert kept_out(".git")
 
 
+@builds
 def test_what_is_installed_is_the_package_alone(image: Image) -> None:
     """The installed command is this version, from the new environment, with its type marker and without tests."""
     code = "import jobqueue, importlib.util as u, pathlib as p; f = p.Path(jobqueue.__file__).parent; "
@@ -201,6 +209,7 @@ def test_what_is_installed_is_the_package_alone(image: Image) -> None:
         assert process.communicate(timeout=PATIENCE_SECONDS)[0] == f"jobqueue {__version__}\n"
 
 
+@builds
 def test_with_a_token_it_serves_is_healthy_and_stops_on_sigterm(image: Image, port: int) -> None:
     """Started as `docker run -e JOBQUEUE_TOKEN=...` would, it becomes healthy, asks for the token, and exits with 0 on SIGTERM."""
     assert not image.healthy(port), "something else answers on this port"
@@ -226,6 +235,7 @@ def status(port: int, path: str, token: str | None = None) -> int:
             return int(answer.readline().split()[1])
 
 
+@builds
 def test_without_a_token_it_refuses_and_says_both_ways_out(image: Image, port: int) -> None:
     """Started as `docker run` without a token, it ends at once with exit code 2 and one line that names both ways out."""
     with image.serving(JOBQUEUE_PORT=str(port)) as process:

@@ -85,8 +85,10 @@ class DurableRig(LocalRig):
             await self.idle()
 
     async def close(self) -> None:
-        await super().close()
-        self.folder.cleanup()
+        try:
+            await super().close()
+        finally:
+            self.folder.cleanup()
 
 
 class RestartingRig(DurableRig):
@@ -97,8 +99,8 @@ class RestartingRig(DurableRig):
         self.backend: Backend = Restarting(self)
         self.restarts = self.undelivered = 0
         self._lock = asyncio.Lock()
-        self.open = 0
         self._beginning = 0
+        self.open = 0
 
     async def begin(self) -> LocalBackend:
         """Start anew if nobody is in the middle of something; the backend for one operation, which must call `end`."""
@@ -127,9 +129,10 @@ class RestartingRig(DurableRig):
 
     async def idle(self) -> None:
         while True:
+            beginning = self._beginning
             await super().idle()
             # Not whether the lock is held: between one operation that had it and the next it is free for a moment.
-            if not self._beginning:
+            if not beginning and not self._beginning:
                 return
             async with self._lock:
                 pass

@@ -14,17 +14,19 @@ from .world import simulate
 @click.command()
 @click.option("--seed", type=int, help="Run this one alone; without it, one after the other from --first.")
 @click.option("--first", type=int, default=0, show_default=True, help="The first seed of many.")
+@click.option("--seeds", type=int, help="How many seeds at most; without it, as many as there is time for.")
 @click.option("--seconds", type=float, default=60.0, show_default=True, help="How long to go on, in real time.")
 @click.option("--history", is_flag=True, help="Print everything that happened.")
 @click.option("--digest", is_flag=True, help="Print only what the history of --seed comes to, the same each time.")
-def main(seed: int | None, first: int, seconds: float, history: bool, digest: bool) -> None:
+def main(seed: int | None, first: int, seeds: int | None, seconds: float, history: bool, digest: bool) -> None:
     """Simulate the server with random clients and faults. The exit code is 1 when a fault is found, which is then described."""
     if digest:
         if seed is None:
             raise click.UsageError("--digest wants a --seed")
         print(simulate(seed).history.digest())
         return
-    sys.exit(many(itertools.count(first) if seed is None else [seed], seconds, history))
+    all_seeds = itertools.count(first) if seeds is None else range(first, first + seeds)
+    sys.exit(many(all_seeds if seed is None else [seed], seconds, history))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ PLANTS = (
         "jobqueue/backend/local.py",
         "            if waiter.answer:\n",
         "            if False:\n",
-        3,
+        37,
     ),
     Plant(
         "release without lease check",
@@ -125,10 +125,10 @@ def planted(plant: Plant) -> Iterator[Path]:
         yield copy
 
 
-def hunt(plant: Plant, first: int, seconds: float) -> subprocess.CompletedProcess[str]:
-    """Simulate the copy until the bug is found: exit code 1."""
+def hunt(plant: Plant, *how: str) -> subprocess.CompletedProcess[str]:
+    """Simulate the copy, with options that say from which seed on and for how long, until the bug is found: exit code 1."""
     with planted(plant) as copy:
-        command = [sys.executable, "-m", "tests.simulation", "--first", str(first), "--seconds", str(seconds)]
+        command = [sys.executable, "-m", "tests.simulation", *how]
         return subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True, check=False)
 
 
@@ -141,7 +141,7 @@ def main(first: int, seconds: float, only: str | None) -> None:
     missed = 0
     for plant in PLANTS:
         if only in (None, plant.name):
-            result = hunt(plant, first, seconds)
+            result = hunt(plant, "--first", str(first), "--seconds", str(seconds))
             lines = result.stdout.splitlines()
             missed += result.returncode != 1
             faults = [line for line in lines if line.startswith("  at ")]
