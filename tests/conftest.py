@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 # What runs in the background of a script may have been started with SIGINT ignored, which every process begun from here would inherit:
 # none would heed Ctrl-C. A signal that is handled is at its default in them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -13,3 +15,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A process of pytest-xdist may carry a terminal's size in its environment, which goes before the size of the terminal that a test opens.
 for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    """Say how to have the same order again: pytest-randomly says so in a header, which -q leaves out."""
+    seed = config.getoption("randomly_seed", None)
+    if exitstatus and seed is not None:
+        terminalreporter.write_line(f"this order again: --randomly-seed={seed}")
