@@ -92,12 +92,15 @@ class UnknownQueue(CallerError):
 
 
 class IdConflict(CallerError):
-    """A job with this id exists and was enqueued with other content."""
+    """A job with this id exists and was enqueued with other content. field: what differs, None where the caller may not know the job."""
 
     code = "id_conflict"
 
-    def __init__(self, job_id: str, field: str) -> None:
-        super().__init__(f"a job with the id {job_id!r} exists and differs in {field}")
+    def __init__(self, job_id: str, field: str | None = None) -> None:
+        if field is None:
+            super().__init__(f"a different job already has the id {job_id!r}")
+        else:
+            super().__init__(f"a job with the id {job_id!r} exists and differs in {field}")
         self.field = field
 
 

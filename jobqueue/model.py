@@ -15,6 +15,7 @@ no cycle can be missed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -297,8 +298,9 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Which jobs a listing shows; None matches all.
 
-    before: only jobs created before the job of this number; payloads: the listing shows payloads and results, so they count towards the
-    bound on an answer.
+    Newest first, those created before the job of the number `before`; or, with `after`, oldest first, those created after the job of
+    that number, 0 for all. sees: only jobs of queues that it is true of. payloads: the listing shows payloads and results, so they count
+    towards the bound on an answer.
     """
 
     status: Status | None = None
@@ -307,7 +309,9 @@ class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     type: str | None = None
     limit: int = 100
     before: int | None = None
+    after: int | None = None
     payloads: bool = False
+    sees: Callable[[str], bool] | None = None
 
 
 class QueueStats(msgspec.Struct, frozen=True, gc=False):

@@ -226,7 +226,7 @@ class Backend(Protocol):
         """The job of a number, live or in history. Numbers are given from 1 on and never again. Raises UnknownJob."""
 
     async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
-        """A page of jobs, newest first, and the cursor of the next. A page may be short and have a next one."""
+        """A page of jobs, and the cursor of the next: its `before`, or its `after`. A page may be short and have a next one."""
 
     async def queues(self) -> list[QueueStats]:
         """Every queue, by name."""

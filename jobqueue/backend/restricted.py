@@ -3,17 +3,23 @@
 Every way to a job or a queue leads through here, so whoever is given this in place of the backend cannot forget to ask. A job's queue never
 changes, and leases have tokens, so looking at the job first and acting on it then cannot be raced, but for one case: history forgets a
 job in between, and its id is given anew in another queue. On the local backend nothing runs in between.
+
+A queue is named by whoever asks, so one that they may not use is Forbidden, whether it exists or not. A job is not: one that they may
+not see is one that does not exist, in every operation, and an enqueue of its id conflicts without a word of how it differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from jobqueue.backend.base import Backend, BackendStats, Conclude, Enqueued, Extend, Listen, Listening, Taking
-from jobqueue.errors import Forbidden, QueueError, UnknownJob
+from jobqueue.errors import Forbidden, IdConflict, QueueError, UnknownJob
 from jobqueue.model import Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict, Want
+
+K = TypeVar("K", str, int)
 
 
 class RestrictedBackend:
@@ -40,23 +46,44 @@ class RestrictedBackend:
         if refusal is not None:
             raise refusal
 
-    def _seen(self, job: Job) -> Job:
+    async def _look(self, find: Callable[[K], Awaitable[Job]], key: K) -> Job:
+        """A job, if they may see it. Raises UnknownJob."""
+        try:
+            job = await find(key)
+        except UnknownJob:
+            # Asked all the same, so that the answer takes as long as that for a job which they may not see.
+            self._sees("")
+            raise
         if not self._sees(job.queue):
-            # The queue is not named: its name is not theirs to know.
-            raise Forbidden(f"the token {self._who} may not use the queue that the job {job.id[:128]!r} is in")
+            raise UnknownJob(str(key))
         return job
 
     async def _check_job(self, job_id: str) -> None:
-        self._seen(await self._backend.job(job_id))
+        await self._look(self._backend.job, job_id)
+
+    async def _told(self, conflict: IdConflict, job_id: str | None) -> IdConflict:
+        """A conflict as they may know of it."""
+        assert job_id is not None
+        try:
+            await self._check_job(job_id)
+        except UnknownJob:
+            return IdConflict(job_id)
+        return conflict
 
     async def enqueue(self, spec: JobSpec) -> Enqueued:
         self._check(spec.queue)
-        return await self._backend.enqueue(spec)
+        try:
+            return await self._backend.enqueue(spec)
+        except IdConflict as conflict:
+            raise await self._told(conflict, spec.id) from None
 
     async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
-        return await self._backend.enqueue_batch(
-            [spec if isinstance(spec, QueueError) else self._refusal(spec.queue) or spec for spec in specs]
-        )
+        allowed = [spec if isinstance(spec, QueueError) else self._refusal(spec.queue) or spec for spec in specs]
+        replies = await self._backend.enqueue_batch(allowed)
+        return [
+            (await self._told(reply, spec.id)).bare() if isinstance(reply, IdConflict) and isinstance(spec, JobSpec) else reply
+            for spec, reply in zip(allowed, replies, strict=True)
+        ]
 
     def dequeue(self, want: Want, wait: float) -> Taking:
         for queue in want.queues:
@@ -66,11 +93,8 @@ class RestrictedBackend:
     async def _allowed(self, item: Conclude | Extend) -> QueueError | None:
         try:
             await self._check_job(item.id)
-        except Forbidden as refusal:
-            return refusal
-        except UnknownJob:
-            # The backend itself says so, in its own order of errors.
-            pass
+        except UnknownJob as refusal:
+            return refusal.bare()
         return None
 
     async def conclude(self, job_id: str, token: str, verdict: Verdict) -> Job:
@@ -104,17 +128,16 @@ class RestrictedBackend:
         return await self._backend.retry(job_id)
 
     async def job(self, job_id: str, wait: float = 0.0) -> Job:
-        job = self._seen(await self._backend.job(job_id))
+        job = await self._look(self._backend.job, job_id)
         return job if wait <= 0 else await self._backend.job(job_id, wait)
 
     async def numbered(self, number: int) -> Job:
-        return self._seen(await self._backend.numbered(number))
+        return await self._look(self._backend.numbered, number)
 
     async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
         if wanted.queue is not None:
             self._check(wanted.queue)
-        found, cursor = await self._backend.jobs(wanted)
-        return [job for job in found if self._sees(job.queue)], cursor
+        return await self._backend.jobs(msgspec.structs.replace(wanted, sees=self._sees))
 
     def listen(self, wanted: Listen, after: str | None = None) -> Listening:
         for queue in sorted(wanted.queues):

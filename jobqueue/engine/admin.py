@@ -106,7 +106,7 @@ class QueueAdmin(State):
         return retried
 
     def page(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
-        """Jobs that match, newest first, and the cursor of the next page, None at the end.
+        """Jobs that match, newest first unless `after` is given, and the cursor of the next page, None at the end.
 
         Looks at no more than `page_scan_max` jobs, and ends where the jobs hold more than `answer_bytes_max`, so a page may be short, or
         empty, and still have a next one.
@@ -114,7 +114,8 @@ class QueueAdmin(State):
         found: list[Job] = []
         last = None
         room = self.limits.answer_bytes_max
-        for scanned, job in enumerate(self.jobs.newest_first(wanted.before)):
+        jobs = self.jobs.newest_first(wanted.before) if wanted.after is None else self.jobs.oldest_first(wanted.after)
+        for scanned, job in enumerate(jobs):
             if len(found) >= wanted.limit or scanned >= self.limits.page_scan_max:
                 return found, last
             before, last = last, job.number
@@ -123,6 +124,7 @@ class QueueAdmin(State):
                 and (wanted.outcome is None or job.outcome is wanted.outcome)
                 and (wanted.queue is None or job.queue == wanted.queue)
                 and (wanted.type is None or job.type == wanted.type)
+                and (wanted.sees is None or wanted.sees(job.queue))
             ):
                 room -= job_bytes(job) if wanted.payloads else shown_bytes(job)
                 if room < 0 and found:

@@ -72,3 +72,14 @@ class Catalogue:
             for job in reversed(jobs if key < top else jobs[: limit & _CHUNK_MASK]):
                 if job is not None:
                     yield job
+
+    def oldest_first(self, after: int) -> Iterator[Job]:
+        """Jobs from the oldest above the number `after` up."""
+        bottom = (after + 1) >> _CHUNK_BITS
+        for key, chunk in self._chunks.items():
+            if key < bottom:
+                continue
+            jobs = chunk.jobs
+            for job in jobs if key > bottom else jobs[(after + 1) & _CHUNK_MASK :]:
+                if job is not None:
+                    yield job

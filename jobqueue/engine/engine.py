@@ -35,9 +35,9 @@ from jobqueue.model import (
     Want,
 )
 
-_COMPARED = ("payload", "queue", "type", "description", "priority", "max_attempts", "lease_seconds")
-"""What makes an enqueue of a known id the same enqueue, byte for byte; beside these, backoff, and delay, run_at and expires_in as sent. Not
-traceparent: a producer that tries again may do so in another span."""
+_COMPARED = ("queue", "payload", "type", "description", "priority", "max_attempts", "lease_seconds")
+"""What makes an enqueue of a known id the same enqueue, byte for byte, the queue first: of a job in another one nothing else is looked at.
+Beside these, backoff, and delay, run_at and expires_in as sent. Not traceparent: a producer that tries again may do so in another span."""
 
 
 _NO_TIMES = (None, None, None)

@@ -111,17 +111,21 @@ IN_BATCHES: Mapping[str, tuple[Any, Any, str]] = {
 DIALECTS: list[tuple[str, str, Any]] = [
     ("POST", "/classic/jobs/enqueue", {"Type": "TIME_CRITICAL"}),
     ("GET", "/classic/jobs/dequeue", None),
-    ("GET", "/classic/jobs/4", None),
-    ("POST", "/classic/jobs/5/conclude", None),
-    ("PATCH", "/classic/jobs/conclude/5", None),
     ("POST", "/simplequeue/jobs/submit", {"jobId": "new"}),
     ("GET", "/simplequeue/jobs/next", None),
-    ("GET", "/simplequeue/jobs/waiting@secret", None),
-    ("POST", "/simplequeue/jobs/complete", {"jobId": "taken@secret", "status": "succeeded"}),
     ("POST", "/workpool/job", {"name": "a", "body": 1}),
-    ("GET", "/workpool/status/waiting@secret", None),
-    ("GET", "/workpool/result/waiting@secret?wait=50", None),
 ]
+
+IN_DIALECTS: list[tuple[str, str, Any, str, str]] = [
+    ("GET", "/classic/jobs/{id}", None, "4", "70"),
+    ("POST", "/classic/jobs/{id}/conclude", None, "5", "70"),
+    ("PATCH", "/classic/jobs/conclude/{id}", None, "5", "70"),
+    ("GET", "/simplequeue/jobs/{id}", None, "waiting@secret", "nowhere"),
+    ("POST", "/simplequeue/jobs/complete", {"jobId": "{id}", "status": "succeeded"}, "taken@secret", "nowhere"),
+    ("GET", "/workpool/status/{id}", None, "waiting@secret", "nowhere"),
+    ("GET", "/workpool/result/{id}?wait=50", None, "waiting@secret", "nowhere"),
+]
+"""What concerns one job, with the id of one of another queue and one of none."""
 
 LISTS = ("GET /jobs", "GET /queues", "GET /classic/jobs/stats", "GET /simplequeue/jobs", "GET /metrics", "GET /token")
 """Routes that concern no queue by themselves; each has a test of its own below."""
@@ -140,7 +144,7 @@ def template(method: str, path: str, routes: Iterable[Route]) -> str:
 def test_every_route_is_among_the_cases() -> None:
     """A route that is added must say what a token for some queues may do with it. Aliases share a handler, which is enough."""
     routes = [route for route in build_app(LocalBackend()).router.routes if not route.public]
-    told = {template(method, path, routes) for method, path, _ in (*ON_QUEUES, *ON_JOBS, *DIALECTS)}
+    told = {template(method, path, routes) for method, path, *_ in (*ON_QUEUES, *ON_JOBS, *DIALECTS, *IN_DIALECTS)}
     told |= {f"POST {path}" for path in IN_BATCHES} | set(LISTS)
     handlers = {route.handler for route in routes if f"{route.method} {route.path}" in told}
     assert [f"{route.method} {route.path}" for route in routes if route.handler not in handlers] == []
@@ -160,10 +164,21 @@ def filled(body: Any, **tokens: str) -> Any:
     return body and {field: value.format(**tokens) if isinstance(value, str) else value for field, value in body.items()}
 
 
+def alike(one: Reply, other: Reply, ids: Iterable[tuple[str, str]]) -> None:
+    """Two answers that are the same byte for byte, but for their dates and the ids that were asked for."""
+    assert one.status == other.status, (one, other)
+    body = one.body
+    for theirs, nowhere in ids:
+        body = body.replace(theirs.encode(), nowhere.encode())
+    assert body == other.body
+    drop = ("date", "content-length")
+    assert [pair for pair in one.headers.items() if pair[0] not in drop] == [pair for pair in other.headers.items() if pair[0] not in drop]
+
+
 @pytest.mark.parametrize(("method", "path", "body"), ON_JOBS)
 @pytest.mark.parametrize("state", ["waiting", "taken", "failed"])
-async def test_a_job_of_another_queue_is_403(api: Api, method: str, path: str, body: Any, state: str) -> None:
-    """Also with its right lease; a job of their own is reached with the same request, and one that is nowhere is 404."""
+async def test_a_job_of_another_queue_is_not_there(api: Api, method: str, path: str, body: Any, state: str) -> None:
+    """Also with its right lease: the answer is that for a job that is nowhere. One of their own is reached with the same request."""
     queues = {} if state == "waiting" else {"mail.out": f"mail.out.{state}", "secret": f"secret-{state}"}
     tokens = {place: await lease(api, queue) for place, queue in queues.items()}
     if state == "failed":
@@ -171,14 +186,62 @@ async def test_a_job_of_another_queue_is_403(api: Api, method: str, path: str, b
             done = {"lease": token, "outcome": "failed", "retry": False}
             assert (await ask(api, "POST", f"/jobs/{state}@{queue}/conclude", done, "root")).status == 200
     before = api.state()
-    secret = filled(body, lease=tokens.get("secret", "x"))
-    refused(await ask(api, method, path.format(id=f"{state}@secret"), secret))
-    assert api.state() == before
-    if body is not None or method == "POST":
-        assert_problem(await ask(api, method, path.format(id="nowhere"), secret), 404, "unknown_job")
+    for draining in (False, True):
+        if draining:
+            api.backend.drain()
+        secret = await ask(api, method, path.format(id=f"{state}@secret"), filled(body, lease=tokens.get("secret", "x")))
+        nowhere = await ask(api, method, path.format(id="nowhere"), filled(body, lease=tokens.get("secret", "x")))
+        alike(secret, nowhere, [(f"{state}@secret", "nowhere")])
+        assert_problem(secret, 404, "unknown_job")
+        assert api.state() == before
     if "wait" not in path:
         own = await ask(api, method, path.format(id=f"{state}@mail.out"), filled(body, lease=tokens.get("mail.out", "x")))
-        assert own.status in (200, 409), own
+        assert own.status in (200, 409, 503), own
+
+
+@pytest.mark.parametrize("path", ["/batch/conclude", "/batch/extend"])
+async def test_a_job_of_another_queue_is_not_there_in_a_batch(api: Api, path: str) -> None:
+    """Whatever else is wrong with its item, and with its right lease."""
+    token = await lease(api, "secret-taken")
+    for more in ({}, {"lease_seconds": -1}, {"retry_delay": 5}, {"outcome": "failed", "retry_delay": -1}):
+        item = {"lease": token, **({"outcome": "succeeded"} if "conclude" in path else {}), **more}
+        theirs, nowhere = [await ask(api, "POST", path, {"jobs": [{"id": name, **item}]}) for name in ("taken@secret", "nowhere")]
+        alike(theirs, nowhere, [("taken@secret", "nowhere")])
+
+
+GUESSES: list[dict[str, Any]] = [
+    {"payload": 1},
+    {"payload": 2},
+    {"payload": 1, "type": "a"},
+    {"payload": 1, "priority": 0, "delay": 5},
+    {"payload": 2, "description": "d", "max_attempts": 9},
+]
+
+
+async def test_an_enqueue_tells_nothing_of_a_job_of_another_queue(serve: Serve) -> None:
+    """With its id, a right guess at what is in it is answered as a wrong one, alone and in a batch: which conflicts, and says no more."""
+    api = await serve(access=fleet(["mail.*", "bills", "default"]))
+    for queue in ("secret", "bills"):
+        assert (await ask(api, "POST", "/jobs/enqueue", {"payload": 1, "id": f"in-{queue}", "queue": queue}, "root")).status == 201
+    before = api.state()
+    answers = []
+    for guess in GUESSES:
+        spec = {"queue": "mail.x", "id": "in-secret", **guess}
+        answers.append(await ask(api, "POST", "/jobs/enqueue", spec))
+        (item,) = (await ask(api, "POST", "/batch/enqueue", {"jobs": [spec]})).json["jobs"]
+        assert item["error"] == answers[0].json
+    for answer in answers:
+        alike(answer, answers[0], [])
+    detail = assert_problem(answers[0], 409, "id_conflict")
+    assert "secret" not in detail.replace("in-secret", "")
+    submits = [await ask(api, "POST", "/simplequeue/jobs/submit", {"jobId": "in-secret", **more}) for more in ({}, {"data": {"a": 1}})]
+    alike(submits[0], submits[1], [])
+    assert submits[0].status == 409
+    assert api.state() == before
+    # In a queue that they may use, they are told: the queue before all else, which is looked at first.
+    for queue, field in (("mail.x", "queue"), ("bills", "payload")):
+        known = await ask(api, "POST", "/jobs/enqueue", {"payload": 2, "id": "in-bills", "queue": queue})
+        assert_problem(known, 409, "id_conflict", field)
 
 
 @pytest.mark.parametrize("path", sorted(IN_BATCHES))
@@ -188,7 +251,7 @@ async def test_an_item_of_a_batch_fails_by_itself(api: Api, path: str) -> None:
     theirs, ours, field = (filled(part, own=own, secret=secret) if isinstance(part, dict) else part for part in IN_BATCHES[path])
     reply = await ask(api, "POST", path, {"jobs": [theirs, ours, {**ours, "id": "nowhere", "queue": 5}, {**ours, "id": "nowhere"}]})
     first, second, third, fourth = reply.json["jobs"]
-    check_problem(first["error"], 403, "forbidden", "queue" if "enqueue" in path else None)
+    check_problem(first["error"], *((403, "forbidden", "queue") if "enqueue" in path else (404, "unknown_job")))
     assert field in second
     assert third["error"]["code"] == "bad_request"
     assert "enqueue" in path or fourth["error"]["code"] == "unknown_job"
@@ -198,12 +261,25 @@ async def test_an_item_of_a_batch_fails_by_itself(api: Api, path: str) -> None:
 
 @pytest.mark.parametrize(("method", "path", "body"), DIALECTS)
 async def test_dialects_are_held_to_it_too(api: Api, method: str, path: str, body: Any) -> None:
-    """In their own shape: they use the queue default, and reach other queues' jobs by id or number."""
-    await lease(api, "secret-taken")
+    """In their own shape: they use the queue default."""
     before = api.state()
     reply = await ask(api, method, path, body)
     assert (reply.status, reply.headers["content-type"]) == (403, "application/json"), reply
     assert b"the token some may not use the queue" in reply.body
+    assert api.state() == before
+    assert api.backend.stats().waiters == 0
+
+
+@pytest.mark.parametrize(("method", "path", "body", "theirs", "nowhere"), IN_DIALECTS)
+async def test_a_job_of_another_queue_is_not_there_in_dialects(
+    api: Api, method: str, path: str, body: Any, theirs: str, nowhere: str
+) -> None:
+    """Neither by its id nor by its number: the answer is that for a job which never was."""
+    await lease(api, "secret-taken")
+    before = api.state()
+    one, other = [await ask(api, method, path.format(id=name), filled(body, id=name)) for name in (theirs, nowhere)]
+    alike(one, other, [(theirs, nowhere)])
+    assert one.status == 404
     assert api.state() == before
     assert api.backend.stats().waiters == 0
 

@@ -135,13 +135,16 @@ async def submit(site: Site, request: Request, _: str) -> Answer:
         try:
             reply = await site.backend.enqueue(spec)
             return Answer(201 if reply.created else 200, _view(reply.job))
-        except IdConflict:
-            pass
+        except IdConflict as error:
+            conflict = error.bare()
         except TooLarge as error:
             raise renamed(error, _NAMES) from None
         try:
             return Answer(200, _view(await site.backend.job(spec.id)))
         except UnknownJob:
+            if conflict.field is None:
+                # There is one, which this token may not see.
+                raise conflict from None
             # Forgotten between the two looks, so the id is free again.
             continue
 
@@ -204,7 +207,7 @@ def _routes(prefix: str) -> list[Route]:
         Route(
             "POST", f"{prefix}/jobs/submit", submit, Scope.ENQUEUE, "Submit a job",
             body=SimpleSubmit, query=Ignored, answers={201: SimpleJob, 200: SimpleJob},
-            errors=("too_large", "queue_full", "too_many_queues", "draining"),
+            errors=("id_conflict", "too_large", "queue_full", "too_many_queues", "draining"),
         ),
         Route(
             "GET", f"{prefix}/jobs", jobs, Scope.READ, "List every job, oldest first", query=Ignored, answers={200: tuple[SimpleJob, ...]}
