@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from jobqueue.commands.exits import Exit
 from jobqueue.commands.options import TIME, Failure, Where, connect, usage, verb
 from jobqueue.commands.output import Output
+from jobqueue.process import logs
 
 if TYPE_CHECKING:
     from jobqueue.worker.worker import Worker
-
-
-class _JsonLines(logging.Formatter):
-    """The log for programs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name, "message": record.getMessage()}
-        if record.exc_info:
-            text["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode({name: value.encode("utf-8", "backslashreplace").decode() for name, value in text.items()}).decode()
 
 
 @verb(
@@ -39,11 +28,10 @@ class _JsonLines(logging.Formatter):
     click.option("--grace", type=TIME, help="What running jobs get to finish on SIGTERM. [30s]"),
     click.option("--unhandled", type=TIME, help="How long a job that no handler is for is given back, before it fails for good. [1h]"),
     click.option("--name", metavar="NAME", help="Shown with the jobs. [host and process id]"),
-    click.option("--reload", is_flag=True, help="Start again when a source file changes; for development."),
     click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True),
     connects=False,
 )
-def work_command(where: Where, output: Output, module: str | None, command: str | None, reload: bool, log_level: str, **given: Any) -> int:
+def work_command(where: Where, output: Output, module: str | None, command: str | None, log_level: str, **given: Any) -> int:
     """Work on jobs, by Python handlers or by a command.
 
     MODULE is a Python module, as package.module; WORKER a Worker in it, else the one named worker, else all that were registered with
@@ -63,15 +51,8 @@ def work_command(where: Where, output: Output, module: str | None, command: str 
     """
     if (module is None) is (command is None):
         usage("give a module or --exec COMMAND, and not both")
-    if reload and module is None:
-        usage("--reload goes with a module")
     connect(where).close()  # a bad URL is told at once, and before a module is imported
-    if module is not None and reload:
-        from jobqueue.commands.reloading import Supervisor, is_child
-
-        if not is_child():
-            return Supervisor(module).run()
-    _log(output, log_level)
+    logs.set_up(log_level, "json" if output.as_json else "console")
     names = {"lease": "lease_seconds", "grace": "grace_seconds", "unhandled": "unhandled_seconds"}
     options = {names.get(name, name): value for name, value in given.items() if value not in (None, ())}
     url = _surroundings(where)
@@ -84,12 +65,6 @@ def work_command(where: Where, output: Output, module: str | None, command: str 
     if output.as_json:
         output.json(worker.counts)
     return Exit.DONE
-
-
-def _log(output: Output, level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if output.as_json else logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def _surroundings(where: Where) -> str:

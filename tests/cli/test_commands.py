@@ -159,7 +159,6 @@ def test_with_json_an_error_is_a_problem_on_stderr(line: list[str], run: Run) ->
         (["retry", "a", "--failed", "b"], "ids of jobs, or --failed"),
         (["work"], "a module or --exec"),
         (["work", "a", "--exec", "b"], "a module or --exec"),
-        (["work", "--exec", "b", "--reload"], "--reload goes with a module"),
         (["work", "--exec", "b", "--queue", "no good"], "is not a queue's name"),
         (["work", "no.such.module"], "no.such.module cannot be imported"),
         (["bench", "--jobs", "0"], "0 is not in the range"),
@@ -167,7 +166,7 @@ def test_with_json_an_error_is_a_problem_on_stderr(line: list[str], run: Run) ->
 )
 def test_wrong_usage_is_exit_code_2(line: list[str], words: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """What makes no sense is refused before anything is sent, with a message that says why."""
-    monkeypatch.setattr("jobqueue.commands.working._log", lambda *_: None)
+    monkeypatch.setattr("jobqueue.process.logs.set_up", lambda *_: None)
     monkeypatch.setenv("JOBQUEUE_URL", NOWHERE)
     result = run(*line)
     assert (result.exit_code, result.stdout) == (2, "")

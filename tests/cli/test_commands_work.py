@@ -16,7 +16,6 @@ import pytest
 
 from jobqueue import Backoff, Client, Job
 from jobqueue.commands.executing import OUTPUT_BYTES_MAX
-from jobqueue.commands.reloading import changed, folder_of, snapshot
 from jobqueue.testing import server_in_thread
 
 GUARD = 30.0
@@ -297,7 +296,9 @@ def test_without_grace_a_command_is_killed_and_its_job_given_back(
     job = client.job(job_id)
     assert (job.status, job.attempts) == ("queued", 0)
     assert is_gone(grandchild)
-    assert all(json.loads(line)["logger"] for line in Path("worker.log").read_text().splitlines())
+    lines = [json.loads(line) for line in Path("worker.log").read_text().splitlines()]
+    assert {line["level"] for line in lines} <= {"info", "warning"}
+    assert all(line["logger"] and line["time"].endswith("Z") for line in lines)
 
 
 def test_a_third_signal_kills_commands(worker: Start, client: Client, doorbell: Callable[[], bytes]) -> None:
@@ -377,38 +378,24 @@ def test_a_worker_that_is_refused_says_why(spawn: Start, url: str) -> None:
     assert errors.decode().splitlines()[-1].startswith("Error: unauthorized: ")
 
 
-def test_reload_starts_again_when_a_file_changes(worker: Start, client: Client, url: str) -> None:
-    """The next job is done by the new code; one that cannot be imported is waited out; SIGTERM ends both processes."""
-    Path("tasks.py").write_text(TASKS)
-    process = worker("tasks", "--reload", "--url", url)
-    assert ended(client, queue="mail", type="where").result[2] == 1
-    Path("tasks.py").write_text(TASKS.replace("VERSION = 1", "VERSION = ("))
-    while "cannot be imported" not in Path("worker.log").read_text():
-        assert process.poll() is None
-    Path("tasks.py").write_text(TASKS.replace("VERSION = 1", "VERSION = 22"))
-    assert ended(client, queue="mail", type="where").result[2] == 22
-    assert stop(process) == 0
-
-
-def test_reload_watches_the_sources_and_nothing_else(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python files that are written, made or removed count, wherever in the package; environments and other files do not."""
-    monkeypatch.syspath_prepend(alone)
-    package = alone / "shop"
-    (package / "sub").mkdir(parents=True)
-    for name in ("shop/__init__.py", "shop/sub/a.py", "shop/page.html", "shop/.git/x.py", "shop/env/pyvenv.cfg", "shop/env/lib.py"):
-        (alone / name).parent.mkdir(exist_ok=True)
-        (alone / name).write_text("1")
-    assert folder_of("shop.sub.a:worker") == package
-    assert folder_of("no_such_module") == alone
-    before = snapshot(package)
-    assert set(before) == {package / "__init__.py", package / "sub/a.py"}
-    (package / "page.html").write_text("22")
-    assert changed(before, snapshot(package)) is None
-    (package / "sub/a.py").write_text("22")
-    assert changed(before, snapshot(package)) == package / "sub/a.py"
-    before = snapshot(package)
-    (package / "new.py").write_text("1")
-    assert changed(before, snapshot(package)) == package / "new.py"
-    (package / "new.py").unlink()
-    (package / "sub/a.py").unlink()
-    assert changed(before, snapshot(package)) == package / "sub/a.py"
+def test_the_documented_line_starts_again_when_a_file_changes(client: Client, url: str) -> None:
+    """The next job is done by the new code; one that cannot be imported is waited out; SIGTERM ends all."""
+    (line,) = (line for line in (ROOT / "docs/cli.md").read_text().splitlines() if line.startswith("watchfiles "))
+    tasks = TASKS.replace("http://127.0.0.1:1", url)
+    Path("shop").mkdir()
+    Path("shop/tasks.py").write_text(tasks)
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with Path("worker.log").open("wb") as log:
+        process = subprocess.Popen(f"exec {line}", shell=True, env=environ, stderr=log, stdout=log, start_new_session=True)
+    try:
+        assert ended(client, queue="mail", type="where").result[2] == 1
+        Path("shop/tasks.py").write_text(tasks.replace("VERSION = 1", "VERSION = ("))
+        while "cannot be imported" not in Path("worker.log").read_text():
+            assert process.poll() is None
+        Path("shop/tasks.py").write_text(tasks.replace("VERSION = 1", "VERSION = 22"))
+        assert ended(client, queue="mail", type="where").result[2] == 22
+        assert stop(process) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(GUARD)
