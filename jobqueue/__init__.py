@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from jobqueue import testing
     from jobqueue.client.async_client import AsyncClient
-    from jobqueue.client.problems import ConnectionFailed, JobFailed, UnexpectedAnswer, WaitTimeout
+    from jobqueue.client.problems import AnswerLost, ConnectionFailed, JobFailed, OutcomeUnknown, UnexpectedAnswer, WaitTimeout
     from jobqueue.client.retrying import Retrying
     from jobqueue.client.sync_client import Client
     from jobqueue.client.types import (
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         QueueNotEmpty,
         RateLimited,
         StorageUnavailable,
+        StorageUnconfirmed,
         TooLarge,
         TooManyConnections,
         TooManyListeners,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from jobqueue.worker.worker import Worker
 
 __all__ = [
+    "AnswerLost",
     "AsyncClient",
     "Attempt",
     "Backoff",
@@ -99,6 +101,7 @@ __all__ = [
     "NotInProgress",
     "NotRetryable",
     "Outcome",
+    "OutcomeUnknown",
     "Page",
     "Queue",
     "QueueError",
@@ -113,6 +116,7 @@ __all__ = [
     "RunningJob",
     "Status",
     "StorageUnavailable",
+    "StorageUnconfirmed",
     "Token",
     "TooLarge",
     "TooManyConnections",

@@ -11,7 +11,8 @@ QueueError
 ├── Full               a bound is reached; try again later
 │   └── QueueFull  TooManyQueues  TooManyWaiters  TooManyListeners  TooManyConnections  RateLimited
 └── Unavailable        ours; try again elsewhere or later
-    └── Draining  StorageUnavailable ── Unconfirmed
+    ├── Draining  StorageUnavailable
+    └── Unconfirmed ── StorageUnconfirmed, which is a StorageUnavailable too
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class QueueError(Exception):
 
     code: str = "error"
     field: str | None = None
+    job_id: str | None = None
+    """Of a client that waits for a job it has enqueued: which one."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -66,6 +69,9 @@ class BadRequest(CallerError):
     def __init__(self, field: str | None, reason: str) -> None:
         super().__init__(reason if field is None else f"{field}: {reason}")
         self.field = field
+
+    max: float | None = None
+    """Of a wait: the longest that the server holds a request."""
 
     @property
     def reason(self) -> str:
@@ -230,9 +236,18 @@ class StorageUnavailable(Unavailable):
     code = "storage_unavailable"
 
 
-class Unconfirmed(StorageUnavailable):
-    """The change may have been made: it was not stored in time, and may be stored by now, later, or never.
+class Unconfirmed(Unavailable):
+    """The change may have been made: it could not be stored in time, or its answer was lost.
 
-    Treat it as an answer that was lost: repeat the request, which does no harm where it has an id, a lease or the same end.
+    Repeat the request where that does no harm, as it does none where it has an id, a lease or the same end; else look first.
+    ids: of the jobs that were to be enqueued, those included that a client made, under which they may be enqueued again.
+    """
+
+    ids: tuple[str, ...] = ()
+
+
+class StorageUnconfirmed(Unconfirmed, StorageUnavailable):
+    """The change was not stored in time, and may be stored by now, later, or never.
+
     On the wire it has the code of StorageUnavailable and `"unconfirmed": true`.
     """

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from jobqueue.errors import CallerError, Full, QueueError, Unavailable, Unconfirmed
+from jobqueue.errors import BadRequest, CallerError, Full, QueueError, Unavailable, Unconfirmed
 from jobqueue.http.answers import PROBLEM, Answer
 
 
@@ -79,7 +79,10 @@ class InternalError(QueueError):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of an error answer, and of a failed item of a batch. unconfirmed: what was asked for may have been done all the same."""
+    """The body of an error answer, and of a failed item of a batch.
+
+    unconfirmed: what was asked for may have been done all the same; max: the longest wait, where one longer was asked for.
+    """
 
     type: str
     title: str
@@ -88,6 +91,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     field: str | None = None
     unconfirmed: bool = False
+    max: float | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -98,7 +102,10 @@ def describe(error: QueueError) -> Problem:
     status, title = PROBLEMS[error.code]
     # A lone surrogate in what a client sent must not make its error unencodable.
     detail = error.detail.encode("utf-8", "replace").decode()
-    return Problem(f"urn:jobqueue:problem:{error.code}", title, status, error.code, detail, error.field, isinstance(error, Unconfirmed))
+    most = error.max if isinstance(error, BadRequest) else None
+    return Problem(
+        f"urn:jobqueue:problem:{error.code}", title, status, error.code, detail, error.field, isinstance(error, Unconfirmed), most
+    )
 
 
 def encode(problem: Problem) -> bytes:

@@ -39,15 +39,16 @@ class AsyncClient(AsyncTransport):
     token: the bearer token; without it JOBQUEUE_TOKEN. An empty one is none.
     timeout: seconds for each try of a call, connecting and the last byte of the answer included, on top of the time the server was asked
     to wait.
-    max_wait: seconds one request asks to be held at most, longer waits being made of several; lower it if the server's --max-wait is.
+    max_wait: seconds one request asks to be held at most, longer waits being made of several; less once the
+    server said that it holds none so long.
     retrying: when a request is sent again; see Retrying.
     ssl_context: for https with certificates of your own.
     sleep: how it pauses before it sends again; for tests.
 
     Raises ValueError for a url or a token that cannot be one. Nothing is opened before the first call. Use it in one event loop, and
     close it there: `async with AsyncClient() as client: …`. Any number of tasks may share one: each call that is held has a connection
-    of its own, without a bound. A call that is cancelled may still have happened; a job it was about to return comes back when its lease
-    ends.
+    of its own, without a bound. A call that is cancelled may still have happened. The jobs that a cancelled
+    dequeue was about to return are given back in the background, which `close` waits for, 5 seconds at most.
     """
 
     # Jobs.
@@ -115,7 +116,7 @@ class AsyncClient(AsyncTransport):
         )
         if wait is None:
             return await self._run(calls.enqueue(job))
-        return await self._carry(result_of(job, wait, self._retrying, self._max_wait))
+        return await self._carry(result_of(job, wait, self._retrying, self._hold))
 
     async def enqueue_batch(self, jobs: Iterable[NewJob]) -> list[Enqueued | QueueError]:
         return await self._run(calls.enqueue_batch(jobs))
@@ -129,7 +130,7 @@ class AsyncClient(AsyncTransport):
         worker: str | None = None,
         attempt_id: str | None = None,
     ) -> LeasedJob | None:
-        return await self._run(calls.dequeue(queue, wait, lease_seconds, worker, attempt_id))
+        return await self._taken(calls.dequeue(queue, wait, lease_seconds, worker, attempt_id))
 
     async def dequeue_batch(
         self,
@@ -141,7 +142,7 @@ class AsyncClient(AsyncTransport):
         worker: str | None = None,
         attempt_id: str | None = None,
     ) -> list[LeasedJob]:
-        return await self._run(calls.dequeue_batch(queue, limit, wait, lease_seconds, worker, attempt_id))
+        return await self._taken(calls.dequeue_batch(queue, limit, wait, lease_seconds, worker, attempt_id))
 
     async def conclude(
         self,

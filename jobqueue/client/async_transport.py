@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from jobqueue.client.async_connections import Connections
 from jobqueue.client.endpoint import Endpoint, check_seconds
@@ -15,13 +15,19 @@ from jobqueue.client.exchange import Answer, Lost
 from jobqueue.client.listening import SILENCE_SECONDS, Listener
 from jobqueue.client.operations import Operations
 from jobqueue.client.problems import ConnectionFailed
-from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Retrying, Steps, carried_through, no
+from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Hold, Retrying, Steps, carried_through, given_back, no
 from jobqueue.client.route import Route
 from jobqueue.client.sending import Call, Request
 from jobqueue.client.types import JobEvent
 from jobqueue.errors import QueueError
 
 T = TypeVar("T")
+
+GIVE_BACK_SECONDS = 5.0
+"""How long a cancelled dequeue may take, in the background, to find out what it was answered and to give it back."""
+
+GIVE_BACKS_ABREAST = 16
+"""How many of them do so at once. The others wait within their time."""
 
 
 class AsyncTransport(Operations):
@@ -40,13 +46,15 @@ class AsyncTransport(Operations):
     ) -> None:
         self._endpoint = Endpoint.find(url, token)
         self._route = Route.to(self._endpoint)
-        self._timeout, self._max_wait = check_seconds("timeout", timeout), check_seconds("max_wait", max_wait)
+        self._timeout, self._hold = check_seconds("timeout", timeout), Hold(check_seconds("max_wait", max_wait))
         self._retrying = retrying
         self._ssl_context = ssl_context
         self._sleep = sleep
         self._connections: Connections | None = None
         self._closed = False
         self._ended = asyncio.Event()
+        self._giving: set[asyncio.Task[None]] = set()
+        self._giving_abreast = asyncio.Semaphore(GIVE_BACKS_ABREAST)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._endpoint.url}>"
@@ -60,13 +68,15 @@ class AsyncTransport(Operations):
     async def close(self) -> None:
         self._closed = True
         self._ended.set()
+        if self._giving:
+            await asyncio.wait(self._giving)
         if self._connections is not None:
             await self._connections.close()
 
     # Sending.
 
     def _opened(self) -> Connections:
-        if self._closed:
+        if self._closed and asyncio.current_task() not in self._giving:
             raise RuntimeError("this client is closed")
         if self._connections is None:
             self._connections = Connections(self._route, self._ssl_context)
@@ -99,7 +109,23 @@ class AsyncTransport(Operations):
             return result
 
     async def _run(self, call: Call[T]) -> T:
-        return await self._carry(carried_through(call, self._retrying, self._max_wait))
+        return await self._carry(carried_through(call, self._retrying, self._hold))
+
+    async def _taken(self, call: Call[T]) -> T:
+        """What a dequeue takes. If it is cancelled, what it was or will be answered is given back, in the background."""
+        try:
+            return await self._run(call)
+        except asyncio.CancelledError:
+            if self._connections is not None and not self._closed:
+                giving = asyncio.create_task(self._give_back(call))
+                self._giving.add(giving)
+                giving.add_done_callback(self._giving.discard)
+            raise
+
+    async def _give_back(self, call: Call[Any]) -> None:
+        with suppress(TimeoutError, RuntimeError):
+            async with asyncio.timeout(GIVE_BACK_SECONDS), self._giving_abreast:
+                await self._carry(given_back(call, self._retrying, self._hold))
 
     async def _asks(self, call: Call[bool]) -> bool:
         try:

@@ -44,7 +44,6 @@ from jobqueue.client.types import (
     Queue,
     Token,
     WorkOutcome,
-    check_finite,
 )
 from jobqueue.errors import QueueError
 from jobqueue.ids import Ids
@@ -76,9 +75,10 @@ def _new_id() -> str:
 def enqueue(job: NewJob) -> Call[Enqueued]:
     """POST /jobs/enqueue."""
     if job.id is not None:
-        return once("POST", "/jobs/enqueue", reading.enqueued, encoded(job))
-    job = msgspec.structs.replace(job, id=_new_id())
-    return once("POST", "/jobs/enqueue", lambda body: _ours(reading.enqueued(body)), encoded(job))
+        return once("POST", "/jobs/enqueue", reading.enqueued, encoded(job), ids=(job.id,))
+    job_id = _new_id()
+    job = msgspec.structs.replace(job, id=job_id)
+    return once("POST", "/jobs/enqueue", lambda body: _ours(reading.enqueued(body)), encoded(job), ids=(job_id,))
 
 
 def enqueue_batch(jobs: Iterable[NewJob]) -> Call[list[Enqueued | QueueError]]:
@@ -93,11 +93,10 @@ def enqueue_batch(jobs: Iterable[NewJob]) -> Call[list[Enqueued | QueueError]]:
             _ours(result) if job.id is None and isinstance(result, Enqueued) else result for job, result in zip(given, results, strict=True)
         ]
 
-    return once("POST", "/batch/enqueue", decode, encoded(Items(named)))
+    return once("POST", "/batch/enqueue", decode, encoded(Items(named)), ids=tuple(job.id for job in named if job.id is not None))
 
 
 def _dequeue(path: str, decode: Decode[T], asked: Dequeue) -> Call[T]:
-    check_finite(asked, "lease_seconds")
 
     def make(wait: float) -> Request:
         return Request("POST", path, encoded(msgspec.structs.replace(asked, wait=wait)), wait)
@@ -137,7 +136,6 @@ def conclude_batch(items: Iterable[Conclude]) -> Call[list[Concluded | QueueErro
 def extend(job_id: str, lease: str, lease_seconds: float | None, progress: float | None, message: str | None) -> Call[Extended]:
     """POST /jobs/{id}/extend."""
     asked = ExtendOne(lease, lease_seconds, progress, message)
-    check_finite(asked, "lease_seconds", "progress")
     return once("POST", f"/jobs/{segment('id', job_id)}/extend", reading.extended, encoded(asked))
 
 
@@ -149,7 +147,6 @@ def extend_batch(items: Iterable[Extend]) -> Call[list[Extended | QueueError]]:
 def release(job_id: str, lease: str, delay: float) -> Call[JobInfo]:
     """POST /jobs/{id}/release."""
     asked = Release(lease, delay)
-    check_finite(asked, "delay")
     return once("POST", f"/jobs/{segment('id', job_id)}/release", reading.job_info, encoded(asked))
 
 
@@ -208,7 +205,6 @@ def put_queue(
 ) -> Call[Queue]:
     """PUT /queues/{name}."""
     asked = Policy(lease_seconds, max_attempts, backoff, max_jobs, paused)
-    check_finite(asked, "lease_seconds")
     return once("PUT", f"/queues/{segment('queue', name)}", reading.queue, encoded(asked))
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from jobqueue import __version__
+
+SECONDS_MAX = 30 * 86_400.0
+"""The longest time-out or pause: no system's timers mind it."""
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -59,6 +61,6 @@ def _checked(origin: str, url: str) -> str:
 
 def check_seconds(name: str, seconds: float) -> float:
     """A number of seconds above 0. Raises ValueError."""
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError(f"{name}: {seconds} is out of range; it must be above 0 and finite")
+    if not 0 < seconds <= SECONDS_MAX:
+        raise ValueError(f"{name}: {seconds} is out of range; it must be above 0 and at most {SECONDS_MAX:g} seconds")
     return seconds

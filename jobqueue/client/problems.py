@@ -6,7 +6,9 @@ UnexpectedAnswer, which keeps status and code.
 QueueError (jobqueue.errors)
 ├── Unavailable
 │   └── ConnectionFailed   no answer: refused, cut or timed out
+│       └── AnswerLost     the same, Unconfirmed: what was asked may have been done
 ├── UnexpectedAnswer       an answer this client does not know
+│   └── OutcomeUnknown     the same, Unconfirmed
 ├── JobFailed              the job whose result was waited for did not succeed
 └── WaitTimeout            it did not conclude in time
 """
@@ -20,7 +22,7 @@ import msgspec
 from jobqueue import errors
 from jobqueue.client.exchange import Answer, NotConnected
 from jobqueue.client.types import Job
-from jobqueue.errors import Full, QueueError, StorageUnavailable, Unavailable, Unconfirmed
+from jobqueue.errors import BadRequest, Full, QueueError, StorageUnavailable, StorageUnconfirmed, Unavailable, Unconfirmed
 from jobqueue.model import Outcome
 
 
@@ -38,16 +40,25 @@ class ConnectionFailed(Unavailable, ConnectionError):
         return made
 
 
+class AnswerLost(ConnectionFailed, Unconfirmed):
+    """No answer came to a request that changes something and may have been carried out. Raised after the last try."""
+
+
 class UnexpectedAnswer(QueueError):
     """An answer that is none of the protocol's, or of a newer protocol. status: HTTP's; code: the problem's, if it was one."""
 
     code = "unexpected_answer"
+    retry_after: int = 1
 
     def __init__(self, status: int, detail: str, code: str = "unexpected_answer", field: str | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.field = field
+
+
+class OutcomeUnknown(UnexpectedAnswer, Unconfirmed):
+    """An answer that does not say whether a change was made, of a proxy that lost the server's for one."""
 
 
 class JobFailed(QueueError):
@@ -91,6 +102,7 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
     detail: str
     field: str | None = None
     unconfirmed: bool = False
+    max: float | None = None
 
 
 KINDS: dict[str, type[QueueError]] = {
@@ -109,8 +121,11 @@ def error_of(problem: Problem) -> QueueError:
     if kind is None:
         return UnexpectedAnswer(problem.status, problem.detail, problem.code, problem.field)
     if problem.unconfirmed and kind is StorageUnavailable:
-        kind = Unconfirmed
-    return kind.told(problem.detail, problem.field)
+        kind = StorageUnconfirmed
+    error = kind.told(problem.detail, problem.field)
+    if isinstance(error, BadRequest):
+        error.max = problem.max
+    return error
 
 
 def failure(answer: Answer) -> QueueError:
@@ -123,7 +138,7 @@ def failure(answer: Answer) -> QueueError:
         return UnexpectedAnswer(answer.status, f"{answer.status} without a problem{hint}: {answer.body[:200]!r}")
     error = error_of(problem)
     seconds = retry_after(answer)
-    if seconds is not None and isinstance(error, Full | Unavailable):
+    if seconds is not None and isinstance(error, Full | Unavailable | UnexpectedAnswer):
         error.retry_after = seconds
     return error
 
@@ -132,3 +147,20 @@ def retry_after(answer: Answer) -> int | None:
     """The seconds of Retry-After; None without it, and for a date, which jobqueue never sends."""
     text = answer.headers.get("retry-after", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
+
+
+def unconfirmed(error: QueueError, ids: tuple[str, ...]) -> QueueError:
+    """The error for a change of which one try or another may have been carried out, as far as this last one tells."""
+    made: QueueError
+    if isinstance(error, Unconfirmed):
+        made = error
+    elif isinstance(error, ConnectionFailed):
+        made = AnswerLost(error.detail)
+    elif isinstance(error, UnexpectedAnswer):
+        made = OutcomeUnknown(error.status, error.detail, error.code, error.field)
+        made.retry_after = error.retry_after
+    else:
+        return error
+    assert isinstance(made, Unconfirmed)
+    made.ids = ids
+    return made

@@ -6,19 +6,20 @@ are sent the answer, or thrown the ConnectionFailed that came instead. `AsyncCli
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from random import random
 from typing import Any, TypeAlias, TypeVar
 
 from jobqueue.client import calls
+from jobqueue.client.endpoint import SECONDS_MAX
 from jobqueue.client.exchange import Answer
-from jobqueue.client.problems import ConnectionFailed, JobFailed, UnexpectedAnswer, WaitTimeout, failure, retry_after
+from jobqueue.client.problems import ConnectionFailed, JobFailed, UnexpectedAnswer, WaitTimeout, failure, retry_after, unconfirmed
 from jobqueue.client.sending import Call, Request, check_wait
 from jobqueue.client.types import NewJob
-from jobqueue.errors import Full, QueueError, Unavailable
+from jobqueue.errors import BadRequest, Full, QueueError, Unavailable, Unconfirmed
 from jobqueue.limits import Limits
 from jobqueue.model import SUCCEEDED
 
@@ -32,10 +33,14 @@ WAIT_SECONDS = Limits().wait_seconds_default
 HOLD_SECONDS = Limits().wait_seconds_max
 """How long one request asks to be held at most: as the server's default bound."""
 
+GIVE_BACK_TRIES_MIN = 3
+
 TIMEOUT_SECONDS = 10.0
 """How long to wait for a connection, and for an answer beyond the time the server may hold it."""
 
 NO_CONTENT = 204
+
+_DOUBLINGS_MAX = 1_000
 
 _PASSING = frozenset({429, 502, 503, 504})
 """Statuses of servers and proxies that can do better a little later."""
@@ -59,17 +64,18 @@ class Retrying:
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
 
     def __post_init__(self) -> None:
-        if self.tries < 1:
+        if not self.tries >= 1:
             raise ValueError(f"tries: {self.tries} is out of range; it must be 1 or more")
         for name in ("base", "cap"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: {getattr(self, name)} is out of range; it must be 0 or more seconds, and finite")
+            if not 0 <= getattr(self, name) <= SECONDS_MAX:
+                raise ValueError(f"{name}: {getattr(self, name)} is out of range; it must be from 0 to {SECONDS_MAX:g} seconds")
 
     def pause(self, failures: int, error: QueueError) -> float | None:
         """Seconds before the next try after `failures` before this error; None when there is none."""
         if failures + 1 >= self.tries:
             return None
-        jitter: float = self.random() * min(self.cap, self.base * 2**failures)
+        # Enough doublings to bring any base to any cap, and few enough that a float holds them.
+        jitter: float = self.random() * min(self.cap, self.base * 2.0 ** min(failures, _DOUBLINGS_MAX))
         if isinstance(error, ConnectionFailed) or (isinstance(error, UnexpectedAnswer) and error.status in _PASSING):
             return jitter
         if isinstance(error, Full | Unavailable) and error.retry_after <= self.cap:
@@ -80,24 +86,47 @@ class Retrying:
 RETRYING = Retrying()
 
 
-def carried_through(call: Call[T], retrying: Retrying, hold_seconds: float) -> Steps[T]:
-    """One call from beginning to end. A wait longer than hold_seconds takes several requests, one after the other."""
+class Hold:
+    """How long one request of a client asks to be held at most, in seconds. Less, once a server said that it holds none so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def learn(self, error: QueueError, asked: float) -> bool:
+        """Whether it is for asking so much that the request was refused, and how much less to ask is known now."""
+        if not (isinstance(error, BadRequest) and error.field == "wait" and error.max is not None and 0 < error.max < asked):
+            return False
+        self.seconds = min(self.seconds, error.max)
+        return True
+
+
+def carried_through(call: Call[T], retrying: Retrying, hold: Hold) -> Steps[T]:
+    """One call from beginning to end. A wait longer than what one request may be held takes several, one after the other."""
     deadline = retrying.clock() + call.wait
     left = call.wait
     failures = 0
+    carried_out = False
+    """Whether a try that brought no answer may have been carried out."""
     while True:
+        held = min(left, hold.seconds)
         try:
-            answer = yield call.make(min(left, hold_seconds))
+            answer = yield call.make(held)
             if not 200 <= answer.status < 300:
                 raise failure(answer)
+            reply = _read(call, answer)
         except QueueError as error:
+            if hold.learn(error, held):
+                continue
+            carried_out = carried_out or _may_have_been_carried_out(error)
             pause = retrying.pause(failures, error) if call.idempotent else None
             if pause is None:
-                raise
+                told = unconfirmed(error, call.ids) if carried_out and call.changes else error
+                if told is error:
+                    raise
+                raise told from error
             failures += 1
         else:
-            reply = _read(call, answer)
-            if left <= hold_seconds or call.done(reply):
+            if left <= hold.seconds or call.done(reply):
                 return reply
             failures = 0
             # A server that is shutting down ends a wait early and says so: then this is the last of the answers it gives at once.
@@ -106,6 +135,30 @@ def carried_through(call: Call[T], retrying: Retrying, hold_seconds: float) -> S
         if pause:
             yield min(pause, left) if not failures else pause
             left = max(0.0, deadline - retrying.clock())
+
+
+def _may_have_been_carried_out(error: QueueError) -> bool:
+    """Whether the request may have had its effect though it came to this."""
+    if isinstance(error, ConnectionFailed):
+        return error.sent
+    if isinstance(error, UnexpectedAnswer):
+        return error.status < 300 or error.status in (500, 502, 504)
+    return isinstance(error, Unconfirmed)
+
+
+def given_back(call: Call[Any], retrying: Retrying, hold: Hold) -> Steps[None]:
+    """Give back what a dequeue was answered that nobody waits for any more: the same attempt_id is answered the same leases.
+
+    If the server never saw it, it takes what is there now, which goes back to its place too.
+    """
+    lasting = replace(retrying, tries=max(retrying.tries, GIVE_BACK_TRIES_MIN))
+    try:
+        found = yield from carried_through(replace(call, wait=0.0), lasting, hold)
+    except QueueError:
+        return
+    for job in found if isinstance(found, list) else [found] if found is not None else []:
+        with suppress(QueueError):
+            yield from carried_through(calls.release(job.id, job.lease.token, 0.0), lasting, hold)
 
 
 def _read(call: Call[T], answer: Answer) -> T:
@@ -124,12 +177,18 @@ def no(error: QueueError) -> bool:
     raise error
 
 
-def result_of(job: NewJob, wait: float, retrying: Retrying, hold_seconds: float) -> Steps[Any]:
+def result_of(job: NewJob, wait: float, retrying: Retrying, hold: Hold) -> Steps[Any]:
     """Enqueue a job and wait for its result, `wait` seconds in all. Raises JobFailed, WaitTimeout."""
     check_wait(wait)
     deadline = retrying.clock() + wait
-    enqueued = yield from carried_through(calls.enqueue(job), retrying, hold_seconds)
-    found = yield from carried_through(calls.job(enqueued.id, max(0.0, deadline - retrying.clock())), retrying, hold_seconds)
+    enqueued = yield from carried_through(calls.enqueue(job), retrying, hold)
+    try:
+        found = yield from carried_through(calls.job(enqueued.id, max(0.0, deadline - retrying.clock())), retrying, hold)
+    except QueueError as error:
+        error.job_id = enqueued.id
+        error.detail += f"; job {enqueued.id!r} was enqueued and goes on"
+        error.args = (error.detail,)
+        raise
     if not calls.is_concluded(found):
         raise WaitTimeout(enqueued.id, wait)
     if found.outcome is not SUCCEEDED:

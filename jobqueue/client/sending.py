@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -34,7 +35,8 @@ class Call(Generic[T]):
     """One operation. `make` makes the request that is held so many seconds.
 
     idempotent: sent twice it has the effect of once, so it may be sent again when the answer was lost. wait: how long the caller waits in
-    all, which may take several requests; `done` says whether an answer ends the wait.
+    all, which may take several requests; `done` says whether an answer ends the wait. changes: it changes something, so whoever gets no
+    answer has to know that it may have; ids: of the jobs that it brings in.
     """
 
     make: Callable[[float], Request]
@@ -42,6 +44,8 @@ class Call(Generic[T]):
     idempotent: bool = True
     wait: float = 0.0
     done: Callable[[T], bool] = bool
+    changes: bool = False
+    ids: tuple[str, ...] = ()
 
 
 # Bodies, but for those of types.py.
@@ -109,11 +113,31 @@ _UNSENDABLE = (TypeError, ValueError, RecursionError, OverflowError)
 
 
 def encoded(body: msgspec.Struct) -> bytes:
-    """A body as JSON. Raises BadRequest."""
+    """A body as JSON. Raises BadRequest, also for a number that JSON has not: null, which it would say, means the default."""
     try:
-        return _encode(body)
+        text = _encode(body)
     except _UNSENDABLE as error:
         raise BadRequest(_culprit(body), f"cannot be sent as JSON: {error}") from None
+    # Of what is sent, nothing else is null but what stands in a payload, a result or an error: what is None is left out.
+    if b"null" in text:
+        _check_numbers(body, "")
+    return text
+
+
+def _check_numbers(body: msgspec.Struct, where: str) -> None:
+    """Every number of a body, those of what it holds included; but for the caller's own JSON, in which msgspec says null for them."""
+    for name in body.__struct_fields__:
+        value = getattr(body, name)
+        if name in ("payload", "result", "error"):
+            continue
+        if isinstance(value, float) and not isfinite(value):
+            raise BadRequest(where + name, f"{value} is no finite number")
+        if isinstance(value, msgspec.Struct):
+            _check_numbers(value, f"{where}{name}.")
+        elif name == "jobs":
+            for at, item in enumerate(value):
+                if isinstance(item, msgspec.Struct):
+                    _check_numbers(item, f"jobs[{at}].")
 
 
 def _sendable(value: object) -> bool:
@@ -148,17 +172,22 @@ def segment(field: str, value: str) -> str:
 def query(path: str, **parameters: object) -> str:
     """A path with those parameters that are not None; a list is given once for each of what it holds."""
     given = {name: value for name, value in parameters.items() if value is not None}
+    for name, value in given.items():
+        if isinstance(value, float) and not isfinite(value):
+            raise BadRequest(name, f"{value} is no finite number")
     return f"{path}?{urlencode(given, doseq=True, errors='replace')}" if given else path
 
 
-def once(method: str, target: str, decode: Decode[T], body: bytes | None = None, *, idempotent: bool = True) -> Call[T]:
+def once(
+    method: str, target: str, decode: Decode[T], body: bytes | None = None, *, idempotent: bool = True, ids: tuple[str, ...] = ()
+) -> Call[T]:
     """A call that is never held."""
     request = Request(method, target, body, 0.0)
-    return Call(lambda _: request, decode, idempotent)
+    return Call(lambda _: request, decode, idempotent, changes=method != "GET", ids=ids)
 
 
 def check_wait(wait: float) -> float:
     """The wait, if it is one; it may be infinite. Raises BadRequest."""
     if not wait >= 0:
-        raise BadRequest("wait", f"{wait} is out of range; 0 or more seconds are allowed")
+        raise BadRequest("wait", f"{wait} is out of range; 0 or more seconds is allowed")
     return float(wait)

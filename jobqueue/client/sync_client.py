@@ -39,7 +39,8 @@ class Client(SyncTransport):
     token: the bearer token; without it JOBQUEUE_TOKEN. An empty one is none.
     timeout: seconds for each try of a call, connecting and the last byte of the answer included, on top of the time the server was asked
     to wait.
-    max_wait: seconds one request asks to be held at most, longer waits being made of several; lower it if the server's --max-wait is.
+    max_wait: seconds one request asks to be held at most, longer waits being made of several; less once the
+    server said that it holds none so long.
     retrying: when a request is sent again; see Retrying.
     ssl_context: for https with certificates of your own.
     sleep: how it pauses before it sends again; for tests.
@@ -114,7 +115,7 @@ class Client(SyncTransport):
         )
         if wait is None:
             return self._run(calls.enqueue(job))
-        return self._carry(result_of(job, wait, self._retrying, self._max_wait))
+        return self._carry(result_of(job, wait, self._retrying, self._hold))
 
     def enqueue_batch(self, jobs: Iterable[NewJob]) -> list[Enqueued | QueueError]:
         return self._run(calls.enqueue_batch(jobs))
@@ -128,7 +129,7 @@ class Client(SyncTransport):
         worker: str | None = None,
         attempt_id: str | None = None,
     ) -> LeasedJob | None:
-        return self._run(calls.dequeue(queue, wait, lease_seconds, worker, attempt_id))
+        return self._taken(calls.dequeue(queue, wait, lease_seconds, worker, attempt_id))
 
     def dequeue_batch(
         self,
@@ -140,7 +141,7 @@ class Client(SyncTransport):
         worker: str | None = None,
         attempt_id: str | None = None,
     ) -> list[LeasedJob]:
-        return self._run(calls.dequeue_batch(queue, limit, wait, lease_seconds, worker, attempt_id))
+        return self._taken(calls.dequeue_batch(queue, limit, wait, lease_seconds, worker, attempt_id))
 
     def conclude(
         self,

@@ -7,15 +7,16 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from jobqueue.client.endpoint import Endpoint, check_seconds
 from jobqueue.client.exchange import Answer, Lost
 from jobqueue.client.listening import SILENCE_SECONDS, Listener
 from jobqueue.client.operations import Operations
 from jobqueue.client.problems import ConnectionFailed
-from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Retrying, Steps, carried_through, no
+from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Hold, Retrying, Steps, carried_through, given_back, no
 from jobqueue.client.route import Route
 from jobqueue.client.sending import Call, Request
 from jobqueue.client.sync_connections import Connection, Connections
@@ -41,7 +42,7 @@ class SyncTransport(Operations):
     ) -> None:
         self._endpoint = Endpoint.find(url, token)
         self._route = Route.to(self._endpoint)
-        self._timeout, self._max_wait = check_seconds("timeout", timeout), check_seconds("max_wait", max_wait)
+        self._timeout, self._hold = check_seconds("timeout", timeout), Hold(check_seconds("max_wait", max_wait))
         self._retrying = retrying
         self._ssl_context = ssl_context
         self._sleep = sleep
@@ -104,7 +105,23 @@ class SyncTransport(Operations):
             return result
 
     def _run(self, call: Call[T]) -> T:
-        return self._carry(carried_through(call, self._retrying, self._max_wait))
+        return self._carry(carried_through(call, self._retrying, self._hold))
+
+    def _taken(self, call: Call[T]) -> T:
+        """What a dequeue takes. If it is interrupted, by Ctrl-C or whatever a signal raises, what it was answered is given back."""
+        try:
+            return self._run(call)
+        except QueueError:
+            raise
+        except BaseException:
+            if not self._closed:
+                # In a thread: whoever interrupts wants to go on. It keeps no process from ending.
+                threading.Thread(target=self._give_back, args=(call,), name="jobqueue-give-back", daemon=True).start()
+            raise
+
+    def _give_back(self, call: Call[Any]) -> None:
+        with suppress(RuntimeError):  # closed meanwhile
+            self._carry(given_back(call, self._retrying, self._hold))
 
     def _asks(self, call: Call[bool]) -> bool:
         try:

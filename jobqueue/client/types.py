@@ -87,6 +87,10 @@ class Conclude(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: bool = True
     retry_delay: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raises BadRequest."""
+        check_finite(self, "retry_delay")
+
 
 class Extend(msgspec.Struct, frozen=True, omit_defaults=True):
     """A lease to push out, an item of `extend_batch`. The fields are those of `extend`; lease is the lease's token."""

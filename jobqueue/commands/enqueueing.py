@@ -119,7 +119,13 @@ def _one(client: Client, output: Output, payload: Any, wait: float | None, asked
         else:
             output.line(enqueued.id)
         return Exit.DONE
-    return wait_for(client, output, enqueued.id, wait)
+    # Before anything can go wrong with the wait: the job is there.
+    output.note(f"job {enqueued.id}")
+    try:
+        return wait_for(client, output, enqueued.id, wait)
+    except QueueError as error:
+        error.detail += f"; job {enqueued.id} was enqueued and goes on"
+        raise
 
 
 def wait_for(client: Client, output: Output, job_id: str, wait: float) -> int:

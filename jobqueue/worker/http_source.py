@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Sequence
 
@@ -24,9 +23,6 @@ PREFETCH = 256
 RELEASES_ABREAST = 16
 """There is no batch of releases: so many are sent at once."""
 
-RECLAIM_SECONDS = 2.0
-"""How long a cancelled request for jobs may take to find out whether it was answered after all."""
-
 
 def source_client(url: str, token: str | None) -> AsyncClient:
     """A client that does not try again by itself: the worker does, and knows when its leases end."""
@@ -44,32 +40,13 @@ class HttpSource:
         """Of the last request for jobs, while it is not known what it was answered."""
 
     async def take(self, want: Want, wait: float) -> list[Leased]:
-        """See Source.take. What a lost answer held is had again by the next call."""
+        """See Source.take. What a lost answer held is had again by the next call; of one that is cancelled the client gives it back."""
         attempt_id = self._attempt_id = self._attempt_id or os.urandom(16).hex()
-        try:
-            jobs = await self._dequeue(want, wait, attempt_id)
-        except asyncio.CancelledError:
-            await self._reclaim(want, attempt_id)
-            raise
+        jobs = await self._client.dequeue_batch(
+            want.queues, limit=want.limit, wait=wait, lease_seconds=want.lease_seconds, worker=want.worker, attempt_id=attempt_id
+        )
         self._attempt_id = None
         return [_leased(job) for job in jobs]
-
-    async def _dequeue(self, want: Want, wait: float, attempt_id: str, limit: int | None = None) -> list[types.LeasedJob]:
-        return await self._client.dequeue_batch(
-            want.queues,
-            limit=limit or want.limit,
-            wait=wait,
-            lease_seconds=want.lease_seconds,
-            worker=want.worker,
-            attempt_id=attempt_id,
-        )
-
-    async def _reclaim(self, want: Want, attempt_id: str) -> None:
-        """Give back what a cancelled request was answered, if it was: the same attempt_id is answered the same leases."""
-        with contextlib.suppress(QueueError, TimeoutError):
-            async with asyncio.timeout(RECLAIM_SECONDS):
-                jobs = await self._dequeue(want, 0, attempt_id, 1)
-                await self.release([Released(job.id, job.lease.token) for job in jobs])
 
     async def conclude(self, items: Sequence[Concluded]) -> list[QueueError | None]:
         """See Source.conclude."""

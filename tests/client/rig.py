@@ -72,8 +72,9 @@ def canned(status: int, body: bytes = b"", *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-PASS, DROP, SWALLOW, STALL = "pass", "drop", "swallow", "stall"
-"""What to do with a request: answer it; cut it off before the server sees it; let the server do it and lose the answer; never answer."""
+PASS, DROP, SWALLOW, STALL, KEEP = "pass", "drop", "swallow", "stall", "keep"
+"""What to do with a request: answer it; cut it off before the server sees it; let the server do it and lose the answer; never answer;
+let the server do it, keep the answer, and say nothing."""
 
 
 @dataclass
@@ -89,6 +90,7 @@ class Proxy:
     prefix: str = ""
     seen: list[Request] = field(default_factory=list)
     stalled: asyncio.Event = field(default_factory=asyncio.Event)
+    kept: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
     serving: set[asyncio.Task[None]] = field(default_factory=set)
     streams: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -124,6 +126,10 @@ class Proxy:
                 return await self._piped(head, writer)
             answer = await self._passed_on(head + asked.body)
         if action == SWALLOW:
+            return False
+        if action == KEEP:
+            self.kept.set()
+            await self.stalled.wait()
             return False
         writer.write(answer)
         await writer.drain()

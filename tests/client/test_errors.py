@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import jobqueue
-from jobqueue import Conclude, Extend, NewJob, errors
+from jobqueue import Backoff, Conclude, Extend, NewJob, errors
 from jobqueue.api.problems import PROBLEMS, describe
 from jobqueue.api.problems import Problem as Sent
 from jobqueue.client.problems import KINDS, Problem, error_of
@@ -43,7 +43,7 @@ PARTICULAR: list[QueueError] = [
     errors.NotInProgress("a", "concluded"),
     errors.NotRetryable("a", "queued"),
     errors.StorageUnavailable("no room"),
-    errors.Unconfirmed("no room, and it may have been stored"),
+    errors.StorageUnconfirmed("no room, and it may have been stored"),
 ]
 MADE = [*PARTICULAR, *(kind("what happened") for code, kind in KINDS.items() if code not in {error.code for error in PARTICULAR})]
 """Every error, made as the server makes it."""
@@ -193,25 +193,56 @@ async def test_what_json_cannot_carry_is_refused_by_field(api: Face, value: Any)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-async def test_durations_that_are_no_numbers_are_refused(api: Face, number: float) -> None:
-    """JSON would say null, which means the default."""
+async def test_numbers_that_json_has_not_are_refused(connect: Connect, url: str, number: float) -> None:
+    """By field, in every call and class, before anything is sent: JSON would say null, which means the default."""
+    backoff = {name: {"backoff": Backoff(**{name: number})} for name in ("base", "factor", "cap")}
     for field in ("delay", "expires_in", "lease_seconds"):
         with pytest.raises(jobqueue.BadRequest, match=field):
-            await api.enqueue(1, **{field: number})
-        with pytest.raises(jobqueue.BadRequest, match=field):
             NewJob(1, **{field: number})
-    for asking in (
-        api.dequeue(lease_seconds=number),
-        api.dequeue_batch(limit=1, lease_seconds=number),
-        api.extend("a", "b", lease_seconds=number),
-        api.extend("a", "b", progress=number),
-        api.release("a", "b", delay=number),
-        api.put_queue("q", lease_seconds=number),
-    ):
+    for make in (lambda: Extend("a", "b", progress=number), lambda: Extend("a", "b", lease_seconds=number)):
         with pytest.raises(jobqueue.BadRequest, match="no finite number"):
-            await asking
-    with pytest.raises(jobqueue.BadRequest, match="progress"):
-        Extend("a", "b", progress=number)
+            make()
+    with pytest.raises(jobqueue.BadRequest, match="retry_delay"):
+        Conclude("a", "b", "failed", retry_delay=number)
+    async with proxied(url) as proxy:
+        api = connect(proxy.url)
+        asked = [
+            *((api.enqueue(1, **{field: number}), field) for field in ("delay", "expires_in", "lease_seconds", "max_attempts", "priority")),
+            *((api.enqueue(1, **given), f"backoff.{name}") for name, given in backoff.items()),
+            *((api.enqueue_batch([NewJob(1), NewJob(1, **given)]), f"jobs[1].backoff.{name}") for name, given in backoff.items()),
+            *((api.put_queue("q", **given), f"backoff.{name}") for name, given in backoff.items()),
+            *((api.put_queue("q", **{field: number}), field) for field in ("lease_seconds", "max_attempts", "max_jobs")),
+            (api.dequeue(lease_seconds=number), "lease_seconds"),
+            (api.dequeue_batch(limit=number), "limit"),
+            (api.dequeue_batch(limit=1, lease_seconds=number), "lease_seconds"),
+            (api.conclude("a", "b", "failed", retry_delay=number), "retry_delay"),
+            (api.extend("a", "b", lease_seconds=number), "lease_seconds"),
+            (api.extend("a", "b", progress=number), "progress"),
+            (api.release("a", "b", delay=number), "delay"),
+            (api.jobs(limit=number), "limit"),
+            (api.jobs(cursor=number), "cursor"),
+            (api.all_jobs(limit=number), "limit"),
+        ]
+        for asking, field in asked:
+            with pytest.raises(jobqueue.BadRequest, match="no finite number") as raised:
+                await asking
+            assert raised.value.field == field
+        assert proxy.seen == []
+
+
+async def test_waits_that_are_none_are_refused(connect: Connect, url: str) -> None:
+    """By both clients, before anything is sent; infinite ones are fine."""
+    async with proxied(url) as proxy:
+        api = connect(proxy.url)
+        for asking, field in (
+            (api.dequeue(wait=math.nan), "wait"),
+            (api.job("a", wait=-1), "wait"),
+            (api.enqueue(1, wait=math.nan), "wait"),
+        ):
+            with pytest.raises(jobqueue.BadRequest) as raised:
+                await asking
+            assert raised.value.field == field
+        assert proxy.seen == []
 
 
 @pytest.mark.parametrize(("operation", "field"), [("job", "id"), ("cancel", "id"), ("queue", "queue"), ("purge", "queue")])

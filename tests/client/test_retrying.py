@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
+import pickle
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 import jobqueue
-from jobqueue import Conclude, Extend, NewJob, Retrying, Status
-from jobqueue.client import calls
-from jobqueue.client.problems import Answer, ConnectionFailed
-from jobqueue.client.retrying import carried_through, result_of
+from jobqueue import AsyncClient, Client, Conclude, Extend, NewJob, Retrying, Status
+from jobqueue.client import async_transport, calls
+from jobqueue.client.problems import Answer, ConnectionFailed, failure
+from jobqueue.client.retrying import Hold, carried_through, given_back, result_of
 from jobqueue.client.sending import Call, Request
+from jobqueue.testing import server, server_in_thread
 
 from .conftest import Connect
-from .rig import DROP, STALL, SWALLOW, canned, proxied
+from .rig import DROP, GUARD, KEEP, STALL, SWALLOW, Face, canned, proxied
 
 FULL = b'{"type":"urn","title":"t","status":429,"code":"queue_full","detail":"the queue is full"}'
 DRAINING = b'{"type":"urn","title":"t","status":503,"code":"draining","detail":"shutting down"}'
@@ -223,9 +227,9 @@ class Clock:
 
 
 def play(call: Call[Any], answers: Iterable[Answer | Exception], hold: float = 55.0) -> tuple[Any, list[float]]:
-    """Carry a call through with these answers, each after the whole time it was held; the result, and all waits and (negative) pauses."""
+    """Carry a call through with these answers, each after the whole time it was held, a refusal at once; the result, and all waits and (negative) pauses."""
     clock = Clock()
-    steps = carried_through(call, Retrying(clock=clock, random=lambda: 1.0, base=1.0), hold)
+    steps = carried_through(call, Retrying(clock=clock, random=lambda: 1.0, base=1.0), Hold(hold))
     left = iter(answers)
     done: list[float] = []
     try:
@@ -237,8 +241,9 @@ def play(call: Call[Any], answers: Iterable[Answer | Exception], hold: float = 5
                 step = next(steps)
                 continue
             done.append(step.wait)
-            clock.now += step.wait
             answer = next(left)
+            if isinstance(answer, Exception) or answer.status < 400:
+                clock.now += step.wait
             step = steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
     except StopIteration as end:
         return end.value, done
@@ -290,7 +295,7 @@ def test_a_server_that_shuts_down_is_not_asked_in_a_whirl() -> None:
 def test_waiting_for_a_result_counts_from_the_enqueue_on() -> None:
     """The enqueue's own time is part of the wait."""
     clock = Clock()
-    steps = result_of(NewJob(1, id="a"), 60, Retrying(clock=clock), 55)
+    steps = result_of(NewJob(1, id="a"), 60, Retrying(clock=clock), Hold(55))
     assert next(steps).wait == 0  # type: ignore[union-attr] # it is a Request
     clock.now += 20
     step = steps.send(
@@ -311,4 +316,231 @@ def test_a_wait_that_is_none_is_refused(wait: float) -> None:
     with pytest.raises(jobqueue.BadRequest, match="wait"):
         asking(wait)
     with pytest.raises(jobqueue.BadRequest, match="wait"):
-        next(result_of(NewJob(1), wait, Retrying(), 55))
+        next(result_of(NewJob(1), wait, Retrying(), Hold(55)))
+
+
+# A server that holds no request for so long.
+
+
+def too_long(cap: float) -> Answer:
+    detail = f"wait: 55 is out of range; 0 to {cap:g} seconds is allowed"
+    return Answer(400, {}, json.dumps({"status": 400, "code": "bad_request", "detail": detail, "field": "wait", "max": cap}).encode())
+
+
+def test_a_wait_is_split_by_what_the_server_allows() -> None:
+    """The answer that refuses a wait says which would do; the call goes on with that, and so does the next one."""
+    assert play(asking(50), [too_long(20), NONE, NONE, NONE]) == (None, [50, 20, 20, 10])
+    assert play(asking(130), [too_long(0.5), LEASED])[1] == [55, 0.5]
+    hold = Hold(55)
+    assert hold.learn(failure(too_long(20)), 55)
+    assert hold.seconds == 20
+
+
+def test_a_refused_wait_is_not_asked_for_without_end() -> None:
+    """One that allows nothing, or refuses what it said it allows, is an error."""
+    for cap in (0, -1, 50, 60):
+        with pytest.raises(jobqueue.BadRequest, match="wait"):
+            play(asking(50), [too_long(cap)])
+    with pytest.raises(jobqueue.BadRequest, match="wait"):
+        play(asking(50), [too_long(20), too_long(20)])
+
+
+async def test_a_wait_beyond_the_servers_bound_is_waited_for(connect: Connect) -> None:
+    """Of dequeue, job and enqueue alike, and the second time it is known."""
+    async with server(wait_seconds_max=0.2, wait_seconds_default=0.1) as url, proxied(url) as proxy:
+        api = connect(proxy.url)
+        assert await api.dequeue(wait=0.3) is None
+        waits = [json.loads(request.body)["wait"] for request in proxy.seen]
+        assert waits[0] == 0.3
+        assert max(waits[1:]) == 0.2
+        assert await api.dequeue(wait=0.3) is None
+        assert max(json.loads(request.body)["wait"] for request in proxy.seen[len(waits) :]) == 0.2
+        with pytest.raises(jobqueue.WaitTimeout) as raised:
+            await connect(url).enqueue(1, wait=0.3)
+        assert (await api.job(raised.value.job_id)).status is Status.QUEUED
+
+
+async def test_an_error_while_waiting_for_a_result_names_the_job(connect: Connect, url: str) -> None:
+    """The job is in, whatever becomes of the wait."""
+    async with proxied(url, "pass", *[DROP] * 5) as proxy:
+        with pytest.raises(jobqueue.ConnectionFailed, match="was enqueued and goes on") as raised:
+            await connect(proxy.url).enqueue(1, wait=5)
+    assert (await connect(url).job(raised.value.job_id)).status is Status.QUEUED
+
+
+# What may have been done.
+
+
+@pytest.mark.parametrize("operation", ["cancel", "retry", "purge", "retry_failed", "delete_queue"])
+async def test_a_change_whose_answer_was_lost_is_unconfirmed(connect: Connect, url: str, operation: str) -> None:
+    """Also where a later try was refused; and not where no try can have reached the server, nor for what changes nothing."""
+    async with proxied(url, *[SWALLOW] * 9) as proxy:
+        with pytest.raises(jobqueue.Unconfirmed) as raised:
+            await getattr(connect(proxy.url), operation)("x")
+        assert isinstance(raised.value, jobqueue.ConnectionFailed)
+        assert raised.value.code == "connection_failed"
+    with pytest.raises(jobqueue.ConnectionFailed) as raised:
+        await getattr(connect("http://127.0.0.1:1"), operation)("x")
+    assert not isinstance(raised.value, jobqueue.Unconfirmed)
+    for answer in (canned(504), canned(200, b"<html>")):
+        async with proxied(url, *[answer] * 5) as proxy:
+            with pytest.raises(jobqueue.Unconfirmed) as raised:
+                await getattr(connect(proxy.url), operation)("x")
+            assert isinstance(raised.value, jobqueue.UnexpectedAnswer)
+            with pytest.raises(jobqueue.QueueError) as raised:
+                await connect(proxy.url).queue("x")
+            assert not isinstance(raised.value, jobqueue.Unconfirmed)
+
+
+async def test_an_unconfirmed_enqueue_names_the_ids_to_repeat_it_with(connect: Connect, url: str) -> None:
+    """Under them it brings the jobs in once."""
+    async with proxied(url, *[SWALLOW] * 10) as proxy:
+        api, direct = connect(proxy.url), connect(url)
+        with pytest.raises(jobqueue.Unconfirmed) as raised:
+            await api.enqueue(1)
+        (job_id,) = raised.value.ids
+        assert not (await direct.enqueue(1, id=job_id)).created
+        with pytest.raises(jobqueue.Unconfirmed) as raised:
+            await api.enqueue_batch([NewJob(1, id="mine"), NewJob(2)])
+        assert raised.value.ids[0] == "mine"
+        assert [item.created for item in await direct.enqueue_batch([NewJob(n + 1, id=id) for n, id in enumerate(raised.value.ids)])] == [
+            False
+        ] * 2
+        assert pickle.loads(pickle.dumps(raised.value)).ids == raised.value.ids
+
+
+def test_a_try_that_was_carried_out_is_remembered() -> None:
+    """When the last one finds nobody."""
+    lost, refused = ConnectionFailed("gone"), ConnectionFailed("refused")
+    refused.sent = False
+    with pytest.raises(jobqueue.AnswerLost, match="refused"):
+        play(calls.enqueue(NewJob(1)), [lost, *[refused] * 4])
+    with pytest.raises(jobqueue.ConnectionFailed) as raised:
+        play(calls.enqueue(NewJob(1)), [refused] * 5)
+    assert type(raised.value) is jobqueue.ConnectionFailed
+
+
+def test_pauses_stay_below_their_cap_for_ever() -> None:
+    """However often it failed."""
+    for base in (0.2, 1e-300, 30 * 86_400.0):
+        retrying = Retrying(tries=10**9, base=base, random=lambda: 1.0)
+        pauses = [retrying.pause(failures, ConnectionFailed("gone")) for failures in (0, 1, 1_023, 1_024, 1_025, 10**6)]
+        assert all(pause is not None and 0 < pause <= 10 for pause in pauses)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, -1, 1e300])
+def test_what_is_no_pause_is_refused(number: float) -> None:
+    """When it is made, by name."""
+    for name in ("base", "cap"):
+        with pytest.raises(ValueError, match=f"^{name}: "):
+            Retrying(**{name: number})
+
+
+# Dequeues that nobody waits for any more.
+
+
+async def in_progress(api: Face) -> int:
+    return sum(queue.in_progress for queue in await api.queues())
+
+
+@pytest.mark.parametrize("batch", [False, True])
+async def test_a_cancelled_dequeue_gives_back_what_it_was_answered(url: str, batch: bool) -> None:
+    """The jobs are back in their places, their attempts not counted, when close returns; nothing waits for their leases to end."""
+    direct = Face(AsyncClient, url)
+    await direct.enqueue_batch([NewJob(n) for n in range(3)])
+    async with proxied(url, KEEP) as proxy:
+        client = AsyncClient(proxy.url)
+        taking = asyncio.ensure_future(client.dequeue_batch(limit=2) if batch else client.dequeue())
+        async with asyncio.timeout(GUARD):
+            await proxy.kept.wait()
+        assert await in_progress(direct) == 1 + batch
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+        await client.close()
+        assert await in_progress(direct) == 0
+    jobs = await direct.dequeue_batch(limit=3)
+    assert [(job.payload, job.attempts) for job in jobs] == [(0, 1), (1, 1), (2, 1)]
+    await direct.close()
+
+
+async def test_a_cancelled_dequeue_is_given_back_though_answers_are_lost(url: str) -> None:
+    """A client that tries nothing twice does here."""
+    direct = Face(AsyncClient, url)
+    await direct.enqueue(1)
+    async with proxied(url, KEEP, DROP, SWALLOW, "pass", SWALLOW) as proxy:
+        client = AsyncClient(proxy.url, retrying=Retrying(tries=1, base=0.001))
+        taking = asyncio.ensure_future(client.dequeue())
+        async with asyncio.timeout(GUARD):
+            await proxy.kept.wait()
+        taking.cancel()
+        await asyncio.wait([taking])
+        await client.close()
+        assert await in_progress(direct) == 0
+    await direct.close()
+
+
+async def test_what_cannot_be_given_back_holds_nothing_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is gone keeps close for a bounded time, and a cancelled caller not at all."""
+    monkeypatch.setattr(async_transport, "GIVE_BACK_SECONDS", 0.1)
+    async with proxied("http://127.0.0.1:1", *[STALL] * 9) as proxy:
+        client = AsyncClient(proxy.url)
+        taking = [asyncio.ensure_future(client.dequeue()) for _ in range(3)]
+        async with AsyncClient(url) as other:
+            while len(proxy.seen) < 3:
+                await other.queues()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(taking[0], 0)
+        for task in taking:
+            task.cancel()
+        await asyncio.wait(taking)
+        async with asyncio.timeout(GUARD):
+            await client.close()
+
+
+async def test_cancelled_at_whatever_moment_no_job_is_held_by_nobody(url: str) -> None:
+    """Hundreds of dequeues, each cancelled a little later than the one before, some with their answer in hand."""
+    direct = Face(AsyncClient, url)
+    await direct.enqueue_batch([NewJob(n) for n in range(60)])
+    taken = []
+    async with AsyncClient(url) as client:
+        for turns in range(200):
+            taking = asyncio.ensure_future(client.dequeue(wait=0))
+            for _ in range(turns % 20):
+                await asyncio.sleep(0)
+            taking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                taken.append(await taking)
+    kept = len([job for job in taken if job is not None])
+    assert await in_progress(direct) == kept
+    await direct.close()
+
+
+def test_a_thread_that_is_interrupted_gives_back_too() -> None:
+    """Ctrl-C, or whatever a signal's handler raises, in the midst of a dequeue."""
+
+    class Stop(Exception):
+        """What a program of one's own raises."""
+
+    steps = given_back(asking(20), Retrying(), Hold(55))
+    step = next(steps)
+    assert isinstance(step, Request)
+    assert step.wait == 0
+    released = steps.send(LEASED)
+    assert isinstance(released, Request)
+    assert released.target == "/jobs/a/release"
+    with server_in_thread() as url, Client(url) as client, Client(url) as direct:
+        direct.enqueue(1)
+        run = client._run
+
+        def interrupted(call: Any) -> Any:
+            run(call)
+            raise Stop
+
+        client._run = interrupted  # type: ignore[method-assign]
+        with pytest.raises(Stop):
+            client.dequeue()
+        for thread in threading.enumerate():
+            if thread.name == "jobqueue-give-back":
+                thread.join(GUARD)
+        assert direct.queue("default").in_progress == 0

@@ -109,9 +109,9 @@ async def test_a_cancelled_request_for_jobs_gives_back_what_it_was_answered(url:
         taking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await taking
+        await source.close()
         again = await client.job(job.id)
         assert (again.status, again.attempts) == (Status.QUEUED, 0)
-        await source.close()
 
 
 async def test_a_worker_is_told_why_the_server_refuses_it() -> None:

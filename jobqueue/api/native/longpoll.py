@@ -26,7 +26,12 @@ def wait_seconds(site: Site, wait: float | None) -> float:
     """The wait asked for, or the default. Raises BadRequest, which names the cap."""
     if wait is None:
         return site.limits.wait_seconds_default
-    checks.number("wait", wait, 0.0, site.limits.wait_seconds_max, " seconds")
+    try:
+        checks.number("wait", wait, 0.0, site.limits.wait_seconds_max, " seconds")
+    except BadRequest as error:
+        # For clients, which then ask for less at a time.
+        error.max = site.limits.wait_seconds_max
+        raise
     return wait
 
 

@@ -30,7 +30,7 @@ from jobqueue.backend.sqlite.writer import Writer
 from jobqueue.clock import Clock, Timer, Uptime
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_ENQUEUED, K_FORGOTTEN, Event
-from jobqueue.errors import QueueFull, StorageUnavailable, Unconfirmed
+from jobqueue.errors import QueueFull, StorageUnavailable, StorageUnconfirmed, Unconfirmed
 from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.model import Job
 
@@ -144,7 +144,7 @@ class SqliteJournal:
         if ticket <= self._done:
             return
         if self._failing is not None:
-            raise Unconfirmed(unconfirmed(self._failing))
+            raise StorageUnconfirmed(unconfirmed(self._failing))
         future = asyncio.get_running_loop().create_future()
         (self._now if ticket <= self._handed else self._next).append(future)
         await future
@@ -258,7 +258,7 @@ class SqliteJournal:
         self._now, self._next = [], []
         for future in waiting:
             if not future.done():
-                future.set_exception(Unconfirmed(unconfirmed(reason)))
+                future.set_exception(StorageUnconfirmed(unconfirmed(reason)))
 
     def fatal(self, error: Exception | None) -> None:
         """The storage cannot be trusted any more: nothing is acknowledged from now on."""
