@@ -119,8 +119,9 @@ def _one(client: Client, output: Output, payload: Any, wait: float | None, asked
         else:
             output.line(enqueued.id)
         return Exit.DONE
-    # Before anything can go wrong with the wait: the job is there.
-    output.note(f"job {enqueued.id}")
+    if sys.stderr.isatty():
+        # For who waits, before anything can go wrong with it; the errors below name the job too.
+        output.note(f"job {enqueued.id}")
     try:
         return wait_for(client, output, enqueued.id, wait)
     except QueueError as error:

@@ -120,6 +120,15 @@ def test_enqueue_wait_prints_the_result(run: Run, spawn: Any, client: Client) ->
     assert (waiting.communicate(timeout=30), waiting.returncode) == ((b'{"pages":4}\n', b""), 0)
 
 
+def test_a_wait_may_be_longer_than_the_server_holds_a_request(run: Run, client: Client) -> None:
+    """The job is in by then, so its result is waited for in pieces, not refused; dequeue and get likewise."""
+    concluded(client, "x", "succeeded", result=4)
+    for verb in (["enqueue", "1", "--id", "x"], ["get", "x"]):
+        assert printed(run(*verb, "--wait", "10m", "--json"))["result"] == 4
+    client.enqueue(2)
+    assert printed(run("dequeue", "--wait", "10m", "--json"))["payload"] == 2
+
+
 def test_enqueue_wait_tells_failure_from_time_running_out(run: Run, client: Client) -> None:
     """Exit code 4 with the error of a job that failed, 3 when the wait passed; the message names the job."""
     assert run("enqueue", "1", "--id", "x", "--wait", "0").exit_code == 3

@@ -227,7 +227,10 @@ class Clock:
 
 
 def play(call: Call[Any], answers: Iterable[Answer | Exception], hold: float = 55.0) -> tuple[Any, list[float]]:
-    """Carry a call through with these answers, each after the whole time it was held, a refusal at once; the result, and all waits and (negative) pauses."""
+    """Carry a call through with these answers, each after the whole time it was held, a refusal at once.
+
+    Returns the result, and all waits and (negative) pauses.
+    """
     clock = Clock()
     steps = carried_through(call, Retrying(clock=clock, random=lambda: 1.0, base=1.0), Hold(hold))
     left = iter(answers)
