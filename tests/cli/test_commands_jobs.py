@@ -122,6 +122,7 @@ def test_enqueue_wait_prints_the_result(run: Run, spawn: Any, client: Client) ->
 
 def test_a_wait_may_be_longer_than_the_server_holds_a_request(run: Run, client: Client) -> None:
     """The job is in by then, so its result is waited for in pieces, not refused; dequeue and get likewise."""
+    client.enqueue(1, id="x")
     concluded(client, "x", "succeeded", result=4)
     for verb in (["enqueue", "1", "--id", "x"], ["get", "x"]):
         assert printed(run(*verb, "--wait", "10m", "--json"))["result"] == 4
