@@ -1,1 +1,1 @@
-"""Measures the budgets of the design against a bare aiohttp handler: `python -m bench`. Development only; not part of the package."""
+"""Measures the budgets against a bare aiohttp handler: `python -m bench`. Development only; not part of the package."""

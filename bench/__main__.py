@@ -1,4 +1,4 @@
-"""`python -m bench`: measure other queues beside this one, the budgets of the design, and what size costs; write bench/results.md.
+"""`python -m bench`: measure other queues beside this one, the budgets, and what size costs; write bench/results.md.
 
 `python -m bench peers`, `budgets` and `growth` do one of these, `python -m bench where` tells what an enqueue is made of. --quick takes
 less than two minutes in all and shows that the measuring works; its numbers are rougher and its sizes smaller. Only a full run writes
@@ -26,7 +26,7 @@ def main() -> int:
         return program(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure other queues beside this one, the budgets of the design, and what size costs.",
+        description="Measure other queues beside this one, the budgets, and what size costs.",
         epilog=f"One of these alone, or what an enqueue is made of: python -m bench {'|'.join(PROGRAMS)}.",
     )
     parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds, under two minutes")

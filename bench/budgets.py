@@ -1,4 +1,4 @@
-"""`python -m bench budgets`: measure every budget of the design against a bare aiohttp handler, print the table.
+"""`python -m bench budgets`: measure every budget against a bare aiohttp handler, print the table.
 
 --quick takes less than a minute.
 """
@@ -45,9 +45,7 @@ async def measure(plan: Plan, wanted: set[str]) -> list[Row]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench budgets", description="Measure the budgets of the design against a bare aiohttp handler."
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench budgets", description="Measure the budgets against a bare aiohttp handler.")
     parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds, under a minute")
     parser.add_argument("--only", metavar="ROW,...", help=f"only these rows: {', '.join(KEYS)}")
     options = parser.parse_args(arguments)

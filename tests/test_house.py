@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -224,6 +225,16 @@ def sleeps(file: File) -> Iterator[str]:
                 yield f"line {node.lineno} sleeps {ast.unparse(node.args[0])} s"
 
 
+NAMES_A_DOCUMENT = re.compile(r"(?<![\w./:-])((?:[\w.-]+/)*[\w-]+\.md)\b|\b([A-Z]{4,})(?= (?:section|row|rule)s? \d)")
+
+
+def refers_to_what_is_not_here(file: File) -> Iterator[str]:
+    """Documents are named by their path from docs/, or from a folder that the file is in."""
+    for name, title in NAMES_A_DOCUMENT.findall(file.text):
+        if title or not any((top / name).exists() for top in (ROOT / "docs", *(ROOT / file.path).parents)):
+            yield f"names {title or name}, which is not in the repository"
+
+
 Rule = Callable[[File], Iterator[str]]
 
 RULES: dict[Rule, tuple[str, ...]] = {
@@ -233,6 +244,7 @@ RULES: dict[Rule, tuple[str, ...]] = {
     is_unfinished: ("jobqueue", "tests", "examples", "bench"),
     has_a_test_without_a_docstring: ("tests",),
     sleeps: ("tests",),
+    refers_to_what_is_not_here: ("jobqueue", "tests", "examples", "bench"),
 }
 
 BAD: list[tuple[Rule, str, str]] = [
@@ -272,6 +284,8 @@ BAD: list[tuple[Rule, str, str]] = [
     (sleeps, "tests/test_a.py", "time.sleep(0.06)"),
     (sleeps, "tests/test_a.py", "await_ = asyncio.sleep(delay)"),
     (sleeps, "tests/test_a.py", "sleep(1)"),
+    (refers_to_what_is_not_here, "tests/test_a.py", '"""As the plan says (docs/plan-of-old{})."""'.format(".md")),
+    (refers_to_what_is_not_here, "tests/test_a.py", '"""Fast enough (PLAN {} 7)."""'.format("section")),
 ]
 
 GOOD: list[tuple[Rule, str, str]] = [
@@ -286,6 +300,7 @@ GOOD: list[tuple[Rule, str, str]] = [
     (brings_in_what_is_not_its_business, "jobqueue/process/server.py", "import aiohttp, signal"),
     (sleeps, "tests/test_a.py", "asyncio.sleep(0)\ntime.sleep(0.05)"),
     (sleeps, "tests/faults/test_a.py", "time.sleep(5)"),
+    (refers_to_what_is_not_here, "tests/test_a.py", "# docs/semantics.md, semantics.md and README.md; https://example.org/page.md"),
 ]
 
 
@@ -311,6 +326,13 @@ def test_the_code_keeps_the_rule(rule: Rule) -> None:
     looked_at = [file for folder in RULES[rule] for file in files(folder)]
     assert len(looked_at) > 20
     assert [f"{file.path} {fault}" for file in looked_at for fault in rule(file)] == []
+
+
+def test_pages_refer_to_what_is_here() -> None:
+    """Nor does a page name a document that is not in the repository."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")]
+    found = [File(page.relative_to(ROOT).as_posix(), page.read_text(encoding="utf-8")) for page in pages]
+    assert [f"{page.path} {fault}" for page in found for fault in refers_to_what_is_not_here(page)] == []
 
 
 def test_rooms_know_only_those_below_them() -> None:

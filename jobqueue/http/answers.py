@@ -1,7 +1,7 @@
 """Answers written in one piece: status line, headers and body in a single `transport.write`.
 
-aiohttp's own Response spends more on headers than a queue spends on a job (DESIGN section 7). This one keeps to what every answer
-of this server has in common and leaves the rest to the ordinary Response. It stands on these parts of aiohttp, which
+aiohttp's own Response spends more on headers than a queue spends on a job (docs/decisions/0005-answers-in-one-write.md). This one keeps
+to what every answer of this server has in common and leaves the rest to the ordinary Response. It stands on these parts of aiohttp, which
 tests/http/test_answers.py pins: `RequestHandler` calls `prepare` and `write_eof` on what a handler returns and then
 reads `keep_alive`; a second `prepare` writes nothing; ConnectionError from it means the client has gone.
 

@@ -1,5 +1,5 @@
 """Servers that cut, drip, say something else or say it wrong: both clients name what was wrong, within their time-out, and repeat where
-that is safe. FAULTS row 62.
+that is safe. Fault 62 of docs/faults.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Row 49 of the faults: whatever a job says, wherever it is shown, it is text. And the browser is told to hold the page to that."""
+"""Fault 49 of docs/faults.md: whatever a job says, wherever it is shown, it is text. And the browser is told to hold the page to that."""
 
 from __future__ import annotations
 

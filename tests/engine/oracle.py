@@ -1,4 +1,4 @@
-"""A queue made of plain lists and dicts, slow and obvious, written from section 2 of the design: what the engine is compared with.
+"""A queue made of plain lists and dicts, slow and obvious, written from docs/semantics.md: what the engine is compared with.
 
 It knows no heap, no ring and no counters: whatever it is asked, it looks at every job. What the engine alone can know (ids, tokens,
 the random part of a backoff) it is told. A request that is refused returns the error's code.

@@ -1,6 +1,6 @@
 """Every cell of the lifecycle table: what it allows, and that what it refuses changes nothing at all.
 
-The tests are made from EXPECTED, which is written from the design and compared with the table in lifecycle.py first.
+The tests are made from EXPECTED, which is written by hand and compared with the table in lifecycle.py first.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ ACTS: dict[Trigger, Callable[[Engine, Placed], object]] = {
 """How to pull each trigger; those that need a job made for it (DUE, EXPIRE, FORGET) have tests of their own."""
 
 
-def test_table_is_the_designs_table() -> None:
-    """lifecycle.py says of every trigger and status what the design says."""
+def test_table_is_as_expected() -> None:
+    """lifecycle.py says of every trigger and status what EXPECTED says."""
     assert set(TABLE) == set(Trigger) == set(EXPECTED)
     for trigger, row in TABLE.items():
         assert tuple(row) == COLUMNS

@@ -1,4 +1,4 @@
-"""Rows 45 to 47, and what the access to a real server must survive: tokens and certificates replaced under load, TLS cut anywhere."""
+"""Faults 45 to 47, and what the access to a real server must survive: tokens and certificates replaced under load, TLS cut anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows 30, 31 and 33: a file that is damaged, in use, or of another version."""
+"""Faults 30, 31 and 33: a file that is damaged, in use, or of another version."""
 
 from __future__ import annotations
 

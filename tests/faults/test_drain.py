@@ -1,4 +1,4 @@
-"""Rows 24 and 25: a server that is told to stop."""
+"""Faults 24 and 25: a server that is told to stop."""
 
 from __future__ import annotations
 

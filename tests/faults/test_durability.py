@@ -1,4 +1,4 @@
-"""Rows 26 to 29 and 32: what happens to the process, the machine and the disk, and what is left of the jobs."""
+"""Faults 26 to 29 and 32: what happens to the process, the machine and the disk, and what is left of the jobs."""
 
 from __future__ import annotations
 

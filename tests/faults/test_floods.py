@@ -1,4 +1,4 @@
-"""Rows 38 and 39: more queue names, and more history, than anyone may leave behind."""
+"""Faults 38 and 39: more queue names, and more history, than anyone may leave behind."""
 
 from __future__ import annotations
 

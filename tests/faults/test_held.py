@@ -1,4 +1,4 @@
-"""Rows 1 to 5, 7, 9 and 10: what a client can do to a dequeue that is held for it."""
+"""Faults 1 to 5, 7, 9 and 10: what a client can do to a dequeue that is held for it."""
 
 from __future__ import annotations
 

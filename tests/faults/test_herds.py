@@ -1,4 +1,4 @@
-"""Rows 8 and 11 to 13: many waiters, many requests on one connection, and many that vanish."""
+"""Faults 8 and 11 to 13: many waiters, many requests on one connection, and many that vanish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows 43 and 44: requests that two servers might read differently, and ids that are not what they seem."""
+"""Faults 43 and 44: requests that two servers might read differently, and ids that are not what they seem."""
 
 from __future__ import annotations
 

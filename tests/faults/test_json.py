@@ -1,4 +1,4 @@
-"""Rows 40 to 42: bodies that are not what they should be."""
+"""Faults 40 to 42: bodies that are not what they should be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows 60 and 61: a data file of many names, one that goes away while it is used, one that cannot be written, and who may read it."""
+"""Faults 60 and 61: a data file of many names, one that goes away while it is used, one that cannot be written, and who may read it."""
 
 from __future__ import annotations
 

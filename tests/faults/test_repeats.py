@@ -1,4 +1,4 @@
-"""Rows 14 to 18 and 20: answers that got lost, requests that are sent again, and tokens that are not one's own."""
+"""Faults 14 to 18 and 20: answers that got lost, requests that are sent again, and tokens that are not one's own."""
 
 from __future__ import annotations
 

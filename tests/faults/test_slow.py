@@ -1,4 +1,4 @@
-"""Rows 34 to 37: clients that are slow, that never read, or that are too many for the file descriptors."""
+"""Faults 34 to 37: clients that are slow, that never read, or that are too many for the file descriptors."""
 
 from __future__ import annotations
 

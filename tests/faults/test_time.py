@@ -1,4 +1,4 @@
-"""Rows 6, 19, 21 to 23: leases against peers that fall silent, clocks that jump, and a server that stands still."""
+"""Faults 6, 19, 21 to 23: leases against peers that fall silent, clocks that jump, and a server that stands still."""
 
 from __future__ import annotations
 
