@@ -35,6 +35,7 @@ class Site:
     body_seconds: how long a request's body may take to arrive; prefixes: where each API stands, by its name; secured: whether a token is
     asked for; grant_of: what a request's token may do, None where nobody is asked for one (raises Unauthorized). lag: how late the event
     loop was, in seconds. default_policy: of a queue that has none of its own. pool: what the server's own workers counted, if it has any.
+    log_lines_dropped: how many lines of its log were never written.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Site:
         self.life = Life()
         self.pool: Callable[[], Mapping[str, int]] | None = None
         self.lag = Histogram(QUICK_SECONDS)
+        self.log_lines_dropped: Callable[[], int] = lambda: 0
         self.default_policy = QueuePolicy(lease_seconds=limits.lease_seconds_default, max_attempts=limits.max_attempts_default)
 
     @property

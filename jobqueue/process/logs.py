@@ -15,6 +15,8 @@ from typing import TextIO
 
 import msgspec
 
+from jobqueue.logsink import LogSink
+
 TRACEBACKS_MAX = 5
 """Tracebacks of one place in the code within TRACEBACK_SECONDS; after that, lines without."""
 
@@ -77,8 +79,37 @@ class TracebackLimit(logging.Filter):
 
 
 def set_up(level: str, form: str, stream: TextIO | None = None) -> None:
-    """Log to standard error from now on, instead of whatever the root logger did. form: json or console."""
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    """Log to standard error from now on, instead of whatever the root logger did. form: json or console.
+
+    Where that is a descriptor, nobody who logs waits for whoever reads it (logsink.py); a text in memory is written at once.
+    """
+    stream = sys.stderr if stream is None else stream
+    handler: logging.Handler
+    try:
+        handler = LogSink(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(_CONSOLE))
     handler.addFilter(TracebackLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _sink() -> LogSink | None:
+    """Where the root logger's lines go, after set_up."""
+    return next((handler for handler in logging.getLogger().handlers if isinstance(handler, LogSink)), None)
+
+
+def dropped() -> int:
+    """Lines that were logged and never written, because nobody read them."""
+    sink = _sink()
+    return 0 if sink is None else sink.dropped_total
+
+
+def say(text: str) -> None:
+    """A last line on standard error, as it stands, after those that were logged. Waits for them, but not for ever."""
+    sink = _sink()
+    if sink is None:
+        print(text, file=sys.stderr)
+        return
+    sink.say(text)
+    sink.flush()

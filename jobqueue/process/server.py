@@ -14,7 +14,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
@@ -140,6 +139,7 @@ async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.E
         raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
     _listen(listener)
     lag = LagMeter(app.site.lag)
+    app.site.log_lines_dropped = logs.dropped
     try:
         if pool is not None:
             await pool.start()
@@ -214,10 +214,10 @@ async def _serve_until(settings: Settings, stop: asyncio.Event, hurry: asyncio.E
             broken = await stopped(stop, app.site.backend)
             _logger.info("shutting down: %d requests held", app.site.backend.stats().waiters)
     except (CannotExpose, CannotOpen, CannotListenError, CannotTrace, HandlersError) as error:
-        print(f"jobqueue: {error}", file=sys.stderr)
+        logs.say(f"jobqueue: {error}")
         return 1
     if broken is not None:
-        print(f"jobqueue: stopped, because the storage failed: {broken}", file=sys.stderr)
+        logs.say(f"jobqueue: stopped, because the storage failed: {broken}")
         return STORAGE_FAILED
     return 1 if hurry.is_set() else 0
 
@@ -226,9 +226,7 @@ def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code."""
     logs.set_up(settings.log_level, settings.log_format)
     if HttpRequestParser is HttpRequestParserPy:
-        print(
-            "jobqueue: aiohttp runs on its pure-Python HTTP parser, whose checks are weaker; unset AIOHTTP_NO_EXTENSIONS", file=sys.stderr
-        )
+        logs.say("jobqueue: aiohttp runs on its pure-Python HTTP parser, whose checks are weaker; unset AIOHTTP_NO_EXTENSIONS")
         return 1
     loops: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with contextlib.suppress(ImportError):  # Windows and PyPy have none

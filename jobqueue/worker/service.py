@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from jobqueue.logsink import LogSink
 from jobqueue.streams import open_standard_streams
 from jobqueue.worker import shutdown
 from jobqueue.worker.exits import run_through
@@ -61,7 +63,15 @@ def run(worker: Service) -> None:
     with contextlib.suppress(ImportError):  # Windows and PyPy have none
         from uvloop import new_event_loop as loops
     if not logging.getLogger().handlers:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        # Not a StreamHandler: a pipe that nobody reads would stop the loop, and every lease with it.
+        handler: logging.Handler | None = None
+        with contextlib.suppress(OSError, ValueError):
+            handler = LogSink(sys.stderr.fileno())
+        logging.basicConfig(
+            level=logging.INFO,
+            format="%(asctime)s %(levelname)s %(name)s %(message)s",
+            handlers=[handler or logging.StreamHandler()],
+        )
     before = shutdown.lasting_threads()
     try:
         run_through(serve(worker), loops)

@@ -23,7 +23,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from jobqueue import __version__
 from jobqueue.api.observe.metrics_queues import QUEUES_SHOWN, Queues
-from jobqueue.api.observe.metrics_server import bounds, gauge, pool, requests, storage, times
+from jobqueue.api.observe.metrics_server import bounds, gauge, log_lines, pool, requests, storage, times
 from jobqueue.api.routes import Route
 from jobqueue.api.site import Site
 from jobqueue.http.answers import Answer
@@ -64,6 +64,7 @@ class Metrics:
             storage(stats.storage, site.limits),
             requests(self._routes),
             pool(site.pool() if site.pool is not None else {}),
+            log_lines(site.log_lines_dropped()),
             self._about(),
             self._machine.collect(),
         )

@@ -76,6 +76,11 @@ def times(stats: BackendStats, lag: Timings) -> Iterator[Metric]:
         yield histogram(f"jobqueue_{name}_seconds", text, (), [((), timings)])
 
 
+def log_lines(dropped: int) -> Iterator[Metric]:
+    """What the log could not keep."""
+    yield CounterMetricFamily("jobqueue_log_lines_dropped", "Lines of the log that were never written: nobody read it.", value=dropped)
+
+
 def storage(stats: StorageStats | None, limits: Limits) -> Iterator[Metric]:
     """The file that jobs are kept in, if there is one."""
     if stats is None:
