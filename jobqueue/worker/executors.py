@@ -284,10 +284,12 @@ def _called(run: Run) -> Ending | _Rest:
     assert job is not None
     try:
         with contextlib.ExitStack() as scope:
-            scope.enter_context(OnlyHere())
+            only_here = OnlyHere()
+            scope.enter_context(only_here)
             scope.enter_context(span(run.leased))
             value = handler.call(job)
             if value is not None and inspect.isawaitable(value):
+                only_here.check()
                 return _Rest(value, scope.pop_all())
         return of_result(value)
     except BaseException as error:

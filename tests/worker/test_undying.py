@@ -1,4 +1,4 @@
-"""Workers, and servers with a pool, whose handlers do not end: the process ends all the same."""
+"""Workers, and servers with a pool, whose handlers do not end, or fork: the process ends all the same, and there is no second one."""
 
 from __future__ import annotations
 
@@ -198,6 +198,18 @@ def test_a_third_signal_ends_the_process_at_once(start: Start, url: str, tmp_pat
             pass
     assert outside.process.wait(GUARD) == 1
     assert "third signal" in outside.log.read_text()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_fork_never_becomes_a_second_worker(start: Start, url: str, loop: str) -> None:
+    """It ends where it would leave a handler, which is where it awaits too; what `multiprocessing` forks runs through."""
+    worker = start("work", HANDLERS, "--url", url, url=url, before=ASYNCIO if loop == "asyncio" else "")
+    for name, code in (("fork async", 0), ("fork await", 1), ("fork plain", 0), ("fork wrapped", 0), ("multiprocessing", 5)):
+        job = worker.client.job(worker.client.enqueue(None, type=name, max_attempts=1).id, wait=GUARD)
+        assert (job.outcome, job.result) == ("succeeded", code), name
+    assert "cannot await" in worker.log.read_text()
+    worker.process.terminate()
+    assert worker.process.wait(GUARD) == 0
 
 
 def pending(pid: int) -> str:

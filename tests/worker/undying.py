@@ -1,8 +1,9 @@
-"""Handlers that do not end when they are told to: `jobqueue work tests.worker.undying`, or `serve --pool tests.worker.undying`."""
+"""Handlers that do not end when they are told to, or that fork. `jobqueue work tests.worker.undying`, or `serve --pool` with it."""
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import threading
@@ -83,3 +84,57 @@ async def spin(job: RunningJob) -> None:
     begun(job)
     while True:
         pass
+
+
+def forked() -> int | None:
+    """Fork; None in the fork, and what its exit code was in the other."""
+    pid = os.fork()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else None
+
+
+@worker.handler("fork async")
+async def fork_async(job: RunningJob) -> object:
+    """Return in both."""
+    return forked()
+
+
+@worker.handler("fork await")
+async def fork_await(job: RunningJob) -> object:
+    """Await in the fork."""
+    future = asyncio.get_running_loop().create_future()
+    code = forked()
+    if code is None:
+        await future
+    return code
+
+
+@worker.handler("fork plain")
+def fork_plain(job: RunningJob) -> object:
+    """Return in both, in a thread."""
+    return forked()
+
+
+@worker.handler("fork wrapped")
+def fork_wrapped(job: RunningJob) -> object:
+    """Return something to be awaited in both, in a thread."""
+    code = forked()
+
+    async def rest() -> object:
+        return code
+
+    return rest()
+
+
+def ends(number: int) -> None:
+    """What a process of multiprocessing runs: a loop of its own."""
+    asyncio.run(asyncio.sleep(0))
+    os._exit(number)
+
+
+@worker.handler("multiprocessing")
+async def multiprocess(job: RunningJob) -> object:
+    """Have a process of multiprocessing's run through, forked as it is by default here."""
+    process = multiprocessing.get_context("fork").Process(target=ends, args=(5,))
+    process.start()
+    process.join()
+    return process.exitcode
