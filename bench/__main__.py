@@ -1,9 +1,9 @@
 """`python -m bench`: measure other queues beside this one, the budgets, and what size costs; write bench/results.md.
 
-`python -m bench peers`, `budgets` and `growth` do one of these, `python -m bench where` tells what an enqueue is made of. --quick takes
-less than two minutes in all and shows that the measuring works; its numbers are rougher and its sizes smaller. Only a full run writes
-results.md, so that the file never mixes the two. The exit code says whether everything could be measured, not whether budgets are met:
-a busy machine must not fail a build.
+`python -m bench peers`, `budgets` and `growth` do one of these, `python -m bench where` tells what an enqueue is made of, and
+`python -m bench load` puts load on a server that is running. --quick takes less than two minutes in all and shows that the measuring works;
+its numbers are rougher and its sizes smaller. Only a full run writes results.md, so that the file never mixes the two. The exit code says
+whether everything could be measured, not whether budgets are met: a busy machine must not fail a build.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from collections.abc import Callable
 
 from bench.results import PARTS
 
-PROGRAMS = {"peers": "bench.peers.__main__", "budgets": "bench.budgets", "growth": "bench.growth", "where": "bench.where"}
+PROGRAMS = {
+    "peers": "bench.peers.__main__",
+    "budgets": "bench.budgets",
+    "growth": "bench.growth",
+    "where": "bench.where",
+    "load": "bench.running",
+}
 
 
 def main() -> int:
@@ -27,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure other queues beside this one, the budgets, and what size costs.",
-        epilog=f"One of these alone, or what an enqueue is made of: python -m bench {'|'.join(PROGRAMS)}.",
+        epilog=f"One of these alone, what an enqueue is made of, or load on a running server: python -m bench {'|'.join(PROGRAMS)}.",
     )
     parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds, under two minutes")
     parser.add_argument("--only", metavar="ROW,...", help="only these rows of the budgets")

@@ -41,7 +41,6 @@ VERBS: dict[str, dict[str, Verb]] = {
     },
     "Tools": {
         "token": Verb("tokens", "Make, list and revoke the tokens of a server."),
-        "bench": Verb("load", "Put load on a running server, and measure it."),
         "completion": Verb("completing", "Print the script that completes this command in a shell."),
     },
 }

@@ -60,7 +60,7 @@ def test_help_loads_no_client_and_no_rich(alone: Path) -> None:
     """Help is quick: neither HTTP clients nor rich are imported for it."""
     code = (
         "import sys; from jobqueue.cli import main\n"
-        "for line in (['--help'], ['enqueue', '--help'], ['work', '--help'], ['top', '--help'], ['bench', '--help']):\n"
+        "for line in (['--help'], ['enqueue', '--help'], ['work', '--help'], ['top', '--help']):\n"
         "    main(line, standalone_mode=False)\n"
         "print('loaded', sorted({'aiohttp', 'urllib3', 'rich', 'uvloop'} & set(sys.modules)))"
     )
@@ -108,7 +108,6 @@ VERB_LINES = [
     ["purge", "a"],
     ["stats"],
     ["top"],
-    ["bench"],
 ]
 
 
@@ -139,7 +138,6 @@ def test_with_json_an_error_is_a_problem_on_stderr(line: list[str], run: Run) ->
         (["list", "--url", "ftp://x"], "must be http://HOST:PORT"),
         (["list", "--token", "a b"], "token: must be"),
         (["work", "--exec", "true", "--url", "nonsense"], "must be http://HOST:PORT"),
-        (["bench", "--url", "nonsense"], "must be http://HOST:PORT"),
         (["enqueue", "hello"], "the payload is no JSON: .*; to send a plain string, say --text"),
         (["enqueue", "1", "--delay", "1", "--run-at", "2027-01-01T00:00:00Z"], "--delay or --run-at, not both"),
         (["enqueue", "1", "--delay", "soon"], "'soon' is not a duration"),
@@ -161,7 +159,6 @@ def test_with_json_an_error_is_a_problem_on_stderr(line: list[str], run: Run) ->
         (["work", "a", "--exec", "b"], "a module or --exec"),
         (["work", "--exec", "b", "--queue", "no good"], "is not a queue's name"),
         (["work", "no.such.module"], "no.such.module cannot be imported"),
-        (["bench", "--jobs", "0"], "0 is not in the range"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(line: list[str], words: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

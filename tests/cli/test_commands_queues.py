@@ -1,4 +1,4 @@
-"""The verbs of queues: what they show, in a pipe and on a terminal, and what they change. And bench, which works in a queue of its own."""
+"""The verbs of queues: what they show, in a pipe and on a terminal, and what they change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from click.testing import Result
 
 from jobqueue import Backoff, Client, Queue, Totals
-from jobqueue.commands.load import percentile
 from jobqueue.commands.shapes import span
 from jobqueue.commands.watching import Rates, Sample, rows_of
 from jobqueue.model import QueuePolicy
@@ -182,40 +181,3 @@ def test_top_ends_with_its_terminal(client: Client, terminal: Any) -> None:
 def test_time_spans_have_two_units_at_most(seconds: float, text: str) -> None:
     """Short enough for a column, exact enough to act on."""
     assert span(seconds) == text
-
-
-# bench.
-
-
-def test_bench_measures_and_cleans_up(run: Run, client: Client) -> None:
-    """All jobs are concluded, latencies are told, and the queue it made is gone."""
-    for batch in ("7", "1"):
-        (measured,) = printed(run("bench", "--jobs", "40", "--concurrency", "3", "--batch", batch, "--json"))
-        assert (measured["jobs"], measured["pickups"], measured["batch"]) == (40, 40, int(batch))
-        assert measured["jobs_per_second"] > 0
-        assert 0 < measured["pickup_p50_ms"] <= measured["pickup_p99_ms"]
-        assert client.queues() == []
-    jobs = list(client.all_jobs(outcome="succeeded"))
-    assert len(jobs) == 160
-    assert all(job.queue.startswith("bench-") for job in jobs)
-    text = run("bench", "--jobs", "5").stdout
-    assert [line.split("  ")[0] for line in text.splitlines()] == ["jobs", "throughput", "time", "pickup p50", "pickup p99"]
-
-
-def test_a_bench_that_is_refused_cleans_up_too(run: Run, alone: Any) -> None:
-    """When the server has no room, the refusal is told, and the queue is gone all the same."""
-    from jobqueue.testing import server_in_thread
-
-    with server_in_thread(jobs_max=5) as url, Client(url) as client:
-        for number in range(3):
-            client.enqueue(number)
-        result = run("bench", "--jobs", "5000", "--batch", "500", "--url", url)
-        assert (result.exit_code, result.stdout) == (1, "")
-        assert result.stderr.startswith("Error: queue_full: ")
-        assert [found.name for found in client.queues()] == ["default"]
-
-
-def test_percentiles_are_of_what_was_measured() -> None:
-    """The nearest rank: half of the values do not exceed the median, and one value is every percentile."""
-    values = [float(value) for value in range(100, 0, -1)]
-    assert (percentile(values, 0.5), percentile(values, 0.99), percentile([7.0], 0.99)) == (50.0, 99.0, 7.0)

@@ -1,33 +1,32 @@
-"""The verb bench: jobs through a running server as fast as this process can, and how soon an idle worker has a job."""
+"""`python -m bench load`: jobs through a running server as fast as this process can, and how soon an idle worker has a job."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import math
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import click
 import msgspec
 
-from jobqueue.commands.exits import Exit
-from jobqueue.commands.options import TRIES, Where, connect, verb
-from jobqueue.commands.output import Output
+from jobqueue import AsyncClient, Retrying
+from jobqueue.client.types import Conclude, LeasedJob, NewJob
 from jobqueue.errors import QueueError
 from jobqueue.limits import Limits
-
-if TYPE_CHECKING:
-    from jobqueue.client.async_client import AsyncClient
-    from jobqueue.client.types import LeasedJob
 
 WAIT_SECONDS = 5.0
 """How long a worker's request is held; a worker is cancelled when it is no longer needed."""
 
 LEASE_SECONDS = 30.0
 PICKUPS_MAX = 500
+
+TRIES = 3
+"""Times a request is sent."""
 
 
 class Measured(msgspec.Struct):
@@ -49,54 +48,58 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[math.ceil(share * len(ordered)) - 1]
 
 
-def _count(flags: str, low: int, high: int, default: int, text: str) -> Any:
-    return click.option(*flags.split(), type=click.IntRange(low, high), default=default, show_default=True, metavar="N", help=text)
+def _count(low: int, high: int) -> Callable[[str], int]:
+    """Reads a whole number within bounds."""
+
+    def number(text: str) -> int:
+        if not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not in the range {low} to {high}")
+        return int(text)
+
+    return number
 
 
-@verb(
-    "bench",
-    _count("-n --jobs", 1, 10_000_000, 10_000, "Jobs in all."),
-    _count("-c --concurrency", 1, 1_000, 8, "Producers, and as many workers."),
-    _count("-b --batch", 1, Limits().batch_jobs_max, 100, "Jobs in a request; 1 for one a call."),
-    _count("--payload-bytes", 2, 100_000, 100, "Size of a payload."),
-    connects=False,
-)
-def bench_command(where: Where, output: Output, jobs: int, concurrency: int, batch: int, payload_bytes: int) -> int:
-    """Put load on a running server, and measure it.
-
-    First all jobs go through: producers enqueue, workers dequeue and conclude, all at once. Then one job at a time is enqueued while
-    workers wait, and the time until one has it is taken. The bench is one process of Python, so a fast server is not at its end.
-
-    It works in a queue of its own and deletes it in the end. The jobs it concluded stay in the server's history, where they may push
-    older ones out.
-
-    \b
-    Example:
-      jobqueue bench --jobs 50000 --concurrency 16 --batch 100
-    """
-    connect(where).close()  # a bad URL is told as everywhere
-    measured = asyncio.run(_bench(where, output, jobs, concurrency, batch, "x" * (payload_bytes - 2)))
-    if output.as_json:
-        output.json(measured)
-        return Exit.DONE
-    output.fields(
-        [
-            ("jobs", f"{jobs}, {batch} in a request, {concurrency} producers and {concurrency} workers"),
-            ("throughput", f"{measured.jobs_per_second:.0f} jobs/s, from enqueue to conclude"),
-            ("time", f"{measured.seconds:.2f} s"),
-            ("pickup p50", f"{measured.pickup_p50_ms:.2f} ms"),
-            ("pickup p99", f"{measured.pickup_p99_ms:.2f} ms, of {measured.pickups} jobs"),
-        ]
+def main(args: list[str]) -> int:
+    """The exit code: 0, 1 when the server refuses or is not there, 2 for arguments that make no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench load",
+        description="Put load on a running server, and measure it. First all jobs go through: producers enqueue, workers dequeue and "
+        "conclude, all at once. Then one job at a time is enqueued while workers wait, and the time until one has it is taken.",
+        epilog="It works in a queue of its own and deletes it in the end. The jobs it concluded stay in the server's history, where they "
+        "may push older ones out. The load comes from one process of Python, which may saturate first: treat the figures as a lower bound.",
     )
-    return Exit.DONE
+    parser.add_argument("--url", help="the server; JOBQUEUE_URL unless given")
+    parser.add_argument("--token", help="the bearer token; JOBQUEUE_TOKEN unless given")
+    parser.add_argument("-n", "--jobs", type=_count(1, 10_000_000), default=10_000, metavar="N", help="jobs in all")
+    parser.add_argument("-c", "--concurrency", type=_count(1, 1_000), default=8, metavar="N", help="producers, and as many workers")
+    parser.add_argument(
+        "-b", "--batch", type=_count(1, Limits().batch_jobs_max), default=100, metavar="N", help="jobs in a request; 1 for one a call"
+    )
+    parser.add_argument("--payload-bytes", type=_count(2, 100_000), default=100, metavar="N", help="size of a payload")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    options = parser.parse_args(args)
+    try:
+        measured = asyncio.run(_measure(options))
+    except QueueError as error:
+        print(f"Error: {error.code}: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        parser.error(str(error))
+    if options.json:
+        print(msgspec.json.encode(measured).decode())
+        return 0
+    print(f"jobs        {measured.jobs}, {measured.batch} in a request, {measured.concurrency} producers and as many workers")
+    print(f"throughput  {measured.jobs_per_second:.0f} jobs/s, from enqueue to conclude")
+    print(f"time        {measured.seconds:.2f} s")
+    print(f"pickup p50  {measured.pickup_p50_ms:.2f} ms")
+    print(f"pickup p99  {measured.pickup_p99_ms:.2f} ms, of {measured.pickups} jobs")
+    return 0
 
 
-async def _bench(where: Where, output: Output, jobs: int, concurrency: int, batch: int, payload: str) -> Measured:
-    from jobqueue.client.async_client import AsyncClient
-    from jobqueue.client.retrying import Retrying
-
-    async with AsyncClient(where.url, where.token, retrying=Retrying(tries=TRIES)) as client, _own_queue(client, output) as queue:
-        load = _Load(client, queue, batch, payload)
+async def _measure(options: argparse.Namespace) -> Measured:
+    jobs, concurrency, batch = options.jobs, options.concurrency, options.batch
+    async with AsyncClient(options.url, options.token, retrying=Retrying(tries=TRIES)) as client, _own_queue(client) as queue:
+        load = _Load(client, queue, batch, "x" * (options.payload_bytes - 2))
         seconds = await load.throughput(jobs, concurrency)
         latencies = await load.pickups(min(jobs, PICKUPS_MAX), concurrency)
     p50, p99 = (percentile(latencies, share) * 1_000 for share in (0.5, 0.99))
@@ -104,7 +107,7 @@ async def _bench(where: Where, output: Output, jobs: int, concurrency: int, batc
 
 
 @contextlib.asynccontextmanager
-async def _own_queue(client: AsyncClient, output: Output) -> AsyncIterator[str]:
+async def _own_queue(client: AsyncClient) -> AsyncIterator[str]:
     """A queue that is there for this bench alone, and gone in the end, whatever it still holds."""
     name = f"bench-{os.urandom(6).hex()}"
     await client.put_queue(name, lease_seconds=LEASE_SECONDS, max_attempts=1)
@@ -115,7 +118,7 @@ async def _own_queue(client: AsyncClient, output: Output) -> AsyncIterator[str]:
             await client.purge(name)
             await client.delete_queue(name)
         except QueueError as error:
-            output.note(f"queue {name} is left behind: {error.detail}")
+            print(f"queue {name} is left behind: {error.detail}", file=sys.stderr)
 
 
 class _Load:
@@ -174,8 +177,6 @@ class _Load:
         return latencies
 
     async def _enqueue(self, count: int) -> None:
-        from jobqueue.client.types import NewJob
-
         if count == 1:
             await self._client.enqueue(self._payload, queue=self._queue)
             return
@@ -210,8 +211,6 @@ class _Load:
                     await self._client.release(job.id, job.lease.token)
 
     async def _conclude(self, jobs: list[LeasedJob]) -> None:
-        from jobqueue.client.types import Conclude
-
         if len(jobs) == 1:
             await self._client.conclude(jobs[0].id, jobs[0].lease.token, "succeeded")
         elif jobs:
