@@ -162,7 +162,8 @@ class Engine(LeaseOperations, QueueAdmin):
                     # Only a batch looks before it takes.
                     following = queue.peek()
                     if following is not None and own_bytes(following) > room:
-                        return self._named(taken, want)
+                        self._named(taken, want)
+                        return taken
                 job = queue.pop()
                 if job is None:
                     break
@@ -178,13 +179,13 @@ class Engine(LeaseOperations, QueueAdmin):
                     room -= own_bytes(job)
             if len(taken) >= want.limit:
                 break
-        return self._named(taken, want)
-
-    def _named(self, taken: list[Job], want: Want) -> list[Job]:
-        """Count the names that the leases of these jobs were given. Not refused where there is no room: an enqueue is, next."""
         if want.worker is not None or want.attempt_id is not None:
-            self.live_bytes += names_bytes(want) * len(taken)
+            self._named(taken, want)
         return taken
+
+    def _named(self, taken: list[Job], want: Want) -> None:
+        """Count the names that the leases of these jobs were given. Not refused where there is no room: an enqueue is, next."""
+        self.live_bytes += names_bytes(want) * len(taken)
 
     def _lease(self, job: Job, queue: QueueState, now: float, want: Want) -> None:
         details = job.details

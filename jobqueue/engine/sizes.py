@@ -84,7 +84,9 @@ def shown_bytes(job: Job) -> int:
 
 def job_bytes(job: Job) -> int:
     """What a job counts, live or concluded."""
+    # In one piece for what most jobs are: history asks for each that it forgets.
+    size = len(job.payload) if job.details is PLAIN and job.type is None else own_bytes(job)
     hold = job.hold
-    if type(hold) is Lease:
-        return own_bytes(job) + lease_bytes(hold)
-    return own_bytes(job) + conclusion_bytes(hold) if type(hold) is Conclusion else own_bytes(job)
+    if hold is None:
+        return size
+    return size + (conclusion_bytes(hold) if isinstance(hold, Conclusion) else lease_bytes(hold))

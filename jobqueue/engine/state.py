@@ -29,6 +29,7 @@ from jobqueue.model import (
     CONCLUDED,
     EXPIRED,
     FAILED,
+    PLAIN,
     QUEUED,
     SCHEDULED,
     SUCCEEDED,
@@ -172,7 +173,8 @@ class State:
         """Take a live job out of its lease, and its due time out of the heap."""
         queue.in_progress -= 1
         job.hold = None
-        self.live_bytes -= lease_bytes(lease)
+        if lease.worker is not None or lease.attempt_id is not None or lease.message is not None:
+            self.live_bytes -= lease_bytes(lease)
         if lease.attempt_id is not None:
             key = (lease.attempt_id, lease.worker, lease.who, job.queue)
             held = self.attempts[key]
@@ -219,7 +221,7 @@ class State:
         """End a detached job and put it in history, which may forget older ones."""
         self.move(job, trigger, CONCLUDED)
         job.hold = conclusion
-        size = own_bytes(job)
+        size = len(job.payload) if job.details is PLAIN and job.type is None else own_bytes(job)
         self.live -= 1
         self.live_bytes -= size
         outcome = conclusion.outcome
@@ -232,7 +234,9 @@ class State:
         else:
             queue.expired_total += 1
         self.events.append(Event(K_CONCLUDED, queue.name, job))
-        self.remember(job, outcome, size + conclusion_bytes(conclusion))
+        if conclusion.result is not None or conclusion.worker is not None:
+            size += conclusion_bytes(conclusion)
+        self.remember(job, outcome, size)
 
     def remember(self, job: Job, outcome: Outcome, size: int) -> None:
         """Put a concluded job of so many bytes in history, which may forget older ones."""
