@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -90,14 +90,20 @@ class LocalBackend(Shell):
         return [self.snapshot(job) for job in self.engine.replay(want)]
 
     def take(self, want: Want) -> list[Job]:
-        """What is available at once. No waiter stands for these queues while something is."""
+        """What is available at once. No waiter stands for these queues while something is, unless a herd is owed it, which goes first."""
         now = self.clock.now()
+        if self._owed:
+            want = msgspec.structs.replace(want, queues=tuple(name for name in want.queues if name not in self._owed))
         jobs = self.engine.dequeue(now, want)
         if jobs:
             skew = self.clock.skew()
             jobs = [copied(job, skew) for job in jobs]
         self._act(now)
         return jobs
+
+    def passed_over(self, want: Want) -> bool:
+        """Whether a `take` that found nothing only passed over expired jobs and would go on behind them."""
+        return any(self.engine.available(name) and name not in self._owed for name in want.queues)
 
     def stand(self, want: Want, wait: float) -> Waiter[list[Job]]:
         """Take a place at the end of the line. Raises TooManyWaiters."""
@@ -244,23 +250,23 @@ class LocalBackend(Shell):
         await self._commit(self.clock.now())
         return self._stats(name)
 
-    async def _sliced(self, jobs: list[Job], step: Callable[[float, list[Job]], int]) -> int:
+    async def _sliced(self, slices: Iterator[list[Job]], step: Callable[[float, list[Job]], int]) -> int:
         """Do something to many jobs, a slice a turn of the loop."""
         done = 0
-        for start in range(0, len(jobs), SLICE):
+        for jobs in slices:
             now = self.clock.now()
-            done += step(now, jobs[start : start + SLICE])
+            done += step(now, jobs)
             await self._commit(now)
             await asyncio.sleep(0)
         return done
 
     async def purge(self, name: str) -> int:
         self._check_open()
-        return await self._sliced(self.engine.waiting(name), self.engine.purge)
+        return await self._sliced(self.engine.waiting(name, SLICE), self.engine.purge)
 
     async def redrive(self, name: str) -> int:
         self._check_open()
-        return await self._sliced(self.engine.failed(name), self.engine.redrive)
+        return await self._sliced(self.engine.failed(name, SLICE), self.engine.redrive)
 
 
 class LocalTaking:
@@ -283,6 +289,9 @@ class LocalTaking:
             jobs = replayed
         else:
             jobs = self._held = backend.take(want)
+            while not jobs and backend.passed_over(want):
+                await asyncio.sleep(0)
+                jobs = self._held = backend.take(want)
             if not jobs and self._wait > 0:
                 jobs = self._held = await self._stand(backend.stand(want, self._wait))
         if jobs and backend.journal is not None:

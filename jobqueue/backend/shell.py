@@ -7,6 +7,7 @@ a queue that has both a job to give and a waiter standing for it. Only then may 
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from msgspec.structs import replace
@@ -36,7 +37,7 @@ STALL_GRACE_SECONDS_MAX = 10.0
 """The most by which leases are prolonged after a stall, so that a laptop's night does not add to them."""
 
 SLICE = 500
-"""Due jobs and ended waits handled in one turn of the loop, to begin with."""
+"""Due jobs handled in one turn of the loop, to begin with; jobs of a purge or a redrive; entries looked at for a wait that ends."""
 
 SLICE_MAX = 20 * SLICE
 """Due jobs handled in one turn when much is due: each turn that leaves some doubles the next one's number, while it takes no longer than
@@ -47,6 +48,9 @@ SLICE_MIN = 50
 
 TICK_SECONDS = 0.008
 """What a turn's share of due jobs should take at most."""
+
+WAKES = 200
+"""Requests answered in one step: jobs handed to them, results told, waits that end, a drain. The rest follows, as many a turn."""
 
 _AVAILABLE = frozenset({K_ENQUEUED, K_QUEUED, K_QUEUE_RESUMED})
 
@@ -78,6 +82,15 @@ class Shell:
         self.listeners = Listeners(self.clock, self.limits, journal, self._policy, self.arm)
         self._attempts: dict[Attempt, Waiter[list[Job]]] = {}
         self._timer: Timer | None = None
+        self._left = WAKES
+        """How much this step may still hand out and tell."""
+        self._owed: dict[str, None] = {}
+        """Queues that have both jobs and waiters for them, until the next turns have handed them out."""
+        self._untold: dict[str, tuple[Job, int]] = {}
+        """Jobs that have ended, and how many who wait for each are still to be told."""
+        self._dismissed: list[tuple[Registry[list[Job]], Waiter[list[Job]]]] = []
+        """Who stood when the drain began and is still to be answered, the first last."""
+        self._going_on: Timer | None = None
         self._armed = math.inf
         self._slice = SLICE
         self._heard = -math.inf
@@ -106,6 +119,7 @@ class Shell:
             if engine.deadlines.earliest < self._armed or engine.lease_ends.earliest < self._armed:
                 self.arm(now)
             return
+        self._left = WAKES
         whole: list[Event] = []
         while engine.events:
             events = engine.take_events()
@@ -125,12 +139,38 @@ class Shell:
             self.listeners.acted(self.ticket)
         if engine.deadlines.earliest < self._armed or engine.lease_ends.earliest < self._armed:
             self.arm(now)
+        if (self._owed or self._untold) and self._going_on is None:
+            self._going_on = self.clock.call_at(now, self._go_on)
+
+    def _go_on(self) -> None:
+        """What a step left for the turns after it: hand out what is owed, tell who waits for a result, answer those a drain dismisses."""
+        self._going_on = None
+        now, self._left = self.clock.now(), WAKES
+        self._tell()
+        owed, self._owed = self._owed, {}
+        for queue in owed:
+            # Without room it is owed again.
+            self._hand_out(queue, now)
+        self._dismiss()
+        self._act(now)
 
     def _hand_out(self, queue: str, now: float) -> None:
-        """Assign available jobs to the oldest waiters of a queue until one of both runs out."""
-        while (waiter := self._dequeues.oldest(queue)) is not None and self.engine.available(queue):
-            jobs = self.engine.dequeue(now, self._wanted_first(waiter))
+        """Assign available jobs to the oldest waiters of a queue until one of both runs out, or this step has done enough.
+
+        What is left is owed: the queue's waiters come before any newcomer (`LocalBackend.take`), in the next turns.
+        """
+        engine = self.engine
+        while (waiter := self._dequeues.oldest(queue)) is not None and engine.available(queue):
+            if self._left <= 0:
+                self._owed[queue] = None
+                return
+            before = len(engine.events)
+            jobs = engine.dequeue(now, self._wanted_first(waiter))
+            # An event for each job that it took or found expired.
+            self._left -= len(engine.events) - before
             if not jobs:
+                if engine.available(queue):
+                    self._owed[queue] = None
                 return
             skew = self.clock.skew()
             self._settle(waiter, [copied(job, skew) for job in jobs])
@@ -157,10 +197,32 @@ class Shell:
 
     def _wake_results(self, event: Event) -> None:
         assert event.job is not None
-        if self._results.count(event.job.id):
-            snapshot = self.snapshot(event.job)
-            while (waiter := self._results.oldest(event.job.id)) is not None:
+        count = self._results.count(event.job.id)
+        if count:
+            self._untold[event.job.id] = self.snapshot(event.job), count
+            self._tell()
+
+    def _tell(self) -> None:
+        """Answer those who wait for the result of a job that has ended."""
+        for job_id, (snapshot, standing) in list(self._untold.items()):
+            count = standing
+            while count and self._left > 0 and (waiter := self._results.oldest(job_id)) is not None:
                 self._results.settle(waiter, [snapshot])
+                self._left -= 1
+                count -= 1
+            if self._left <= 0 and count and self._results.count(job_id):
+                self._untold[job_id] = snapshot, count
+                return
+            del self._untold[job_id]
+
+    def _dismiss(self) -> None:
+        """Answer some of those who stood when the drain began."""
+        for _ in range(min(WAKES, len(self._dismissed))):
+            registry, waiter = self._dismissed.pop()
+            if waiter.answer is None:
+                registry.settle(waiter, [])
+        if self._dismissed and self._going_on is None:
+            self._going_on = self.clock.call_at(self.clock.now(), self._go_on)
 
     async def _commit(self, now: float) -> None:
         self._act(now)
@@ -197,13 +259,13 @@ class Shell:
         self._listen_first(now, late)
         engine = self.engine
         engine.tick(now, self._slice, heard=self._heard, stalled=self._stalled, held_until=self._held_until)
-        for _ in range(SLICE):
-            waiter = self._dequeues.deadlines.pop(now)
+        for _ in range(WAKES):
+            waiter = self._dequeues.deadlines.pop(now, SLICE)
             if waiter is None:
                 break
             self._settle(waiter, [])
-        self._results.expire(now, SLICE)
-        self.listeners.waiting.expire(now, SLICE)
+        self._results.expire(now, WAKES)
+        self.listeners.waiting.expire(now, WAKES)
         self._act(now)
         if min(engine.deadlines.earliest, engine.lease_ends.earliest) > now:
             self._slice = SLICE
@@ -271,14 +333,22 @@ class Shell:
                 self.pickup.observe(now - job.lease.started_at)
 
     def drain(self) -> None:
-        self.draining = True
-        self._attempts.clear()
-        self._dequeues.settle_all()
-        self._results.settle_all()
+        if not self.draining:
+            self.draining = True
+            self._attempts.clear()
+            self._dismissed = [(registry, waiter) for registry in (self._results, self._dequeues) for waiter in registry.everyone()]
+            # From here on nobody comes to stand.
+            self._dismissed.reverse()
+            self._dismiss()
         self.listeners.drain()
 
     async def close(self) -> None:
         self.drain()
+        while self._dismissed:
+            self._dismiss()
+            await asyncio.sleep(0)
+        if self._going_on is not None:
+            self._going_on.cancel()
         if self._timer is not None:
             self._timer.cancel()
         if self.journal is not None:

@@ -22,6 +22,9 @@ from jobqueue.model import Want
 
 R = TypeVar("R")
 
+_LOOKS = 500
+"""Entries of waits that are over by now that are passed over for one that ends."""
+
 
 class _OnesCondition(asyncio.Condition):
     """A Condition that one task waits on at a time. With a deque of waiters it would take 600 bytes more."""
@@ -122,7 +125,7 @@ class Registry(Generic[R]):
     def expire(self, now: float, limit: int) -> int:
         """Answer those whose wait has passed with the empty answer, at most `limit`; how many."""
         for count in range(limit):
-            waiter = self.deadlines.pop(now)
+            waiter = self.deadlines.pop(now, _LOOKS)
             if waiter is None:
                 return count
             self.settle(waiter, self._empty)
@@ -130,11 +133,12 @@ class Registry(Generic[R]):
 
     def settle_all(self) -> None:
         """Answer everyone with the empty answer, oldest first under each key."""
-        for waiter in list(self._everyone()):
+        for waiter in list(self.everyone()):
             if waiter.answer is None:
                 self.settle(waiter, self._empty)
 
-    def _everyone(self) -> Iterator[Waiter[R]]:
+    def everyone(self) -> Iterator[Waiter[R]]:
+        """Who stands, oldest first under each key; one who stands under several comes as often."""
         for line in self.lines.values():
             yield from line
 

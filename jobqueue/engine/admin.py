@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+
 import msgspec
 
 from jobqueue.engine import checks
@@ -48,10 +51,15 @@ class QueueAdmin(State):
         del self.queues[name]
         self.events.append(Event(K_QUEUE_DELETED, name))
 
-    def waiting(self, name: str) -> list[Job]:
-        """A queue's queued and scheduled jobs. Raises UnknownQueue."""
+    def waiting(self, name: str, count: int) -> Iterator[list[Job]]:
+        """A queue's queued and scheduled jobs as they are now, those that still wait when it comes to them, at most `count` at a time.
+
+        A million are looked at while others are served, so a slice may be empty. Raises UnknownQueue.
+        """
         queue = self.queue(name)
-        return queue.jobs() + list(queue.scheduled.values())
+        scheduled = list(queue.scheduled.values())
+        lanes = [lane.slices(count) for lane in queue.lanes if lane is not None]
+        return chain(*lanes, (scheduled[start : start + count] for start in range(0, len(scheduled), count)))
 
     def purge(self, now: float, jobs: list[Job]) -> int:
         """Cancel those of `jobs` that still wait; how many. The shell slices what `waiting` returned: a million must not stall the loop."""
@@ -87,10 +95,13 @@ class QueueAdmin(State):
         self.to_queued(job, queue, now, T_RETRY, BACK)
         return job
 
-    def failed(self, name: str) -> list[Job]:
-        """A queue's failed jobs in history, oldest first. Raises UnknownQueue."""
+    def failed(self, name: str, count: int) -> Iterator[list[Job]]:
+        """A queue's failed jobs in history, oldest first; slices as those of `waiting`. Raises UnknownQueue."""
         self.queue(name)
-        return [job for job in self.history.jobs(FAILED) if job.queue == name]
+        span = self.history.span(FAILED)
+        return (
+            [job for job in span[start : start + count] if job is not None and job.queue == name] for start in range(0, len(span), count)
+        )
 
     def redrive(self, now: float, jobs: list[Job]) -> int:
         """Retry those of `jobs` that are still failed, in order, until the queue is full; how many."""

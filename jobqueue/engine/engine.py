@@ -40,6 +40,9 @@ _COMPARED = ("queue", "payload", "type", "description", "priority", "max_attempt
 Beside these, backoff, and delay, run_at and expires_in as sent. Not traceparent: a producer that tries again may do so in another span."""
 
 
+PASSED_OVER_MAX = 500
+"""Expired jobs that one dequeue passes over, ending them, before it gives up."""
+
 _NO_TIMES = (None, None, None)
 
 
@@ -147,23 +150,23 @@ class Engine(LeaseOperations, QueueAdmin):
     def dequeue(self, now: float, want: Want) -> list[Job]:
         """Take at most `want.limit` jobs, each under a new lease; [] when none is available. `want` must have passed `checks.want`.
 
-        Fewer when they hold more than `answer_bytes_max`, at least one.
+        Fewer when they would hold more than `answer_bytes_max`, at least one. Fewer or none when it had to pass over PASSED_OVER_MAX
+        expired ones: then a queue still has jobs `available`, and asking again goes on behind those.
 
         Earlier queues of `want.queues` are emptied first; inside each, priority, then age.
         """
         taken: list[Job] = []
         room = self.limits.answer_bytes_max
+        passed = 0
         for name in want.queues:
             queue = self.queues.get(name)
             if queue is None or queue.policy.paused:
                 continue
-            while len(taken) < want.limit:
-                if taken:
-                    # Only a batch looks before it takes.
-                    following = queue.peek()
-                    if following is not None and own_bytes(following) > room:
-                        self._named(taken, want)
-                        return taken
+            while len(taken) < want.limit and passed < PASSED_OVER_MAX:
+                # Only a batch looks before it takes.
+                if taken and not self._fits(queue, room):
+                    passed = PASSED_OVER_MAX
+                    break
                 job = queue.pop()
                 if job is None:
                     break
@@ -172,16 +175,22 @@ class Engine(LeaseOperations, QueueAdmin):
                     self.deadlines.drop(job)
                     if expires_at <= now:
                         self.to_concluded(job, queue, T_EXPIRE, Conclusion(EXPIRED, now))
+                        passed += 1
                         continue
                 self._lease(job, queue, now, want)
                 taken.append(job)
                 if want.limit > 1:
                     room -= own_bytes(job)
-            if len(taken) >= want.limit:
+            if len(taken) >= want.limit or passed >= PASSED_OVER_MAX:
                 break
         if want.worker is not None or want.attempt_id is not None:
             self._named(taken, want)
         return taken
+
+    def _fits(self, queue: QueueState, room: int) -> bool:
+        """Whether the queue's next job holds no more than `room` bytes, if there is one."""
+        job = queue.peek()
+        return job is None or own_bytes(job) <= room
 
     def _named(self, taken: list[Job], want: Want) -> None:
         """Count the names that the leases of these jobs were given. Not refused where there is no room: an enqueue is, next."""

@@ -56,6 +56,10 @@ class History:
         """The remembered jobs of one outcome, oldest first."""
         return self._kept[outcome].jobs()
 
+    def span(self, outcome: Outcome) -> list[Job | None]:
+        """The same with gaps, for who looks at them a slice at a time."""
+        return self._kept[outcome].span()
+
     def counts(self) -> dict[Outcome, tuple[int, int]]:
         """Jobs and bytes held, by outcome."""
         return {outcome: (kept.live, kept.bytes) for outcome, kept in self._kept.items()}

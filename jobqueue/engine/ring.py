@@ -128,10 +128,13 @@ class Ring:
             items[room : room + start] = items[:start]
             items[:start] = repeat(None, start)
 
-    def jobs(self) -> list[Job]:
-        """Every job, front to back. O(capacity)."""
+    def span(self) -> list[Job | None]:
+        """The places from front to back, those of removed jobs None. O(capacity), but no more than a copy of memory."""
         start, stop = self._head & self._mask, self._tail & self._mask
         if self._tail == self._head:
             return []
-        span = self._items[start:stop] if start < stop else self._items[start:] + self._items[:stop]
-        return [job for job in span if job is not None]
+        return self._items[start:stop] if start < stop else self._items[start:] + self._items[:stop]
+
+    def jobs(self) -> list[Job]:
+        """Every job, front to back. O(capacity)."""
+        return [job for job in Ring.span(self) if job is not None]

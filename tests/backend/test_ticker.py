@@ -9,7 +9,7 @@ import pytest
 
 from jobqueue.backend.base import Extend
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.shell import READ_TURNS, SLICE, SLICE_MIN
+from jobqueue.backend.shell import READ_TURNS, SLICE, SLICE_MIN, WAKES
 from jobqueue.model import JobSpec, Want
 
 from .clocks import TurnClock
@@ -64,7 +64,7 @@ async def test_waits_that_end_together_are_answered_a_slice_a_turn(backend: Loca
     tasks = [asyncio.create_task(hold(backend, 10.0)) for _ in range(HERD)]
     await asyncio.sleep(0)
     clock.advance(10)
-    assert await per_turn(lambda: backend.stats().waiters) == [HERD - SLICE, HERD - 2 * SLICE, 0]
+    assert await per_turn(lambda: backend.stats().waiters) == [*range(HERD - WAKES, 0, -WAKES), 0]
     assert await asyncio.gather(*tasks) == [0] * HERD
 
 
@@ -74,7 +74,7 @@ async def test_waits_for_results_end_a_slice_a_turn(backend: LocalBackend, clock
     tasks = [asyncio.create_task(backend.job("j0", 10.0)) for _ in range(HERD)]
     await asyncio.sleep(0)
     clock.advance(10)
-    assert await per_turn(lambda: backend.stats().waiters) == [HERD - SLICE, HERD - 2 * SLICE, 0]
+    assert await per_turn(lambda: backend.stats().waiters) == [*range(HERD - WAKES, 0, -WAKES), 0]
     assert {job.id for job in await asyncio.gather(*tasks)} == {"j0"}
 
 

@@ -250,9 +250,9 @@ class EngineMachine(RuleBasedStateMachine):
 
     def purge(self, name: str) -> None:
         if name not in self.oracle.queues:
-            assert self.ask("waiting", name)[0] == "unknown_queue"
+            assert self.ask("waiting", name, 3)[0] == "unknown_queue"
             return
-        jobs = self.engine.waiting(name)
+        jobs = [job for part in self.engine.waiting(name, 3) for job in part]
         ids = [job.id for job in jobs]
         assert sorted(ids) == sorted(item.id for item in self.oracle.live(name) if item.status != "in_progress")
         assert self.engine.purge(self.moment(), jobs) == len(ids)
@@ -261,9 +261,9 @@ class EngineMachine(RuleBasedStateMachine):
 
     def redrive(self, name: str) -> None:
         if name not in self.oracle.queues:
-            assert self.ask("failed", name)[0] == "unknown_queue"
+            assert self.ask("failed", name, 3)[0] == "unknown_queue"
             return
-        jobs = self.engine.failed(name)
+        jobs = [job for part in self.engine.failed(name, 3) for job in part]
         ids = [item.id for item in self.oracle.history["failed"] if item.spec.queue == name]
         assert [job.id for job in jobs] == ids
         now, retried = self.moment(), 0

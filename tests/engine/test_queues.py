@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from jobqueue.engine.events import Kind
 from jobqueue.errors import BadRequest, QueueFull, QueueNotEmpty, TooManyQueues, UnknownQueue
-from jobqueue.model import Backoff, Outcome, QueuePolicy, QueueStats, Status, Want
+from jobqueue.model import Backoff, Job, Outcome, QueuePolicy, QueueStats, Status, Want
 from tests.factories import FAILED, FINALLY_FAILED, NOW, SUCCEEDED, bring, dequeue, enqueue, make_engine, token_of
 
 from .invariants import fingerprint, invariants
+
+
+def all_of(slices: Iterator[list[Job]]) -> list[Job]:
+    """Every job of some slices, as one list."""
+    return [job for jobs in slices for job in jobs]
 
 
 def test_new_queue_has_the_servers_defaults() -> None:
@@ -100,7 +107,13 @@ def test_queue_with_the_default_policy_can_be_paused_whatever_the_limits() -> No
 def test_unknown_queue_is_unknown_to_every_operation() -> None:
     """What needs a queue to be there says that it is not, and makes none."""
     engine = make_engine()
-    for operation in (engine.queue, engine.delete_queue, engine.waiting, engine.failed, lambda name: engine.set_paused(name, True)):
+    for operation in (
+        engine.queue,
+        engine.delete_queue,
+        lambda name: engine.waiting(name, 5),
+        lambda name: engine.failed(name, 5),
+        lambda name: engine.set_paused(name, True),
+    ):
         with pytest.raises(UnknownQueue):
             operation("a")
     assert engine.queues == {}
@@ -169,7 +182,7 @@ def test_purge_cancels_what_waits_and_leaves_what_is_worked_on() -> None:
     engine.release(NOW, returned.id, token_of(dequeue(engine)))
     jobs = [returned, *(enqueue(engine, priority=p) for p in (1, 9)), enqueue(engine, delay=10.0)]
     elsewhere = enqueue(engine, queue="other")
-    waiting = engine.waiting("default")
+    waiting = all_of(engine.waiting("default", 2))
     assert waiting == jobs
     assert engine.purge(NOW, waiting) == 4
     assert [job.outcome for job in jobs] == [Outcome.CANCELLED] * 4
@@ -182,7 +195,7 @@ def test_purge_in_slices_passes_over_what_moved_on_meanwhile() -> None:
     """Between slices jobs are taken, end, are forgotten: the purge touches none of them."""
     engine = make_engine(history_jobs_max=1)
     taken, ended, forgotten, waits = (enqueue(engine, id=name) for name in ("taken", "ended", "forgotten", "waits"))
-    waiting = engine.waiting("default")
+    waiting = all_of(engine.waiting("default", 2))
     dequeue(engine)
     engine.cancel(NOW, forgotten.id)
     engine.cancel(NOW, ended.id)
@@ -197,7 +210,7 @@ def test_failed_lists_one_queues_failures_oldest_first() -> None:
     engine = make_engine()
     first, second = bring(engine, "failed").job, bring(engine, "failed").job
     bring(engine, "cancelled"), bring(engine, "succeeded"), bring(engine, "failed", queue="other")
-    assert engine.failed("default") == [first, second]
+    assert all_of(engine.failed("default", 2)) == [first, second]
 
 
 def test_redrive_retries_in_order_and_stops_when_the_queue_is_full() -> None:
@@ -205,9 +218,9 @@ def test_redrive_retries_in_order_and_stops_when_the_queue_is_full() -> None:
     engine = make_engine()
     jobs = [bring(engine, "failed", id=str(n)).job for n in range(4)]
     engine.put_policy("default", QueuePolicy(max_jobs=3))
-    assert engine.redrive(NOW, engine.failed("default")) == 3
+    assert engine.redrive(NOW, all_of(engine.failed("default", 2))) == 3
     assert engine.queue("default").jobs() == jobs[:3]
-    assert engine.failed("default") == jobs[3:]
+    assert all_of(engine.failed("default", 2)) == jobs[3:]
     invariants(engine)
 
 
@@ -216,7 +229,7 @@ def test_redrive_passes_over_what_is_no_longer_failed() -> None:
     engine = make_engine(history_jobs_max=2)
     old = bring(engine, "failed", id="old").job
     retried = bring(engine, "failed", id="retried").job
-    listed = engine.failed("default")
+    listed = all_of(engine.failed("default", 2))
     engine.retry(NOW, retried.id)
     engine.conclude(NOW, retried.id, token_of(dequeue(engine)), SUCCEEDED)
     bring(engine, "failed", id="x"), bring(engine, "failed", id="y")
