@@ -78,10 +78,10 @@ async def test_another_worker_that_has_the_handler_gets_it(rig: Rig) -> None:
     handlers = Registry()
     handlers.handler("post")(lambda job: job.payload)
     new = await rig.start(handlers, name="new")
-    await rig.stop(old)
-    await rig.advance(2 * RETURN_SECONDS_MAX, step=5)
+    await rig.advance(HOUR / 4, step=5)
     assert [await rig.succeeded(job_id) for job_id in jobs] == list(range(30))
     assert (new.counts.succeeded, old.counts.failed) == (30, 0)
+    assert old.running == 0
 
 
 @pytest.mark.parametrize("seconds", [0, 30])
