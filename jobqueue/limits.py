@@ -56,6 +56,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     history_jobs_max: int = 10_000
     history_bytes_max: int = 64 * MIB
     page_jobs_max: int = 1_000
+    page_queues_max: int = 1_000
     page_jobs_default: int = 100
     page_scan_max: int = 10_000
     dequeue_queues_max: int = 32

@@ -229,7 +229,13 @@ class Backend(Protocol):
         """A page of jobs, and the cursor of the next: its `before`, or its `after`. A page may be short and have a next one."""
 
     async def queues(self) -> list[QueueStats]:
-        """Every queue, by name."""
+        """Every queue, by name. Where there are many they are looked at in slices, each of another moment."""
+
+    async def queue_page(self, after: str, limit: int) -> tuple[list[QueueStats], str | None]:
+        """Up to `limit` queues by name, from the first behind the name `after`, and the next `after`: None at the end.
+
+        A page may be short and have a next one.
+        """
 
     async def queue(self, name: str) -> QueueStats:
         """One queue. Raises UnknownQueue."""

@@ -228,7 +228,20 @@ class LocalBackend(Shell):
         )
 
     async def queues(self) -> list[QueueStats]:
-        return [self._stats(name) for name in sorted(self.engine.queues)]
+        found: list[QueueStats] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page, cursor = await self.queue_page(cursor, SLICE)
+            found += page
+            if cursor is not None:
+                # Others run between the slices.
+                await asyncio.sleep(0)
+        return found
+
+    async def queue_page(self, after: str, limit: int) -> tuple[list[QueueStats], str | None]:
+        names = sorted(name for name in self.engine.queues if name > after)
+        page = [self._stats(name) for name in names[:limit]]
+        return page, names[limit - 1] if len(names) > limit else None
 
     async def queue(self, name: str) -> QueueStats:
         return self._stats(name)

@@ -10,6 +10,7 @@ not see is one that does not exist, in every operation, and an enqueue of its id
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -146,6 +147,17 @@ class RestrictedBackend:
 
     async def queues(self) -> list[QueueStats]:
         return [stats for stats in await self._backend.queues() if self._sees(stats.name)]
+
+    async def queue_page(self, after: str, limit: int) -> tuple[list[QueueStats], str | None]:
+        found: list[QueueStats] = []
+        cursor: str | None = after
+        while cursor is not None and not found:
+            page, cursor = await self._backend.queue_page(cursor, limit)
+            found = [stats for stats in page if self._sees(stats.name)]
+            if not found:
+                await asyncio.sleep(0)
+        # The name of a queue that they may not see is not theirs to know either.
+        return found, None if cursor is None else found[-1].name
 
     async def queue(self, name: str) -> QueueStats:
         self._check(name)

@@ -234,6 +234,7 @@ SETTINGS = tuple(setting for group in GROUPS.values() for setting in group)
 FIXED: dict[str, str] = {
     "page_jobs_default": "jobs on a page of a listing that names no `limit`",
     "page_jobs_max": "the highest `limit` of a listing",
+    "page_queues_max": "queues on a page of `GET /queues`",
     "page_scan_max": "jobs looked at for one page; a page that ends there is short and has a next one",
     "dequeue_queues_max": "queues that one dequeue names",
     "id_chars_max": "characters of a job's id, a worker's name, an `attempt_id`",

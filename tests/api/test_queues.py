@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobqueue.model import Want
+from jobqueue.backend.shell import SLICE
+from jobqueue.model import QueuePolicy, Want
 
 from .conftest import Serve
 from .harness import NOW, Api, answered, assert_problem, at
@@ -228,3 +229,45 @@ async def test_a_hand_out_that_is_put_back_stays_counted(api: Api) -> None:
     totals = (await api.get("/queues/q")).json["totals"]
     assert (totals["dequeued"], totals["redelivered"]) == (2, 0)
     assert b"\njobqueue_jobs_undelivered_total 1.0\n" in (await api.get("/metrics")).body
+
+
+async def test_queues_come_in_pages_by_name(serve: Serve) -> None:
+    """However many there are, an answer has a bound; the pages together are all of them, those made meanwhile in their places."""
+    api = await serve(page_queues_max=3)
+    names = sorted(f"q{number}" for number in range(8))
+    for name in reversed(names):
+        assert (await api.put(f"/queues/{name}")).status == 200
+    found: list[str] = []
+    query = ""
+    while True:
+        page = (await api.get(f"/queues{query}")).json
+        assert len(page["queues"]) <= 3
+        found += [queue["name"] for queue in page["queues"]]
+        if page["cursor"] is None:
+            break
+        query = f"?cursor={page['cursor']}"
+        if "q9" not in names:
+            names.append("q9")
+            assert (await api.put("/queues/q9")).status == 200
+    assert found == names
+    assert [queue["name"] for queue in (await api.get("/queues?limit=1&cursor=q3")).json["queues"]] == ["q4"]
+    for query in ("limit=0", "limit=4", "limit=x", "limit=2&limit=2", "after=q3"):
+        assert_problem(await api.get(f"/queues?{query}"), 400, "bad_request", query.partition("=")[0])
+
+
+async def test_no_step_looks_at_every_queue(serve: Serve) -> None:
+    """What reads all queues, for a dialect's counts and the metrics, lets others run after each SLICE of them."""
+    api = await serve()
+    for number in range(3 * SLICE):
+        await api.backend.put_policy(f"q{number}", QueuePolicy())
+    turns = 0
+    work = api.backend.queues()
+    while True:
+        try:
+            assert work.send(None) is None  # type: ignore[func-returns-value] # what asyncio.sleep(0) yields
+        except StopIteration as stop:
+            found = stop.value
+            break
+        turns += 1
+    assert (turns, len(found)) == (2, 3 * SLICE)
+    assert (await api.get("/classic/jobs/stats")).status == 200

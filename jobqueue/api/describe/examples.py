@@ -137,7 +137,7 @@ STORY: tuple[Example, ...] = (
         {"queues": [{"name": "reports", "policy": {"lease_seconds": 60.0, "max_attempts": 3, "backoff": {"base": 5.0, "factor": 2.0,
          "cap": 600.0}, "max_jobs": 1000, "paused": False}, "scheduled": 0, "queued": 0, "in_progress": 0, "waiters": 0,
          "oldest_queued_at": None, "totals": {"enqueued": 3, "dequeued": 4, "redelivered": 0, "succeeded": 2, "failed": 1, "cancelled": 2,
-         "expired": 0, "retried": 2}}]}),
+         "expired": 0, "retried": 2}}], "cursor": None}),
     Example("deleted", "DELETE", "/queues/{name}", "/queues/reports", None, 204,
         None),
     Example("nobody is asked for one", "GET", "/token", "/token", None, 200,

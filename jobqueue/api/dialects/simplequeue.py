@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw, UnsetType
 from jobqueue.api.dialects.base import Dialect, Given, HeldQuery, Ignored, read, renamed, text, wait_of
 from jobqueue.api.dialects.page import PAGE, PAGE_HEADERS
 from jobqueue.api.native import longpoll, wire
+from jobqueue.api.native.events import send
 from jobqueue.api.problems import Problem, Shape
 from jobqueue.api.routes import Route, Scope
 from jobqueue.api.site import Site
@@ -23,6 +24,7 @@ from jobqueue.http.body import check_depth
 from jobqueue.http.request import Request
 from jobqueue.model import CONCLUDED, FAILED, IN_PROGRESS, SUCCEEDED, Job, JobFilter, JobSpec, Verdict, Want
 
+_STREAMED = b"Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
 _NO_DATA = b"null"
 """The payload of a job without data."""
 
@@ -149,19 +151,44 @@ async def submit(site: Site, request: Request, _: str) -> Answer:
             continue
 
 
+async def _page(site: Site, after: int) -> tuple[bytes, int | None]:
+    """Jobs created after the one of that number, oldest first, as the inside of a list, and the number to go on from."""
+    page, cursor = await site.backend.jobs(JobFilter(limit=site.limits.page_jobs_max, after=after, payloads=True))
+    return b",".join(map(_view, page)), cursor
+
+
 async def jobs(site: Site, request: Request, _: str) -> Answer:
-    """GET /jobs: every job, oldest first."""
-    found: list[bytes] = []
-    cursor: int | None = None
-    while True:
-        page, cursor = await site.backend.jobs(JobFilter(limit=site.limits.page_jobs_max, before=cursor, payloads=True))
-        found += [_view(job) for job in page]
-        if cursor is None:
-            break
-        # Others run between the pages of a long answer.
-        await asyncio.sleep(0)
-    found.reverse()
-    return Answer(200, b"[%b]" % b",".join(found))
+    """GET /jobs: every job, oldest first.
+
+    More than a page of them is streamed, page by page as the client reads, so that the server never holds more. The end of the connection
+    ends such an answer; one that was cut short lacks the list's own end.
+    """
+    page, cursor = await _page(site, 0)
+    if cursor is None:
+        return Answer(200, b"[%b]" % page)
+    stream = Answer(200, content_type=b"", headers=_STREAMED, close=True)
+    if request.head.method == "HEAD":
+        return stream
+    try:
+        stream.write_now(request)
+        await send(request, stream, b"[" + page)
+        begun = bool(page)
+        while cursor is not None:
+            # Others run between the pages.
+            await asyncio.sleep(0)
+            page, cursor = await _page(site, cursor)
+            if page:
+                await send(request, stream, b"," + page if begun else page)
+                begun = True
+        await send(request, stream, b"]")
+    except asyncio.CancelledError:
+        # Its token is gone. A list without its end is all that can be answered now.
+        if not request.revoked:
+            raise
+    except ConnectionError:
+        # It has gone, or was cut for not reading.
+        pass
+    return stream
 
 
 async def take(site: Site, request: Request, _: str) -> Answer:
@@ -202,6 +229,10 @@ async def to_page(site: Site, request: Request, _: str) -> Answer:
 def _routes(prefix: str) -> list[Route]:
     show = Route("GET", f"{prefix}/", page, Scope.PUBLIC, "See every job in a browser", query=Ignored, answers={200: str})
     show.media = ("text/html",)
+    every = Route(
+        "GET", f"{prefix}/jobs", jobs, Scope.READ, "List every job, oldest first", query=Ignored, answers={200: tuple[SimpleJob, ...]}
+    )
+    every.held = True
     bare = Route("GET", prefix, to_page, Scope.PUBLIC, "Go to the page", query=Ignored, answers={308: None})
     return [
         Route(
@@ -209,9 +240,7 @@ def _routes(prefix: str) -> list[Route]:
             body=SimpleSubmit, query=Ignored, answers={201: SimpleJob, 200: SimpleJob},
             errors=("id_conflict", "too_large", "queue_full", "too_many_queues", "draining"),
         ),
-        Route(
-            "GET", f"{prefix}/jobs", jobs, Scope.READ, "List every job, oldest first", query=Ignored, answers={200: tuple[SimpleJob, ...]}
-        ),
+        every,
         Route(
             "GET", f"{prefix}/jobs/next", take, Scope.DEQUEUE, "Take the oldest submitted job",
             query=HeldQuery, answers={200: SimpleJob, 204: None}, errors=("too_many_waiters", "draining"),

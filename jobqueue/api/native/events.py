@@ -86,7 +86,7 @@ async def _tell(site: Site, request: Request, stream: Answer, listening: Listeni
     if listening.missed:
         opening += b"event: reset\ndata: {}\n"
     # The id of the place it begins at, so that one who loses its connection before any event comes back to here.
-    await _send(request, stream, b"%bid: %b\n\n" % (opening, told.encode()))
+    await send(request, stream, b"%bid: %b\n\n" % (opening, told.encode()))
     while True:
         notices = await listening.notices(NOTICES_MAX, HEARTBEAT_SECONDS)
         if notices is None:
@@ -99,7 +99,7 @@ async def _tell(site: Site, request: Request, stream: Answer, listening: Listeni
             # The place it has come to, so that events it does not want do not make it miss others when it comes back.
             chunk = b":\n\n" if listening.cursor == told else b":\nid: %b\n\n" % listening.cursor.encode()
         told = listening.cursor
-        await _send(request, stream, chunk)
+        await send(request, stream, chunk)
 
 
 def _encoded(notice: Notice) -> bytes:
@@ -107,7 +107,7 @@ def _encoded(notice: Notice) -> bytes:
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (notice.cursor.encode(), notice.kind.value.encode(), views.encode(event(notice)))
 
 
-async def _send(request: Request, stream: Answer, chunk: bytes) -> None:
+async def send(request: Request, stream: Answer, chunk: bytes) -> None:
     """Write, and wait until the kernel has it. Raises ConnectionError."""
     connection = request.connection
     if connection.transport is None or connection.transport.is_closing():

@@ -197,7 +197,13 @@ def _queue(stats: QueueStats) -> Answer:
 
 async def queues(site: Site, request: Request, _: str) -> Answer:
     """GET /queues."""
-    return Answer(200, views.encode(views.QueuesView([views.queue_view(stats) for stats in await site.backend.queues()])))
+    asked = wire.QueuesQuery()
+    if "?" in request.head.path:
+        asked = wire.decode_query(wire.query_of(request.head.path), wire.QueuesQuery)
+    limit = site.limits.page_queues_max if asked.limit is None else asked.limit
+    checks.number("limit", limit, 1, site.limits.page_queues_max)
+    found, cursor = await site.backend.queue_page(asked.cursor or "", limit)
+    return Answer(200, views.encode(views.QueuesView([views.queue_view(stats) for stats in found], cursor)))
 
 
 async def queue(site: Site, request: Request, name: str) -> Answer:

@@ -161,7 +161,7 @@ def native_routes(prefix: str) -> list[Route]:
                 errors=("too_many_listeners", *_CLOSED),
             )
         ),
-        route("GET", "/queues", native.queues, R, "List queues", answers={200: views.QueuesView}),
+        route("GET", "/queues", native.queues, R, "List queues, by name", query=wire.QueuesQuery, answers={200: views.QueuesView}),
         route("GET", "/queues/{name}", native.queue, R, "Look at a queue", answers={200: queue}, errors=("unknown_queue",)),
         route(
             "PUT",

@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw, UnsetType
 from jobqueue.api.problems import Problem
 from jobqueue.model import Attempt, Ended, Job, Outcome, QueuePolicy, QueueStats, Status
 
+_TOTALS = [(field.removesuffix("_total"), field) for field in QueueStats.__struct_fields__ if field.endswith("_total")]
 _seconds: dict[int, str] = {}
 _stamps: dict[float, str] = {}
 """Those made last: the jobs of a batch have most of their times in common."""
@@ -167,9 +168,10 @@ class QueueView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class QueuesView(msgspec.Struct, frozen=True):
-    """Every queue, by name."""
+    """A page of queues, by name. cursor asks for the next page, null at the end; a page may be short and still have one."""
 
     queues: list[QueueView]
+    cursor: str | None
 
 
 class PurgedView(msgspec.Struct, frozen=True):
@@ -286,7 +288,7 @@ def queue_view(stats: QueueStats) -> QueueView:
         in_progress=stats.in_progress,
         waiters=stats.waiters,
         oldest_queued_at=_stamp(stats.oldest_queued_at),
-        totals={field.removesuffix("_total"): getattr(stats, field) for field in stats.__struct_fields__ if field.endswith("_total")},
+        totals={word: getattr(stats, field) for word, field in _TOTALS},
     )
 
 

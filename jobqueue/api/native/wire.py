@@ -155,6 +155,13 @@ class ListQuery(_Body, kw_only=True):
     cursor: _Int | None = None
 
 
+class QueuesQuery(_Body, kw_only=True):
+    """GET /queues."""
+
+    limit: _Int | None = None
+    cursor: str | None = None
+
+
 class EventsQuery(_Body, kw_only=True):
     """GET /events."""
 

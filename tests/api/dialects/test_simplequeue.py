@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from unittest import mock
 from urllib.parse import quote
 
 import pytest
 
-from jobqueue.model import Job, JobSpec, Verdict, Want
-from tests.api.harness import Api
+from jobqueue.model import Job, JobFilter, JobSpec, Verdict, Want
+from tests.api.harness import Api, request, until
 
 from .conftest import Serve
 from .dialogue import Speaker
@@ -268,9 +270,38 @@ async def test_every_job_is_listed_oldest_first(serve: Serve, number: int) -> No
             > POST /jobs/complete {"jobId": "0", "status": "failed"}
             < 200 {"jobId": "0", "state": "failed"}
         """)
-    (reply,) = await simplequeue.together("> GET /jobs", 1)
-    assert reply.status == 200
+    reply = await simplequeue.api.get("/simplequeue/jobs")
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
     assert reply.json == [{"jobId": str(index), "state": "submitted" if index else "failed"} for index in range(number)]
+
+
+async def test_a_long_list_is_written_as_it_is_read(serve: Serve) -> None:
+    """Of a list that its client does not read, the server looks at no more jobs than fill the connection; one that hangs up ends it."""
+    api = await serve(page_jobs_max=10, page_jobs_default=10)
+    for index in range(300):
+        await api.backend.enqueue(JobSpec(payload=b'{"a":"%b"}' % (b"x" * 100_000), id=str(index)))
+    looked: list[int] = []
+    page = api.backend.jobs
+
+    async def counted(wanted: JobFilter) -> tuple[list[Job], int | None]:
+        looked.append(wanted.after or 0)
+        return await page(wanted)
+
+    with mock.patch.object(api.backend, "jobs", counted):
+        wire = await api.site.wire()
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        wire._writer.transport.pause_reading()  # type: ignore[attr-defined] # a client that does not read
+        wire.send(request("GET", "/simplequeue/jobs"))
+        await until(lambda: len(looked) > 1)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(looked) < 15
+        wire._writer.transport.resume_reading()  # type: ignore[attr-defined] # now it does
+        answer = await wire.rest()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"Connection: close" in head
+    assert b"Content-Length" not in head
+    assert [job["jobId"] for job in json.loads(body)] == [str(index) for index in range(300)]
 
 
 async def test_a_long_list_lets_others_be_served(serve: Serve) -> None:
@@ -281,8 +312,7 @@ async def test_a_long_list_lets_others_be_served(serve: Serve) -> None:
     order: list[str] = []
 
     async def ask(path: str) -> None:
-        (reply,) = await simplequeue.together(f"> GET {path}", 1)
-        assert reply.status == 200
+        assert (await simplequeue.api.get(f"/simplequeue{path}")).status == 200
         order.append(path)
 
     await asyncio.gather(ask("/jobs"), ask("/jobs/7"))

@@ -115,6 +115,20 @@ export function signOut() {
 /** Whether the token has a scope. */
 export const may = (scope) => who.scopes.has(scope);
 
+/** Every queue, by name, and how many requests that took: the server tells of a thousand in one. */
+export async function queues() {
+  const found = [];
+  let pages = 0;
+  let cursor = null;
+  do {
+    const page = await call("GET", cursor === null ? "queues" : `queues?${new URLSearchParams({ cursor })}`);
+    found.push(...page.queues);
+    cursor = page.cursor;
+    pages += 1;
+  } while (cursor !== null);
+  return { queues: found, pages };
+}
+
 /**
  * Jobs that fit, newest first. The server looks at a bounded number of jobs a request, so what is rare is looked for in several.
  * limit: how many; looks: how many requests at most. Answers {jobs, cursor}; a cursor means that there may be more.
