@@ -21,7 +21,7 @@ from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite.file import LEFTOVERS, CannotOpen, Store
 from jobqueue.backend.sqlite.journal import SqliteJournal
 from jobqueue.backend.sqlite.lock import MODE
-from jobqueue.backend.sqlite.open import Progress, load, open_journal
+from jobqueue.backend.sqlite.open import Progress, check_log, load, open_journal
 from jobqueue.clock import SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.limits import Limits
@@ -119,6 +119,7 @@ def backup(source: str, target: str) -> str:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
         store = Store.read_only(os.path.abspath(source))
         try:
+            check_log(store)
             store.copy_to(os.path.abspath(part))
         finally:
             store.close(tidy=False)

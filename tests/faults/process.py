@@ -17,7 +17,7 @@ import pytest
 
 import jobqueue
 
-from .wire import PATIENCE_SECONDS, lines_of
+from .wire import PATIENCE_SECONDS, lines_of, until
 
 _ROOT = str(Path(jobqueue.__file__).parents[1])
 
@@ -106,6 +106,18 @@ class Process:
         text = os.pread(self._log.fileno(), size - self._read, self._read)
         self._read = size
         return text.decode("utf-8", "backslashreplace")
+
+    async def said(self, text: str) -> str:
+        """Wait until the log has a text, since it is written a little after the answer; all that was logged since the last time."""
+        found = ""
+
+        def there() -> bool:
+            nonlocal found
+            found += self.log()
+            return text in found
+
+        await until(there, f"{text!r} in the log")
+        return found
 
     def clean(self) -> list[str]:
         """The new lines of the log, each well-formed: no traceback, no warning of Python's, nothing of ERROR."""

@@ -16,9 +16,10 @@ import pytest
 
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite import file as sqlite
+from jobqueue.backend.sqlite import wal
 from jobqueue.backend.sqlite.file import CannotOpen
 from jobqueue.engine.engine import Engine
-from jobqueue.process.durable import check
+from jobqueue.process.durable import backup, check
 
 from .datafile import SUCCEEDED, Served, backend_at, journal_at, spec, take
 from .process import Process
@@ -120,6 +121,39 @@ def test_30_corrupt_log(tmp_path: Path, damage: str) -> None:
         assert isinstance(found, str)
         assert "damaged or cut" in found
         assert contents(damaged) == before
+
+
+@pytest.mark.parametrize("look", ["check", "backup"])
+def test_30_a_look_finds_a_cut_log_and_hides_nothing(tmp_path: Path, look: str) -> None:
+    """`check` and `backup` find it too, and whoever starts a server afterwards is refused all the same."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    asyncio.run(leave(tmp_path / "jobs.db", (whole, cut)))
+    log = cut / "jobs.db-wal"
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+    looks = {"check": check, "backup": lambda path: backup(path, str(tmp_path / "copy.db"))}
+    assert looks[look](str(whole / "jobs.db")).startswith("20 jobs")
+    (tmp_path / "copy.db").unlink(missing_ok=True)
+    for _ in range(2):
+        with pytest.raises(CannotOpen, match="damaged or cut"):
+            looks[look](str(cut / "jobs.db"))
+    assert not list(tmp_path.glob("copy*"))
+    found = opened(cut / "jobs.db")
+    assert isinstance(found, str)
+    assert "damaged or cut" in found
+    assert isinstance(opened(whole / "jobs.db"), Engine)
+
+
+def test_30_what_the_look_at_the_index_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it SQLite starts on what is left of a cut log and says nothing: half of what was acknowledged is gone."""
+    cut = tmp_path / "cut"
+    asyncio.run(leave(tmp_path / "jobs.db", (cut,)))
+    log = cut / "jobs.db-wal"
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+    assert isinstance(opened(cut / "jobs.db"), str)
+    monkeypatch.setattr(wal, "_frames", lambda _index, _log: 0)
+    found = opened(cut / "jobs.db")
+    assert isinstance(found, Engine)
+    assert 0 < len(found.jobs.by_id) < 15
 
 
 async def test_30_an_old_index_is_no_damage(tmp_path: Path) -> None:

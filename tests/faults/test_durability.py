@@ -196,7 +196,7 @@ async def test_28_no_room_in_a_real_server(tmp_path: Path, start: Callable[..., 
     answer = await api.call("POST", "/jobs/enqueue", {"payload": 1, "queue": api.queue, "id": api.full("after")})
     assert (answer.status, "unconfirmed" in answer.json) == (503, False)
     assert (await api.job("before"))["status"] == "queued"
-    assert "changes cannot be stored" in process.log()
+    await process.said("changes cannot be stored")
     orders.write_text("")
 
     async def accepted() -> bool:

@@ -219,7 +219,7 @@ async def test_60_an_idle_server_notices(tmp_path: Path, start: Callable[..., Pr
             return (await call(process.port, "GET", "/readyz")).status == 503
 
         await until(unready, "the server is not ready")
-        assert "jobs.db is another file now" in process.log()
+        await process.said("jobs.db is another file now")
         process.process.terminate()
         assert await asyncio.to_thread(process.wait) == 0
         await other.enqueue(spec("more"))
@@ -236,7 +236,7 @@ async def test_60_a_deleted_file_can_be_saved(tmp_path: Path, start: Callable[..
         assert (await call(process.port, "POST", "/jobs/enqueue", {"payload": 1, "id": f"j{number}"})).status == 201
     delete(path)
     assert (await call(process.port, "POST", "/jobs/enqueue", {"payload": 1, "id": "during"})).status == 503
-    assert "is gone" in process.log()
+    await process.said("is gone")
     saved = tmp_path / "saved"
     saved.mkdir()
     save(process.process.pid, tmp_path, saved)

@@ -13,6 +13,7 @@ Not done: mmap_size (an I/O error becomes a SIGBUS), locking_mode EXCLUSIVE (no 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple, Self
 import apsw
 
 from jobqueue.backend.sqlite.group import Group
+from jobqueue.backend.sqlite.lock import nobody_serves
 from jobqueue.backend.sqlite.wal import Index
 
 APPLICATION_ID = 0x4A4F4251
@@ -97,6 +99,7 @@ class Store:
         self.pages_missing = 0
         """Committed pages that the log should have had when it was opened, and did not."""
         self._index: Index | None = None
+        self._on_close: Callable[[], object] = lambda: None
         self._connection = connection
         self._cursor = connection.cursor()
         self._statements: dict[tuple[str, int], str] = {}
@@ -115,10 +118,21 @@ class Store:
 
     @classmethod
     def read_only(cls, path: str) -> Self:
-        """Open a file to look at it, whether a server uses it or not. Raises CannotOpen."""
+        """Open a file to look at it, whether a server uses it or not. Raises CannotOpen.
+
+        Where none does, SQLite makes the index of the log anew, and with it goes what it remembers of a log that was cut. So that is
+        looked at before, and put back on closing.
+        """
         if not os.path.isfile(path):
             raise CannotOpen(f"{path}: there is no such file")
-        return cls._opened(os.path.realpath(path), apsw.SQLITE_OPEN_READONLY, None, None)
+        path = os.path.realpath(path)
+        with contextlib.ExitStack() as stack:
+            idle = stack.enter_context(nobody_serves(path))
+            store = cls._opened(path, apsw.SQLITE_OPEN_READONLY, None, Index(path) if idle else None)
+            if store.pages_missing:
+                # Nobody may start on it before the index is as it was.
+                store._on_close = stack.pop_all().close
+        return store
 
     @classmethod
     def _opened(cls, path: str, flags: int, vfs: str | None, index: Index | None) -> Self:
@@ -312,6 +326,7 @@ class Store:
         self._connection.close()
         if not tidy and self.pages_missing and self._index is not None:
             self._index.put_back()
+        self._on_close()
 
     def copy_to(self, path: str) -> None:
         """Write all of the database, as it is at this moment, to an empty file. Raises CannotOpen.

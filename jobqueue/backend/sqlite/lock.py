@@ -27,6 +27,7 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Iterator
 
 MODE = 0o600
 """Of every file we make: payloads are in all of them but the lock."""
@@ -129,6 +130,23 @@ class FileLock:
     def release(self) -> None:
         """Let another server have the file. After SQLite has closed it."""
         self._undo.close()
+
+
+@contextlib.contextmanager
+def nobody_serves(path: str) -> Iterator[bool]:
+    """Whether no server has this file, for somebody who only reads it. If so, none can start on it for as long as the context lasts."""
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = os.open(f"{os.path.realpath(path)}.lock", os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        except OSError:
+            # No server was ever here, or one of a user whose lock we may not see.
+            yield not os.path.exists(f"{os.path.realpath(path)}.lock")
+        else:
+            yield True
 
 
 def _lock_byte(descriptor: int) -> None:

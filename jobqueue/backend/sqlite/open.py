@@ -77,6 +77,13 @@ def load(store: Store, engine: Engine, clock: Clock, progress: Progress = _no_pr
     return offset, reader.change
 
 
+def check_log(store: Store) -> None:
+    """Whether the log of a file has all that was committed, for somebody who does not `load` it. Raises CannotOpen."""
+    row = store.counters() if store.pages_missing else None
+    if row is not None:
+        _cut(store, decode_counters(row))
+
+
 def _offset(counters: Counters, clock: Clock) -> float:
     """Engine time minus the line that the file's times are on.
 
