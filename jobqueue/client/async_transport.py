@@ -13,7 +13,6 @@ from jobqueue.client.async_connections import Connections
 from jobqueue.client.endpoint import Endpoint, check_seconds
 from jobqueue.client.exchange import Answer, Lost
 from jobqueue.client.listening import SILENCE_SECONDS, Listener
-from jobqueue.client.operations import Operations
 from jobqueue.client.problems import ConnectionFailed
 from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Hold, Retrying, Steps, carried_through, given_back, no
 from jobqueue.client.route import Route
@@ -30,7 +29,7 @@ GIVE_BACKS_ABREAST = 16
 """How many of them do so at once. The others wait within their time."""
 
 
-class AsyncTransport(Operations):
+class AsyncTransport:
     """What AsyncClient is made of below its operations; its arguments are told there."""
 
     def __init__(
@@ -66,6 +65,10 @@ class AsyncTransport(Operations):
         await self.close()
 
     async def close(self) -> None:
+        """Close every connection. Leaving `with` (AsyncClient: `async with`) does it too. The client is of no use afterwards.
+
+        Returns None.
+        """
         self._closed = True
         self._ended.set()
         if self._giving:

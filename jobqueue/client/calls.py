@@ -1,7 +1,6 @@
-"""Every operation as a Call: what to send, how to read the answer, whether it may be sent again. No input or output here.
+"""Operations of which a call is more than a request: ids are made for them, they wait, or one is a step of another.
 
-Both clients ask the same functions for the same calls, so they cannot differ in what they say. What the parameters mean is told at
-`Operations`.
+No input or output here. What the parameters mean is told at `AsyncClient`.
 """
 
 from __future__ import annotations
@@ -9,19 +8,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from jobqueue.client import reading
 from jobqueue.client.sending import (
     Call,
-    ConcludeOne,
     Decode,
     Dequeue,
-    ExtendOne,
     Items,
-    Policy,
     Release,
     Request,
     check_wait,
@@ -31,28 +27,17 @@ from jobqueue.client.sending import (
     segment,
 )
 from jobqueue.client.types import (
-    Conclude,
-    Concluded,
     Enqueued,
-    Extend,
-    Extended,
     Job,
     JobInfo,
     LeasedJob,
     NewJob,
-    Page,
-    Queue,
-    Token,
-    WorkOutcome,
 )
 from jobqueue.errors import QueueError
 from jobqueue.ids import Ids
-from jobqueue.model import CONCLUDED, Backoff, Outcome, Status
+from jobqueue.model import CONCLUDED
 
 T = TypeVar("T")
-
-
-# Jobs.
 
 
 def _ours(enqueued: Enqueued) -> Enqueued:
@@ -120,44 +105,10 @@ def dequeue_batch(
     return _dequeue("/batch/dequeue", reading.leased_batch, asked)
 
 
-def conclude(
-    job_id: str, lease: str, outcome: WorkOutcome, result: object, error: object, retry: bool, retry_delay: float | None
-) -> Call[Concluded]:
-    """POST /jobs/{id}/conclude."""
-    body = encoded(ConcludeOne(lease, outcome, result, error, retry, retry_delay))
-    return once("POST", f"/jobs/{segment('id', job_id)}/conclude", reading.concluded, body)
-
-
-def conclude_batch(items: Iterable[Conclude]) -> Call[list[Concluded | QueueError]]:
-    """POST /batch/conclude."""
-    return once("POST", "/batch/conclude", reading.concluded_batch, encoded(Items(list(items))))
-
-
-def extend(job_id: str, lease: str, lease_seconds: float | None, progress: float | None, message: str | None) -> Call[Extended]:
-    """POST /jobs/{id}/extend."""
-    asked = ExtendOne(lease, lease_seconds, progress, message)
-    return once("POST", f"/jobs/{segment('id', job_id)}/extend", reading.extended, encoded(asked))
-
-
-def extend_batch(items: Iterable[Extend]) -> Call[list[Extended | QueueError]]:
-    """POST /batch/extend."""
-    return once("POST", "/batch/extend", reading.extended_batch, encoded(Items(list(items))))
-
-
 def release(job_id: str, lease: str, delay: float) -> Call[JobInfo]:
     """POST /jobs/{id}/release."""
     asked = Release(lease, delay)
     return once("POST", f"/jobs/{segment('id', job_id)}/release", reading.job_info, encoded(asked))
-
-
-def cancel(job_id: str) -> Call[JobInfo]:
-    """POST /jobs/{id}/cancel."""
-    return once("POST", f"/jobs/{segment('id', job_id)}/cancel", reading.job_info, idempotent=False)
-
-
-def retry(job_id: str) -> Call[JobInfo]:
-    """POST /jobs/{id}/retry."""
-    return once("POST", f"/jobs/{segment('id', job_id)}/retry", reading.job_info, idempotent=False)
 
 
 def is_concluded(job: Job) -> bool:
@@ -173,89 +124,3 @@ def job(job_id: str, wait: float) -> Call[Job]:
         return Request("GET", query(path, wait=wait or None), None, wait)
 
     return Call(make, reading.job, wait=check_wait(wait), done=is_concluded)
-
-
-def jobs(
-    status: Status | str | None,
-    outcome: Outcome | str | None,
-    queue: str | None,
-    type: str | None,
-    limit: int | None,
-    cursor: int | None,
-) -> Call[Page]:
-    """GET /jobs."""
-    return once("GET", query("/jobs", status=status, outcome=outcome, queue=queue, type=type, limit=limit, cursor=cursor), reading.page)
-
-
-# Queues.
-
-
-def queues() -> Call[list[Queue]]:
-    """GET /queues."""
-    return once("GET", "/queues", reading.queues)
-
-
-def queue(name: str) -> Call[Queue]:
-    """GET /queues/{name}."""
-    return once("GET", f"/queues/{segment('queue', name)}", reading.queue)
-
-
-def put_queue(
-    name: str, lease_seconds: float | None, max_attempts: int | None, backoff: Backoff | None, max_jobs: int | None, paused: bool
-) -> Call[Queue]:
-    """PUT /queues/{name}."""
-    asked = Policy(lease_seconds, max_attempts, backoff, max_jobs, paused)
-    return once("PUT", f"/queues/{segment('queue', name)}", reading.queue, encoded(asked))
-
-
-def delete_queue(name: str) -> Call[None]:
-    """DELETE /queues/{name}."""
-    return once("DELETE", f"/queues/{segment('queue', name)}", reading.nothing)
-
-
-def pause(name: str) -> Call[Queue]:
-    """POST /queues/{name}/pause."""
-    return once("POST", f"/queues/{segment('queue', name)}/pause", reading.queue)
-
-
-def resume(name: str) -> Call[Queue]:
-    """POST /queues/{name}/resume."""
-    return once("POST", f"/queues/{segment('queue', name)}/resume", reading.queue)
-
-
-def purge(name: str) -> Call[int]:
-    """POST /queues/{name}/purge."""
-    return once("POST", f"/queues/{segment('queue', name)}/purge", reading.purged, idempotent=False)
-
-
-def retry_failed(name: str) -> Call[int]:
-    """POST /queues/{name}/retry."""
-    return once("POST", f"/queues/{segment('queue', name)}/retry", reading.retried, idempotent=False)
-
-
-# The server.
-
-
-def token() -> Call[Token]:
-    """GET /token."""
-    return once("GET", "/token", reading.token)
-
-
-def metrics() -> Call[str]:
-    """GET /metrics."""
-    return once("GET", "/metrics", reading.text)
-
-
-def openapi() -> Call[dict[str, Any]]:
-    """GET /openapi.json."""
-    return once("GET", "/openapi.json", reading.document)
-
-
-def healthy() -> Call[bool]:
-    """GET /healthz. Not repeated: who asks wants to know how things are now."""
-    return once("GET", "/healthz", reading.yes, idempotent=False)
-
-
-def ready() -> Call[bool]:
-    """GET /readyz. Not repeated: see `healthy`."""
-    return once("GET", "/readyz", reading.yes, idempotent=False)

@@ -1,4 +1,4 @@
-"""The client for threads. What its operations do is told at `Operations`."""
+"""The client for threads. Made from `async_client.py` by `python -m tests.client.generate`: change that one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, overload
 
-from jobqueue.client import calls
+from jobqueue.client import calls, reading
 from jobqueue.client.listening import Listener, asked
-from jobqueue.client.operations import documented
 from jobqueue.client.retrying import WAIT_SECONDS, result_of
+from jobqueue.client.sending import ConcludeOne, ExtendOne, Items, Policy, encoded, once, query, segment
 from jobqueue.client.sync_transport import SyncTransport
 from jobqueue.client.types import (
     Conclude,
@@ -31,7 +31,6 @@ from jobqueue.errors import QueueError
 from jobqueue.model import DEFAULT_QUEUE, Backoff, Outcome, Status
 
 
-@documented
 class Client(SyncTransport):
     """A client of one server, for threads. `AsyncClient` is the same for asyncio.
 
@@ -39,15 +38,28 @@ class Client(SyncTransport):
     token: the bearer token; without it JOBQUEUE_TOKEN. An empty one is none.
     timeout: seconds for each try of a call, connecting and the last byte of the answer included, on top of the time the server was asked
     to wait.
-    max_wait: seconds one request asks to be held at most, longer waits being made of several; less once the
-    server said that it holds none so long.
+    max_wait: seconds one request asks to be held at most, longer waits being made of several; less once the server said that it holds
+    none so long.
     retrying: when a request is sent again; see Retrying.
     ssl_context: for https with certificates of your own.
     sleep: how it pauses before it sends again; for tests.
 
     Raises ValueError for a url or a token that cannot be one. Nothing is opened before the first call. Any number of threads may share
     one, each call that is held having a connection of its own, and a process that forks may go on with it on both sides. Close it in the
-    end: `with Client() as client: …`.
+    end: `with Client() as client: …`. The jobs that a dequeue was about to return when a signal interrupted it are given back, in a
+    thread.
+
+    Durations are seconds, as int or float. Times are datetimes with a zone. Payloads, results and errors may be whatever msgspec encodes
+    as JSON: None, bool, int, float, str, lists, dicts, dataclasses, Structs, datetimes, UUIDs; or JSON text as msgspec.Raw, which is
+    passed on as it is. The docs of the protocol, docs/protocol.md, have each field's bounds.
+
+    Every operation may raise ConnectionFailed (no answer), BadRequest (a field is not as it should be; `field` says which), Unauthorized
+    (no token or a wrong one), Draining (the server shuts down), TooManyConnections, and UnexpectedAnswer (not an answer of this
+    protocol). All are QueueErrors with `code`, `detail` and `field`. One that changes something may raise Unconfirmed: it may have been
+    done. What else one raises is said there.
+
+    A request whose answer was lost is sent again, and one that was answered 429 or 503 after its Retry-After, as `Retrying` says: all
+    but cancel, retry, purge, retry_failed, healthy and ready, whose repeat could undo what others did meanwhile, or is not wanted.
     """
 
     # Jobs.
@@ -110,6 +122,27 @@ class Client(SyncTransport):
         traceparent: str | None = None,
         wait: float | None = None,
     ) -> Any:
+        """Submit a job. With a wait, wait for its result.
+
+        payload: the work, any JSON value.
+        id: str of 1 to 128 characters. Without one the client makes a UUIDv7, so that it can send the job again if the answer was lost.
+        queue: a name of 1 to 64 of the characters A-Z a-z 0-9 . _ : -
+        type: str of 1 to 128 characters, what kind of work it is; description: str, for people.
+        priority: int from 0, the most urgent, to 9.
+        delay: seconds before it may be taken; run_at: the datetime from which on it may. One or the other.
+        expires_in: seconds after which it is dropped as expired, if no worker holds it then.
+        max_attempts: int; backoff: Backoff; lease_seconds: seconds. Without them the queue's policy decides.
+        traceparent: str, the trace to go on with (W3C Trace Context); a Worker does.
+        wait: seconds to wait for the result, the enqueue included; as long as you like, math.inf for ever.
+
+        Without wait, returns Enqueued. Its `created` is False if a job of this id and the same content was there before. For an id the
+        client made it is always True; for one of your own it may be False because the first answer was lost and the job was sent again.
+
+        With wait, returns the result as plain Python objects once the job succeeded. Raises JobFailed (it failed, was cancelled or
+        expired), WaitTimeout (not concluded in time; it goes on, and the error has its job_id), and UnknownJob (history has forgotten it).
+
+        Raises also IdConflict (a job of this id has other content), TooLarge, QueueFull, TooManyQueues.
+        """
         job = NewJob(
             payload, id, queue, type, description, priority, delay, run_at, expires_in, max_attempts, backoff, lease_seconds, traceparent
         )
@@ -118,6 +151,13 @@ class Client(SyncTransport):
         return self._carry(result_of(job, wait, self._retrying, self._hold))
 
     def enqueue_batch(self, jobs: Iterable[NewJob]) -> list[Enqueued | QueueError]:
+        """Submit many jobs, up to 1000 in one request.
+
+        jobs: an iterable of NewJob. Those without an id get one, as with enqueue.
+
+        Returns a list with an Enqueued for each, in order, or the QueueError that enqueue would have raised: items harm no other, and
+        the errors of items are not raised. Raises TooLarge for a request above 1 MiB.
+        """
         return self._run(calls.enqueue_batch(jobs))
 
     def dequeue(
@@ -129,6 +169,18 @@ class Client(SyncTransport):
         worker: str | None = None,
         attempt_id: str | None = None,
     ) -> LeasedJob | None:
+        """Take a job, waiting for one. The job is yours until its lease ends: extend it, and conclude or release it.
+
+        queue: a name, or several in order of preference.
+        wait: seconds to wait for a job, 0 for not at all, as long as you like, math.inf for ever. A wait above the client's max_wait is
+        made of several requests. It may end early while the server shuts down.
+        lease_seconds: how long the lease holds; without it the job's own, else the policy of its queue.
+        worker: str of 1 to 128 characters, who takes it; shown with the job.
+        attempt_id: str of 1 to 128 characters. The client makes one of its own, so that a request whose answer was lost can be sent again
+        and is answered with the same job. Choose it yourself to do so across restarts; never use one for two dequeues.
+
+        Returns a LeasedJob, or None when the wait passed. Raises TooManyWaiters.
+        """
         return self._taken(calls.dequeue(queue, wait, lease_seconds, worker, attempt_id))
 
     def dequeue_batch(
@@ -141,6 +193,13 @@ class Client(SyncTransport):
         worker: str | None = None,
         attempt_id: str | None = None,
     ) -> list[LeasedJob]:
+        """Take up to `limit` jobs, waiting for the first.
+
+        limit: int from 1 to 1000. The rest as dequeue.
+
+        Returns a list of LeasedJob as soon as one is there, with as many as are there then; empty when the wait passed. Raises
+        TooManyWaiters.
+        """
         return self._taken(calls.dequeue_batch(queue, limit, wait, lease_seconds, worker, attempt_id))
 
     def conclude(
@@ -154,29 +213,85 @@ class Client(SyncTransport):
         retry: bool = True,
         retry_delay: float | None = None,
     ) -> Concluded:
-        return self._run(calls.conclude(job_id, lease, outcome, result, error, retry, retry_delay))
+        """Finish an attempt.
+
+        job_id: the job's id; lease: the token of its lease, `job.lease.token`.
+        outcome: "succeeded" or "failed".
+        result: any JSON value, only with succeeded; error: any JSON value, only with failed.
+        retry: False makes a failure final, whatever attempts are left; retry_delay: seconds until the next attempt after a failure,
+        None for the job's backoff.
+
+        Returns Concluded: how the job stands. Raises LeaseLost (the job is no longer yours; after a lost answer to a failure, it may have
+        counted), NotInProgress (this lease has concluded it, otherwise), UnknownJob, TooLarge.
+        """
+        body = encoded(ConcludeOne(lease, outcome, result, error, retry, retry_delay))
+        return self._run(once("POST", f"/jobs/{segment('id', job_id)}/conclude", reading.concluded, body))
 
     def conclude_batch(self, items: Iterable[Conclude]) -> list[Concluded | QueueError]:
-        return self._run(calls.conclude_batch(items))
+        """Finish many attempts, up to 1000 in one request.
+
+        items: an iterable of Conclude.
+
+        Returns a list with a Concluded for each, in order, or the QueueError that conclude would have raised. Raises TooLarge for a
+        request above 1 MiB.
+        """
+        return self._run(once("POST", "/batch/conclude", reading.concluded_batch, encoded(Items(list(items)))))
 
     def extend(
         self, job_id: str, lease: str, *, lease_seconds: float | None = None, progress: float | None = None, message: str | None = None
     ) -> Extended:
-        return self._run(calls.extend(job_id, lease, lease_seconds, progress, message))
+        """Push a lease's end out, and say how far the work is: a heartbeat.
+
+        job_id, lease: as conclude.
+        lease_seconds: the lease ends that long from now; without it, as long as it was given for.
+        progress: from 0 to 1; message: str, what the worker is at. Without them, what was said before stays.
+
+        Returns Extended. When its cancel_requested is True, stop. Raises LeaseLost (stop: the job is no longer yours), NotInProgress,
+        UnknownJob.
+        """
+        asked = ExtendOne(lease, lease_seconds, progress, message)
+        return self._run(once("POST", f"/jobs/{segment('id', job_id)}/extend", reading.extended, encoded(asked)))
 
     def extend_batch(self, items: Iterable[Extend]) -> list[Extended | QueueError]:
-        return self._run(calls.extend_batch(items))
+        """Push many leases' ends out, up to 1000 in one request.
+
+        items: an iterable of Extend.
+
+        Returns a list with an Extended for each, in order, or the QueueError that extend would have raised.
+        """
+        return self._run(once("POST", "/batch/extend", reading.extended_batch, encoded(Items(list(items)))))
 
     def release(self, job_id: str, lease: str, *, delay: float = 0.0) -> JobInfo:
+        """Give a job back. The attempt does not count, and the job keeps its place.
+
+        job_id, lease: as conclude. delay: seconds before it may be taken again.
+
+        Returns JobInfo. Raises LeaseLost (the job is no longer yours; after a lost answer, it may have been given back), NotInProgress,
+        UnknownJob.
+        """
         return self._run(calls.release(job_id, lease, delay))
 
     def cancel(self, job_id: str) -> JobInfo:
-        return self._run(calls.cancel(job_id))
+        """Stop a job. One that waits is concluded as cancelled; of one in progress its worker is told at its next extend.
+
+        Returns JobInfo. Raises UnknownJob, NotInProgress (it is concluded already).
+        """
+        return self._run(once("POST", f"/jobs/{segment('id', job_id)}/cancel", reading.job_info, idempotent=False))
 
     def retry(self, job_id: str) -> JobInfo:
-        return self._run(calls.retry(job_id))
+        """Queue a job again that failed, was cancelled or expired, with all its attempts.
+
+        Returns JobInfo. Raises UnknownJob, NotRetryable (it is not concluded, or it succeeded), QueueFull, TooManyQueues.
+        """
+        return self._run(once("POST", f"/jobs/{segment('id', job_id)}/retry", reading.job_info, idempotent=False))
 
     def job(self, job_id: str, *, wait: float = 0.0) -> Job:
+        """Look at a job, or wait until it is concluded.
+
+        wait: seconds to wait at most, 0 for not at all, math.inf for ever.
+
+        Returns Job as it is then: look at its status. Raises UnknownJob (it never existed, or history has forgotten it), TooManyWaiters.
+        """
         return self._run(calls.job(job_id, wait))
 
     def jobs(
@@ -189,7 +304,17 @@ class Client(SyncTransport):
         limit: int | None = None,
         cursor: int | None = None,
     ) -> Page:
-        return self._run(calls.jobs(status, outcome, queue, type, limit, cursor))
+        """One page of jobs, newest first, without payloads and results.
+
+        status, outcome, queue, type: only jobs of this one; status and outcome as Status, Outcome or their names.
+        limit: int from 1 to 1000, jobs on a page; without it 100.
+        cursor: where the page begins, the cursor of the page before.
+
+        Returns Page.
+        """
+        return self._run(
+            once("GET", query("/jobs", status=status, outcome=outcome, queue=queue, type=type, limit=limit, cursor=cursor), reading.page)
+        )
 
     def all_jobs(
         self,
@@ -201,8 +326,12 @@ class Client(SyncTransport):
         limit: int | None = None,
         cursor: int | None = None,
     ) -> Iterator[JobInfo]:
+        """Every job that fits, newest first, page after page as they are asked for. The parameters are those of jobs.
+
+        Returns an iterator of JobInfo (AsyncClient: for `async for`). Jobs that are enqueued meanwhile are not among them.
+        """
         while True:
-            page = self._run(calls.jobs(status, outcome, queue, type, limit, cursor))
+            page = self.jobs(status=status, outcome=outcome, queue=queue, type=type, limit=limit, cursor=cursor)
             yield from page.jobs
             if page.cursor is None:
                 return
@@ -217,15 +346,33 @@ class Client(SyncTransport):
         event: str | Sequence[str] | None = None,
         last_event_id: str | None = None,
     ) -> Iterator[JobEvent]:
+        """Listen to what happens to jobs and queues, from when the iteration begins until the client is closed.
+
+        queue, type, event: only events of these queues, of jobs of these types, of these names; one or a list of each.
+        last_event_id: str, go on after this event, the event_id of one; without it begin now. One that the server does not know, as
+        "none", makes the stream begin with a `reset`.
+
+        Returns an iterator of JobEvent (AsyncClient: for `async for`). A connection that is lost is made again after pauses as Retrying
+        says, for ever, and goes on where it was. The event `reset` says that something was missed nevertheless: read again what you show.
+        close() ends the iteration, from whichever thread or task. Raises Forbidden, TooManyListeners.
+        """
         return self._listen(Listener(asked(queue, type, event), last_event_id, self._retrying))
 
     # Queues and the server.
 
     def queues(self) -> list[Queue]:
-        return self._run(calls.queues())
+        """Every queue, by name.
+
+        Returns a list of Queue.
+        """
+        return self._run(once("GET", "/queues", reading.queues))
 
     def queue(self, name: str) -> Queue:
-        return self._run(calls.queue(name))
+        """Look at a queue: policy, counts, totals.
+
+        Returns Queue. Raises UnknownQueue.
+        """
+        return self._run(once("GET", f"/queues/{segment('queue', name)}", reading.queue))
 
     def put_queue(
         self,
@@ -237,34 +384,84 @@ class Client(SyncTransport):
         max_jobs: int | None = None,
         paused: bool = False,
     ) -> Queue:
-        return self._run(calls.put_queue(name, lease_seconds, max_attempts, backoff, max_jobs, paused))
+        """Make a queue, or set its whole policy: what is left out becomes the server's default, not what it was.
+
+        lease_seconds: how long a lease holds if neither dequeue nor job says.
+        max_attempts: int; backoff: Backoff; for jobs that do not say.
+        max_jobs: int, the live jobs it may hold; None: only the server's bound.
+        paused: bool, whether it hands out nothing.
+
+        Returns Queue. Raises TooManyQueues.
+        """
+        asked = Policy(lease_seconds, max_attempts, backoff, max_jobs, paused)
+        return self._run(once("PUT", f"/queues/{segment('queue', name)}", reading.queue, encoded(asked)))
 
     def delete_queue(self, name: str) -> None:
-        return self._run(calls.delete_queue(name))
+        """Delete a queue that has no live jobs, its policy and totals with it.
+
+        Returns None. Raises UnknownQueue (also when the first answer was lost and the queue was deleted by then), QueueNotEmpty.
+        """
+        return self._run(once("DELETE", f"/queues/{segment('queue', name)}", reading.nothing))
 
     def pause(self, name: str) -> Queue:
-        return self._run(calls.pause(name))
+        """Hand out nothing from this queue. Jobs are still accepted, workers wait.
+
+        Returns Queue. Raises UnknownQueue.
+        """
+        return self._run(once("POST", f"/queues/{segment('queue', name)}/pause", reading.queue))
 
     def resume(self, name: str) -> Queue:
-        return self._run(calls.resume(name))
+        """Hand out from this queue again.
+
+        Returns Queue. Raises UnknownQueue.
+        """
+        return self._run(once("POST", f"/queues/{segment('queue', name)}/resume", reading.queue))
 
     def purge(self, name: str) -> int:
-        return self._run(calls.purge(name))
+        """Cancel every job of this queue that is queued or scheduled. Those in progress go on.
+
+        Returns how many, an int. Raises UnknownQueue.
+        """
+        return self._run(once("POST", f"/queues/{segment('queue', name)}/purge", reading.purged, idempotent=False))
 
     def retry_failed(self, name: str) -> int:
-        return self._run(calls.retry_failed(name))
+        """Retry every failed job of this queue that history still has, oldest first, until there is no more room.
+
+        Returns how many, an int. Raises UnknownQueue.
+        """
+        return self._run(once("POST", f"/queues/{segment('queue', name)}/retry", reading.retried, idempotent=False))
 
     def token(self) -> Token:
-        return self._run(calls.token())
+        """What the token of this client may do. Any token may ask.
+
+        Returns Token.
+        """
+        return self._run(once("GET", "/token", reading.token))
 
     def metrics(self) -> str:
-        return self._run(calls.metrics())
+        """The server's counts in the text format of Prometheus.
+
+        Returns str.
+        """
+        return self._run(once("GET", "/metrics", reading.text))
 
     def openapi(self) -> dict[str, Any]:
-        return self._run(calls.openapi())
+        """The server's description of itself, with its own bounds, as OpenAPI 3.1.
+
+        Returns a dict.
+        """
+        return self._run(once("GET", "/openapi.json", reading.document))
 
     def healthy(self) -> bool:
-        return self._asks(calls.healthy())
+        """Is the server alive? Asked once, no token needed.
+
+        Returns bool; False also when no answer came.
+        """
+        return self._asks(once("GET", "/healthz", reading.yes, idempotent=False))
 
     def ready(self) -> bool:
-        return self._asks(calls.ready())
+        """Does the server take new work? Asked once, no token needed.
+
+        Returns bool; False while it shuts down, and when no answer came.
+        """
+        return self._asks(once("GET", "/readyz", reading.yes, idempotent=False))

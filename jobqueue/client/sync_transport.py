@@ -14,7 +14,6 @@ from typing import Any, Self, TypeVar
 from jobqueue.client.endpoint import Endpoint, check_seconds
 from jobqueue.client.exchange import Answer, Lost
 from jobqueue.client.listening import SILENCE_SECONDS, Listener
-from jobqueue.client.operations import Operations
 from jobqueue.client.problems import ConnectionFailed
 from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Hold, Retrying, Steps, carried_through, given_back, no
 from jobqueue.client.route import Route
@@ -26,7 +25,7 @@ from jobqueue.errors import QueueError
 T = TypeVar("T")
 
 
-class SyncTransport(Operations):
+class SyncTransport:
     """What Client is made of below its operations; its arguments are told there."""
 
     def __init__(
@@ -62,6 +61,10 @@ class SyncTransport(Operations):
         self.close()
 
     def close(self) -> None:
+        """Close every connection. Leaving `with` (AsyncClient: `async with`) does it too. The client is of no use afterwards.
+
+        Returns None.
+        """
         self._closed = True
         self._ended.set()
         for stream in list(self._streams):

@@ -122,6 +122,7 @@ def _answered() -> Notes:
         "detail": {"description": "What went wrong, for people."},
         "field": {"description": "The field at fault, if one is."},
         "title": {"description": "What the code means."},
+        "max": {"description": "Where `field` is `wait`: the longest that the server holds a request, in seconds."},
         "unconfirmed": {
             "description": "true: the change may have been made, or be made later. Repeat the request to find out. Without it, nothing was "
             "changed."

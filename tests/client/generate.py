@@ -1,0 +1,77 @@
+"""Makes `Client` from `AsyncClient`: `python -m tests.client.generate`. tests/client/test_alike.py holds that the two are in step."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "jobqueue/client"
+SOURCE, MADE = FOLDER / "async_client.py", FOLDER / "sync_client.py"
+
+WORDS = (
+    (r"import AsyncIterator, Iterable\b", "import Iterable, Iterator"),
+    (r"for job in page\.jobs:\n +yield job\n", "yield from page.jobs\n"),
+    (r"\basync def\b", "def"),
+    (r"\basync (for|with)\b(?!`)", r"\1"),
+    (r"\bawait ", ""),
+    (r"\bAsyncIterator\b(?=[\[,\n])", "Iterator"),
+    (r"\bAsyncTransport\b", "SyncTransport"),
+    (r"\basync_transport\b", "sync_transport"),
+    (r"\bclass AsyncClient\b", "class Client"),
+)
+"""What is another word in a program with threads. `async for` and the like stay where they are quoted in docstrings."""
+
+TEXTS = (
+    (
+        '''"""The client for asyncio, with all that both clients can do: each operation, what it takes, sends, answers and raises.
+
+`sync_client.py` is made from this file by `python -m tests.client.generate`.
+"""
+''',
+        '''"""The client for threads. Made from `async_client.py` by `python -m tests.client.generate`: change that one."""
+''',
+    ),
+    (
+        '''    """A client of one server, for asyncio. `Client` is the same for threads.
+''',
+        '''    """A client of one server, for threads. `AsyncClient` is the same for asyncio.
+''',
+    ),
+    (
+        """Use it in one event loop, and
+    close it there: `async with AsyncClient() as client: …`. Any number of tasks may share one: each call that is held has a connection
+    of its own, without a bound. A call that is cancelled may still have happened. The jobs that a cancelled dequeue was about to return
+    are given back in the background, which `close` waits for, 5 seconds at most.
+""",
+        """Any number of threads may share
+    one, each call that is held having a connection of its own, and a process that forks may go on with it on both sides. Close it in the
+    end: `with Client() as client: …`. The jobs that a dequeue was about to return when a signal interrupted it are given back, in a
+    thread.
+""",
+    ),
+)
+"""What is true of one client alone."""
+
+
+def synchronous(text: str) -> str:
+    """The source of the client for threads, but for its layout. Raises ValueError where a text of TEXTS is no longer there."""
+    for of_one, of_other in TEXTS:
+        if text.count(of_one) != 1:
+            raise ValueError(f"not there once: {of_one}")
+        text = text.replace(of_one, of_other)
+    for of_one, of_other in WORDS:
+        text = re.sub(of_one, of_other, text)
+    return text
+
+
+def main() -> None:
+    """Write it, laid out as ruff does."""
+    MADE.write_text(synchronous(SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
+    for command in (["check", "--fix", "--quiet"], ["format", "--quiet"]):
+        subprocess.run([sys.executable, "-m", "ruff", *command, str(MADE)], check=True)
+
+
+if __name__ == "__main__":
+    main()
