@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import uvloop
 
-from bench import access, depth, durable, held, herd, report, requests, results
+from bench import access, depth, durable, held, herd, report, requests, results, steps
 from bench.plan import FULL, QUICK, Plan
 from bench.process import BenchError, prepare
 from bench.report import Row
@@ -25,6 +25,7 @@ PARTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (held.KEYS, held.rows),
     (herd.KEYS, herd.rows),
     (depth.KEYS, depth.rows),
+    (steps.KEYS, steps.rows),
     (durable.KEYS, durable.rows),
 )
 KEYS = tuple(key for keys, _ in PARTS for key in keys)

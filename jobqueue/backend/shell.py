@@ -267,7 +267,7 @@ class Shell:
         self._results.expire(now, WAKES)
         self.listeners.waiting.expire(now, WAKES)
         self._act(now)
-        if min(engine.deadlines.earliest, engine.lease_ends.earliest) > now:
+        if engine.deadlines.earliest > now and engine.lease_ends.earliest > min(now, self._heard):
             self._slice = SLICE
         else:
             took = self.clock.now() - now
