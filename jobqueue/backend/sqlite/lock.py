@@ -22,6 +22,7 @@ New files are made here, for their owner alone (0600): SQLite gives its log and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -40,6 +41,8 @@ _LOCK_BYTE = 0x4000_0000 + 1_024
 
 _FLOCK = struct.Struct("hhqqi4x")
 """struct flock where off_t has 64 bits."""
+
+_NO_SUCH_LOCKS = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 _Identity = tuple[int, int]
 _mine: set[_Identity] = set()
@@ -152,9 +155,13 @@ def nobody_serves(path: str) -> Iterator[bool]:
 def _lock_byte(descriptor: int) -> None:
     """Lock the data file itself. Raises Locked."""
     command = getattr(fcntl, "F_OFD_SETLK", None)
-    if command is None:
+    if command is None or struct.calcsize("P") < 8:
         return
     try:
         fcntl.fcntl(descriptor, command, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _LOCK_BYTE, 1, 0))
     except (BlockingIOError, PermissionError):
         raise Locked("is in use by another server, which knows it by another path") from None
+    except OSError as error:
+        # A kernel or a file system that has no such locks, as elsewhere; the lock file is left.
+        if error.errno not in _NO_SUCH_LOCKS:
+            raise
