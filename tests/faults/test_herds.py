@@ -25,10 +25,15 @@ from .wire import PATIENCE_SECONDS, Client, job_path, request, until
 
 FEW, MANY = 2_500, 10_000
 
-STALL_SECONDS_MAX = 3.0
-"""Catches a loop that stands for seconds. The budget of 250 ms is the benchmark's to hold: a busy machine stalls everybody."""
+STALL_SECONDS_MAX = 0.25
+"""The budget for waits that end together, of processor time: they are answered a slice a turn, each of about 10 ms."""
 
-COST_RATIO_MAX = 10.0
+STALL_RATIO_MAX = 8.0
+"""How long the loop stands when clients vanish, beside a server that does nothing but lose its connections: 4 to 5 times as long when it was
+measured. An absolute bound would depend on the machine, since uvloop reads the end of every connection in one turn; the benchmark has one.
+"""
+
+COST_RATIO_MAX = 8.0
 """Four times as many waiters cost about 4 times as much when the cost is linear, 16 times when it is quadratic."""
 
 
@@ -94,6 +99,36 @@ async def herd(api: Inside, count: int, wait: float) -> AsyncIterator[Child]:
         await child.wait()
 
 
+class _Bare(asyncio.Protocol):
+    """A connection of a server that only knows how many have asked something."""
+
+    def __init__(self, asking: set[_Bare]) -> None:
+        self._asking = asking
+
+    def data_received(self, data: bytes) -> None:
+        self._asking.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._asking.discard(self)
+
+
+async def bare_stall(count: int) -> float:
+    """The longest stall of a bare server on this loop when so many clients vanish from it."""
+    asking: set[_Bare] = set()
+    listener = await asyncio.get_running_loop().create_server(lambda: _Bare(asking), "127.0.0.1", 0, backlog=1_024)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, str(Path(__file__).with_name("herd.py")), str(listener.sockets[0].getsockname()[1]), "any", str(count), "50",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    await until(lambda: len(asking) == count, f"{count} clients ask", 3 * PATIENCE_SECONDS)
+    async with Heartbeat() as beat:
+        child.kill()
+        await until(lambda: not asking, "every client is gone")
+    await child.wait()
+    listener.close()
+    return beat.gap
+
+
 STALE_MAX = 64
 """Entries of the deadline heap that may be stale before it is swept; each keeps one waiter."""
 
@@ -141,6 +176,7 @@ async def test_12_disconnect_herd(young: None) -> None:
     async with serving(clock=HandClock()) as api:
         await api.stats()
         blocks = []
+        reference = await bare_stall(MANY)
         for count in (FEW, MANY):
             async with herd(api, count, 50.0) as child:
                 async with Heartbeat() as beat:
@@ -155,7 +191,8 @@ async def test_12_disconnect_herd(young: None) -> None:
         assert (await api.take())["attempts"] == 1
     for count, beat in seen.items():
         print(f"{count} clients vanish: {beat}")
-    assert seen[MANY].gap < STALL_SECONDS_MAX
+    print(f"a bare server stalls for {reference * 1_000:.0f} ms")
+    assert seen[MANY].gap < STALL_RATIO_MAX * reference
     assert seen[MANY].cpu < COST_RATIO_MAX * max(seen[FEW].cpu, 0.05)
 
 
