@@ -29,7 +29,7 @@ STALL_SECONDS_MAX = 0.25
 """The budget for waits that end together, of processor time: they are answered a slice a turn, each of about 10 ms."""
 
 STALL_RATIO_MAX = 8.0
-"""How long the loop stands when clients vanish, beside a server that does nothing but lose its connections: 4 to 5 times as long when it was
+"""How long the loop stands when clients vanish, beside a server that does nothing but lose its connections: 4 to 5 times as long when
 measured. An absolute bound would depend on the machine, since uvloop reads the end of every connection in one turn; the benchmark has one.
 """
 
