@@ -1,4 +1,4 @@
-"""Row 68: standard error is a pipe that nobody reads."""
+"""Fault 68: standard error is a pipe that nobody reads."""
 
 from __future__ import annotations
 
