@@ -24,7 +24,7 @@ from jobqueue.api.native.table import native_routes
 from jobqueue.api.problems import PROBLEMS
 from jobqueue.api.routes import Route
 from jobqueue.engine.lifecycle import markdown
-from jobqueue.http.connections import FIELD_BYTES_MAX
+from jobqueue.http.plain import FIELD_BYTES_MAX
 from jobqueue.limits import Limits
 from jobqueue.process.config import Settings
 from jobqueue.process.server import running

@@ -9,9 +9,6 @@ from __future__ import annotations
 import logging
 import time
 
-from aiohttp import hdrs
-from aiohttp.http import HttpVersion11
-
 from jobqueue.api.access.access import Access
 from jobqueue.api.access.auth import Keys
 from jobqueue.api.access.grants import admin
@@ -19,15 +16,17 @@ from jobqueue.api.mounts import Mounts
 from jobqueue.api.native import wire
 from jobqueue.api.native.table import unmatched_route
 from jobqueue.api.observe.observing import Observer, identify
-from jobqueue.api.problems import HttpVersionNotSupported, InternalError, Shape, problem
-from jobqueue.api.routes import IN_QUERY, Route, Router, named_in_query, path_of
+from jobqueue.api.problems import InternalError, Shape, problem
+from jobqueue.api.routes import Route, Router, path_of
 from jobqueue.api.site import Site
 from jobqueue.backend.base import Backend
 from jobqueue.errors import BadRequest, Forbidden, QueueError, TooManyConnections
 from jobqueue.http.answers import Answer
-from jobqueue.http.connections import Server
-from jobqueue.http.heads import Head
-from jobqueue.http.request import Request
+from jobqueue.http.connections import HttpVersionNotSupported
+from jobqueue.http.fast import AUTO, parser_for
+from jobqueue.http.heads import HOST, HTTP_11, Head
+from jobqueue.http.request import ClientGone, Request
+from jobqueue.http.server import Server
 from jobqueue.limits import Limits
 
 _logger = logging.getLogger("jobqueue.api")
@@ -36,20 +35,20 @@ _logger = logging.getLogger("jobqueue.api")
 class App:
     """Serves a site: finds the route of each request, asks who may, calls the handler, and answers for every error.
 
-    access: who may do what; body_seconds: how long a request's body may take to arrive; mounts: which API stands where. observers: told
-    of every request.
+    access: who may do what; body_seconds: how long a request may take to arrive, from its first byte; mounts: which API stands where.
+    observers: told of every request.
     """
 
     def __init__(
         self, backend: Backend, limits: Limits, *, access: Access | None = None, body_seconds: float = 30.0, mounts: Mounts | None = None
     ) -> None:
         self.mounts = mounts or Mounts()
+        self.body_seconds = body_seconds
         self.access = access or Access()
         self.observers: tuple[Observer, ...] = ()
         self.site = Site(
             backend,
             limits,
-            body_seconds=body_seconds,
             prefixes=self.mounts.prefixes,
             secured=self.access.keys is not None,
             grant_of=self.access.grant_of,
@@ -59,16 +58,21 @@ class App:
         self.router = Router(self.mounts.routes(counted) + self.mounts.pages())
         counted += [*self.router.routes, self.unmatched]
 
-    def server(self, *, connections_max: int | None = None, idle_seconds: float = 75.0, write_seconds: float = 30.0) -> Server:
-        """The protocol factory that serves this app. Needs a running loop."""
+    def server(
+        self, *, http: str = AUTO, connections_max: int | None = None, idle_seconds: float = 75.0, write_seconds: float = 30.0
+    ) -> Server:
+        """The protocol factory that serves this app. Needs a running loop. http: by which way; raises CannotServeFast."""
         limits = self.site.limits
         return Server(
             self.handle,
             refused,
+            parser=parser_for(http),
             connections_max=limits.connections_max if connections_max is None else connections_max,
             connections_per_address_max=limits.connections_per_address_max,
             idle_seconds=idle_seconds,
             write_seconds=write_seconds,
+            request_seconds=self.body_seconds,
+            at_once=self.site.backend.at_once,
             usual=[(route.method, route.path) for route in self.router.routes if "{" not in route.path],
         )
 
@@ -100,24 +104,22 @@ class App:
             identify(request)
         try:
             route, argument = self.router.find(message.method, message.path)
-            if argument == IN_QUERY and "?" in message.path:
-                argument, request.head = named_in_query(route, message)
-                message = request.head
-            if message.version is not HttpVersion11:
-                # For 1.1, aiohttp's parser has seen to it that there is one Host.
+            if message.version is not HTTP_11:
+                # For 1.1, the connection has seen to it that there is one Host.
                 _check_protocol(message)
             if not route.public:
                 if request.connection.over:
                     raise TooManyConnections(request.connection.over)
                 site = self.access.admit(site, request, route)
-                if route.query is None and "?" in message.path:
-                    _check_no_query(message)
+            if route.query is None and "?" in message.path:
+                for name, _ in wire.query_of(message.path):
+                    raise BadRequest(name[:200] or None, "is unknown; this operation takes no query parameters")
             serve = route.handler if not route.held else self.access.holding(request, route)
             answer = await serve(site, request, argument)
         except QueueError as error:
             answer = self._refused(error, route, request)
-        except ConnectionError:
-            # The client went away while its body was read. It gets no answer, so any will do.
+        except ClientGone:
+            # It gets no answer, so any will do. A ConnectionError of anything else, a backend, say, is a defect like others.
             answer = problem(BadRequest(None, "the client has gone"), close=True)
         except Exception:
             answer = self._refused(InternalError("the server has a defect; its log says more"), route, request)
@@ -149,20 +151,14 @@ def build_app(
     return App(backend, limits or Limits(), access=access, body_seconds=body_seconds, mounts=mounts)
 
 
-def _check_no_query(message: Head) -> None:
-    """For operations that take no parameters. Public ones let them be: probes and load balancers add some. Raises BadRequest."""
-    for name, _ in wire.query_of(message.path):
-        raise BadRequest(name[:200] or None, "is unknown; this operation takes no query parameters")
-
-
 def _check_protocol(message: Head) -> None:
     """What HTTP itself asks of a request and aiohttp's parser lets pass. Raises HttpVersionNotSupported, BadRequest."""
     if message.version[0] != 1:
         raise HttpVersionNotSupported("speak HTTP/1.1 or HTTP/1.0")
-    if len(message.headers.getall(hdrs.HOST, ())) > 1:
+    if len(message.headers.getall(HOST, ())) > 1:
         raise BadRequest("Host", "is given more than once (RFC 9112, section 3.2)")
 
 
-def refused(error: BadRequest) -> Answer:
+def refused(error: QueueError) -> Answer:
     """The answer to what cannot be read as HTTP. The connection ends: what follows cannot be trusted to be a request."""
     return problem(error, close=True)

@@ -66,12 +66,6 @@ class MethodNotAllowed(CallerError):
         self.allow = allow
 
 
-class HttpVersionNotSupported(CallerError):
-    """HTTP/0.9 or HTTP/2 spoken at the wrong place."""
-
-    code = "http_version"
-
-
 class InternalError(QueueError):
     """A defect of ours. The log has the traceback; the client learns nothing of our insides."""
 

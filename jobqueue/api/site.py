@@ -32,7 +32,7 @@ class Life:
 class Site:
     """One server, as its handlers see it.
 
-    body_seconds: how long a request's body may take to arrive; prefixes: where each API stands, by its name; secured: whether a token is
+    prefixes: where each API stands, by its name; secured: whether a token is
     asked for; grant_of: what a request's token may do, None where nobody is asked for one (raises Unauthorized). lag: how late the event
     loop was, in seconds. default_policy: of a queue that has none of its own. pool: what the server's own workers counted, if it has any.
     log_lines_dropped: how many lines of its log were never written.
@@ -43,14 +43,12 @@ class Site:
         backend: Backend,
         limits: Limits,
         *,
-        body_seconds: float,
         prefixes: Mapping[str, str],
         secured: bool,
         grant_of: Callable[[Request], Grant | None],
     ) -> None:
         self.backend = backend
         self.limits = limits
-        self.body_seconds = body_seconds
         self.prefixes = prefixes
         self.secured = secured
         self.grant_of = grant_of
@@ -79,7 +77,7 @@ class Site:
     async def read_body(self, request: Request) -> bytes:
         """A request's JSON body, b"" if it has none. Raises as `body.read_body` does."""
         body = body_at_once(request, self.limits.body_bytes_max)
-        return await read_body(request, self.limits.body_bytes_max, self.body_seconds) if body is None else body
+        return await read_body(request, self.limits.body_bytes_max) if body is None else body
 
     def job_id(self, job_id: str) -> str:
         """A job id from a path or a batch item, checked. Raises BadRequest."""

@@ -11,6 +11,14 @@ when they raise, slices may have been done.
 Any method may raise StorageUnavailable, and any that changes something Unconfirmed, but for a dequeue, which puts back what it took; those
 that change something raise Draining once `drain` was called, except the three a worker needs to hand in its work (extend, release,
 conclude).
+
+**Its errors.** An operation raises the errors that are documented at it, and StorageUnavailable or Unconfirmed for whatever befalls what
+is beneath it: a connection to a database that breaks, a time-out, a full disk. Anything else that it raises, a ConnectionError, an OSError
+or a TimeoutError included, is taken for a defect: the client is answered 500 and the log has the traceback. None of them is ever taken to
+mean that the client has gone, which a backend learns by being cancelled (asyncio.CancelledError, where it waits; GeneratorExit, where it
+has not got as far as a task) and by nothing else. One that is cancelled lets go of what it took, and lets the cancellation through.
+
+**How long it takes.** An operation may suspend for as long as it needs; it must not block the loop. A caller may be gone by then.
 """
 
 from __future__ import annotations
@@ -175,6 +183,16 @@ class Taking(Protocol):
 
 class Backend(Protocol):
     """A whole queue."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether no operation needs a task before it first suspends.
+
+        The HTTP edge then runs a request right where it was parsed, outside any task, to its end or its first suspension, which saves half
+        of what a small request costs. Until then `asyncio.current_task()` is None or somebody else's, and whatever needs the current task
+        (asyncio.timeout, TaskGroup, wait_for, most of anyio) raises or acts on another request. A backend that uses any of that, or a
+        library that may, says False, and each of its operations is called in a task of its own request.
+        """
 
     async def enqueue(self, spec: JobSpec) -> Enqueued:
         """Submit a job. The oldest waiter of its queue, if one stands, is handed it before this returns.

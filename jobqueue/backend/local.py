@@ -23,6 +23,8 @@ _Reply = TypeVar("_Reply")
 class LocalBackend(Shell):
     """A Backend in this process. Needs a running loop from the first operation on; the methods are documented at `Backend`."""
 
+    at_once = True
+
     # Submitting.
 
     def _check_open(self, adding: bool = False) -> None:

@@ -35,6 +35,10 @@ class RestrictedBackend:
         self._who = who
         self._sees = sees
 
+    @property
+    def at_once(self) -> bool:
+        return self._backend.at_once
+
     def _refusal(self, queue: str) -> Forbidden | None:
         if self._sees(queue):
             return None

@@ -7,18 +7,18 @@ type (415), not UTF-8 (400). What is left goes to the msgspec decoders of `wire.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping
 from itertools import accumulate
 from operator import add
 
-from aiohttp import hdrs, web
-
 from jobqueue.errors import BadRequest, CallerError, TooLarge
-from jobqueue.http.request import Request
+from jobqueue.http.heads import CONTENT_ENCODING, CONTENT_TYPE, EXPECT
+from jobqueue.http.request import BodyBroken, Request
 from jobqueue.limits import JSON_DEPTH_MAX
 
-_SMALL = 16_384
-"""Bodies below this, in bytes, are far from the size at which aiohttp pauses reading."""
+AHEAD_BYTES_MAX = 131_072
+"""What may arrive of a body ahead of its reader before its connection is read no further."""
 
 _NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
 _MARKS = bytes.maketrans(b"[]{}", b"1010")
@@ -30,7 +30,7 @@ _PEAKS = [max(way) for way in _WAYS]
 
 
 class RequestTimeout(CallerError):
-    """The body did not arrive in time."""
+    """The request did not arrive whole in time."""
 
     code = "request_timeout"
 
@@ -41,16 +41,62 @@ class UnsupportedMediaType(CallerError):
     code = "unsupported_media_type"
 
 
+class Stream:
+    """The body of a request that was begun before all of it had arrived, as `connections.py` feeds it. Bounded by its reader."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._chunks: deque[bytes] = deque()
+        self._bytes = 0
+        self._eof = False
+        self._paused = False
+        self._reader: asyncio.Future[None] | None = None
+
+    def feed(self, data: bytes, eof: bool) -> None:
+        """More has arrived."""
+        if data:
+            self._chunks.append(data)
+            self._bytes += len(data)
+        self._eof = eof
+        if self._bytes > AHEAD_BYTES_MAX and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def is_eof(self) -> bool:
+        """Whether all of it has arrived, read or not."""
+        return self._eof
+
+    def read_nowait(self) -> bytes:
+        """What has arrived and was not read."""
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        self._bytes = 0
+        if self._paused:
+            self._paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+        return data
+
+    async def readany(self) -> bytes:
+        """What has arrived and was not read, at least a byte; b"" at the end."""
+        while not self._chunks and not self._eof:
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self.read_nowait()
+
+
 def body_at_once(request: Request, bytes_max: int, any_type: bool = False) -> bytes | None:
     """The body if it has arrived whole with the head, else None. b"" when there is none. Raises as read_body does."""
     body = request.whole
     if body is None:
-        content = request.body
-        if not content.is_eof():
+        if not request.body.is_eof():
             return None
-        chunks: Sequence[bytes] = content._buffer if content.total_bytes else ()
-        # One small chunk is looked at where it lies: taking it out would ask a transport that is not paused to resume.
-        body = chunks[0] if len(chunks) == 1 and content.total_bytes < _SMALL else content.read_nowait()
+        body = request.body.read_nowait()
     if len(body) > bytes_max:
         raise _too_large(len(body), bytes_max)
     if body:
@@ -58,12 +104,13 @@ def body_at_once(request: Request, bytes_max: int, any_type: bool = False) -> by
     return body
 
 
-async def read_body(request: Request, bytes_max: int, seconds: float, any_type: bool = False) -> bytes:
+async def read_body(request: Request, bytes_max: int, any_type: bool = False) -> bytes:
     """The body, b"" when there is none; JSON by its declared type, unless `any_type` will do.
 
-    Raises TooLarge, RequestTimeout, UnsupportedMediaType, BadRequest.
+    It has until its connection's deadline, which is counted from the request's first byte. Raises TooLarge, RequestTimeout,
+    UnsupportedMediaType, BadRequest, ClientGone.
     """
-    body = await _read_slowly(request, bytes_max, seconds)
+    body = await _read_slowly(request, bytes_max)
     if body:
         _check(request, body, any_type)
     return body
@@ -77,10 +124,10 @@ def _check(request: Request, body: bytes, any_type: bool) -> None:
 
 
 def _check_headers(headers: Mapping[str, str], any_type: bool) -> None:
-    kind = headers.get(hdrs.CONTENT_TYPE, "")
+    kind = headers.get(CONTENT_TYPE, "")
     if kind != "application/json" and not any_type:
         _check_type(kind)
-    encoding = headers.get(hdrs.CONTENT_ENCODING)
+    encoding = headers.get(CONTENT_ENCODING)
     if encoding is not None and encoding.lower() != "identity":
         raise UnsupportedMediaType(f"Content-Encoding {encoding[:40]!r} is not supported; send the body as it is")
 
@@ -89,25 +136,30 @@ def _too_large(size: int, bytes_max: int) -> TooLarge:
     return TooLarge(None, f"the body has {size} bytes or more; {bytes_max} are allowed")
 
 
-async def _read_slowly(request: Request, bytes_max: int, seconds: float) -> bytes:
+async def _read_slowly(request: Request, bytes_max: int) -> bytes:
     """A body that has not arrived whole with its head."""
-    length = request.content_length
-    if length is not None and length > bytes_max:
-        raise _too_large(length, bytes_max)
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    connection, size = request.connection, request.head.size
+    if size > bytes_max:
+        raise _too_large(size, bytes_max)
+    if request.head.headers.get(EXPECT, "").lower() == "100-continue" and connection.transport is not None:
+        connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = bytearray()
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout_at(connection.deadline):
             while chunk := await request.body.readany():
                 body += chunk
                 if len(body) > bytes_max:
                     raise _too_large(len(body), bytes_max)
     except TimeoutError:
-        raise RequestTimeout(f"the body did not arrive within {seconds:g} seconds") from None
-    except web.RequestPayloadError as error:
+        raise late(connection.request_seconds) from None
+    except BodyBroken as error:
         raise BadRequest(None, f"the body cannot be read: {error}") from None
     return bytes(body)
+
+
+def late(seconds: float) -> RequestTimeout:
+    """The error of a request that did not arrive whole in the time it has."""
+    return RequestTimeout(f"the request did not arrive whole within {seconds:g} seconds of its first byte")
 
 
 def _check_type(value: str) -> None:

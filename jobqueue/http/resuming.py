@@ -6,14 +6,14 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, cast
 
-from aiohttp import web
+from jobqueue.http.answers import Answer
 
-Serving = Coroutine[Any, Any, web.StreamResponse]
+Serving = Coroutine[Any, Any, Answer]
 """A handler at work."""
 
 
 @types.coroutine
-def resumed(serving: Serving, waits_for: Any) -> Generator[Any, Any, web.StreamResponse]:
+def resumed(serving: Serving, waits_for: Any) -> Generator[Any, Any, Answer]:
     """Carry on, in a task, with a coroutine that was run to its first suspension outside one. `waits_for` is what it yielded there.
 
     Such a coroutine must not have asked for the current task before.
@@ -29,7 +29,7 @@ def resumed(serving: Serving, waits_for: Any) -> Generator[Any, Any, web.StreamR
         try:
             waits_for = step(given)
         except StopIteration as stop:
-            return cast(web.StreamResponse, stop.value)
+            return cast(Answer, stop.value)
         finally:
             # An exception kept here would hold this frame, which holds the exception: a cycle for every client that hangs up.
             del given

@@ -16,9 +16,9 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import Any
 
 import msgspec
-from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from jobqueue.api.app import App, build_app
 from jobqueue.api.mounts import Mounts
@@ -26,7 +26,9 @@ from jobqueue.api.observe.lag import LagMeter
 from jobqueue.api.observe.observing import AccessLog, Observer
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite.file import CannotOpen
-from jobqueue.http.connections import OVER_MAX, Server
+from jobqueue.http.fast import CannotServeFast, parser_is_weak, proven
+from jobqueue.http.peers import OVER_MAX
+from jobqueue.http.server import Server
 from jobqueue.process import logs
 from jobqueue.process.config import Settings
 from jobqueue.process.durable import open_backend, stopped
@@ -86,6 +88,16 @@ def connection_cap(wanted: int) -> int:
     return cap
 
 
+def _address(host: str, port: int) -> dict[str, Any]:
+    """Where to listen, for loop.create_server. For "::" it is a socket of both families, which the loop by itself would not make one of.
+
+    Raises OSError.
+    """
+    if host != "::" or not socket.has_dualstack_ipv6():
+        return {"host": host, "port": port}
+    return {"sock": socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=ACCEPTS_PER_TURN)}
+
+
 def _listen(listener: asyncio.Server) -> None:
     """Give the kernel the backlog that the loop was not told of."""
     for sock in listener.sockets:
@@ -100,7 +112,7 @@ async def running(
     """A server that listens for as long as the context lasts; the app and the port it got. exposure: made of these settings already.
 
     Leaving drains and closes it; hurry, once set, cuts the draining short. Raises CannotExpose, CannotOpen, CannotListenError,
-    CannotTrace, HandlersError.
+    CannotServeFast, CannotTrace, HandlersError.
     """
     exposure = exposure or Exposure(settings)
     backend = open_backend(settings)
@@ -120,6 +132,7 @@ async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.E
     if pool is not None:
         app.site.pool = partial(msgspec.structs.asdict, pool.counts)
     server = app.server(
+        http=await proven(settings.http),
         connections_max=connection_cap(settings.limits.connections_max),
         idle_seconds=settings.idle_seconds,
         write_seconds=settings.write_seconds,
@@ -128,8 +141,7 @@ async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.E
     try:
         listener = await asyncio.get_running_loop().create_server(
             server,
-            settings.host,
-            settings.port,
+            **_address(settings.host, settings.port),
             backlog=ACCEPTS_PER_TURN,
             ssl=exposure.tls,
             ssl_handshake_timeout=handshake,
@@ -213,7 +225,7 @@ async def _serve_until(settings: Settings, stop: asyncio.Event, hurry: asyncio.E
             gc.set_threshold(*GC_THRESHOLDS)
             broken = await stopped(stop, app.site.backend)
             _logger.info("shutting down: %d requests held", app.site.backend.stats().waiters)
-    except (CannotExpose, CannotOpen, CannotListenError, CannotTrace, HandlersError) as error:
+    except (CannotExpose, CannotOpen, CannotListenError, CannotServeFast, CannotTrace, HandlersError) as error:
         logs.say(f"jobqueue: {error}")
         return 1
     if broken is not None:
@@ -225,7 +237,7 @@ async def _serve_until(settings: Settings, stop: asyncio.Event, hurry: asyncio.E
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code."""
     logs.set_up(settings.log_level, settings.log_format)
-    if HttpRequestParser is HttpRequestParserPy:
+    if parser_is_weak():
         logs.say("jobqueue: aiohttp runs on its pure-Python HTTP parser, whose checks are weaker; unset AIOHTTP_NO_EXTENSIONS")
         return 1
     loops: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop

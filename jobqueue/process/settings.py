@@ -20,6 +20,7 @@ from jobqueue.process.units import (
     FORMAT,
     HOST,
     HOSTS,
+    HTTP_WAY,
     LEVEL,
     MODULE,
     MOUNTS,
@@ -43,11 +44,11 @@ CLIENT_VARIABLES = frozenset({"JOBQUEUE_URL"})
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a server is started with. Durations in seconds.
 
-    idle_seconds: a connection without a complete request for this long is closed, slow headers included; body_seconds: a request's
-    body must arrive within this; write_seconds: a client that does not read its answer for this long is disconnected; drain_seconds:
-    how long requests in flight, and the pool's jobs, may take to finish after SIGTERM; mounts: pairs of an API's name and its prefix,
-    for those that do not stand where they do by default; pool: the module whose handlers this server runs itself;
-    pool_unhandled_seconds: see Worker;
+    idle_seconds: a connection that asks for nothing for this long is closed; body_seconds: a request must arrive whole within this,
+    from its first byte; write_seconds: a client that does not read its answer for this long is disconnected; http: by which way to serve
+    (http/fast.py); drain_seconds: how long requests in flight, and the pool's jobs, may take to finish after SIGTERM; mounts: pairs of an
+    API's name and its prefix, for those that do not stand where they do by default; pool: the module whose handlers this server runs
+    itself; pool_unhandled_seconds: see Worker;
     data: the file that jobs are kept in, None for memory alone; sync: when a commit is on the disk (docs/semantics.md);
     token_file: see tokens.py; tls_cert and tls_key: PEM files, both or none; allowed_hosts, allowed_origins: see exposure.py;
     rate_limit: for each token, or each address that has none.
@@ -55,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: int = 8080
+    http: str = "auto"
     token: str | None = None
     token_file: str | None = None
     allow_anonymous: bool = False
@@ -143,8 +145,9 @@ _OUT_OF_RANGE = "400 `bad_request` that names the bound"
 
 GROUPS: dict[str, tuple[Setting, ...]] = {
     "Listening": (
-        Setting("host", HOST, "host", "Address to listen on."),
+        Setting("host", HOST, "host", "Address to listen on; :: is every one, of IPv4 too."),
         Setting("port", PORT, "port", "Port to listen on; 0 takes any free one."),
+        Setting("http", HTTP_WAY, "http", "How to serve: auto, fast, or plain as aiohttp documents it."),
         Setting("token", TOKEN, "token", "Token to ask for; ps shows it, so prefer JOBQUEUE_TOKEN.", "401 `unauthorized`"),
         Setting("allow_anonymous", SWITCH, "allow_anonymous", "Listen beyond this machine without a token."),
         Setting("mount", MOUNTS, "mounts", "Put an API elsewhere, as /=classic."),
@@ -216,8 +219,8 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("max_attempts_cap", COUNT, "max_attempts_max", "Highest max_attempts of a job or a policy.", _OUT_OF_RANGE),
     ),
     "Patience with clients": (
-        Setting("idle_timeout", DURATION, "idle_seconds", "With a connection that sends no whole request head.", "it is closed"),
-        Setting("body_timeout", DURATION, "body_seconds", "With a body that does not arrive.", "408 `request_timeout`"),
+        Setting("idle_timeout", DURATION, "idle_seconds", "With a connection that asks for nothing.", "it is closed"),
+        Setting("body_timeout", DURATION, "body_seconds", "With a request, from its first byte to its last.", "408 `request_timeout`"),
         Setting(
             "write_timeout", DURATION, "write_seconds", "With a client that does not read its answer.",
             "it is cut; a job the answer carried goes back to its place",

@@ -22,9 +22,11 @@ from jobqueue.api.problems import PROBLEMS
 from jobqueue.backend.local import LocalBackend
 from jobqueue.clock import ManualClock
 from jobqueue.http.answers import Answer
-from jobqueue.http.connections import Server
+from jobqueue.http.fast import parser_for
 from jobqueue.http.request import Request
+from jobqueue.http.server import Server
 from jobqueue.limits import Limits
+from tests import ways
 from tests.messages import Reader, Reply
 
 GUARD = 10.0
@@ -133,14 +135,14 @@ class Site:
         for wire in self._wires:
             await wire.close()
         self._listener.close()
-        self.server.pre_shutdown()
-        await self.server.shutdown(GUARD)
+        await self.server.shutdown()
 
 
 @contextlib.asynccontextmanager
 async def serving(handler: Callable[[Request], Coroutine[Any, Any, Answer]], **options: Any) -> AsyncIterator[Site]:
     """A server whose every request is answered by `handler`."""
-    site = await Site.start(Server(handler, refused, **{"connections_max": 100, "idle_seconds": 60.0, "write_seconds": GUARD, **options}))
+    asked = {"connections_max": 100, "idle_seconds": 60.0, "write_seconds": GUARD, "parser": parser_for(ways.http()), **options}
+    site = await Site.start(ways.prepared(Server(handler, refused, **asked)))
     try:
         yield site
     finally:
@@ -260,7 +262,7 @@ async def start(
     limits, clock = Limits(**bounds), ManualClock()
     backend = LocalBackend(limits, clock=clock)
     app = build_app(backend, limits, token=token, access=access, body_seconds=body_seconds, mounts=mounts)
-    site = await Site.start(app.server(connections_max=connections_max, idle_seconds=60.0, write_seconds=GUARD))
+    site = await Site.start(ways.server(app, connections_max=connections_max, idle_seconds=60.0, write_seconds=GUARD))
     headers = {hdrs.AUTHORIZATION: f"Bearer {token}"} if token is not None and send_token else {}
     session = ClientSession(connector=TCPConnector(limit=0), headers=headers, auto_decompress=False)
     return Api(app, backend, clock, site, session)

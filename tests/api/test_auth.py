@@ -17,7 +17,7 @@ from jobqueue.api.app import build_app
 from jobqueue.api.routes import Route, Scope
 from jobqueue.backend.local import LocalBackend
 from jobqueue.errors import Unauthorized
-from jobqueue.http.connections import FIELD_BYTES_MAX
+from jobqueue.http.plain import FIELD_BYTES_MAX
 
 from .conftest import Serve
 from .harness import Api, assert_problem, request, until

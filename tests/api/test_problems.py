@@ -9,7 +9,7 @@ import pytest
 from jobqueue.api import problems  # noqa: F401 # every module that may define an error is loaded
 from jobqueue.api.problems import PROBLEMS, problem
 from jobqueue.errors import Full, QueueError, Unavailable
-from jobqueue.http.connections import FIELD_BYTES_MAX
+from jobqueue.http.plain import FIELD_BYTES_MAX
 
 from .conftest import Serve
 from .harness import Api, Reply, assert_problem, check_problem, request, until
@@ -231,7 +231,6 @@ BROKEN = {
     "a long path": b"GET /jobs/" + b"a" * 8_200 + b" HTTP/1.1\r\nHost: test\r\n\r\n",
     "many headers": b"GET /healthz HTTP/1.1\r\nHost: test\r\n" + b"X: 1\r\n" * 200 + b"\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01",
-    "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 }
 
 
@@ -242,6 +241,15 @@ async def test_what_is_no_request_is_400(api: Api, name: str, caplog: pytest.Log
     reply = await wire.ask(BROKEN[name])
     assert_problem(reply, 400, "bad_request")
     assert not [record for record in caplog.records if record.exc_info or record.levelname not in ("DEBUG", "INFO")]
+    assert reply.headers["connection"] == "close"
+    assert await wire.rest() == b""
+
+
+async def test_an_http_2_preface_is_505(api: Api) -> None:
+    """It is a request of a version that is not spoken here, whatever the parser makes of it; nothing after it is served."""
+    wire = await api.site.wire()
+    reply = await wire.ask(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + request("GET", "/healthz"))
+    assert_problem(reply, 505, "http_version")
     assert reply.headers["connection"] == "close"
     assert await wire.rest() == b""
 

@@ -36,7 +36,7 @@ def test_nothing_said_gives_the_defaults(tmp_path: Path) -> None:
 
 OTHER = {"HOST": "127.0.0.9", "PORT": "1", "TOKEN": "t0ken", "LEVEL": "error", "N": "7", "SIZE": "7", "TIME": "7"}
 OTHER |= {"PREFIX=API": "/=classic", "MODULE": "package.module:worker", "NAME": "urgent,default", "FILE": "jobs.db", "WHEN": "off"}
-OTHER |= {"FORMAT": "json", "WHICH": "on", "RATE": "100/s:7", "ORIGIN": "https://queue.example.org"}
+OTHER |= {"FORMAT": "json", "WHICH": "on", "WAY": "plain", "RATE": "100/s:7", "ORIGIN": "https://queue.example.org"}
 """For each kind a value that is nobody's default."""
 
 

@@ -23,8 +23,9 @@ from jobqueue.clock import Clock, SystemClock, Uptime
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event
 from jobqueue.histogram import Timings
-from jobqueue.http.connections import Server
+from jobqueue.http.server import Server
 from jobqueue.limits import Limits
+from tests import ways
 
 from .ledger import Api
 
@@ -165,7 +166,7 @@ async def serving(
     limits = limits or Limits()
     backend = LocalBackend(limits, engine=engine, clock=clock or SystemClock(), journal=journal)
     app = build_app(backend, limits)
-    server = app.server(**options)
+    server = ways.server(app, **options)
     loop = asyncio.get_running_loop()
     faults = _Faults()
     unhandled: list[dict[str, Any]] = []
@@ -184,8 +185,7 @@ async def serving(
         api.close()
         listener.close()
         app.drain()
-        server.pre_shutdown()
-        await server.shutdown(1.0)
+        await server.shutdown()
         await backend.close()
         logging.getLogger().removeHandler(faults)
     assert not faults.seen, "\n".join(faults.seen)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import jobqueue
+from tests import ways
 
 from .wire import PATIENCE_SECONDS, lines_of, until
 
@@ -26,6 +27,8 @@ _ASYNCIO = "import sys; sys.modules['uvloop'] = None; "
 
 _LISTEN = "0A"
 """A listening socket, in /proc/net/tcp."""
+
+_WAY = "from tests import ways; ways.install({!r}); "
 
 _BOOT = "from jobqueue.cli import main; main()"
 
@@ -45,11 +48,12 @@ class Process:
         # An empty folder, so that no .env is found; no variable of ours, so that nothing else is set.
         self._folder = tempfile.TemporaryDirectory()
         paths = os.pathsep.join(path for path in (_ROOT, os.environ.get("PYTHONPATH", "")) if path)
+        way = ways.current
         environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBQUEUE_")} | {"PYTHONPATH": paths}
-        first = before + (_ASYNCIO if loop == "asyncio" else "")
+        first = before + (_ASYNCIO if loop == "asyncio" else "") + ("" if way == "auto" else _WAY.format(way))
         run = ["-c", first + _BOOT] if first else ["-m", "jobqueue"]
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", *run, "serve", "--port", "0", *flags],
+            [sys.executable, "-W", "error", *run, "serve", "--port", "0", *([] if way == "auto" else ["--http", ways.http(way)]), *flags],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -62,7 +63,7 @@ SMUGGLING: dict[str, bytes] = {
 
 def _answers(data: bytes) -> list[int]:
     """The statuses in what a connection sent until it was closed."""
-    return [int(part[:3]) for part in data.split(b"HTTP/1.1 ")[1:]]
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", data)]
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ async def test_43_smuggling_by_version(watched: Client, version: bytes) -> None:
     data = await watched.closed()
     if version == b"HTTP/1.2":
         # A later minor version is compatible (RFC 9110, section 2.5); whether this server reads it or not, it does so once.
-        assert _answers(data[:12]) in ([400], [505])
+        assert _answers(data) in ([400], [505])
     else:
         assert len(_answers(data)) == 1
         assert _answers(data)[0] in (400, 505), data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobqueue.http.addresses import Addresses, address_of
-from jobqueue.http.connections import OVER_MAX
+from jobqueue.http.peers import OVER_MAX
 from tests.api.harness import assert_problem, request, until
 
 from .conftest import Serve

@@ -1,4 +1,4 @@
-"""How many connections there may be, how a request is served at once, and what `http/connections.py` uses of aiohttp for it."""
+"""How many connections there may be, and how a request is served at once or in a task."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
-from aiohttp import web
 
-from jobqueue.http import connections
+from jobqueue.http import peers
 from jobqueue.http.answers import Answer
-from jobqueue.http.connections import OVER_MAX
+from jobqueue.http.body import AHEAD_BYTES_MAX
+from jobqueue.http.peers import OVER_MAX
 from jobqueue.http.request import Request
 from jobqueue.http.resuming import resumed
 from tests.api.harness import GUARD, Api, Wire, answered, assert_problem, request, serving, until
 
 from .conftest import Serve
 
-Probe = Callable[[web.BaseRequest], Awaitable[Answer]]
+Probe = Callable[[Request], Awaitable[Answer]]
 
 
 async def refused(wire: Wire) -> None:
@@ -72,7 +72,7 @@ async def test_when_connections_end_new_ones_are_served_again(serve: Serve) -> N
 
 async def test_a_connection_over_the_cap_may_not_stay(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cut after OVER_SECONDS, so that idle ones do not lock the reserve."""
-    monkeypatch.setattr(connections, "OVER_SECONDS", 0.01)
+    monkeypatch.setattr(peers, "OVER_SECONDS", 0.01)
     api = await serve(connections_max=1)
     within = await api.site.wire()
     assert (await within.ask(request("GET", "/jobs"))).status == 200
@@ -99,23 +99,23 @@ def task_name() -> str | None:
     return None if task is None else task.get_name()
 
 
-async def test_a_request_that_never_suspends_needs_no_task() -> None:
-    """It is answered in the very call that parsed it, and so are those pipelined behind it, in order."""
+async def test_a_request_that_never_suspends_needs_no_task(way: str) -> None:
+    """On the fast way it is answered in the very call that parsed it, and so are those pipelined behind it, in order."""
     tasks: list[str | None] = []
 
-    async def handler(asked: web.BaseRequest) -> Answer:
+    async def handler(asked: Request) -> Answer:
         tasks.append(task_name())
-        return Answer(200, asked.path.encode())
+        return Answer(200, asked.head.path.encode())
 
     async with serving(handler) as site:
         wire = await site.wire()
         wire.send(b"".join(request("GET", f"/{n}") for n in range(5)))
         assert [(await wire.reply()).body for _ in range(5)] == [b"/%d" % n for n in range(5)]
-        assert tasks == [None] * 5
+        assert [task is None for task in tasks] == [way != "plain"] * 5
         assert site.server.requests_count == 5
 
 
-async def test_a_request_that_suspends_is_carried_on_by_the_connections_task() -> None:
+async def test_a_request_that_suspends_is_carried_on_by_a_task(way: str) -> None:
     """With everything it had done before; what it awaits, and what that raises, reaches it there."""
     tasks: list[str | None] = []
     go = asyncio.Event()
@@ -124,7 +124,7 @@ async def test_a_request_that_suspends_is_carried_on_by_the_connections_task() -
         await asyncio.sleep(0)
         raise ValueError("passed on")
 
-    async def handler(_: web.BaseRequest) -> Answer:
+    async def handler(_: Request) -> Answer:
         tasks.append(task_name())
         await go.wait()
         tasks.append(task_name())
@@ -144,7 +144,7 @@ async def test_a_request_that_suspends_is_carried_on_by_the_connections_task() -
             go.set()
             assert (await wire.reply()).body == b"done"
             first, second = tasks
-            assert first is None
+            assert (first is None) is (way != "plain")
             assert second is not None
             tasks.clear()
 
@@ -153,11 +153,11 @@ async def test_what_is_pipelined_behind_a_held_request_waits_for_it() -> None:
     """Begun in order, answered in order, however the bytes are cut; quick ones before it are not held up."""
     go, begun = asyncio.Event(), []
 
-    async def handler(asked: web.BaseRequest) -> Answer:
-        begun.append(asked.path)
-        if asked.path == "/held":
+    async def handler(asked: Request) -> Answer:
+        begun.append(asked.head.path)
+        if asked.head.path == "/held":
             await go.wait()
-        return Answer(200, asked.path.encode())
+        return Answer(200, asked.head.path.encode())
 
     async with serving(handler) as site:
         wire = await site.wire()
@@ -177,8 +177,8 @@ async def test_a_client_that_goes_before_the_task_takes_over_ends_the_request() 
     """The half-run request is closed where it stands, so whatever it holds it lets go of; nothing is left behind."""
     seen: list[str] = []
 
-    async def handler(asked: web.BaseRequest) -> Answer:
-        transport = asked.transport
+    async def handler(asked: Request) -> Answer:
+        transport = asked.connection.transport
         assert transport is not None
         transport.abort()
         try:
@@ -214,9 +214,9 @@ async def test_a_held_dequeue_whose_client_goes_at_once_leaves_no_trace(api: Api
 async def test_a_defect_in_a_handler_is_the_servers_answer() -> None:
     """`App.handle` lets nothing through; if something did, the connection ends and others go on."""
 
-    async def handler(asked: web.BaseRequest) -> Answer:
+    async def handler(asked: Request) -> Answer:
         await asyncio.sleep(0)
-        if asked.path == "/reset":
+        if asked.head.path == "/reset":
             raise ConnectionResetError
         return Answer(200, b"ok")
 
@@ -227,47 +227,38 @@ async def test_a_defect_in_a_handler_is_the_servers_answer() -> None:
         assert (await whole.ask(request("GET", "/"))).body == b"ok"
 
 
-async def test_an_unusual_request_is_left_to_aiohttp() -> None:
-    """One that closes the connection, upgrades it, or whose body is still to come: served, in the connection's task."""
-    tasks: list[str | None] = []
-
-    async def handler(asked: web.BaseRequest) -> Answer:
-        tasks.append(task_name())
-        return Answer(200, await asked.content.read())
-
-    async with serving(handler) as site:
+async def test_a_request_that_asks_for_a_websocket_is_its_connections_last() -> None:
+    """It is answered as any other; what aiohttp does with the bytes after it differs from release to release."""
+    async with serving(_ok) as site:
         wire = await site.wire()
-        upgrade = request("GET", "/", None, "Connection: Upgrade", "Upgrade: websocket")
-        assert (await wire.ask(upgrade)).status == 200
-        whole = request("POST", "/", b"body")
-        wire.send(whole[:-2])
-        await until(lambda: len(tasks) == 2)
-        wire.send(whole[-2:])
-        assert (await wire.reply()).body == b"body"
-        assert (await wire.ask(request("GET", "/", None, "Connection: close"))).status == 200
+        reply = await wire.ask(request("GET", "/", None, "Connection: Upgrade", "Upgrade: websocket"))
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
         assert await wire.rest() == b""
-    assert len([task for task in tasks if task is not None]) == 3
+        wire = await site.wire()
+        for _ in range(2):
+            assert (await wire.ask(request("GET", "/", None, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"))).status == 200
 
 
 async def test_requests_far_ahead_of_their_answers_are_bounded() -> None:
-    """A client that pipelines hundreds behind a held request is read no further until they are served; all are, in order."""
+    """A client that pipelines thousands behind a held request is read no further until they are served; all are, in order."""
     go = asyncio.Event()
 
-    async def handler(asked: web.BaseRequest) -> Answer:
-        if asked.path == "/0":
+    async def handler(asked: Request) -> Answer:
+        if asked.head.path == "/0":
             await go.wait()
-        return Answer(200, asked.path.encode())
+        return Answer(200, asked.head.path.encode())
 
     async with serving(handler) as site:
         wire = await site.wire()
-        wire.send(b"".join(request("GET", f"/{n}") for n in range(300)))
-        await until(lambda: any(each._buffer_paused for each in site.server.open))
-        (connection,) = site.server.open
-        assert 0 < len(connection._messages) < 100
+        padding = "X: " + "x" * 5_000
+        wire.send(b"".join(request("GET", f"/{n}", None, padding) for n in range(300)))
+        await until(lambda: site.server.unread_bytes > AHEAD_BYTES_MAX)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert site.server.unread_bytes < 5 * AHEAD_BYTES_MAX
         go.set()
         assert [(await wire.reply()).body for _ in range(300)] == [b"/%d" % n for n in range(300)]
-        assert not connection._messages
-        assert not connection._buffer_paused
+        assert site.server.unread_bytes == 0
 
 
 async def test_an_idle_connection_is_closed() -> None:
@@ -290,28 +281,19 @@ async def test_a_connection_is_idle_again_after_a_held_request() -> None:
     async with serving(handler, idle_seconds=0.05) as site:
         wire = await site.wire()
         wire.send(request("GET", "/"))
-        (connection,) = site.server.open
-        await until(lambda: connection._request_count == 1)
-        assert connection._keepalive_handle is None
+        await until(lambda: site.server.requests_count == 1)
+        # Longer than it may ask for nothing.
+        loop, passed = asyncio.get_running_loop(), asyncio.Event()
+        loop.call_later(0.1, passed.set)
+        await passed.wait()
+        assert len(site.server.open) == 1
         go.set()
         assert (await wire.reply()).body == b"late"
         assert await wire.rest() == b""
 
 
-async def _ok(_: web.BaseRequest) -> Answer:
+async def _ok(_: Request) -> Answer:
     return Answer(200, b"ok")
-
-
-async def test_every_request_served_at_once_pushes_the_idle_time_out() -> None:
-    """By the whole of it."""
-    async with serving(_ok, idle_seconds=50.0) as site:
-        wire = await site.wire()
-        await wire.ask(request("GET", "/"))
-        (connection,) = site.server.open
-        before = connection._next_keepalive_close_time
-        await asyncio.sleep(0.002)
-        await wire.ask(request("GET", "/"))
-        assert connection._next_keepalive_close_time > before
 
 
 async def test_resumed_passes_everything_both_ways() -> None:
@@ -320,7 +302,7 @@ async def test_resumed_passes_everything_both_ways() -> None:
     first, second = loop.create_future(), loop.create_future()
     answer = Answer(200)
 
-    async def serving_one() -> web.StreamResponse:
+    async def serving_one() -> Answer:
         assert await first == 1
         try:
             await second
@@ -331,7 +313,7 @@ async def test_resumed_passes_everything_both_ways() -> None:
     coroutine = serving_one()
     waits_for = coroutine.send(None)
 
-    async def carry_on() -> web.StreamResponse:
+    async def carry_on() -> Answer:
         return await resumed(coroutine, waits_for)
 
     task = asyncio.create_task(carry_on())
@@ -346,7 +328,7 @@ async def test_resumed_passes_cancellation_on() -> None:
     """The coroutine sees it where it waits, and may clean up with awaits of its own."""
     seen: list[str] = []
 
-    async def serving_one() -> web.StreamResponse:
+    async def serving_one() -> Answer:
         try:
             await asyncio.Event().wait()
         finally:
@@ -357,7 +339,7 @@ async def test_resumed_passes_cancellation_on() -> None:
     coroutine = serving_one()
     waits_for = coroutine.send(None)
 
-    async def carry_on() -> web.StreamResponse:
+    async def carry_on() -> Answer:
         return await resumed(coroutine, waits_for)
 
     task = asyncio.create_task(carry_on())
@@ -378,7 +360,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     write_now = Answer.write_now
 
     def noting(answer: Answer, asked: Request) -> None:
-        if not answer._written:
+        if not answer.written:
             statuses.append(answer.status_code)
         write_now(answer, asked)
 

@@ -243,6 +243,12 @@ class ServerEnd(asyncio.Transport):
             self._paused = False
             self._soon()
 
+    def can_write_eof(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return len(self._unsent)
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert high == 0, "this transport knows only the limit that the server sets"
 

@@ -25,11 +25,13 @@ from jobqueue.clock import ManualClock, SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event
 from jobqueue.http.answers import Answer
-from jobqueue.http.connections import Connection, Server
+from jobqueue.http.connections import Connection
 from jobqueue.http.request import Request
+from jobqueue.http.server import Server
 from jobqueue.ids import Ids
 from jobqueue.model import Job, Want
 from jobqueue.process.server import drain
+from tests import ways
 
 from .history import Ask
 from .net import Link, Poll, ServerEnd
@@ -145,7 +147,7 @@ class Life:
         self.backend = LocalBackend(plan.limits, engine=engine, clock=clock, journal=self.journal)
         self._listen_to_backend()
         self.app = build_app(self.backend, plan.limits, body_seconds=5.0)
-        self.server: Server = self.app.server(connections_max=plan.connections, idle_seconds=20.0, write_seconds=10.0)
+        self.server: Server = ways.server(self.app, connections_max=plan.connections, idle_seconds=20.0, write_seconds=10.0)
         self.server.handler = cast(Any, self._serve)
         self.server.open = cast(Any, _InOrder())
         self.server.poll = cast(Any, self._poll)

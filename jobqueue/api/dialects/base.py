@@ -60,7 +60,7 @@ async def read(site: Site, request: Request) -> bytes:
     any_type = request.head.fields.origin is None
     bytes_max = site.limits.body_bytes_max
     body = body_at_once(request, bytes_max, any_type)
-    return await read_body(request, bytes_max, site.body_seconds, any_type) if body is None else body
+    return await read_body(request, bytes_max, any_type) if body is None else body
 
 
 def wait_of(site: Site, request: Request) -> float:

@@ -21,7 +21,7 @@ from jobqueue.api.site import Site
 from jobqueue.errors import BadRequest, IdConflict, LeaseLost, NotInProgress, TooLarge, UnknownJob
 from jobqueue.http.answers import JSON, Answer
 from jobqueue.http.body import check_depth
-from jobqueue.http.request import Request
+from jobqueue.http.request import ClientGone, Request
 from jobqueue.model import CONCLUDED, FAILED, IN_PROGRESS, SUCCEEDED, Job, JobFilter, JobSpec, Verdict, Want
 
 _STREAMED = b"Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
@@ -185,7 +185,7 @@ async def jobs(site: Site, request: Request, _: str) -> Answer:
         # Its token is gone. A list without its end is all that can be answered now.
         if not request.revoked:
             raise
-    except ConnectionError:
+    except ClientGone:
         # It has gone, or was cut for not reading.
         pass
     return stream

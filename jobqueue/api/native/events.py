@@ -19,7 +19,7 @@ from jobqueue.backend.base import Listen, Listening, Notice
 from jobqueue.engine import checks
 from jobqueue.errors import BadRequest, Draining
 from jobqueue.http.answers import Answer
-from jobqueue.http.request import Request
+from jobqueue.http.request import ClientGone, Request
 
 _logger = logging.getLogger("jobqueue.api")
 
@@ -56,7 +56,7 @@ async def listen(site: Site, request: Request, _: str) -> Answer:
             # The stream is under way, so its end is all the answer that a token which is gone can get.
             if not request.revoked:
                 raise
-        except ConnectionError:
+        except ClientGone:
             # It has gone, or was cut for not reading. The answer is under way, so nothing else can be answered.
             pass
     return stream
@@ -80,7 +80,7 @@ def _asked(request: Request) -> tuple[Listen, str | None]:
 
 
 async def _tell(site: Site, request: Request, stream: Answer, listening: Listening) -> None:
-    """Send events until the listener goes, or there are no more for it. Raises ConnectionError."""
+    """Send events until the listener goes, or there are no more for it. Raises ClientGone."""
     told = listening.cursor
     opening = b"retry: %d\n" % RETRY_MS
     if listening.missed:
@@ -108,10 +108,10 @@ def _encoded(notice: Notice) -> bytes:
 
 
 async def send(request: Request, stream: Answer, chunk: bytes) -> None:
-    """Write, and wait until the kernel has it. Raises ConnectionError."""
+    """Write, and wait until the kernel has it. Raises ClientGone."""
     connection = request.connection
     if connection.transport is None or connection.transport.is_closing():
-        raise ConnectionResetError("the listener has gone")
+        raise ClientGone("the listener has gone")
     connection.transport.write(chunk)
     if connection.writing_paused:
-        await stream.wait_drained(request)
+        await connection.drained()

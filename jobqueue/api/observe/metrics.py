@@ -15,8 +15,6 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import aiohttp
-from aiohttp import hdrs
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -27,7 +25,8 @@ from jobqueue.api.observe.metrics_server import bounds, gauge, log_lines, pool, 
 from jobqueue.api.routes import Route
 from jobqueue.api.site import Site
 from jobqueue.http.answers import Answer
-from jobqueue.http.connections import Connection, Server
+from jobqueue.http.heads import ACCEPT
+from jobqueue.http.plain import AIOHTTP_VERSION
 from jobqueue.http.request import Request
 
 SLICE = 250
@@ -53,13 +52,13 @@ class Metrics:
 
     async def scrape(self, site: Site, request: Request, _: str) -> Answer:
         """GET /metrics."""
-        accept = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
+        accept = ",".join(request.head.headers.getall(ACCEPT, ()))
         modern = "application/openmetrics-text" in accept.lower()
         queues, stats = await site.backend.queues(), site.backend.stats()
         await asyncio.sleep(0)
         families = itertools.chain(
             self._queues.families(queues),
-            bounds(stats, site.limits, _server(request)),
+            bounds(stats, site.limits, request.connection.server),
             times(stats, site.lag.timings()),
             storage(stats.storage, site.limits),
             requests(self._routes),
@@ -80,17 +79,10 @@ class Metrics:
     def _about(self) -> Iterator[Metric]:
         """The server itself."""
         info = GaugeMetricFamily("jobqueue_build_info", "1, with the versions as labels.", labels=("version", "python", "aiohttp"))
-        info.add_metric((__version__, platform.python_version(), aiohttp.__version__), 1)
+        info.add_metric((__version__, platform.python_version(), AIOHTTP_VERSION), 1)
         yield info
         yield gauge("jobqueue_start_time_seconds", "When the server started, seconds since the epoch.", self._started)
         yield gauge("jobqueue_uptime_seconds", "How long the server has run.", max(0.0, self._utc() - self._started))
-
-
-def _server(request: Request) -> Server | None:
-    """The server that accepted the connection on which this request came."""
-    connection = request.protocol
-    manager = connection._manager if isinstance(connection, Connection) else None
-    return manager if isinstance(manager, Server) else None
 
 
 class _One:

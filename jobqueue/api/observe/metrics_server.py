@@ -11,7 +11,7 @@ from prometheus_client.utils import floatToGoString
 from jobqueue.api.routes import Route
 from jobqueue.backend.base import BackendStats, StorageStats
 from jobqueue.histogram import Timings
-from jobqueue.http.connections import Server
+from jobqueue.http.request import Accepting
 from jobqueue.limits import Limits
 
 
@@ -29,7 +29,7 @@ def histogram(name: str, text: str, labels: Sequence[str], found: Iterable[tuple
     return family
 
 
-def bounds(stats: BackendStats, limits: Limits, server: Server | None) -> Iterator[Metric]:
+def bounds(stats: BackendStats, limits: Limits, server: Accepting) -> Iterator[Metric]:
     """What is bounded, against its bound."""
     for name, text, value, limit in (
         ("jobs_live", "Jobs that are not concluded", stats.jobs_live, limits.jobs_max),
@@ -40,9 +40,18 @@ def bounds(stats: BackendStats, limits: Limits, server: Server | None) -> Iterat
     ):
         yield gauge(f"jobqueue_{name}", f"{text}.", value)
         yield gauge(f"jobqueue_{name}_limit", f"Bound of jobqueue_{name}.", limit)
-    if server is not None:
-        yield gauge("jobqueue_connections", "Open connections.", len(server.open))
-        yield gauge("jobqueue_connections_limit", "Bound of jobqueue_connections.", server.connections_max)
+    for name, text, value, limit in (
+        ("connections", "Open connections", len(server.open), server.connections_max),
+        (
+            "unread_bytes",
+            "Bytes of requests under way and not served yet",
+            server.unread_bytes,
+            server.unread_bytes_max,
+        ),
+        ("unsent_bytes", "Bytes of answers that clients have not read", server.unsent_bytes, server.unsent_bytes_max),
+    ):
+        yield gauge(f"jobqueue_{name}", f"{text}.", value)
+        yield gauge(f"jobqueue_{name}_limit", f"Bound of jobqueue_{name}.", limit)
     yield gauge("jobqueue_leases", "Live leases.", stats.leases)
     yield gauge("jobqueue_draining", "1 while the server shuts down.", int(stats.draining))
     yield CounterMetricFamily(

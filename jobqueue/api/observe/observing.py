@@ -98,7 +98,7 @@ class Spans:
                 "http.route": route.path,
                 "http.response.status_code": status,
                 "url.path": path_of(request.head.path)[:PATH_CHARS_MAX],
-                "url.scheme": "https" if request.connection.ssl_context is not None else "http",
+                "url.scheme": "https" if request.connection.secure else "http",
                 "client.address": request.connection.address,
                 "network.protocol.version": f"{request.head.version[0]}.{request.head.version[1]}",
                 "jobqueue.request_id": request.id,

@@ -233,7 +233,7 @@ async def test_a_body_that_is_late_is_408(serve: Serve) -> None:
     await classic.refused("""
         > POST /jobs/enqueue
           Content-Length: 50
-        < 408 {"Error": "Request Timeout", "message": "the body did not arrive within 0.01 seconds"}
+        < 408 {"Error": "Request Timeout", "message": "the request did not arrive whole within 0.01 seconds of its first byte"}
           Connection: close
     """)
 

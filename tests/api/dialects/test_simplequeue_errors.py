@@ -238,7 +238,7 @@ async def test_a_body_that_is_late_is_408(serve: Serve) -> None:
         await simplequeue.refused(f"""
             > POST /jobs/{call}
               Content-Length: 50
-            < 408 {{"error": "the body did not arrive within 0.01 seconds"}}
+            < 408 {{"error": "the request did not arrive whole within 0.01 seconds of its first byte"}}
               Connection: close
         """)
 
