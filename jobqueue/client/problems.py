@@ -22,7 +22,18 @@ import msgspec
 from jobqueue import errors
 from jobqueue.client.exchange import Answer, NotConnected
 from jobqueue.client.types import Job
-from jobqueue.errors import BadRequest, Full, QueueError, StorageUnavailable, StorageUnconfirmed, Unavailable, Unconfirmed
+from jobqueue.errors import (
+    BadRequest,
+    Draining,
+    Full,
+    QueueError,
+    RateLimited,
+    StorageUnavailable,
+    StorageUnconfirmed,
+    TooManyConnections,
+    Unavailable,
+    Unconfirmed,
+)
 from jobqueue.model import Outcome
 
 
@@ -158,6 +169,13 @@ def unconfirmed(error: QueueError, ids: tuple[str, ...]) -> QueueError:
         made = AnswerLost(error.detail)
     elif isinstance(error, UnexpectedAnswer):
         made = OutcomeUnknown(error.status, error.detail, error.code, error.field)
+        made.retry_after = error.retry_after
+    elif isinstance(error, StorageUnavailable):
+        # This try was refused before it changed anything, which says nothing of the one before.
+        made = StorageUnconfirmed(f"an earlier try may have been stored all the same: {error.detail}")
+        made.retry_after = error.retry_after
+    elif isinstance(error, Draining | RateLimited | TooManyConnections):
+        made = AnswerLost(f"an earlier try may have been carried out: {error.detail}")
         made.retry_after = error.retry_after
     else:
         return error

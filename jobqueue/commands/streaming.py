@@ -159,13 +159,6 @@ def enqueue_lines(
     yield from _send(client, batch)
 
 
-def _in_doubt(error: QueueError) -> bool:
-    """Whether what was sent may have been done."""
-    from jobqueue.client.problems import ConnectionFailed, UnexpectedAnswer
-
-    return isinstance(error, Unconfirmed | ConnectionFailed | UnexpectedAnswer)
-
-
 def _send(client: Client, batch: list[tuple[int, NewJob]]) -> Iterator[Told]:
     if not batch:
         return
@@ -181,7 +174,7 @@ def _send(client: Client, batch: list[tuple[int, NewJob]]) -> Iterator[Told]:
         yield from _send(client, batch[half:])
         return
     except QueueError as error:
-        if _in_doubt(error):
+        if isinstance(error, Unconfirmed):
             first, last = batch[0][0], batch[-1][0]
             lines_meant = f"line {first}" if first == last else f"lines {first} to {last}"
             error.detail += f"; {lines_meant} may have been submitted all the same"

@@ -14,7 +14,7 @@ from click.testing import Result
 from jobqueue import Client
 from jobqueue.commands import streaming
 from jobqueue.commands.streaming import Line, enqueue_lines, lines
-from jobqueue.errors import Unconfirmed
+from jobqueue.errors import StorageUnconfirmed
 from jobqueue.testing import server_in_thread
 
 Run = Callable[..., Result]
@@ -125,14 +125,14 @@ def test_a_slow_producers_line_does_not_wait_for_the_next(spawn: Any, client: Cl
 
 def test_a_server_that_goes_away_in_the_middle_is_exit_code_5(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says how many jobs were submitted before, and of which lines that is not known."""
-    from jobqueue import ConnectionFailed
+    from jobqueue.client.problems import AnswerLost
 
     whole = Client.enqueue_batch
 
     def failing(self: Client, jobs: Any) -> Any:
         given = list(jobs)
         if len(given) < 1_000:
-            raise ConnectionFailed("gone")
+            raise AnswerLost("gone")
         return whole(self, given)
 
     monkeypatch.setattr(Client, "enqueue_batch", failing)
@@ -186,7 +186,7 @@ class Doubtful:
         answers = self._client.enqueue_batch(jobs)
         self._left -= 1
         if self._left == 0:
-            raise Unconfirmed("the change is not stored yet")
+            raise StorageUnconfirmed("the change is not stored yet")
         return answers
 
 
