@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ _check = msgspec.json.Decoder().decode
 
 def as_json(text: bytes, what: str) -> Raw:
     """JSON text, passed on as it stands. Ends the command with a hint where it is none."""
-    stripped = text.strip()
+    # A byte order mark may be passed over (RFC 8259, section 8.1), and some programs begin files with one.
+    stripped = text.removeprefix(BOM_UTF8).strip()
     try:
         _check(stripped)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import select
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -46,11 +47,15 @@ class Told(NamedTuple):
     answer: Enqueued | QueueError
 
 
+class ItemBackoff(Backoff, frozen=True, forbid_unknown_fields=True):
+    """Parts of a backoff; what is missing is as `Backoff` has it."""
+
+
 class Item(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A line with --items: a whole job. What is left out is as the options say."""
+    """A line with --items: a whole job, by the rules of POST /jobs/enqueue. What is left out is as the options say; null is said."""
 
     payload: Raw
-    id: str | UnsetType = UNSET
+    id: str | UnsetType | None = UNSET
     queue: str | UnsetType = UNSET
     type: str | UnsetType | None = UNSET
     description: str | UnsetType | None = UNSET
@@ -59,8 +64,9 @@ class Item(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     run_at: Any = UNSET
     expires_in: float | UnsetType | None = UNSET
     max_attempts: int | UnsetType | None = UNSET
-    backoff: Backoff | UnsetType | None = UNSET
+    backoff: ItemBackoff | UnsetType | None = UNSET
     lease_seconds: float | UnsetType | None = UNSET
+    traceparent: str | UnsetType | None = UNSET
 
 
 _item = msgspec.json.Decoder(Item).decode
@@ -87,6 +93,12 @@ def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
+def _line(pieces: list[bytes], number: int) -> bytes:
+    """A line without the space around it; the first also without the byte order mark that some programs begin a file with."""
+    text = b"".join(pieces)
+    return (text.removeprefix(BOM_UTF8) if number == 1 else text).strip()
+
+
 def lines(stream: IO[bytes], read: Any = None) -> Iterator[Line | None]:
     """Every line that is not blank, and None where the stream pauses. read is told of the bytes as they are read."""
     number, rest, size, too_long = 0, [b""], 0, False
@@ -100,7 +112,7 @@ def lines(stream: IO[bytes], read: Any = None) -> Iterator[Line | None]:
         for piece in ended:
             number += 1
             rest.append(piece)
-            text = b"".join(rest).strip()
+            text = _line(rest, number)
             if too_long or len(text) > LINE_BYTES_MAX:
                 yield Line(number, None)
             elif text:
@@ -109,7 +121,7 @@ def lines(stream: IO[bytes], read: Any = None) -> Iterator[Line | None]:
         size += len(last)
         too_long = too_long or size > LINE_BYTES_MAX
         rest = [] if too_long else [*rest, last]
-    text = b"".join(rest).strip()
+    text = _line(rest, number + 1)
     if too_long or text:
         yield Line(number + 1, None if too_long else text)
 

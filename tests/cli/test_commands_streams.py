@@ -12,9 +12,10 @@ import pytest
 from click.testing import Result
 
 from jobqueue import Client
+from jobqueue.api.native.wire import EnqueueBody, decode_enqueue
 from jobqueue.commands import streaming
 from jobqueue.commands.streaming import Line, enqueue_lines, lines
-from jobqueue.errors import StorageUnconfirmed
+from jobqueue.errors import BadRequest, StorageUnconfirmed
 from jobqueue.testing import server_in_thread
 
 Run = Callable[..., Result]
@@ -217,3 +218,71 @@ def test_a_prefix_makes_the_ids_of_lines_that_have_none(run: Run, client: Client
         told = [json.loads(line) for line in result.stdout.splitlines()]
         assert [(job["id"], job["created"]) for job in told] == [("run-1", created), ("mine", created), ("run-4", created)]
     assert run("enqueue", "1", "--id-prefix", "run-").exit_code == 2
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4, 100])
+def test_a_byte_order_mark_is_passed_over(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the beginning of a file, as some programs write it, and nowhere else; a file that holds nothing more has no line."""
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", chunk)
+    for text, found in (
+        (BOM + b"1\n2", [Line(1, b"1"), Line(2, b"2")]),
+        (BOM + b" 1 ", [Line(1, b"1")]),
+        (BOM, []),
+        (BOM + b"\n1", [Line(2, b"1")]),
+        (b"1\n" + BOM + b"2", [Line(1, b"1"), Line(2, BOM + b"2")]),
+    ):
+        assert [line for line in lines(io.BytesIO(text)) if line is not None] == found
+
+
+def test_a_payload_may_begin_with_a_byte_order_mark(run: Run, client: Client) -> None:
+    """From a file and from stdin, as NDJSON's first line may."""
+    Path("payload").write_bytes(BOM + b'{"a": 1}')
+    for arguments, given in ((("--file", "payload"), None), ((), BOM + b'{"a": 1}')):
+        result = run("enqueue", *arguments, "-q", "marked", given=given)
+        assert result.exit_code == 0, result.output
+    assert {bytes(client.job(job.id).raw_payload) for job in client.all_jobs(queue="marked")} == {b'{"a": 1}'}
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+VALUES: dict[str, list[Any]] = {
+    "id": ["a", None, "", 1],
+    "queue": ["q", None, "a b", 1],
+    "type": ["t", None, "", 1],
+    "description": ["d", None, 1],
+    "priority": [0, None, 10, "1", 1.5, True],
+    "delay": [1, 0.5, None, -1, "1"],
+    "run_at": ["2027-01-15T08:00:05Z", None, "2027-01-15T08:00:05", 5],
+    "expires_in": [1, None, 0, "1"],
+    "max_attempts": [1, None, 0, 1.5],
+    "backoff": [{"base": 1}, {}, None, 1, {"base": 1, "more": 2}],
+    "lease_seconds": [30, None, 0, "1"],
+    "traceparent": [TRACE, None, "x", 1],
+    "payload": [1, None, {"a": [1]}],
+    "unknown": [1, None],
+}
+
+
+def test_an_item_is_whatever_the_api_takes(client: Client) -> None:
+    """For each field of an enqueue: a value that the API takes makes a job from a line too, and one that it refuses does not."""
+    struct = set(streaming.Item.__struct_fields__)
+    assert struct | {"unknown"} == set(VALUES)
+    assert struct == set(EnqueueBody.__struct_fields__)
+    for field, values in VALUES.items():
+        for value in values:
+            item = json.dumps({"payload": 1, field: value}).encode()
+            try:
+                decode_enqueue(item).spec()
+                read = True
+            except BadRequest:
+                read = False
+            told = next(iter(enqueue_lines(client, [Line(1, item)], True, {})))
+            taken = not isinstance(told.answer, BadRequest)
+            if not read:
+                assert not taken, (field, value)
+            elif not taken:
+                assert isinstance(told.answer, BadRequest)
+                assert told.answer.field == field, (field, value, told.answer)
