@@ -12,7 +12,6 @@ import pytest
 from openapi_spec_validator import validate
 
 from jobqueue.api.describe.examples import STORY, Example
-from jobqueue.api.describe.links import LINKS
 from jobqueue.api.describe.openapi import codes, document
 from jobqueue.api.describe.reference import OPERATIONS, notes
 from jobqueue.api.mounts import Mounts, server_routes
@@ -23,6 +22,7 @@ from jobqueue.api.problems import PROBLEMS
 from jobqueue.api.routes import Route, Scope
 from jobqueue.errors import QueueError
 from jobqueue.limits import Limits
+from tests.contract.links import LINKS, linked
 
 from .conftest import Serve
 from .harness import Api, assert_problem
@@ -291,8 +291,11 @@ def test_links_lead_to_operations_with_what_they_take() -> None:
     """Each link stands at an answer that exists, fills the variable of its target's path, and sends a body that the target may take."""
     routes = {f"{route.method} {route.template}": route for route in ROUTES}
     ids = {operation(route)["operationId"]: route for route in ROUTES}
+    found = linked(json.loads(json.dumps(DOCUMENT)))
+    validate(found)
+    operations = {f"{method.upper()} {path}": told for path, item in found["paths"].items() for method, told in item.items()}
     for (source, status), ways in LINKS.items():
-        shown = operation(routes[source])["responses"][str(status)]["links"]
+        shown = operations[source]["responses"][str(status)]["links"]
         assert set(shown) == {way.name for way in ways}
         for way in ways:
             link, to = shown[way.name], ids[shown[way.name]["operationId"]]

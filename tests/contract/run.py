@@ -1,7 +1,7 @@
-"""Has schemathesis hold a real server to its own OpenAPI document: `python tests/contract/run.py`, from an environment with the dev extra.
+"""Has schemathesis hold a real server to its own OpenAPI document: `python -m tests.contract.run`, from an environment with the dev extra.
 
-Every operation of every API is sent what its schema allows and what it does not, alone and along the document's links, from an enqueue to
-a conclude. No answer may be a 5xx; every status, header, type and body must be as the document says; and the token is asked for.
+Every operation of every API is sent what its schema allows and what it does not, alone and along the links of `links.py`, from an enqueue
+to a conclude. No answer may be a 5xx; every status, header, type and body must be as the document says; and the token is asked for.
 
 GET /events is left out, since a stream has no end; tests/api/test_events.py reads it. Two of schemathesis's checks are left out too: that
 all else than the schema allows is refused (a batch answers 200 and names the bad item; the dialects are as lax as what they stand for),
@@ -10,10 +10,14 @@ and that all that it allows is taken (some fields exclude each other, which no s
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.request import urlopen
+
+from .links import linked
 
 CHECKS = (
     "not_a_server_error",
@@ -38,10 +42,13 @@ def main() -> int:
         try:
             assert server.stdout is not None
             address = server.stdout.readline().split()[-1]
+            document = Path(folder, "openapi.json")
+            with urlopen(f"{address}/openapi.json", timeout=10) as answer:
+                document.write_text(json.dumps(linked(json.load(answer))))
             code = subprocess.run(
                 [
                     str(Path(sys.executable).with_name("schemathesis")),
-                    *("run", f"{address}/openapi.json"),
+                    *("run", document.name, "--url", address),
                     *("--header", f"Authorization: Bearer {TOKEN}"),
                     *("--exclude-path", "/events"),
                     *("--checks", ",".join(CHECKS)),

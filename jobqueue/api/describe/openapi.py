@@ -14,7 +14,6 @@ import msgspec
 
 from jobqueue import __version__
 from jobqueue.api.describe.examples import STORY, STREAM
-from jobqueue.api.describe.links import LINKS, Link
 from jobqueue.api.describe.reference import OPERATIONS, Notes, notes
 from jobqueue.api.native import views
 from jobqueue.api.problems import PROBLEMS, Problem
@@ -244,15 +243,8 @@ def _answers(route: Route) -> dict[str, Any]:
             answer["content"] = {"application/json": _content(_schema(kind, failing=get_origin(route.body) is list), examples)}
         if native and status in (200, 201) and route.template == "/jobs/enqueue":
             answer["headers"] = {"Location": {"$ref": "#/components/headers/Location"}}
-        if native and (ways := LINKS.get((f"{route.method} {route.template}", status))):
-            answer["links"] = {way.name: _link(way) for way in ways}
         answers[str(status)] = answer
     return answers
-
-
-def _link(way: Link) -> dict[str, Any]:
-    link: dict[str, Any] = {"operationId": _operation_id(*way.operation.split(" ")), "parameters": {way.parameter: way.at}}
-    return link if way.body is None else {**link, "requestBody": way.body}
 
 
 def _streams(route: Route) -> bool:

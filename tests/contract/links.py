@@ -1,6 +1,7 @@
-"""What an answer of the native API leads to: the links of the OpenAPI document, which tools follow to test whole lives of jobs.
+"""What an answer of the native API leads to: links for the OpenAPI document, which schemathesis follows to test whole lives of jobs.
 
-Values are runtime expressions of OpenAPI (3.1, section 4.8.20.4).
+They are no part of the document that the server serves: only this test has a use for them. Values are runtime expressions of OpenAPI
+(3.1, section 4.8.20.4).
 """
 
 from __future__ import annotations
@@ -67,3 +68,14 @@ LINKS: dict[tuple[str, int], tuple[Link, ...]] = {
     ("GET /queues", 200): (Link("look", "GET /queues/{name}", "$response.body#/queues/0/name"),),
 }
 """By operation and status."""
+
+
+def linked(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the links at its answers. The native API must stand at the root."""
+    operations = {f"{method.upper()} {path}": told for path, item in document["paths"].items() for method, told in item.items()}
+    for (source, status), ways in LINKS.items():
+        links = operations[source]["responses"][str(status)]["links"] = {}
+        for way in ways:
+            link = {"operationId": operations[way.operation]["operationId"], "parameters": {way.parameter: way.at}}
+            links[way.name] = link if way.body is None else {**link, "requestBody": way.body}
+    return document
