@@ -11,6 +11,7 @@ from jobqueue.engine import checks
 from jobqueue.engine.events import K_QUEUE_CHANGED, K_QUEUE_DELETED, K_QUEUE_PAUSED, K_QUEUE_RESUMED, Event
 from jobqueue.engine.lifecycle import T_CANCEL, T_RETRY, Rule, allow, refuse
 from jobqueue.engine.queues import QueueState
+from jobqueue.engine.ring import pieces
 from jobqueue.engine.sizes import details_bytes, job_bytes, own_bytes, shown_bytes
 from jobqueue.engine.state import BACK, State
 from jobqueue.errors import Full, QueueNotEmpty
@@ -59,7 +60,7 @@ class QueueAdmin(State):
         queue = self.queue(name)
         scheduled = list(queue.scheduled.values())
         lanes = [lane.slices(count) for lane in queue.lanes if lane is not None]
-        return chain(*lanes, (scheduled[start : start + count] for start in range(0, len(scheduled), count)))
+        return chain(*lanes, pieces(scheduled, count))
 
     def purge(self, now: float, jobs: list[Job]) -> int:
         """Cancel those of `jobs` that still wait; how many. The shell slices what `waiting` returned: a million must not stall the loop."""
@@ -99,9 +100,7 @@ class QueueAdmin(State):
         """A queue's failed jobs in history, oldest first; slices as those of `waiting`. Raises UnknownQueue."""
         self.queue(name)
         span = self.history.span(FAILED)
-        return (
-            [job for job in span[start : start + count] if job is not None and job.queue == name] for start in range(0, len(span), count)
-        )
+        return ([job for job in part if job is not None and job.queue == name] for part in pieces(span, count))
 
     def redrive(self, now: float, jobs: list[Job]) -> int:
         """Retry those of `jobs` that are still failed, in order, until the queue is full; how many."""

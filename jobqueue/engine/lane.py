@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from jobqueue.engine.ring import Ring
+from jobqueue.engine.ring import Ring, pieces
 from jobqueue.model import Job
 
 _RETURNED = -2
@@ -86,11 +86,11 @@ class Lane(Ring):
         entries, span = list(self._heap), self.span()
 
         def still_here() -> Iterator[list[Job]]:
-            for start in range(0, len(entries), count):
+            for returned in pieces(entries, count):
                 # An entry's number is given once: a job that left and came back has another.
-                yield [job for _, n, job in entries[start : start + count] if job.slot == n]
-            for start in range(0, len(span), count):
-                yield [job for job in span[start : start + count] if job is not None and job.slot >= 0]
+                yield [job for _, n, job in returned if job.slot == n]
+            for places in pieces(span, count):
+                yield [job for job in places if job is not None and job.slot >= 0]
 
         return still_here()
 
