@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
-from aiohttp import ClientSession, TCPConnector
+from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 from prometheus_client.parser import text_string_to_metric_families
+from yarl import URL
 
 from jobqueue.api.app import build_app
 from jobqueue.api.mounts import Mounts
@@ -24,7 +27,7 @@ from jobqueue.engine.engine import Engine
 from jobqueue.limits import Limits
 from jobqueue.process.config import SETTINGS, Settings
 from jobqueue.process.settings import PREFIX
-from tests.api.harness import Api, Site
+from tests.api.harness import Api, Site, start
 
 ROOT = Path(__file__).parents[1]
 FILES = ROOT / "docs" / "operations"
@@ -239,6 +242,7 @@ def test_whoever_stops_the_server_waits_for_its_drain() -> None:
 def test_proxies_wait_longer_than_a_held_request() -> None:
     """A dequeue held to the server's cap is not cut by a proxy; idle connections are closed by the proxy before the server does."""
     longest, idle = Limits().wait_seconds_max, Settings().idle_seconds
+    assert "proxy_set_header Host $http_host;" in text_of("nginx.conf")
     nginx, caddy = text_of("nginx.conf"), text_of("Caddyfile")
     proxies = (
         (nginx, r"proxy_read_timeout (\d+s)", r"keepalive_timeout (\d+s)"),
@@ -305,3 +309,52 @@ def test_docker_compose_takes_its_file() -> None:
         capture_output=True, text=True, check=False, timeout=30, env={"PATH": "/usr/local/bin:/usr/bin:/bin", "JOBQUEUE_TOKEN": "t"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+PREFIXED = """pid {folder}/pid;
+error_log stderr;
+daemon off;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    server {{
+        listen 127.0.0.1:{port};
+        location /queue/ {{ proxy_pass http://{host}/; proxy_set_header Host $http_host; }}
+    }}
+}}
+"""
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed; install it to have ids sent through it")
+async def test_ids_come_through_nginx_behind_a_prefix(tmp_path: Path) -> None:
+    """Where its proxy_pass ends in a path, nginx undoes what is encoded in one; an id in the query, as Location has it, comes through."""
+    api = await start()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "nginx.conf").write_text(PREFIXED.format(folder=tmp_path, port=port, host=f"{api.site.host}:{api.site.port}"))
+    ids = ["a/b", "..", "100%", "?a#b", "a;b", "\\", "plain", "é ü", "a+b"]
+    places = [(await api.post("/jobs/enqueue", payload=1, id=job_id)).headers["location"] for job_id in ids]
+    nginx = await asyncio.create_subprocess_exec(
+        "nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(20), ClientSession() as session:
+            front = f"http://127.0.0.1:{port}/queue"
+            while True:
+                try:
+                    assert (await session.get(f"{front}/healthz?probe=1")).status == 200
+                    break
+                except ClientConnectionError:
+                    await asyncio.sleep(0.01)
+            for job_id, place in zip(ids, places, strict=True):
+                async with session.get(URL(front + place, encoded=True)) as answer:
+                    assert (answer.status, (await answer.json())["id"]) == (200, job_id)
+            async with session.get(URL(f"{front}/jobs/a%2Fb", encoded=True)) as answer:
+                assert answer.status == 404
+    finally:
+        nginx.terminate()
+        await nginx.wait()
+        await api.close()

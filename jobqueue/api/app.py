@@ -17,7 +17,7 @@ from jobqueue.api.native import wire
 from jobqueue.api.native.table import unmatched_route
 from jobqueue.api.observe.observing import Observer, identify
 from jobqueue.api.problems import InternalError, Shape, problem
-from jobqueue.api.routes import Route, Router, path_of
+from jobqueue.api.routes import IN_QUERY, Route, Router, named_in_query, path_of
 from jobqueue.api.site import Site
 from jobqueue.backend.base import Backend
 from jobqueue.errors import BadRequest, Forbidden, QueueError, TooManyConnections
@@ -104,6 +104,9 @@ class App:
             identify(request)
         try:
             route, argument = self.router.find(message.method, message.path)
+            if argument == IN_QUERY and "?" in message.path:
+                argument, request.head = named_in_query(route, message)
+                message = request.head
             if message.version is not HTTP_11:
                 # For 1.1, the connection has seen to it that there is one Host.
                 _check_protocol(message)
@@ -111,9 +114,8 @@ class App:
                 if request.connection.over:
                     raise TooManyConnections(request.connection.over)
                 site = self.access.admit(site, request, route)
-            if route.query is None and "?" in message.path:
-                for name, _ in wire.query_of(message.path):
-                    raise BadRequest(name[:200] or None, "is unknown; this operation takes no query parameters")
+                if route.query is None and "?" in message.path:
+                    _check_no_query(message)
             serve = route.handler if not route.held else self.access.holding(request, route)
             answer = await serve(site, request, argument)
         except QueueError as error:
@@ -149,6 +151,12 @@ def build_app(
     if token is not None:
         access = Access(Keys([admin(token)]))
     return App(backend, limits or Limits(), access=access, body_seconds=body_seconds, mounts=mounts)
+
+
+def _check_no_query(message: Head) -> None:
+    """For operations that take no parameters. Public ones let them be: probes and load balancers add some. Raises BadRequest."""
+    for name, _ in wire.query_of(message.path):
+        raise BadRequest(name[:200] or None, "is unknown; this operation takes no query parameters")
 
 
 def _check_protocol(message: Head) -> None:

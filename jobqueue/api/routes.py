@@ -1,15 +1,19 @@
 """The route table and the way to it.
 
 Paths are matched raw, before percent-decoding, so an encoded slash stays inside its segment, and a job whose id is the name of a route is
-reached by encoding any of its letters. A fixed segment is preferred to a variable one; a path that only a variable one serves with
+reached by encoding any of its letters. Proxies may undo such an encoding; what nobody rewrites is the query, so an id may stand there,
+with IN_QUERY in its place. A fixed segment is preferred to a variable one; a path that only a variable one serves with
 the request's method goes there (GET /jobs/enqueue is the job of that id, POST /jobs/enqueue the operation).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
+
+import msgspec
 
 from jobqueue.api.access.grants import Scope as Scope  # noqa: PLC0414 # tables of routes find it here, beside Route
 from jobqueue.api.problems import NATIVE, MethodNotAllowed, NotFound, Problem
@@ -17,7 +21,14 @@ from jobqueue.api.site import Site
 from jobqueue.errors import BadRequest
 from jobqueue.histogram import REQUEST_SECONDS, Histogram
 from jobqueue.http.answers import Answer
+from jobqueue.http.heads import Head
 from jobqueue.http.request import Request
+
+IN_QUERY = "-"
+"""In a path, in place of an id that stands in the query: `/jobs/-?id=a%2Fb`."""
+
+_UNDONE = re.compile(r"[/\\%?#;]")
+"""What proxies decode in a path, and then take for a part of its grammar, or encode once more."""
 
 Handler = Callable[[Site, Request, str], Awaitable[Answer]]
 """A handler is given the one variable segment of its path, decoded, or ""."""
@@ -69,6 +80,11 @@ class Route:
         self.held = "too_many_waiters" in errors or "too_many_listeners" in errors
         self.counts: dict[int, int] = {}
         self.latency = Histogram(REQUEST_SECONDS)
+
+    @property
+    def variable(self) -> str:
+        """The name of the variable segment, "" where there is none."""
+        return self.path.partition("{")[2].partition("}")[0]
 
     @property
     def template(self) -> str:
@@ -144,6 +160,34 @@ class Router:
         if allowed:
             raise MethodNotAllowed(method, sorted(allowed))
         raise NotFound(f"no such path: {path[:200]!r}")
+
+
+def named_in_query(route: Route, head: Head) -> tuple[str, Head]:
+    """The id or name that a query gives in place of the path's segment IN_QUERY, and the head without it; IN_QUERY itself if none does.
+
+    Raises BadRequest.
+    """
+    path, _, query = head.path.partition("?")
+    given: list[str] = []
+    rest: list[str] = []
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        if name == route.variable:
+            given.append(value)
+        else:
+            rest.append(pair)
+    if not given:
+        return IN_QUERY, head
+    if len(given) > 1:
+        raise BadRequest(route.variable, "is given more than once")
+    target = f"{path}?{'&'.join(rest)}" if rest else path
+    return _decode(given[0].replace("+", " ")), msgspec.structs.replace(head, path=target)
+
+
+def place_of(job_id: str) -> str:
+    """Where a job is below /jobs/, written so that no proxy on the way takes it for something else."""
+    quoted = quote(job_id, safe="")
+    return f"{IN_QUERY}?id={quoted}" if _UNDONE.search(job_id) or job_id in (".", "..") else quoted
 
 
 def path_of(target: str) -> str:

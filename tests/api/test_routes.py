@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from jobqueue.api.app import build_app
@@ -181,3 +183,55 @@ async def test_dots_in_a_path_are_not_resolved(api: Api) -> None:
     wire = await api.site.wire()
     for target, job_id in (("/jobs/..", ".."), ("/jobs/%2e%2e", ".."), ("/jobs/..%2fhealthz", "../healthz")):
         assert (await wire.ask(request("GET", target))).json["id"] == job_id
+
+
+IDS = ["a/b", ".", "..", "-", "a b", "a+b", "100%", "%2F", "?id=x&y#z", "a;b", "\\", "é", "~a", "next"]
+
+
+@pytest.mark.parametrize("job_id", IDS)
+async def test_an_id_may_stand_in_the_query(api: Api, job_id: str) -> None:
+    """With `-` in its place in the path, every operation on a job finds it, in every API, beside its other parameters."""
+    at = f"id={quote(job_id, safe='')}"
+    made = await api.post("/jobs/enqueue", payload=1, id=job_id)
+    assert (await api.get(made.headers["location"])).json["id"] == job_id
+    assert (await api.get(f"/jobs/-?wait=0&{at}")).json["id"] == job_id
+    assert (await api.get(f"/simplequeue/jobs/-?{at}&x=1")).json["jobId"] == job_id
+    assert (await api.get(f"/workpool/status/-?{at}")).json["id"] == job_id
+    assert (await api.get(f"/workpool/result/-?wait=0&{at}")).json["id"] == job_id
+    lease = {"lease": (await api.take())["lease"]["token"]}
+    assert (await api.post(f"/jobs/-/extend?{at}", **lease)).json["id"] == job_id
+    assert (await api.post(f"/jobs/-/release?{at}", **lease)).json["id"] == job_id
+    lease = {"lease": (await api.take())["lease"]["token"]}
+    assert (await api.post(f"/jobs/-/conclude?{at}", outcome="failed", retry=False, **lease)).json["id"] == job_id
+    assert (await api.post(f"/jobs/-/retry?{at}")).json["id"] == job_id
+    assert (await api.post(f"/jobs/-/cancel?{at}")).json["outcome"] == "cancelled"
+
+
+async def test_a_name_may_stand_in_the_query(api: Api) -> None:
+    """Of a queue as `name`; names of one or two points are reached in no other way by most clients."""
+    for name in ("..", ".", "-", "a"):
+        assert (await api.put(f"/queues/-?name={name}")).json["name"] == name
+        assert (await api.post(f"/queues/-/pause?name={name}")).json["policy"]["paused"] is True
+        assert (await api.get(f"/queues/-?name={name}")).json["name"] == name
+        assert (await api.send("DELETE", f"/queues/-?name={name}")).status == 204
+
+
+async def test_what_stands_in_the_query_is_read_strictly(api: Api) -> None:
+    """Once, in UTF-8, and only with `-` in the path, which by itself is an id like any other."""
+    await api.enqueue(id="-")
+    await api.enqueue(id="a")
+    assert (await api.get("/jobs/-")).json["id"] == "-"
+    assert_problem(await api.get("/jobs/-?id=a&id=a"), 400, "bad_request", "id")
+    assert_problem(await api.get("/jobs/-?id=%FF"), 400, "bad_request", "path")
+    assert_problem(await api.get("/jobs/-?id="), 400, "bad_request", "id")
+    assert_problem(await api.get("/jobs/a?id=a"), 400, "bad_request", "id")
+    assert_problem(await api.get("/jobs/-?id=a&x=1"), 400, "bad_request", "x")
+    assert_problem(await api.post("/jobs/-/cancel?id=a&x=1"), 400, "bad_request", "x")
+    assert_problem(await api.get("/jobs/-?id=none"), 404, "unknown_job")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/docs/", "/dashboard/", "/simplequeue/"])
+async def test_public_routes_let_queries_be(api: Api, path: str) -> None:
+    """Probes and load balancers add some of their own, in any form."""
+    for query in ("x=1", "x=1&x=2", "%FF", "&" * 100, ""):
+        assert (await api.get(f"{path}?{query}")).status == 200

@@ -184,8 +184,12 @@ def _content(schema: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]
 def _path_parameters(route: Route, limits: Limits) -> list[dict[str, Any]]:
     known = notes(limits)
     said = {
-        "id": {**known["id"], "description": "The job's id, percent-encoded where a path needs it."},
-        "name": {**known["queue"], "description": "The queue's name."},
+        "id": {
+            **known["id"],
+            "description": "The job's id, percent-encoded where a path needs it; or `-`, and the id in the query as `id`, which no "
+            "proxy rewrites.",
+        },
+        "name": {**known["queue"], "description": "The queue's name; or `-`, and the name in the query as `name`."},
         "number": {"description": "The job's number.", "minimum": 1},
     }
     return [

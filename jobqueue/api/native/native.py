@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from msgspec import UNSET
 
 from jobqueue.api.native import views, wire
 from jobqueue.api.problems import describe
+from jobqueue.api.routes import place_of
 from jobqueue.api.site import Site
 from jobqueue.backend.base import Conclude, Extend
 from jobqueue.engine import checks
@@ -44,7 +44,7 @@ async def enqueue(site: Site, request: Request, _: str) -> Answer:
         # The worker that waited wants its job more than the producer wants its answer: it goes first.
         await asyncio.sleep(0)
     job = reply.job
-    place = job.id if asked.id is None else quote(job.id, safe="")
+    place = job.id if asked.id is None else place_of(job.id)
     return Answer(
         201 if reply.created else 200,
         views.encode(views.enqueued(job, reply.created)),

@@ -32,10 +32,15 @@ export const address = (path) => NATIVE + path;
 /** The same as anybody else would write it, for a command line. */
 export const absolute = (path) => new URL(address(path), document.baseURI).href;
 
-export const segment = encodeURIComponent;
-
-/** Whether the browser would resolve a path with this segment away. */
-export const unreachable = (id) => id === "." || id === "..";
+/**
+ * The path of a job or a queue: place("jobs", id, "/cancel"). What a browser or a proxy would take for a part of the path goes into the
+ * query, which nobody rewrites.
+ */
+export const place = (kind, id, operation = "") => {
+  const text = encodeURIComponent(id);
+  const undone = /[/\\%?#;]/.test(id) || id === "." || id === "..";
+  return undone ? `${kind}/-${operation}?${kind === "jobs" ? "id" : "name"}=${text}` : `${kind}/${text}${operation}`;
+};
 
 async function ask(method, url, body) {
   const init = { method, headers: headers(), cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) };
@@ -73,7 +78,7 @@ export async function call(method, path, body) {
 
 /** A whole job and the JSON texts of its fields. Raises Refused. */
 export async function job(id) {
-  const [answer, text] = await ask("GET", address(`jobs/${segment(id)}`));
+  const [answer, text] = await ask("GET", address(place("jobs", id)));
   if (!answer.ok) throw new Refused(answer.status, parsed(text) ?? {});
   return { job: parsed(text), texts: fields(text) };
 }

@@ -1,6 +1,6 @@
 // One job: what it is, what became of it, and what may be done about it.
 
-import { absolute, call, job as jobOf, may, segment, unreachable } from "./api.js";
+import { absolute, call, job as jobOf, may, place } from "./api.js";
 import { count, pretty, since, span, time } from "./format.js";
 import { attempt, badge, button, copy, curl, empty, queueLink, sure } from "./parts.js";
 import { progress } from "./queue.js";
@@ -17,10 +17,6 @@ export class Job {
   }
 
   async look() {
-    if (unreachable(this.id)) {
-      this.missing = "A browser cannot ask for this id: it takes it for a part of a path. The command line can.";
-      return;
-    }
     try {
       const found = await jobOf(this.id);
       Object.assign(this, found, { missing: null });
@@ -53,13 +49,13 @@ export class Job {
 
   actions() {
     const { job } = this;
-    const path = `jobs/${segment(job.id)}`;
+    const path = (operation) => place("jobs", job.id, operation);
     const cancel = async () => {
       const text = job.status === "in_progress" ? "Its worker is told at its next heartbeat; whatever it answers, the job ends as cancelled." : "It is concluded as cancelled and handed to nobody.";
-      if (await sure("Cancel this job?", text, "Cancel the job", true)) (await attempt("Cancel asked for", () => call("POST", `${path}/cancel`))) && this.context.again();
+      if (await sure("Cancel this job?", text, "Cancel the job", true)) (await attempt("Cancel asked for", () => call("POST", path("/cancel")))) && this.context.again();
     };
     const retry = async () => {
-      if (await sure("Retry this job?", "It goes to the back of its queue, with all its attempts.", "Retry")) (await attempt("Queued again", () => call("POST", `${path}/retry`))) && this.context.again();
+      if (await sure("Retry this job?", "It goes to the back of its queue, with all its attempts.", "Retry")) (await attempt("Queued again", () => call("POST", path("/retry")))) && this.context.again();
     };
     const over = job.status === "concluded";
     return h(

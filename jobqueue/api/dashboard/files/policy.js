@@ -1,6 +1,6 @@
 // The policy editor.
 
-import { call, segment } from "./api.js";
+import { call, place } from "./api.js";
 import { button, field, opened, toast } from "./parts.js";
 import { h } from "./view.js";
 
@@ -33,7 +33,7 @@ export async function editPolicy(queue) {
           paused: queue.policy.paused,
         };
         try {
-          await call("PUT", `queues/${segment(queue.name)}`, policy);
+          await call("PUT", place("queues", queue.name), policy);
           toast(`Policy of ${queue.name} set`);
           close(true);
           return;

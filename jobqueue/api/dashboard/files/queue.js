@@ -1,6 +1,6 @@
 // One queue: how it is, what may be done to it, its jobs a page at a time.
 
-import { absolute, call, job as jobOf, list, may, segment, unreachable } from "./api.js";
+import { absolute, call, job as jobOf, list, may, place } from "./api.js";
 import { age, count, fault, rate, since, span, time } from "./format.js";
 import { failedLately, state } from "./health.js";
 import { attempt, badge, button, commandLine, curl, empty, jobLink, number, queueLink, sure, table } from "./parts.js";
@@ -72,22 +72,22 @@ export class Queue {
   actions(queue) {
     if (!may("admin")) return null;
     const { name } = this;
-    const path = `queues/${segment(name)}`;
+    const path = (operation) => place("queues", name, operation);
     const after = async (what, doing) => (await attempt(what, doing)) && this.context.again();
     const pause = async () => {
-      if (await sure(`Pause ${name}?`, "It hands out nothing until it is resumed. Jobs are still accepted, and those in progress go on.", "Pause")) await after(`Paused ${name}`, () => call("POST", `${path}/pause`));
+      if (await sure(`Pause ${name}?`, "It hands out nothing until it is resumed. Jobs are still accepted, and those in progress go on.", "Pause")) await after(`Paused ${name}`, () => call("POST", path("/pause")));
     };
     const resume = async () => {
-      if (await sure(`Resume ${name}?`, "It hands out jobs again, at once.", "Resume")) await after(`Resumed ${name}`, () => call("POST", `${path}/resume`));
+      if (await sure(`Resume ${name}?`, "It hands out jobs again, at once.", "Resume")) await after(`Resumed ${name}`, () => call("POST", path("/resume")));
     };
     const retry = async () => {
       if (await sure(`Retry what failed in ${name}?`, "Every failed job that history still has is queued again, with all its attempts.", "Retry failed"))
-        await after(`Retry of ${name}`, async () => `${count((await call("POST", `${path}/retry`)).retried)} jobs of ${name} queued again`);
+        await after(`Retry of ${name}`, async () => `${count((await call("POST", path("/retry"))).retried)} jobs of ${name} queued again`);
     };
     const purge = async () => {
       const waiting = queue.queued + queue.scheduled;
       if (await sure(`Purge ${name}?`, `All jobs that are queued or scheduled, ${count(waiting)} now, are cancelled. Those in progress go on.`, "Purge", true))
-        await after(`Purge of ${name}`, async () => `${count((await call("POST", `${path}/purge`)).purged)} jobs of ${name} cancelled`);
+        await after(`Purge of ${name}`, async () => `${count((await call("POST", path("/purge"))).purged)} jobs of ${name} cancelled`);
     };
     return h(
       "div",
@@ -152,7 +152,7 @@ export class Queue {
   }
 
   async isJob(id) {
-    if (unreachable(id) || id.length > 128) return false;
+    if (id.length > 128) return false;
     try {
       await jobOf(id);
       return true;
