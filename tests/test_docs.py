@@ -431,6 +431,15 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert fragment in {anchor(heading) for heading in sections(file)}, target
 
 
+def test_the_walks_name_what_is_there() -> None:
+    """Whatever the architecture page names right behind a file is defined in that file."""
+    named = re.findall(r"`((?:\w+/)+\w+\.py)`, `(?:\w+\.)?(?!py`)(\w+)`[,:]", (ROOT / "docs/architecture.md").read_text())
+    assert len(named) >= 6
+    for path, name in named:
+        source = (ROOT / "jobqueue" / path).read_text()
+        assert re.search(rf"^\s*(?:async )?(?:def|class) {name}\b|^{name}\b.* = ", source, re.MULTILINE), f"{name} is not in {path}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_files_that_are_named_exist(page: Path) -> None:
     """A Python file named with its folder is there, in the package or at the top."""
