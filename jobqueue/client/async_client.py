@@ -13,7 +13,7 @@ from jobqueue.client import calls, reading
 from jobqueue.client.async_transport import AsyncTransport
 from jobqueue.client.listening import Listener, asked
 from jobqueue.client.retrying import WAIT_SECONDS, result_of
-from jobqueue.client.sending import ConcludeOne, ExtendOne, Items, Policy, encoded, once, query, segment
+from jobqueue.client.sending import ConcludeOne, ExtendOne, Items, Policy, encoded, once, place, query
 from jobqueue.client.types import (
     Conclude,
     Concluded,
@@ -228,7 +228,7 @@ class AsyncClient(AsyncTransport):
         counted), NotInProgress (this lease has concluded it, otherwise), UnknownJob, TooLarge.
         """
         body = encoded(ConcludeOne(lease, outcome, result, error, retry, retry_delay))
-        return await self._run(once("POST", f"/jobs/{segment('id', job_id)}/conclude", reading.concluded, body))
+        return await self._run(once("POST", place("jobs", job_id, "/conclude"), reading.concluded, body))
 
     async def conclude_batch(self, items: Iterable[Conclude]) -> list[Concluded | QueueError]:
         """Finish many attempts, up to 1000 in one request.
@@ -253,7 +253,7 @@ class AsyncClient(AsyncTransport):
         UnknownJob.
         """
         asked = ExtendOne(lease, lease_seconds, progress, message)
-        return await self._run(once("POST", f"/jobs/{segment('id', job_id)}/extend", reading.extended, encoded(asked)))
+        return await self._run(once("POST", place("jobs", job_id, "/extend"), reading.extended, encoded(asked)))
 
     async def extend_batch(self, items: Iterable[Extend]) -> list[Extended | QueueError]:
         """Push many leases' ends out, up to 1000 in one request.
@@ -279,14 +279,14 @@ class AsyncClient(AsyncTransport):
 
         Returns JobInfo. Raises UnknownJob, NotInProgress (it is concluded already).
         """
-        return await self._run(once("POST", f"/jobs/{segment('id', job_id)}/cancel", reading.job_info, idempotent=False))
+        return await self._run(once("POST", place("jobs", job_id, "/cancel"), reading.job_info, idempotent=False))
 
     async def retry(self, job_id: str) -> JobInfo:
         """Queue a job again that failed, was cancelled or expired, with all its attempts.
 
         Returns JobInfo. Raises UnknownJob, NotRetryable (it is not concluded, or it succeeded), QueueFull, TooManyQueues.
         """
-        return await self._run(once("POST", f"/jobs/{segment('id', job_id)}/retry", reading.job_info, idempotent=False))
+        return await self._run(once("POST", place("jobs", job_id, "/retry"), reading.job_info, idempotent=False))
 
     async def job(self, job_id: str, *, wait: float = 0.0) -> Job:
         """Look at a job, or wait until it is concluded.
@@ -369,14 +369,20 @@ class AsyncClient(AsyncTransport):
 
         Returns a list of Queue.
         """
-        return await self._run(once("GET", "/queues", reading.queues))
+        found: list[Queue] = []
+        cursor: str | None = None
+        while True:
+            page, cursor = await self._run(once("GET", query("/queues", cursor=cursor), reading.queues))
+            found += page
+            if cursor is None:
+                return found
 
     async def queue(self, name: str) -> Queue:
         """Look at a queue: policy, counts, totals.
 
         Returns Queue. Raises UnknownQueue.
         """
-        return await self._run(once("GET", f"/queues/{segment('queue', name)}", reading.queue))
+        return await self._run(once("GET", place("queues", name), reading.queue))
 
     async def put_queue(
         self,
@@ -398,42 +404,42 @@ class AsyncClient(AsyncTransport):
         Returns Queue. Raises TooManyQueues.
         """
         asked = Policy(lease_seconds, max_attempts, backoff, max_jobs, paused)
-        return await self._run(once("PUT", f"/queues/{segment('queue', name)}", reading.queue, encoded(asked)))
+        return await self._run(once("PUT", place("queues", name), reading.queue, encoded(asked)))
 
     async def delete_queue(self, name: str) -> None:
         """Delete a queue that has no live jobs, its policy and totals with it.
 
         Returns None. Raises UnknownQueue (also when the first answer was lost and the queue was deleted by then), QueueNotEmpty.
         """
-        return await self._run(once("DELETE", f"/queues/{segment('queue', name)}", reading.nothing))
+        return await self._run(once("DELETE", place("queues", name), reading.nothing))
 
     async def pause(self, name: str) -> Queue:
         """Hand out nothing from this queue. Jobs are still accepted, workers wait.
 
         Returns Queue. Raises UnknownQueue.
         """
-        return await self._run(once("POST", f"/queues/{segment('queue', name)}/pause", reading.queue))
+        return await self._run(once("POST", place("queues", name, "/pause"), reading.queue))
 
     async def resume(self, name: str) -> Queue:
         """Hand out from this queue again.
 
         Returns Queue. Raises UnknownQueue.
         """
-        return await self._run(once("POST", f"/queues/{segment('queue', name)}/resume", reading.queue))
+        return await self._run(once("POST", place("queues", name, "/resume"), reading.queue))
 
     async def purge(self, name: str) -> int:
         """Cancel every job of this queue that is queued or scheduled. Those in progress go on.
 
         Returns how many, an int. Raises UnknownQueue.
         """
-        return await self._run(once("POST", f"/queues/{segment('queue', name)}/purge", reading.purged, idempotent=False))
+        return await self._run(once("POST", place("queues", name, "/purge"), reading.purged, idempotent=False))
 
     async def retry_failed(self, name: str) -> int:
         """Retry every failed job of this queue that history still has, oldest first, until there is no more room.
 
         Returns how many, an int. Raises UnknownQueue.
         """
-        return await self._run(once("POST", f"/queues/{segment('queue', name)}/retry", reading.retried, idempotent=False))
+        return await self._run(once("POST", place("queues", name, "/retry"), reading.retried, idempotent=False))
 
     async def token(self) -> Token:
         """What the token of this client may do. Any token may ask.

@@ -23,8 +23,8 @@ from jobqueue.client.sending import (
     check_wait,
     encoded,
     once,
+    place,
     query,
-    segment,
 )
 from jobqueue.client.types import (
     Enqueued,
@@ -108,7 +108,7 @@ def dequeue_batch(
 def release(job_id: str, lease: str, delay: float) -> Call[JobInfo]:
     """POST /jobs/{id}/release."""
     asked = Release(lease, delay)
-    return once("POST", f"/jobs/{segment('id', job_id)}/release", reading.job_info, encoded(asked))
+    return once("POST", place("jobs", job_id, "/release"), reading.job_info, encoded(asked))
 
 
 def is_concluded(job: Job) -> bool:
@@ -118,7 +118,7 @@ def is_concluded(job: Job) -> bool:
 
 def job(job_id: str, wait: float) -> Call[Job]:
     """GET /jobs/{id}."""
-    path = f"/jobs/{segment('id', job_id)}"
+    path = place("jobs", job_id)
 
     def make(wait: float) -> Request:
         return Request("GET", query(path, wait=wait or None), None, wait)

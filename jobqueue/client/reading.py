@@ -29,6 +29,7 @@ class _FailedItem(msgspec.Struct):
 
 class _Queues(msgspec.Struct):
     queues: list[Queue]
+    cursor: str | None = None
 
 
 class _Purged(msgspec.Struct):
@@ -95,9 +96,10 @@ def leased_batch(body: bytes) -> list[LeasedJob]:
     return _leased_batch(body).jobs
 
 
-def queues(body: bytes) -> list[Queue]:
-    """The queues."""
-    return _queues(body).queues
+def queues(body: bytes) -> tuple[list[Queue], str | None]:
+    """A page of queues, and the cursor of the next; a server that has no pages says none."""
+    page = _queues(body)
+    return page.queues, page.cursor
 
 
 def purged(body: bytes) -> int:

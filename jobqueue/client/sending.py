@@ -5,6 +5,7 @@ Values that JSON cannot carry are refused here, by field; all else is for the se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -169,13 +170,29 @@ def segment(field: str, value: str) -> str:
         raise BadRequest(field, "holds a lone surrogate, which UTF-8 cannot carry") from None
 
 
+_UNDONE = re.compile(r"[/\\%?#;]")
+"""What proxies decode in a path and then take for a part of its grammar, or encode once more."""
+
+
+def place(collection: str, value: str, operation: str = "") -> str:
+    """The path of a job or a queue, or of an operation on it. Raises BadRequest.
+
+    What a client or a proxy would take for a part of the path goes into the query, which nobody rewrites (protocol.md, "Ids").
+    """
+    field, parameter = ("id", "id") if collection == "jobs" else ("queue", "name")
+    at = segment(field, value)
+    if _UNDONE.search(value) or value in (".", ".."):
+        return f"/{collection}/-{operation}?{parameter}={at}"
+    return f"/{collection}/{at}{operation}"
+
+
 def query(path: str, **parameters: object) -> str:
     """A path with those parameters that are not None; a list is given once for each of what it holds."""
     given = {name: value for name, value in parameters.items() if value is not None}
     for name, value in given.items():
         if isinstance(value, float) and not isfinite(value):
             raise BadRequest(name, f"{value} is no finite number")
-    return f"{path}?{urlencode(given, doseq=True, errors='replace')}" if given else path
+    return f"{path}{'&' if '?' in path else '?'}{urlencode(given, doseq=True, errors='replace')}" if given else path
 
 
 def once(
