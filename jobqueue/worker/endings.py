@@ -7,12 +7,13 @@ worker, and the worker's log has it.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from typing import Any, SupportsFloat
+from typing import Any, cast
 
 import msgspec
 
 from jobqueue.limits import Limits
 from jobqueue.model import FAILED, SUCCEEDED, Verdict
+from jobqueue.worker.options import within
 
 DELAY_SECONDS_MAX = Limits().delay_seconds_max
 MESSAGE_CHARS_MAX = 4_096
@@ -28,12 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 def _checked(delay: object) -> float:
     """A delay in seconds. Raises ValueError that names it."""
-    if not isinstance(delay, SupportsFloat):
-        raise ValueError(f"delay: {delay!r} is not a number of seconds")
-    # Compared before it is converted: an int may be too large for that.
-    if not 0 <= delay <= DELAY_SECONDS_MAX:  # type: ignore[operator]
-        raise ValueError(f"delay: {delay!r} is out of range; 0 to {DELAY_SECONDS_MAX:.0f} seconds is allowed")
-    return float(delay)
+    return within("delay", delay, 0, DELAY_SECONDS_MAX, " seconds")
 
 
 class Retry(Exception):
@@ -98,6 +94,11 @@ def name_of(error: BaseException) -> str:
     return name[:NAME_CHARS_MAX]
 
 
+def is_a(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Whether an exception is of one of these classes. isinstance also asks it for its `__class__`, which may raise anything."""
+    return issubclass(type(error), kinds)
+
+
 def text_of(error: BaseException) -> str:
     """An exception's text; a stand-in where asking for it raises anything at all."""
     try:
@@ -115,18 +116,23 @@ def of_exception(error: BaseException) -> Ending:
         return failed(name_of(error), NO_TEXT)
 
 
+def _delay_of(error: BaseException) -> float | None:
+    given = cast(Retry | Release, error).delay if is_a(error, Retry, Release) else None
+    return None if given is None else _checked(given)
+
+
 def _said(error: BaseException) -> Ending:
     try:
         # Asked again: it may have been set since, or by a class that made itself without asking.
-        delay = _checked(error.delay) if isinstance(error, Retry | Release) and error.delay is not None else None
+        delay = _delay_of(error)
     except ValueError as wrong:
         return failed("ValueError", f"{name_of(error)}: {wrong}")
-    if isinstance(error, Release):
+    if is_a(error, Release):
         return Ending(None, delay or None)
     cause = error
-    if isinstance(error, Retry | Discard) and not text_of(error):
+    if is_a(error, Retry, Discard) and not text_of(error):
         cause = error.__cause__ or error.__context__ or error
-    return failed(name_of(cause), text_of(cause), retry=not isinstance(error, Discard), delay=delay)
+    return failed(name_of(cause), text_of(cause), retry=not is_a(error, Discard), delay=delay)
 
 
 def of_result(value: Any) -> Ending:

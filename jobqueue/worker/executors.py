@@ -16,7 +16,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Protocol
 
-from jobqueue.worker.endings import Discard, Ending, Release, Retry, name_of, of_exception, of_result
+from jobqueue.worker.endings import Discard, Ending, Release, Retry, is_a, name_of, of_exception, of_result
 from jobqueue.worker.exits import ATTEMPT, Attempt
 from jobqueue.worker.forks import OnlyHere
 from jobqueue.worker.handlers import Handler
@@ -44,7 +44,7 @@ class Executor(Protocol):
 
 def concluded(handler: Handler, job: RunningJob[Any], error: BaseException) -> Ending:
     """The ending of an attempt that raised; what nobody meant to raise is logged, traceback and all. Raises nothing."""
-    if not isinstance(error, _MEANT):
+    if not is_a(error, *_MEANT):
         _log(handler, job, error)
     return of_exception(error)
 
@@ -139,6 +139,10 @@ class LoopExecutor:
         task = asyncio.current_task()
         ending = CANCELLED_ENDING
         try:
+            if run.halt is None:
+                # The loop begins tasks where they are made. Were the handler over by now, the next job would begin inside of this one's
+                # end, and so on: as deep as there are jobs.
+                await asyncio.sleep(0)
             if not job.cancelled:
                 with OnlyHere(), scope():
                     value = call()
@@ -150,7 +154,7 @@ class LoopExecutor:
                 ending = concluded(handler, job, error)
         except BaseException as error:
             # SystemExit and GeneratorExit too: a handler ends its attempt, never the worker.
-            if isinstance(error, GeneratorExit) and not _is_stepping(task):
+            if is_a(error, GeneratorExit) and not _is_stepping(task):
                 raise  # the loop itself is gone
             ending = concluded(handler, job, error)
 

@@ -16,8 +16,9 @@ import os
 import sys
 import traceback
 from types import TracebackType
-from typing import NoReturn
+from typing import NoReturn, cast
 
+from jobqueue.worker.endings import is_a
 from jobqueue.worker.exits import ATTEMPT
 
 _forks = 0
@@ -72,8 +73,8 @@ def leave(error: BaseException | None) -> NoReturn:
     """End this process, a fork, with what came out of the code it ran."""
     code = 0
     try:
-        if isinstance(error, SystemExit):
-            code = _code_of(error)
+        if error is not None and is_a(error, SystemExit):
+            code = _code_of(cast(SystemExit, error))
         elif error is not None:
             code = 1
             traceback.print_exception(error)

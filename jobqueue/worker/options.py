@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import SupportsFloat
 
@@ -17,14 +18,26 @@ SETTING_SECONDS_MAX = 3_650 * DAY
 """The longest of what the server does not hear of: what its own settings may be."""
 
 
-def within(field: str, value: float, low: float, high: float) -> float:
-    """A number between two bounds, both allowed."""
+def number(field: str, value: object) -> float:
+    """What is given for a number, whatever its class, as a float that can be compared: NaN for a number that cannot be had."""
     if not isinstance(value, SupportsFloat):
         raise ValueError(f"{field}: {value!r} is not a number")
-    # NaN is not between any two; compared before it is converted, since an int may be too large for that.
-    if not low <= value <= high:
-        raise ValueError(f"{field}: {value!r} is out of range; {low:g} to {high:g} is allowed")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        # An int or a Fraction without end, of which only the sign counts.
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
+    except Exception:
+        # A Decimal's signalling NaN, for one.
+        return math.nan
+
+
+def within(field: str, value: object, low: float, high: float, unit: str = "") -> float:
+    """A number between two bounds, both allowed; NaN is between no two."""
+    found = number(field, value)
+    if not low <= found <= high:
+        raise ValueError(f"{field}: {value!r} is out of range; {low:g} to {high:.7g}{unit} is allowed")
+    return found
 
 
 def queue_names(names: Sequence[str]) -> tuple[str, ...]:

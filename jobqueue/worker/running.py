@@ -10,11 +10,12 @@ import builtins
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Generic, SupportsFloat, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
 from jobqueue.limits import CONTROL_BUT_LINES, Limits
+from jobqueue.worker.options import number, within
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -156,13 +157,13 @@ class RunningJob(Generic[P]):
 
         seconds: infinity is for as long as it takes. Raises ValueError for what is no number of 0 or more.
         """
-        if not isinstance(seconds, SupportsFloat) or not seconds >= 0:
+        if not (wanted := number("seconds", seconds)) >= 0:
             raise ValueError(f"seconds: {seconds!r} is not a number of 0 or more")
         with _making:
             stopped = self._stopped = self._stopped or threading.Event()
         # Looked at after the event can be found: a cancel before that set no event, a later one sets it.
         if not self._stop:
-            stopped.wait(float(min(seconds, threading.TIMEOUT_MAX)))
+            stopped.wait(min(wanted, threading.TIMEOUT_MAX))
         return self.cancelled
 
     def cancel(self) -> None:
@@ -177,10 +178,7 @@ class RunningJob(Generic[P]):
         Raises ValueError for a fraction that is no number of 0 to 1, and for a message that is no text of up to 1,024 characters without
         control characters.
         """
-        if not isinstance(fraction, SupportsFloat):
-            raise ValueError(f"fraction: {fraction!r} is not a number")
-        if not 0.0 <= fraction <= 1.0:
-            raise ValueError(f"fraction: {fraction!r} is out of range; 0 to 1 is allowed")
+        done = within("fraction", fraction, 0, 1)
         if message is not None:
             if not isinstance(message, str):
                 raise ValueError(f"message: {message!r} is not text")
@@ -189,4 +187,4 @@ class RunningJob(Generic[P]):
             if CONTROL_BUT_LINES.search(message) is not None:
                 raise ValueError("message: holds a control character or a lone surrogate")
         if self._report is not None:
-            self._report(float(fraction), message)
+            self._report(done, message)

@@ -119,19 +119,19 @@ def close(loop: asyncio.AbstractEventLoop) -> None:
     for task in left:
         task.cancel()
     if left:
-        done, left = _until(loop, asyncio.wait(left, timeout=LINGER_SECONDS))
+        done, _ = _until(loop, asyncio.wait(left, timeout=LINGER_SECONDS))
         for task in done:
             if not task.cancelled() and (error := task.exception()) is not None:
                 loop.call_exception_handler(
                     {"message": "exception in a task that was cancelled at the end", "exception": error, "task": task}
                 )
-    if left:
+    # Not wait_for, which waits for what it has cancelled.
+    _until(loop, asyncio.wait([loop.create_task(loop.shutdown_asyncgens())], timeout=LINGER_SECONDS))
+    if left := asyncio.all_tasks(loop):
         _logger.warning("%d tasks that do not end though cancelled are left: %s", len(left), _names(task.get_name() for task in left))
         for task in left:
             # Or each would be reported once more when it is collected.
             task._log_destroy_pending = False  # type: ignore[attr-defined] # as asyncio itself does
-    with contextlib.suppress(TimeoutError):
-        _until(loop, asyncio.wait_for(loop.shutdown_asyncgens(), LINGER_SECONDS))
     # The threads of its executor are told to end when they are idle, and not waited for.
     loop.close()
 

@@ -161,6 +161,20 @@ class Odd(Exception):
     __repr__ = __str__
 
 
+class Faceless(Exception):
+    """Whoever asks what it is, and that does isinstance, is told no."""
+
+    @property
+    def __class__(self) -> Any:
+        raise SystemExit("no")
+
+
+class Disguised(Exception):
+    """It says that it is a Release, which would be tried again for ever."""
+
+    __class__ = Release  # type: ignore[assignment]
+
+
 class Nameless(type):
     def __getattribute__(cls, name: str) -> Any:
         raise RuntimeError("nothing is told")
@@ -201,11 +215,13 @@ class Unmade(Release):
         (Mute, ("Mute", NO_TEXT)),
         (Odd, ("Odd", NO_TEXT)),
         (lambda: Anonymous("x"), ("Anonymous", "x")),
+        (lambda: Faceless("x"), ("Faceless", "x")),
+        (lambda: Disguised("x"), ("Disguised", "x")),
         (Long, ("Long", "x" * 4_096)),
         (Causes, ("Causes", NO_TEXT)),
         (Unmade, ("ValueError", "Unmade: delay: nan is out of range; 0 to 2592000 seconds is allowed")),
     ],
-    ids=["Mute", "Odd", "Anonymous", "Long", "Causes", "Unmade"],
+    ids=["Mute", "Odd", "Anonymous", "Faceless", "Disguised", "Long", "Causes", "Unmade"],
 )
 @pytest.mark.parametrize("plain", [True, False])
 async def test_an_exception_that_cannot_be_shown_is_a_failed_attempt(

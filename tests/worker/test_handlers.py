@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import sys
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -318,3 +320,23 @@ def test_everyone_who_waits_for_a_cancel_is_woken() -> None:
     late.cancel()
     assert late.wait_cancelled(60)
     assert late.noticed
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from 3.12 on")
+async def test_a_loop_that_begins_tasks_where_they_are_made_does_any_number_of_jobs(rig: Rig) -> None:
+    """A handler that ends at once does not begin the next job inside of its own end."""
+    depths: list[int] = []
+    handlers = Registry()
+
+    @handlers.handler("work")
+    async def work(job: RunningJob) -> None:
+        depths.append(len(inspect.stack(0)))
+
+    for _ in range(20):
+        await rig.put()
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
+    worker = await rig.start(handlers, concurrency=1, prefetch=20)
+    while len(depths) < 20:
+        await rig.idle()
+    assert len(set(depths)) == 1
+    await rig.stop(worker)

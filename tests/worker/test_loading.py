@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def test_a_function_that_cannot_be_a_handler_is_refused_where_it_is_registered()
     with pytest.raises(TypeError, match="a payload cannot be read"):
         registry.handler("name")(unreadable)
     for options, field in (
-        *(({"timeout": odd}, "timeout") for odd in (0, -1, float("nan"), float("inf"), 10**400, "5")),
+        *(({"timeout": odd}, "timeout") for odd in (0, -1, float("nan"), float("inf"), 10**400, "5", Decimal("nan"))),
         ({"executor": "gpu"}, "executor"),
     ):
         with pytest.raises(ValueError, match=f"^{field}: "):
@@ -229,7 +230,11 @@ def test_a_worker_refuses_options_out_of_range() -> None:
         ("prefetch", -1),
         ("grace_seconds", -1),
         ("unhandled_seconds", -1),
-        *((field, odd) for field in SECONDS for odd in (float("nan"), float("inf"), 10**400, "1", None if field != "timeout" else "")),
+        *(
+            (field, odd)
+            for field in SECONDS
+            for odd in (float("nan"), float("inf"), 10**400, "1", Decimal("nan"), None if field != "timeout" else "")
+        ),
         ("concurrency", float("nan")),
         ("prefetch", float("inf")),
         ("name", ""),

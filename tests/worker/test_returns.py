@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -189,7 +190,21 @@ async def test_a_job_that_ended_is_forgotten(rig: Rig) -> None:
 # Numbers that handlers give.
 
 
-ODD = [float("nan"), float("inf"), float("-inf"), -1, DELAY_SECONDS_MAX + 1, 10**400, "5", b"5", [], 1j]
+ODD = [
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    -1,
+    DELAY_SECONDS_MAX + 1,
+    10**400,
+    "5",
+    b"5",
+    [],
+    1j,
+    Decimal("nan"),
+    Decimal("snan"),
+    Decimal(-1),
+]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -215,7 +230,9 @@ async def test_a_delay_that_is_none_fails_the_attempt_by_name(rig: Rig, kind: An
     assert error["message"].removeprefix(f"{kind.__name__}: ").startswith(f"delay: {odd!r} is ")
 
 
-@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -0.1, 1.1, 10**400, "0.5", None], ids=lambda odd: repr(odd)[:12])
+@pytest.mark.parametrize(
+    "odd", [float("nan"), float("inf"), -0.1, 1.1, 10**400, "0.5", None, Decimal("snan")], ids=lambda odd: repr(odd)[:12]
+)
 async def test_progress_that_is_none_fails_the_attempt_by_name(rig: Rig, odd: Any) -> None:
     """And nothing of it is sent."""
     handlers = Registry()
@@ -230,14 +247,15 @@ async def test_progress_that_is_none_fails_the_attempt_by_name(rig: Rig, odd: An
     assert error["message"].startswith(f"fraction: {odd!r} is ")
 
 
-@pytest.mark.parametrize("odd", [float("nan"), -1, "1", None])
+@pytest.mark.parametrize("odd", [float("nan"), -1, "1", None, Decimal("nan"), -(10**400)])
 async def test_a_pause_that_is_none_fails_the_attempt_by_name(rig: Rig, odd: Any) -> None:
     """For as long as it takes is one: infinity, and what no clock counts to."""
     handlers = Registry()
     handlers.handler("work")(lambda job: job.wait_cancelled(odd))
     await rig.start(handlers)
     error = await rig.failed(await rig.put(max_attempts=1))
-    assert error == {"type": "ValueError", "message": f"seconds: {odd!r} is not a number of 0 or more"}
+    assert error["type"] == "ValueError"
+    assert error["message"].startswith(f"seconds: {odd!r} is not a number")
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), 1e300, 10**400])
@@ -251,7 +269,7 @@ def test_a_pause_may_be_as_long_as_it_takes(seconds: float) -> None:
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -1, "1"])
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -1, "1", Decimal("nan")])
 async def test_a_grace_period_that_is_none_is_refused(rig: Rig, odd: Any) -> None:
     """The worker goes on, and can be stopped."""
     worker = await rig.start(nobodys())

@@ -21,7 +21,7 @@ GUARD = 40.0
 
 HANDLERS = "tests.worker.undying"
 
-HEEDLESS = ["to_thread", "swallow", "orphan", "thread", "plain", "process"]
+HEEDLESS = ["to_thread", "swallow", "orphan", "generator", "thread", "plain", "process"]
 """Handlers that leave the loop free."""
 
 SOONER = """

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from jobqueue.worker.handlers import Registry
@@ -48,6 +49,25 @@ async def orphan(job: RunningJob) -> None:
     """Heed a cancel, but not so in a task of one's own."""
 
     await asyncio.shield(asyncio.create_task(swallow(job)))
+
+
+@worker.handler("generator")
+async def generator(job: RunningJob) -> None:
+    """Heed a cancel, but leave a generator that does not end when it is closed."""
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await swallow(job)
+
+    _kept.append(left := numbers())
+    await anext(left)
+    begun(job)
+    await asyncio.Event().wait()
+
+
+_kept: list[AsyncIterator[int]] = []
 
 
 @worker.handler("thread")
