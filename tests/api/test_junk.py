@@ -125,6 +125,9 @@ class Gone:
     over = ""
     address = "127.0.0.1"
     transport = None
+    server = types.SimpleNamespace(
+        open=(), connections_max=1, unread_bytes=0, unread_bytes_max=1, unsent_bytes=0, unsent_bytes_max=1, requests_count=0
+    )
     writing_paused = False
 
     def has_hung_up(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -141,11 +142,19 @@ async def test_any_id_leads_to_its_job(open_page: Open, url: str, client: Client
     await expect(page.get_by_role("region", name="Payload")).to_contain_text("1")
 
 
-@pytest.mark.parametrize(("job_id", "said"), [("nobody", "history has forgotten it"), ("..", "The command line can")])
-async def test_a_job_that_cannot_be_shown_is_told_of(open_page: Open, url: str, job_id: str, said: str) -> None:
-    """It does not exist; or its id is one that browsers take for a part of a path."""
-    page = await open_page(url, f"#/jobs/{job_id}", expected=("404",))
-    await expect(page.get_by_text(said)).to_be_visible()
+async def test_a_job_that_is_not_there_is_told_of(open_page: Open, url: str) -> None:
+    """It does not exist."""
+    page = await open_page(url, "#/jobs/nobody", expected=("404",))
+    await expect(page.get_by_text("history has forgotten it")).to_be_visible()
+
+
+@pytest.mark.parametrize("job_id", ["..", ".", "a/b", "50%"])
+async def test_a_job_whose_id_is_a_part_of_a_path_is_shown(open_page: Open, url: str, client: Client, job_id: str) -> None:
+    """What a browser or a proxy would undo in a path goes into the query."""
+    client.enqueue(1, id=job_id)
+    page = await open_page(url, f"#/jobs/{quote(job_id, safe='')}")
+    await expect(page.get_by_role("heading", level=1)).to_have_text(job_id)
+    await expect(page.get_by_role("region", name="Payload")).to_contain_text("1")
 
 
 # By hand.
