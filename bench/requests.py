@@ -1,4 +1,4 @@
-"""What one request costs: enqueue, with and without token and rate limit and by strangers, dequeue, conclude, and batches of 100."""
+"""What one request costs: enqueue (the fast way and the plain one, with token and rate limit, by strangers), dequeue, conclude, batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.wire import PAYLOAD, request
 RATE = "1000000/s"
 """A limit that is looked at and never met."""
 
-KEYS = ("enqueue", "token", "stranger", "dequeue", "conclude", "batch")
+KEYS = ("enqueue", "plain", "token", "stranger", "dequeue", "conclude", "batch")
 TOKEN = "bench-" + "t" * 37
 BATCH = 100
 SLICES = 5
@@ -58,13 +58,10 @@ class Costs:
 class _Round:
     """One round on open connections: every kind once, bare and ours next to each other."""
 
-    def __init__(self, costs: Costs, plan: Plan, bare_load: Load, our_load: Load, token_load: Load, strange_load: Load) -> None:
+    def __init__(self, costs: Costs, plan: Plan, *loads: Load) -> None:
         self.costs = costs
         self.plan = plan
-        self.bare = bare_load
-        self.ours = our_load
-        self.token = token_load
-        self.strange = strange_load
+        self.bare, self.ours, self.token, self.plain, self.strange = loads
         self.bare_first = False
 
     async def pair(self, kind: str, load: Load, requests: Sequence[bytes], expect: int, bare_request: bytes | None = None) -> list[bytes]:
@@ -93,6 +90,8 @@ class _Round:
         """One request for one thing."""
         many = self.plan.requests
         await self.pair("enqueue", self.ours, [ENQUEUE] * many, 201)
+        await self.pair("plain", self.plain, [ENQUEUE] * many, 201)
+        await self.plain.send([PURGE], 200)
         await self.pair("token", self.token, [ENQUEUE_WITH_TOKEN] * many, 201)
         # Header lines that the server never met before, nor meets again: it parses them, and has none of the others' left afterwards.
         strangers = [request("POST", "/jobs/enqueue", {"payload": PAYLOAD}, more=f"X-Stranger: {uuid.uuid4()}") for _ in range(many)]
@@ -134,7 +133,8 @@ async def measure(plan: Plan) -> Costs:
     """All rounds, after one that only warms up."""
     costs = Costs()
     async with contextlib.AsyncExitStack() as stack:
-        servers = [stack.enter_context(context) for context in (bare(*BARE_PATHS), ours(), ours("--rate-limit", RATE, token=TOKEN))]
+        started = (bare(*BARE_PATHS), ours(), ours("--rate-limit", RATE, token=TOKEN), ours("--http", "plain"))
+        servers = [stack.enter_context(context) for context in started]
         # Strangers come over connections of their own, which a server comes to know them by.
         loads = [await stack.enter_async_context(load_on(server)) for server in (*servers, servers[1])]
         for number in range(plan.rounds + 1):
@@ -149,6 +149,7 @@ async def rows(plan: Plan) -> list[Row]:
     rounds = (await measure(plan)).rounds
     return [
         compared("enqueue", "enqueue", 0.8, rounds["enqueue"], rounds["bare enqueue"]),
+        compared("plain", "enqueue on the plain way (`--http plain`)", 1.4, rounds["plain"], rounds["bare plain"]),
         compared("token", "enqueue with a token and a rate limit (metrics are always on)", 0.9, rounds["token"], rounds["bare token"]),
         compared("stranger", "enqueue, header lines never met before", 0.8, rounds["stranger"], rounds["bare stranger"])._replace(
             budget="none", met=True

@@ -39,6 +39,9 @@ from jobqueue.http.serving import Handles, ServingPeer
 HEAD_BYTES_MAX = 32_768
 """The longest head: request line (8,190 bytes at most), header lines (16,384 the longest of them), empty line."""
 
+HEAD_LINES_MAX = 128
+"""Header lines of a head."""
+
 PART_SECONDS = 0.1
 """How long the rest of a small body is waited for before its request is begun. What comes later is read with the request's deadline."""
 
@@ -239,9 +242,12 @@ class Connection(ServingPeer):
         return parsed
 
     def accepts(self, head: Head) -> bool:
-        """Refuse a head that aiohttp's parser may let pass and HTTP does not; whether it did not have to."""
+        """Whether a head is as it should be. What some releases of aiohttp let pass is refused."""
         if head.version is HTTP_11 and len(head.headers.getall(HOST, ())) != 1:
-            self.refuse(BadRequest("Host", "is given more than once, or not at all (RFC 9112, section 3.2)"))
+            self.refuse(BadRequest(None, "not a valid HTTP request: it needs one Host header (RFC 9112, section 3.2)"))
+            return False
+        if len(head.headers) > HEAD_LINES_MAX:
+            self.refuse(BadRequest(None, f"not a valid HTTP request: it has more than {HEAD_LINES_MAX} header lines"))
             return False
         return True
 
@@ -304,7 +310,7 @@ class Connection(ServingPeer):
 
     def passed_back(self, request: Request, chunked: bool) -> bool:
         """The plain way is about to call the handler; whether it may. chunked: how the body comes, if it has no length."""
-        if self._closing or not self.accepts(request.head):
+        if self._closing or self._request is not _PASSED_ON or not self.accepts(request.head):
             return False
         if chunked:
             first = Chunked()

@@ -161,7 +161,7 @@ class Heads:
         if end - start > SECTION_BYTES_MAX or head.version is not HTTP_11 or head.should_close or _LINE.fullmatch(raw[:start]) is None:
             return
         headers = head.headers
-        if TRANSFER_ENCODING in headers or EXPECT in headers or UPGRADE in headers:
+        if TRANSFER_ENCODING in headers or EXPECT in headers or UPGRADE in headers or len(headers.getall(HOST, ())) != 1:
             return
         section, length = _cut(raw, start, end)
         if not section or length.decode() != headers.get(CONTENT_LENGTH, ""):

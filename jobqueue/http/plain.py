@@ -3,8 +3,8 @@
 `web.Server` is a factory of protocols, for any transport. Here its transport is a `Pipe`, which a `Connection` feeds with one request at a
 time. aiohttp parses the head, calls the handler in a task and offers the body as a stream; when the client goes, it cancels the task
 (`handler_cancellation`). The handler's answer is written by the connection, in one piece, since aiohttp does not say whether the kernel
-took it; aiohttp is given an empty answer to write, which goes no further than the pipe. What aiohttp writes of its own accord are its
-words on what it could not parse: they become the server's own.
+took it; aiohttp is given one that writes nothing. What it writes of its own accord are its words on what it could not parse: they become
+the server's own.
 """
 
 from __future__ import annotations
@@ -84,8 +84,30 @@ class Plain:
             request = Request(head, pipe.connection, None, Content(asked.content))
             # A method such as CONNECT makes aiohttp take all that follows for the body: as with chunks, its end is aiohttp's to tell.
             if pipe.connection.passed_back(request, chunked or (not head.size and not asked.content.is_eof())):
-                await pipe.connection.carry(self._handles.handler(request), request)
-        return web.Response(status=204)
+                try:
+                    await pipe.connection.carry(self._handles.handler(request), request)
+                except asyncio.CancelledError:
+                    pipe.connection.force_close()
+                    raise
+        return _WRITTEN
+
+
+class _Written(web.StreamResponse):
+    """An answer that the connection has written already."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """The connection decides, and closes by itself."""
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write nothing."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write nothing."""
+
+
+_WRITTEN = _Written(status=204)
 
 
 class Content:
@@ -141,7 +163,7 @@ class Pipe(asyncio.Transport):
     # What aiohttp says.
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Drop the empty answer that stands for the one already written; keep aiohttp's words on what it cannot parse."""
+        """Keep aiohttp's words on what it cannot parse; drop anything else."""
         written = bytes(data)
         if self._refusal:
             self._refusal += written

@@ -8,6 +8,7 @@ from jobqueue.limits import Limits
 
 from .durable import DurableRig, RestartingRig
 from .rig import RIGS, Rig
+from .slow import SlowRig
 
 
 async def _durable(limits: Limits) -> Rig:
@@ -18,7 +19,11 @@ async def _restarting(limits: Limits) -> Rig:
     return RestartingRig(limits)
 
 
-RIGS |= {"durable": _durable, "restarting": _restarting}
+async def _slow(limits: Limits) -> Rig:
+    return SlowRig(limits)
+
+
+RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow}
 
 MakeBackend = Callable[..., Awaitable[Rig]]
 
