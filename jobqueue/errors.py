@@ -243,6 +243,7 @@ class Unconfirmed(Unavailable):
     ids: of the jobs that were to be enqueued, those included that a client made, under which they may be enqueued again.
     """
 
+    code = "storage_unavailable"
     ids: tuple[str, ...] = ()
 
 

@@ -119,7 +119,7 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
 KINDS: dict[str, type[QueueError]] = {
     kind.code: kind
     for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, QueueError) and "code" in vars(kind) and kind.code != "error"
+    if isinstance(kind, type) and issubclass(kind, QueueError) and "code" in vars(kind) and kind.code != "error" and kind is not Unconfirmed
 }
 """The class of each code that `jobqueue.errors` has."""
 
