@@ -6,6 +6,7 @@ standard output. So what is closed is opened on /dev/null before anything else i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TextIO, cast
@@ -22,6 +23,14 @@ def open_standard_streams() -> None:
     sys.stdin = sys.stdin or _null("r")
     sys.stdout = sys.stdout or _null("w")
     sys.stderr = sys.stderr or _null("w")
+
+
+def flush_standard_streams() -> None:
+    """Write what Python holds back for stdout and stderr, as far as that can be done, where the process may end without doing so."""
+    for stream in (sys.stdout, sys.stderr):
+        # None, closed, or nobody reads; and handlers may put there whatever they like.
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def _null(mode: str) -> TextIO:

@@ -18,6 +18,7 @@ import traceback
 from types import TracebackType
 from typing import NoReturn, cast
 
+from jobqueue.streams import flush_standard_streams
 from jobqueue.worker.endings import is_a
 from jobqueue.worker.exits import ATTEMPT
 
@@ -78,10 +79,7 @@ def leave(error: BaseException | None) -> NoReturn:
         elif error is not None:
             code = 1
             traceback.print_exception(error)
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads
-                if stream is not None:
-                    stream.flush()
+        flush_standard_streams()
     finally:
         os._exit(code)
 

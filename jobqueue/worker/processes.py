@@ -28,6 +28,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import NoReturn
 
+from jobqueue.streams import flush_standard_streams
 from jobqueue.worker.endings import Ending, failed, name_of, text_of
 from jobqueue.worker.executors import Threads, alone
 from jobqueue.worker.running import Report, RunningJob
@@ -92,7 +93,10 @@ def _serve(pipe: Connection) -> None:
             number, task = pipe.recv()
         except EOFError:
             _end()
-        say(number, _work(task, partial(note, number)))
+        ending = _work(task, partial(note, number))
+        # What was printed is in a buffer where no terminal reads it, and the process is killed in the end.
+        flush_standard_streams()
+        say(number, ending)
 
 
 def _work(task: bytes, report: Report) -> Ending:

@@ -19,12 +19,13 @@ import logging
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
+
+from jobqueue.streams import flush_standard_streams
 
 T = TypeVar("T")
 
@@ -203,6 +204,4 @@ def leave(code: int, why: str) -> NoReturn:
 def _flush(why: str) -> None:
     _logger.warning(why)
     logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush_standard_streams()

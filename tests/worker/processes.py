@@ -36,6 +36,11 @@ def die(job: RunningJob) -> None:
     os._exit(7)
 
 
+@handlers.handler("print", executor="process")
+def say(job: RunningJob) -> None:
+    print(job.payload)
+
+
 @handlers.handler("discard", executor="process")
 def discard(job: RunningJob) -> None:
     raise Discard("never")

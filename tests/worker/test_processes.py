@@ -39,6 +39,16 @@ async def test_a_handler_runs_in_a_process_that_is_kept_for_the_next(rig: Rig) -
     assert (await rig.failed(await rig.put("add", ["x"])))["type"] == "ValidationError"
 
 
+async def test_what_a_handler_prints_is_written_when_its_job_ends(
+    rig: Rig, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a file or a pipe too, where Python holds it back: the process is killed when the worker ends."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    await rig.start(handlers)
+    await rig.succeeded(await rig.put("print", "It was I."))
+    assert capfd.readouterr().out == "It was I.\n"
+
+
 async def test_progress_comes_out_of_a_process(rig: Rig) -> None:
     """It goes to the server with the heartbeats, as any other."""
     await rig.start(handlers)
