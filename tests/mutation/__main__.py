@@ -106,13 +106,13 @@ def main() -> int:
             return 1
         found = mutants(folder)
         chosen = found if not given.sample else random.Random(given.seed).sample(found, min(given.sample, len(found)))
+        killed = 0
         with ProcessPoolExecutor(given.jobs) as pool:
-            results = list(pool.map(tried, [tree] * len(chosen), chosen, [command] * len(chosen)))
-        for one in results:
-            if not one.killed:
-                print(one.diff, end="\n\n")
-        killed = sum(one.killed for one in results)
-        share = f"{killed} of {len(results)} mutants killed, {killed / max(1, len(results)):.0%}"
+            for one in pool.map(tried, [tree] * len(chosen), chosen, [command] * len(chosen)):
+                killed += one.killed
+                if not one.killed:
+                    print(one.diff, end="\n\n", flush=True)
+        share = f"{killed} of {len(chosen)} mutants killed, {killed / max(1, len(chosen)):.0%}"
         print(f"{given.room}: {share} ({len(found)} in all, seed {given.seed})")
     return 0
 
