@@ -149,7 +149,7 @@ async def rows(plan: Plan) -> list[Row]:
     rounds = (await measure(plan)).rounds
     return [
         compared("enqueue", "enqueue", 0.8, rounds["enqueue"], rounds["bare enqueue"]),
-        compared("plain", "enqueue on the plain way (`--http plain`)", 1.4, rounds["plain"], rounds["bare plain"]),
+        compared("plain", "enqueue on the plain way (`--http plain`)", 0.9, rounds["plain"], rounds["bare plain"]),
         compared("token", "enqueue with a token and a rate limit (metrics are always on)", 0.9, rounds["token"], rounds["bare token"]),
         compared("stranger", "enqueue, header lines never met before", 0.8, rounds["stranger"], rounds["bare stranger"])._replace(
             budget="none", met=True
