@@ -127,8 +127,8 @@ class Fence:
 
 
 def run_through(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
-    """As asyncio.run, but an exit of a task or callback that is not `main` is logged, and the loop goes on; and what does not end once
-    `main` has is left.
+    """As asyncio.run, but an exit of a task or callback that is not `main` is logged, and so is a stop of the loop, and the loop goes on;
+    and what does not end once `main` has is left.
 
     Ctrl-C raises KeyboardInterrupt until `main` has set a handler of its own for SIGINT. After that no
     signal does, so what comes out of the loop comes from code.
@@ -151,10 +151,15 @@ def run_through(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio
         while True:
             try:
                 return go_on()
-            except EXITS as error:
-                if task is None or task.done() or pressed():
+            except (*EXITS, RuntimeError) as error:
+                # A RuntimeError that is not of `main` itself is of a loop that was told to stop.
+                stopped = isinstance(error, RuntimeError)
+                if task is None or task.done() or (not stopped and pressed()):
                     raise
-                _logger.error("%s out of a callback; going on", name_of(error), exc_info=error)
+                if stopped:
+                    _logger.error("the loop was stopped, by a handler say; going on")
+                else:
+                    _logger.error("%s out of a callback; going on", name_of(error), exc_info=error)
                 go_on = partial(runner.get_loop().run_until_complete, task)
     finally:
         # Not the runner's own end, which waits for whatever handlers left for as long as that takes.

@@ -42,8 +42,8 @@ class Service(Protocol):
 
 
 async def serve(worker: Service) -> None:
-    """Run until SIGTERM or SIGINT, then stop within the worker's grace period; a second signal ends that. Raises `Worker.error`."""
-    with Signals(worker.grace_seconds, "running jobs") as signals:
+    """Run until SIGTERM, SIGINT or SIGHUP, then stop within the worker's grace period; a second signal ends that. Raises `Worker.error`."""
+    with Signals(worker.grace_seconds, "running jobs", hangup=True) as signals:
         await worker.start()
         _logger.info("%s takes jobs of %s from %s", worker.name, ", ".join(worker.queues), worker.source)
         stopped, broken = asyncio.ensure_future(signals.stop.wait()), asyncio.ensure_future(worker.broken())

@@ -46,13 +46,14 @@ _logger = logging.getLogger("jobqueue.process")
 
 
 class Signals:
-    """SIGTERM and SIGINT for as long as the context lasts, in the main thread with its loop running.
+    """SIGTERM, SIGINT and others for as long as the context lasts, in the main thread with its loop running.
 
     stop: set by the first; hurry: by the second. grace_seconds: how long what runs may take after the first. running: what the second ends
-    the waiting for, for the log.
+    the waiting for, for the log. hangup: SIGHUP asks to stop too, unless it is ignored. It comes twice from some terminals that are closed,
+    so it never ends the waiting.
     """
 
-    def __init__(self, grace_seconds: float, running: str) -> None:
+    def __init__(self, grace_seconds: float, running: str, *, hangup: bool = False) -> None:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         self._grace_seconds = grace_seconds
@@ -61,10 +62,13 @@ class Signals:
         # Its put may be called in a signal handler that interrupts another put; an Event's or a Lock's methods may not.
         self._inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._before: dict[signal.Signals, Any] = {}
+        self._numbers = list(_SIGNALS)
+        if hangup and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            self._numbers.append(signal.SIGHUP)
 
     def __enter__(self) -> Signals:
         threading.Thread(target=self._watch, name="jobqueue-signals", daemon=True).start()
-        for number in _SIGNALS:
+        for number in self._numbers:
             self._before[number] = signal.signal(number, lambda number, _: self._inbox.put(number))
         return self
 
@@ -98,6 +102,8 @@ class Signals:
             if said == _TURNED:
                 asked = False
                 look_at = time.monotonic() + STALL_SECONDS
+                continue
+            if said == signal.SIGHUP and count:
                 continue
             count += 1
             if count == 1:

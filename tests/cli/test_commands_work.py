@@ -264,13 +264,19 @@ def test_the_lease_is_extended_while_a_command_runs(worker: Start, client: Clien
     assert stop(process) == 0
 
 
-def test_sigterm_lets_a_command_finish_within_the_grace_period(worker: Start, client: Client, doorbell: Callable[[], bytes]) -> None:
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGHUP, signal.SIGHUP]], ids=["sigterm", "a closed terminal"])
+def test_a_signal_lets_a_command_finish_within_the_grace_period(
+    signals: list[signal.Signals], worker: Start, client: Client, doorbell: Callable[[], bytes]
+) -> None:
     """The running job is concluded, the one that waits is not taken, and the exit code is 0."""
     process = worker("--exec", f"{RING} started; read -r _ < go; echo done")
     os.mkfifo("go")
     running, waiting = client.enqueue(1).id, client.enqueue(2).id
     assert doorbell() == b"started"
-    process.terminate()
+    for number in signals:
+        process.send_signal(number)
+        while "stopping" not in Path("worker.log").read_text():
+            assert process.poll() is None
     Path("go").write_text("\n")
     assert client.job(running, wait=GUARD).result == "done"
     assert process.wait(GUARD) == 0

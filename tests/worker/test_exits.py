@@ -401,6 +401,26 @@ def test_an_exit_of_the_main_task_ends_the_loop(loops: Callable[..., Any]) -> No
         run_through(leave(SystemExit("mine")), loops)
 
 
+@pytest.mark.parametrize("loops", LOOPS)
+def test_a_loop_that_is_stopped_goes_on(loops: Callable[..., Any]) -> None:
+    """Handlers share it with whoever waits for the main task."""
+
+    async def main() -> str:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return "done"
+
+    assert run_through(main(), loops) == "done"
+
+
+@pytest.mark.parametrize("loops", LOOPS)
+def test_an_error_of_the_main_task_ends_the_loop(loops: Callable[..., Any]) -> None:
+    """One that looks as if it were the loop's too."""
+    with pytest.raises(RuntimeError, match="mine"):
+        run_through(leave(RuntimeError("mine")), loops)
+
+
 def test_a_key_pressed_before_signals_are_answered_ends_the_loop() -> None:
     """Ctrl-C while the program starts is one, and cancels the main task first, as in asyncio.run."""
     cancelled = []
