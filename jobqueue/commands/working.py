@@ -61,7 +61,11 @@ def work_command(where: Where, output: Output, module: str | None, command: str 
     except ValueError as error:
         usage(str(error))
     # A QueueError out of it is what the server refused.
-    worker.run()
+    try:
+        worker.run()
+    finally:
+        # What ended it is said after all that was logged.
+        logs.flush()
     if output.as_json:
         output.json(worker.counts)
     return Exit.DONE

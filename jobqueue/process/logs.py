@@ -105,6 +105,13 @@ def dropped() -> int:
     return 0 if sink is None else sink.dropped_total
 
 
+def flush() -> None:
+    """Wait until what was logged is written, but not for ever."""
+    sink = _sink()
+    if sink is not None:
+        sink.flush()
+
+
 def say(text: str) -> None:
     """A last line on standard error, as it stands, after those that were logged. Waits for them, but not for ever."""
     sink = _sink()

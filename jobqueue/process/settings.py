@@ -147,7 +147,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
     "Listening": (
         Setting("host", HOST, "host", "Address to listen on; :: is every one, of IPv4 too."),
         Setting("port", PORT, "port", "Port to listen on; 0 takes any free one."),
-        Setting("http", HTTP_WAY, "http", "How to serve: auto, fast, or plain as aiohttp documents it."),
+        Setting("http", HTTP_WAY, "http", "How to serve: auto, fast, or plain (documented aiohttp)."),
         Setting("token", TOKEN, "token", "Token to ask for; ps shows it, so prefer JOBQUEUE_TOKEN.", "401 `unauthorized`"),
         Setting("allow_anonymous", SWITCH, "allow_anonymous", "Listen beyond this machine without a token."),
         Setting("mount", MOUNTS, "mounts", "Put an API elsewhere, as /=classic."),
@@ -172,7 +172,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("pool_size", COUNT, "pool_size", "Jobs it runs at once."),
         Setting("pool_queues", QUEUES, "pool_queues", "Queues it takes them from, in order of preference."),
         Setting(
-            "pool_unhandled", DURATION, "pool_unhandled_seconds", "How long a job that none of its handlers is for is given back.",
+            "pool_unhandled", DURATION, "pool_unhandled_seconds", "How long to give back jobs that it has no handler for.",
             "the job fails for good", zero=True
         ),
     ),

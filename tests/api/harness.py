@@ -295,7 +295,8 @@ PROBLEM_FIELDS = ["type", "title", "status", "code", "detail"]
 def check_problem(problem: Any, status: int, code: str, field: str | None = None) -> None:
     """A problem's body: the one shape every error has."""
     assert (problem["status"], problem["code"], problem.get("field")) == (status, code, field), problem
-    assert list(problem) == PROBLEM_FIELDS + ["field"] * (field is not None)
+    more = [name for name in ("unconfirmed", "max") if name in problem]
+    assert list(problem) == PROBLEM_FIELDS + ["field"] * (field is not None) + more
     assert problem["type"] == f"urn:jobqueue:problem:{code}"
     assert (problem["status"], problem["title"]) == PROBLEMS[code]
     assert isinstance(problem["detail"], str)

@@ -61,7 +61,8 @@ async def test_45_auth_matrix(start: START, tmp_path: Path) -> None:
         for token in ("", "nobody", *(".".join(scopes) for scopes in SETS)):
             answer = await client.call(route.method, path, b"[]", bearer(token) if token else "")
             if route.scope is Scope.PUBLIC:
-                assert answer.status in (200, 308, 400), (route.path, token, answer)
+                # Of a file that is not there, 404.
+                assert answer.status in (200, 308, 400) or (answer.status == 404 and "{" in route.path), (route.path, token, answer)
             elif token in ("", "nobody"):
                 assert answer.status == 401, (route.path, token)
                 assert answer.headers["www-authenticate"] == 'Bearer realm="jobqueue"'

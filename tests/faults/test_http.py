@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import pytest
 
@@ -226,7 +227,9 @@ async def test_44_bad_id_that_is_an_ordinary_one(process: Process, api: Api, job
     api.acknowledged.add(job_id)
     location = created.headers["location"]
     assert location.isascii()
-    assert location == job_path(job_id)
+    # An id that a proxy might undo stands in the query.
+    odd = job_id in (".", "..") or re.search(r"[/\\%?#;]", job_id) is not None
+    assert location == (f"/jobs/-?id={quote(job_id, safe='')}" if odd else job_path(job_id))
     for path in (f"/jobs/{segment}", location):
         assert (await _ask(api, "GET", path)).json["id"] == job_id
     job = await api.take(lease_seconds=60)
