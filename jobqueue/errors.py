@@ -106,7 +106,7 @@ class IdConflict(CallerError):
         if field is None:
             super().__init__(f"a different job already has the id {job_id!r}")
         else:
-            super().__init__(f"a job with the id {job_id!r} exists and differs in {field}")
+            super().__init__(f"a different job already has the id {job_id!r}: it differs in {field}")
         self.field = field
 
 

@@ -93,7 +93,7 @@ class Mounts:
 
 def _check_prefix(place: str) -> None:
     if _PREFIX.fullmatch(place) is None:
-        raise ValueError(f"{place!r} is no prefix; write / or /name, without a slash at its end")
+        raise ValueError(f"{place!r} is not a prefix; write / or /name, without a slash at its end")
     first, *rest = place.split("/")[1:]
     if {first, *rest} & {".", ".."}:
         raise ValueError(f"{place!r} cannot be a prefix, since clients resolve /./ and /../ before they ask")

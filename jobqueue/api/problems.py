@@ -30,7 +30,7 @@ PROBLEMS: dict[str, Entry] = {
     "unknown_queue": Entry(404, "No such queue"),
     "method_not_allowed": Entry(405, "The path exists, the method does not"),
     "request_timeout": Entry(408, "The request took too long to arrive"),
-    "id_conflict": Entry(409, "A job with this id exists and is another one"),
+    "id_conflict": Entry(409, "A different job already has this id"),
     "lease_lost": Entry(409, "The lease is not live"),
     "not_in_progress": Entry(409, "The job is concluded"),
     "not_retryable": Entry(409, "The job cannot be retried"),
@@ -40,7 +40,7 @@ PROBLEMS: dict[str, Entry] = {
     "queue_full": Entry(429, "The queue or the server is full"),
     "too_many_queues": Entry(429, "Too many queues"),
     "too_many_waiters": Entry(429, "Too many requests are held open"),
-    "too_many_listeners": Entry(429, "Too many listen to events"),
+    "too_many_listeners": Entry(429, "Too many event listeners"),
     "too_many_connections": Entry(429, "Too many connections"),
     "rate_limited": Entry(429, "Too many requests"),
     "internal_error": Entry(500, "A defect in the server"),
@@ -62,7 +62,7 @@ class MethodNotAllowed(CallerError):
     code = "method_not_allowed"
 
     def __init__(self, method: str, allow: list[str]) -> None:
-        super().__init__(f"{method[:20]} is not possible here; {', '.join(allow)} is")
+        super().__init__(f"{method[:20]} is not allowed here; allowed: {', '.join(allow)}")
         self.allow = allow
 
 

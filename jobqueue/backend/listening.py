@@ -125,7 +125,7 @@ class Listeners:
         """Begin to listen: the ring, the number after which to tell, and whether `after` is not known. Raises TooManyListeners."""
         most = self._limits.listeners_max
         if self.count >= most:
-            raise TooManyListeners(f"{self.count} listen to events, as many as may")
+            raise TooManyListeners(f"too many event listeners (limit {most})")
         self.count += 1
         self._until = math.inf
         if self.ring is None:

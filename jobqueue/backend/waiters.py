@@ -146,4 +146,4 @@ class Registry(Generic[R]):
 def check_room(standing: int, waiters_max: int) -> None:
     """Raise TooManyWaiters when no more requests may be held."""
     if standing >= waiters_max:
-        raise TooManyWaiters(f"{standing} requests are held open, as many as may be")
+        raise TooManyWaiters(f"too many requests are held open (limit {waiters_max})")

@@ -132,7 +132,7 @@ def _check_numbers(body: msgspec.Struct, where: str) -> None:
         if name in ("payload", "result", "error"):
             continue
         if isinstance(value, float) and not isfinite(value):
-            raise BadRequest(where + name, f"{value} is no finite number")
+            raise BadRequest(where + name, f"{value} is not a finite number")
         if isinstance(value, msgspec.Struct):
             _check_numbers(value, f"{where}{name}.")
         elif name == "jobs":
@@ -191,7 +191,7 @@ def query(path: str, **parameters: object) -> str:
     given = {name: value for name, value in parameters.items() if value is not None}
     for name, value in given.items():
         if isinstance(value, float) and not isfinite(value):
-            raise BadRequest(name, f"{value} is no finite number")
+            raise BadRequest(name, f"{value} is not a finite number")
     return f"{path}{'&' if '?' in path else '?'}{urlencode(given, doseq=True, errors='replace')}" if given else path
 
 

@@ -48,7 +48,7 @@ def check_finite(asked: msgspec.Struct, *names: str) -> None:
     for name in names:
         value = getattr(asked, name)
         if isinstance(value, float) and not isfinite(value):
-            raise BadRequest(name, f"{value} is no finite number")
+            raise BadRequest(name, f"{value} is not a finite number")
 
 
 # Items of batches.

@@ -40,7 +40,7 @@ class When(click.ParamType):  # type: ignore[type-arg] # as Duration
         try:
             return datetime.fromisoformat(value).astimezone()
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no time; write 2027-01-31T08:00:00Z, or without the Z for this machine's zone", param, ctx)
+            self.fail(f"{value!r} is not a time; write 2027-01-31T08:00:00Z, or without the Z for this machine's zone", param, ctx)
 
 
 @verb(

@@ -22,8 +22,8 @@ def as_json(text: bytes, what: str) -> Raw:
     try:
         _check(stripped)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        hint = "it is empty" if not stripped else f"{error}; to send a plain string, say --text"
-        usage(f"{what} is no JSON: {hint}")
+        hint = "it is empty" if not stripped else f"{error}; for a plain string, give --text"
+        usage(f"{what} is not JSON: {hint}")
     return Raw(stripped)
 
 

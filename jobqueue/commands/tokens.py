@@ -15,7 +15,7 @@ VARIABLE = "JOBQUEUE_TOKEN_FILE"
 
 _FILE = click.option("--file", "path", metavar="FILE", help=f"The token file; else {VARIABLE}, from the environment or .env.")
 
-_THEN = "A running server reads the file again at SIGHUP."
+_THEN = "Send a running server SIGHUP to make it read the file again."
 
 
 @click.group("token")
@@ -48,7 +48,7 @@ def new_command(name: str, scopes: tuple[str, ...], queues: tuple[str, ...], pat
             click.echo(f"Add this line to the server's token file:\n{line}", err=True)
         else:
             token, _ = tokens.make(path, name, scopes, queues)
-            click.echo(f"{path}: {name} is added. {_THEN}", err=True)
+            click.echo(f"{path}: added {name}. {_THEN}", err=True)
     except tokens.BadTokens as error:
         raise click.ClickException(str(error)) from None
     click.echo(token)
@@ -81,7 +81,7 @@ def revoke_command(name: str, path: str | None) -> None:
         tokens.revoke(path, name)
     except tokens.BadTokens as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"{path}: {name} is revoked. {_THEN}", err=True)
+    click.echo(f"{path}: revoked {name}. {_THEN}", err=True)
 
 
 def _path(given: str | None) -> str | None:

@@ -375,7 +375,7 @@ class Connection(ServingPeer):
     def _too_much(self) -> None:
         if not self._closing:
             bound = self.server.unread_bytes_max
-            self.refuse(TooManyConnections(f"requests under way on all connections have {bound} bytes, as many as may"))
+            self.refuse(TooManyConnections(f"too many bytes of unfinished requests on all connections (limit {bound})"))
 
     def _next(self) -> None:
         if self._frame is not None:

@@ -83,7 +83,7 @@ def read_dotenv(path: Path) -> dict[str, tuple[str, str]]:
                 raise BadSetting(f"{line.key} in {origin}: has no value; write {line.key}=value")
             found[line.key] = (f"{line.key} in {origin}", line.value)
         elif line.key.upper().startswith(PREFIX) and line.key not in CLIENT_VARIABLES:
-            raise BadSetting(f"{origin}: {line.key} is no setting; `jobqueue serve --help` lists them")
+            raise BadSetting(f"{origin}: {line.key} is not a setting; `jobqueue serve --help` lists them")
     return found
 
 

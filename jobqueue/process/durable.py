@@ -155,4 +155,4 @@ def check(path: str) -> str:
         store.close(tidy=False)
     found = Counter(str(job.status) for job in engine.jobs.by_id.values())
     counts = ", ".join(f"{count} {status}" for status, count in sorted(found.items())) or "none"
-    return f"{len(engine.jobs.by_id)} jobs ({counts}) in {len(engine.queues)} queues, {engine.live_bytes} bytes in those to do"
+    return f"{len(engine.jobs.by_id)} jobs ({counts}) in {len(engine.queues)} queues, {engine.live_bytes} bytes in live jobs"

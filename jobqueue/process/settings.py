@@ -156,18 +156,18 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("token_file", PATH, "token_file", "Tokens with scopes; see jobqueue token --help.", "401 `unauthorized`; 403 `forbidden`"),
         Setting("tls_cert", PATH, "tls_cert", "Serve HTTPS with this certificate chain (PEM)."),
         Setting("tls_key", PATH, "tls_key", "The certificate's private key (PEM)."),
-        Setting("allowed_hosts", HOSTS, "allowed_hosts", "Names to answer to; * is any.", "403 `forbidden`"),
-        Setting("allowed_origins", ORIGINS, "allowed_origins", "Web pages that may ask, beside its own.", "403 `forbidden`"),
+        Setting("allowed_hosts", HOSTS, "allowed_hosts", "Host names to answer to; * is any.", "403 `forbidden`"),
+        Setting("allowed_origins", ORIGINS, "allowed_origins", "Origins of web pages that may ask, beside its own.", "403 `forbidden`"),
         Setting("rate_limit", RATE, "rate_limit", "Requests of one token or address, as 1000/s.", "429 `rate_limited`"),
     ),
-    "What it tells of itself": (
+    "Logging and tracing": (
         Setting("log_level", LEVEL, "log_level", "debug, info, warning or error."),
         Setting("log_format", FORMAT, "log_format", "console, or json for a line of JSON an event."),
         Setting("access_log", ACCESS_LOG, "access_log", "Log requests at level info: off, sampled or on."),
         Setting("access_log_every", COUNT, "access_log_every", "With sampled: one request in so many, and each 5xx."),
         Setting("trace", SWITCH, "trace", "Make spans of requests; wants the extra otel."),
     ),
-    "Workers of its own": (
+    "Workers inside the server": (
         Setting("pool", MODULE, "pool", "Run the job handlers of this module."),
         Setting("pool_size", COUNT, "pool_size", "Jobs it runs at once."),
         Setting("pool_queues", QUEUES, "pool_queues", "Queues it takes them from, in order of preference."),
@@ -177,18 +177,18 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         ),
     ),
     "Where jobs are kept": (
-        Setting("data", PATH, "data", "File that jobs outlive the server in; none: in memory."),
+        Setting("data", PATH, "data", "File to keep jobs in; without it, in memory."),
         Setting("sync", SYNC, "sync", "When commits are synced: always, interval, off."),
         Setting("max_unwritten_bytes", SIZE, "unwritten_bytes_max", "Changes that wait for the disk.", _FULL),
     ),
     "What the server holds": (
         Setting("max_jobs", COUNT, "jobs_max", "Live jobs in all queues.", _FULL),
-        Setting("max_payload_total_bytes", SIZE, "payload_total_bytes_max", "What all live jobs hold: payload, texts, errors.", _FULL),
+        Setting("max_payload_total_bytes", SIZE, "payload_total_bytes_max", "Bytes of all live jobs: payloads, texts, errors.", _FULL),
         Setting("max_queues", COUNT, "queues_max", "Queues, with jobs or without.", "429 `too_many_queues`"),
         Setting("max_waiters", COUNT, "waiters_max", "Requests held open: dequeues and waits for a result.", "429 `too_many_waiters`"),
         Setting("max_listeners", COUNT, "listeners_max", "Listeners of /events.", "429 `too_many_listeners`"),
         Setting(
-            "event_memory", COUNT, "notices_max", "Events remembered for listeners.", "one that lags further is cut"
+            "event_memory", COUNT, "notices_max", "Events remembered for listeners.", "a listener that lags further is cut off"
         ),
         Setting("max_connections", COUNT, "connections_max", "Open connections, health checks aside.", "429 `too_many_connections`"),
         Setting(
@@ -207,7 +207,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("max_body_bytes", SIZE, "body_bytes_max", "A request's body, batches included.", "413 `too_large`"),
         Setting("max_payload_bytes", SIZE, "payload_bytes_max", "A job's payload, result or error.", "413 `too_large`"),
         Setting("max_batch_jobs", COUNT, "batch_jobs_max", "Jobs in a batch.", _OUT_OF_RANGE),
-        Setting("max_answer_bytes", SIZE, "answer_bytes_max", "What the jobs of one answer hold.", "fewer jobs, at least one"),
+        Setting("max_answer_bytes", SIZE, "answer_bytes_max", "Bytes of all jobs in one answer.", "fewer jobs, at least one"),
         Setting("max_wait", DURATION, "wait_seconds_max", "Longest wait; proxies often cut silence at 60s.", _OUT_OF_RANGE),
         Setting("default_wait", DURATION, "wait_seconds_default", "Wait of a dequeue that names none."),
         Setting("min_lease", DURATION, "lease_seconds_min", "Shortest lease.", _OUT_OF_RANGE),
@@ -218,15 +218,15 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("default_max_attempts", COUNT, "max_attempts_default", "Attempts at a job of a queue whose policy names none."),
         Setting("max_attempts_cap", COUNT, "max_attempts_max", "Highest max_attempts of a job or a policy.", _OUT_OF_RANGE),
     ),
-    "Patience with clients": (
-        Setting("idle_timeout", DURATION, "idle_seconds", "With a connection that asks for nothing.", "it is closed"),
-        Setting("body_timeout", DURATION, "body_seconds", "With a request, from its first byte to its last.", "408 `request_timeout`"),
+    "Timeouts": (
+        Setting("idle_timeout", DURATION, "idle_seconds", "Time a connection may be idle.", "it is closed"),
+        Setting("body_timeout", DURATION, "body_seconds", "Time for a request, from its first byte to its last.", "408 `request_timeout`"),
         Setting(
-            "write_timeout", DURATION, "write_seconds", "With a client that does not read its answer.",
+            "write_timeout", DURATION, "write_seconds", "Time a client may leave its answer unread.",
             "it is cut; a job the answer carried goes back to its place",
         ),
         Setting(
-            "drain_timeout", DURATION, "drain_seconds", "With requests and pool jobs in flight, after SIGTERM.",
+            "drain_timeout", DURATION, "drain_seconds", "Time for requests and pool jobs in flight, after SIGTERM.",
             "they are cut; the jobs go back", zero=True
         ),
     ),

@@ -90,16 +90,16 @@ def _grant(words: tuple[str, ...]) -> Grant:
         raise ValueError(f"has {len(words)} words; name, scopes, queues and sha256 are needed")
     name, scopes, queues, digest = words
     if _NAME.fullmatch(name) is None:
-        raise ValueError(f"{name[:80]!r} is no name; 1 to 64 of A-Z a-z 0-9 . _ : - are, the first a letter or a digit")
+        raise ValueError(f"invalid token name {name[:80]!r}: use 1 to 64 of A-Z a-z 0-9 . _ : -, beginning with a letter or a digit")
     for scope in scopes.split(","):
         if scope not in SCOPES:
-            raise ValueError(f"{scope[:80]!r} is no scope; {', '.join(SCOPES)} are")
+            raise ValueError(f"unknown scope {scope[:80]!r}: use {', '.join(SCOPES)}")
     patterns = queues.split(",")
     for pattern in patterns:
         if _PATTERN.fullmatch(pattern) is None:
-            raise ValueError(f"{pattern[:80]!r} is no pattern of queue names; mail.* is one")
+            raise ValueError(f"{pattern[:80]!r} is not a pattern of queue names, such as mail.*")
     if _DIGEST.fullmatch(digest) is None:
-        raise ValueError("the last word is no SHA-256; it has 64 digits, 0-9 and a-f")
+        raise ValueError("the last word is not a SHA-256; it has 64 digits, 0-9 and a-f")
     # A pattern that fits every name costs nothing when it is none.
     held = () if EVERY_QUEUE in patterns else tuple(patterns)
     return grant(name, bytes.fromhex(digest), map(Scope, scopes.split(",")), held)

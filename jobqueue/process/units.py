@@ -126,7 +126,7 @@ def _queues(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if NAME.fullmatch(name) is None:
-            raise ValueError(f"holds {name[:80]!r}, which is no queue's name")
+            raise ValueError(f"holds {name[:80]!r}, which is not a queue's name")
     return names
 
 
@@ -142,7 +142,7 @@ def _hosts(text: str) -> tuple[str, ...]:
     names = tuple(name.removeprefix("[").removesuffix("]").removesuffix(".") for name in names)
     for name in names:
         if re.fullmatch(r"\*|[^\s/@:*]+|[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*", name) is None:
-            raise ValueError(f"holds {name[:80]!r}, which is no host's name; write it without a port")
+            raise ValueError(f"holds {name[:80]!r}, which is not a host's name; write it without a port")
     return names
 
 
@@ -150,7 +150,7 @@ def _origins(text: str) -> tuple[str, ...]:
     origins = tuple(origin.strip().lower() for origin in text.split(","))
     for origin in origins:
         if re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@,]+", origin) is None:
-            raise ValueError(f"holds {origin[:80]!r}, which is no origin; https://queue.example.org is one")
+            raise ValueError(f"holds {origin[:80]!r}, which is not an origin, such as https://queue.example.org")
     return origins
 
 

@@ -40,7 +40,7 @@ class Handler:
 
     def __init__(self, name: str, function: Callable[..., Any], timeout: float | None = None, executor: Executor | None = None) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"name: {name!r} is no name; write @handler('name'), or @handler() for every job without another handler")
+            raise TypeError(f"name: {name!r} is not a name; write @handler('name'), or @handler() for every job without another handler")
         if not name:
             raise ValueError("name: a handler's name is not empty; '*' stands for every other type")
         if timeout is not None:

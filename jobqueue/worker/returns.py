@@ -86,7 +86,8 @@ class Returns:
     def unhandled(self, leased: Leased, now: float) -> Ending:
         """There is no handler for the job here. During a roll-out there may be one elsewhere."""
         returned = self._returned(leased.id, now)
-        text = f"this worker has no handler for jobs of type {leased.type!r}; it has some for {', '.join(map(repr, self._names))}"
+        jobs = "jobs without a type" if leased.type is None else f"jobs of type {leased.type!r}"
+        text = f"this worker has no handler for {jobs}; it has handlers for {', '.join(map(repr, self._names))}"
         if now - returned.since >= self._unhandled_seconds:
             self.forget(leased.id)
             _logger.error("job %s failed for good after %.0f s: %s", leased.id, now - returned.since, text)

@@ -50,7 +50,7 @@ async def serve(worker: Service) -> None:
         await asyncio.wait((stopped, broken), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         broken.cancel()
-        _logger.info("stopping: %d jobs run", worker.running)
+        _logger.info("stopping: %d jobs running", worker.running)
         await worker.stop(hurry=signals.hurry)
     if worker.error is not None:
         raise worker.error

@@ -94,7 +94,7 @@ def test_no_two_routes_collide(chosen: dict[str, str]) -> None:
         ({"": "/"}, "'' is no API"),
         ({"Classic": "/"}, "'Classic' is no API"),
         *(
-            ({"classic": place}, f"{place!r} is no prefix; write / or /name, without a slash at its end")
+            ({"classic": place}, f"{place!r} is not a prefix; write / or /name, without a slash at its end")
             for place in ("", "x", "x/y", "/x/", "//", "/x//y", "/x y", "/é", "/x?y", "/x%20y", "/{id}", "/x\n", "http://x/y")
         ),
         *(({"classic": place}, "since clients resolve /./ and /../ before they ask") for place in ("/.", "/..", "/x/..", "/x/./y")),

@@ -147,7 +147,7 @@ def test_a_refusal_is_one_line_with_its_code(run: Run, client: Client) -> None:
     run("enqueue", "1", "--id", "x")
     result = run("enqueue", "2", "--id", "x")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: id_conflict: a job with the id 'x' exists and differs in payload\n"
+    assert result.stderr == "Error: id_conflict: a different job already has the id 'x': it differs in payload\n"
     assert json.loads(run("enqueue", "2", "--id", "x", "--json").stderr)["field"] == "payload"
 
 

@@ -36,7 +36,7 @@ def test_other_peoples_lines_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["JOBQUEUE_MAX_JOB", "jobqueue_port", "JOBQUEUE_"])
 def test_a_line_that_is_no_setting_is_refused(name: str, tmp_path: Path) -> None:
     """A misspelt setting is refused with its line, not ignored."""
-    with pytest.raises(BadSetting, match=rf"^\.env, line 4: {name} is no setting"):
+    with pytest.raises(BadSetting, match=rf"^\.env, line 4: {name} is not a setting"):
         read(tmp_path, f"A=1\n\n\n{name}=5\n")
 
 

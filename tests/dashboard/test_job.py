@@ -212,4 +212,4 @@ async def test_what_is_wrong_with_a_job_is_said_at_its_field(open_page: Open, ur
     client.enqueue(2, id="there", queue="byhand")
     await page.get_by_label("Id", exact=True).fill("there")
     await send.click()
-    await expect(page.locator("main .bad")).to_contain_text("exists and differs")
+    await expect(page.locator("main .bad")).to_contain_text("it differs in")

@@ -187,7 +187,7 @@ def test_a_function_that_cannot_be_a_handler_is_refused_where_it_is_registered()
     ):
         with pytest.raises(ValueError, match=f"^{field}: "):
             registry.handler("name", **options)(lambda job: None)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="is no name; write @handler"):
+    with pytest.raises(TypeError, match="is not a name; write @handler"):
         registry.handler(lambda job: None)  # type: ignore[arg-type]
     assert len(registry) == 0
 

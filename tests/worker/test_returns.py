@@ -67,8 +67,17 @@ async def test_a_job_that_no_handler_is_for_is_given_back_ever_later_and_not_cou
     told = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert 1 < len(told) < 9
     assert told[0].getMessage() == (
-        f"job {job_id} is given back: this worker has no handler for jobs of type 'post'; it has some for 'mail'"
+        f"job {job_id} is given back: this worker has no handler for jobs of type 'post'; it has handlers for 'mail'"
     )
+
+
+async def test_a_job_without_a_type_is_told_as_one(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody has to know that no type is None in Python."""
+    await rig.start(nobodys())
+    await rig.put(None)
+    await rig.advance(5)
+    told = next(record for record in caplog.records if record.levelno == logging.WARNING)
+    assert told.getMessage().endswith("this worker has no handler for jobs without a type; it has handlers for 'mail'")
 
 
 async def test_another_worker_that_has_the_handler_gets_it(rig: Rig) -> None:
@@ -98,7 +107,7 @@ async def test_it_fails_for_good_after_the_time_that_is_named(rig: Rig, seconds:
     assert (job.outcome, job.attempts) == (Outcome.FAILED, 1)
     assert error_of(job) == {
         "type": "UnknownHandler",
-        "message": "this worker has no handler for jobs of type 'post'; it has some for 'mail'",
+        "message": "this worker has no handler for jobs of type 'post'; it has handlers for 'mail'",
     }
 
 

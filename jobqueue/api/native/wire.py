@@ -324,5 +324,5 @@ def decode_query(query: list[tuple[str, str]], kind: type[T], repeated: frozense
         raise bad_field(error) from None
     for name in values:
         if getattr(decoded, name) is None:
-            raise BadRequest(name, "null is no value here; leave the parameter out")
+            raise BadRequest(name, "null is not a value here; leave the parameter out")
     return decoded

@@ -173,7 +173,7 @@ async def test_another_method_is_405(classic: Speaker, method: str, path: str, a
     """Allow names those there are; GET /jobs/enqueue and HEAD /jobs/dequeue lead to the job of that id, which is a bad one."""
     await classic.refused(f"""
         > {method} {path}
-        < 405 {{"Error": "Method Not Allowed", "message": "{method} is not possible here; {allow} is"}}
+        < 405 {{"Error": "Method Not Allowed", "message": "{method} is not allowed here; allowed: {allow}"}}
           Allow: {allow}
     """)
 

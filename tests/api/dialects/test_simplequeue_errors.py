@@ -177,7 +177,7 @@ async def test_another_method_is_405(simplequeue: Speaker, method: str, path: st
     """Allow names those there are."""
     await simplequeue.refused(f"""
         > {method} {path}
-        < 405 {{"error": "{method} is not possible here; {allow} is"}}
+        < 405 {{"error": "{method} is not allowed here; allowed: {allow}"}}
           Allow: {allow}
     """)
 
