@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
+import msgspec.inspect as inspect_types
 
 from jobqueue.worker.endings import Discard
 from jobqueue.worker.options import SECONDS_MAX, within
@@ -137,11 +139,13 @@ def _parameters(name: str, function: Callable[..., Any]) -> tuple[str, Callable[
     kind: Any = None
     for parameter in needed:
         annotation = parameter.annotation
-        if annotation is parameter.empty or annotation is RunningJob:
+        is_noted = typing.get_origin(annotation) is typing.Annotated
+        plain = typing.get_args(annotation)[0] if is_noted else annotation
+        if annotation is parameter.empty or plain is RunningJob:
             takes += _JOB
-        elif typing.get_origin(annotation) is RunningJob:
+        elif typing.get_origin(plain) is RunningJob:
             takes += _JOB
-            kind = typing.get_args(annotation)[0]
+            kind = typing.get_args(plain)[0]
         else:
             takes += _PAYLOAD
             kind = annotation
@@ -150,9 +154,37 @@ def _parameters(name: str, function: Callable[..., Any]) -> tuple[str, Callable[
     if kind is None or isinstance(kind, TypeVar):
         return takes, _plain
     try:
-        return takes, msgspec.json.Decoder(kind).decode
+        read = msgspec.json.Decoder(kind).decode
     except TypeError as error:
         raise TypeError(f"handler {name!r}: a payload cannot be read as {kind!r}: {error}") from None
+    if (never := _never_read(kind)) is not None:
+        job = "; the job's own parameter is annotated RunningJob, and nothing else beside it" if issubclass(never, RunningJob) else ""
+        raise TypeError(f"handler {name!r}: a payload cannot be read as {kind!r}: no JSON is a {never.__name__}{job}")
+    return takes, read
+
+
+_JSON_VALUES: Final[tuple[Any, ...]] = ({}, [], "", 0, 0.5, True, None)
+
+
+def _never_read(kind: Any) -> type | None:
+    """A class that would have to be in every payload of this type and is never: msgspec only looks whether what it read is one."""
+    found = inspect_types.type_info(kind)
+    if isinstance(found, inspect_types.UnionType):
+        # A handler is for more than null. Deeper down null may be what is there.
+        found = next((one for one in found.types if isinstance(one, inspect_types.CustomType)), found)
+    seen: list[Any] = []
+
+    def never(found: Any) -> type | None:
+        if isinstance(found, inspect_types.CustomType):
+            with contextlib.suppress(TypeError):  # not a class that can be asked
+                return None if any(isinstance(value, found.cls) for value in _JSON_VALUES) else found.cls
+        if any(one is found for one in seen):
+            return None
+        seen.append(found)
+        fields = getattr(found, "fields", ())
+        return next(filter(None, (never(field.type) for field in fields if field.required)), None)
+
+    return never(found)
 
 
 def _stands_in_a_class(function: Any) -> bool:

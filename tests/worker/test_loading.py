@@ -3,15 +3,18 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
+from numbers import Number
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 from jobqueue.worker import handlers as handlers_module
 from jobqueue.worker.handlers import HandlersError, Registry, load_handlers
-from jobqueue.worker.running import RunningJob
+from jobqueue.worker.running import Leased, RunningJob
 from jobqueue.worker.worker import Worker
 
 WORKER = """
@@ -128,6 +131,53 @@ class _Yields:
     def method(self, payload: int) -> None: ...
 
 
+def _optional(job: RunningJob | None) -> None: ...
+
+
+class OwnJob(RunningJob): ...
+
+
+def _own_job(job: OwnJob) -> None: ...
+
+
+def _path(path: Path) -> None: ...
+
+
+@dataclass
+class Parcel:
+    what: str
+    where: Path
+
+
+def _parcel(parcel: Parcel) -> None: ...
+
+
+@dataclass
+class Letter:
+    to: str
+    copy: Path | None
+    inside: Letter | None = None
+    kept: Path = Path("/")
+
+
+@pytest.mark.parametrize(
+    "kind", [object, Any, Letter, Number, list[Path], Annotated[RunningJob, "ours"], Annotated[RunningJob[Letter], "ours"]]
+)
+def test_a_payload_that_some_json_can_be_read_as_is_taken(kind: Any) -> None:
+    """Only what no payload at all would fit is refused."""
+
+    def handler(found: Any) -> None: ...
+
+    handler.__annotations__["found"] = kind
+    registry = Registry()
+    registry.handler("name")(handler)
+    found = registry.find("name")
+    assert found is not None
+    leased = Leased(id="1", token="1", queue="q", payload=b'{"to": "ann", "copy": null}', attempts=1, created_at=datetime.now(UTC))
+    if kind not in (Number, list[Path]):
+        found.call(RunningJob(leased, "w", 0.0, found.read))
+
+
 def _undecorated(function: Any) -> Any:
     def wrapper(*given: Any, **named: Any) -> Any:
         return function(*given, **named)
@@ -154,6 +204,10 @@ def test_a_function_that_cannot_be_a_handler_is_refused_where_it_is_registered()
         (_Yields, {}, "_Yields is a class; register a function"),
         (_Yields.method, {}, "a method without its object"),
         (classmethod(_two), {}, "cannot be called"),
+        (_optional, {}, "no JSON is a RunningJob; the job's own parameter is annotated RunningJob"),
+        (_own_job, {}, "no JSON is a OwnJob; the job's own parameter is annotated RunningJob"),
+        (_path, {}, "no JSON is a Path$"),
+        (_parcel, {}, "no JSON is a Path$"),
         (5, {}, "cannot be called"),
         (max, {}, "its parameters cannot be read"),
         (_undecorated(_two), {}, "it lacks functools.wraps"),
