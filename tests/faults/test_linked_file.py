@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.sqlite.file import CannotOpen
 from jobqueue.engine.engine import Engine
 from jobqueue.errors import StorageUnavailable
 from jobqueue.process.durable import backup, check
@@ -137,6 +138,59 @@ def test_60_a_mount_seen_twice(tmp_path: Path, start: Callable[..., Process], wh
         assert "in use by another server" in found
         first.process.kill()
         first.wait()
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="there is no mount here")
+def test_60_a_file_mounted_by_itself(tmp_path: Path) -> None:
+    """No server starts on a file that is mounted without its folder: its log would stand elsewhere, and the jobs in it be lost."""
+    path, folder = tmp_path / "jobs.db", tmp_path / "folder"
+    folder.mkdir()
+    path.touch()
+    (folder / "jobs.db").touch()
+    with mounted(path, folder / "jobs.db"):
+        found = opened(folder / "jobs.db")
+        assert isinstance(found, str)
+        assert "mounted without its folder" in found
+    with mounted(tmp_path, folder):
+        assert isinstance(opened(folder / "jobs.db"), Engine)
+
+
+def linked(path: Path, other: Path) -> contextlib.AbstractContextManager[object]:
+    """The file by a second hard link."""
+    other.hardlink_to(path)
+    return contextlib.nullcontext()
+
+
+def mounted_alone(path: Path, other: Path) -> contextlib.AbstractContextManager[object]:
+    """The file mounted a second time, without its folder."""
+    other.touch()
+    return mounted(path, other)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["served", "killed"])
+@pytest.mark.parametrize("again", [linked, mounted_alone])
+async def test_60_a_look_by_another_name(
+    tmp_path: Path, start: Callable[..., Process], again: Callable[[Path, Path], contextlib.AbstractContextManager[object]], killed: bool
+) -> None:
+    """`check` and `backup` of a file by a name that its log does not stand beside are refused; they would not see the jobs in the log."""
+    (tmp_path / "folder").mkdir()
+    path, other = tmp_path / "jobs.db", tmp_path / "folder" / "other.db"
+    process = start("--data", str(path))
+    assert (await call(process.port, "POST", "/jobs/enqueue", {"id": "a", "payload": 1})).status == 201
+    if killed:
+        process.process.kill()
+        process.wait()
+    with again(path, other):
+        for look in (lambda: check(str(other)), lambda: backup(str(other), str(tmp_path / "copy.db"))):
+            with pytest.raises(CannotOpen, match="its log"):
+                look()
+        assert sorted(file.name for file in other.parent.iterdir()) == ["other.db"]
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("copy.db")]
+    other.unlink()
+    backup(str(path), str(tmp_path / "copy.db"))
+    (tmp_path / "copy.db").rename(other)
+    (tmp_path / "again.db").hardlink_to(other)
+    assert check(str(tmp_path / "again.db")).startswith("1 jobs")
 
 
 def delete(path: Path) -> None:

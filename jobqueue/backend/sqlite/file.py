@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 import apsw
 
 from jobqueue.backend.sqlite.group import Group
-from jobqueue.backend.sqlite.lock import nobody_serves
+from jobqueue.backend.sqlite.lock import nobody_serves, unreadable
 from jobqueue.backend.sqlite.wal import Index
 
 APPLICATION_ID = 0x4A4F4251
@@ -126,6 +126,12 @@ class Store:
         if not os.path.isfile(path):
             raise CannotOpen(f"{path}: there is no such file")
         path = os.path.realpath(path)
+        try:
+            reason = unreadable(path)
+        except OSError as error:
+            reason = str(error.strerror)
+        if reason is not None:
+            raise CannotOpen(f"{path}: {reason}")
         with contextlib.ExitStack() as stack:
             idle = stack.enter_context(nobody_serves(path))
             store = cls._opened(path, apsw.SQLITE_OPEN_READONLY, None, Index(path) if idle else None)

@@ -10,7 +10,8 @@ Two locks, both given up by the kernel when the process dies, however it dies:
 - Where there is such a thing (Linux), an open-file-description lock on one byte of the data file itself, far beyond SQLite's own: it
   finds the server that came to the same file by another mount, where the lock file is another one.
 
-A hard link is refused instead: SQLite would keep a log beside each name, and after a crash read the wrong one.
+A file with hard links, or one that is mounted without its folder, is refused instead: SQLite would keep a log beside each name, and read
+the wrong one when it comes by another. Who only reads the file is refused for the same reason.
 
 Closing any descriptor of a file drops the POSIX locks that this process has on it, SQLite's included. So the descriptor here stays open
 until SQLite has closed the file, and a file that this process has open is refused before it is opened again. Network file systems may
@@ -41,6 +42,9 @@ _LOCK_BYTE = 0x4000_0000 + 1_024
 
 _FLOCK = struct.Struct("hhqqi4x")
 """struct flock where off_t has 64 bits."""
+
+_WAL_MODE_AT = 18
+"""The byte of a database's header that is 2 when it has a log (sqlite.org/fileformat2.html, section 1.3)."""
 
 _NO_SUCH_LOCKS = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -89,6 +93,9 @@ class FileLock:
             self.shared = bool(found.st_mode & (stat.S_IROTH | stat.S_IWOTH))
             """Whether every user of the machine may read or write it."""
             _lock_byte(data)
+            elsewhere = _log_elsewhere(self.path)
+            if elsewhere is not None:
+                raise Unusable(elsewhere)
             for suffix in LOG:
                 # SQLite would open them for reading alone, and fail at the first write.
                 with contextlib.suppress(FileNotFoundError):
@@ -110,7 +117,7 @@ class FileLock:
         if not stat.S_ISREG(found.st_mode):
             raise Unusable("is no plain file")
         if found.st_nlink > 1:
-            raise Unusable(f"has {found.st_nlink} names (hard links), each of which would get a log of its own; remove all but one")
+            raise Unusable(_hard_links(found))
 
     def watch(self) -> None:
         """From now on the log and its index belong to it too; they exist once SQLite has written."""
@@ -133,6 +140,52 @@ class FileLock:
     def release(self) -> None:
         """Let another server have the file. After SQLite has closed it."""
         self._undo.close()
+
+
+def _hard_links(found: os.stat_result) -> str:
+    return f"has {found.st_nlink} names (hard links), each with a log of its own; remove all but the one that its log (-wal) stands beside"
+
+
+def _log_elsewhere(path: str) -> str | None:
+    """Why the log beside `path` may not be the file's, or not its only one; None when it is."""
+    found = os.stat(path)
+    if found.st_nlink > 1:
+        return _hard_links(found)
+    mount = _mount(path)
+    if mount is not None and mount != _mount(os.path.dirname(path)):
+        return "is mounted without its folder, so that its log (-wal) would stand beside the mount; mount the folder"
+    return None
+
+
+def _mount(path: str) -> bytes | None:
+    """Which mount a real path leads to, as the kernel numbers them; None where it does not say.
+
+    Not the device: a file or a folder can be mounted a second time from the same one.
+    """
+    path_only = getattr(os, "O_PATH", None)
+    if path_only is None:
+        return None
+    # Closing such a descriptor drops no locks.
+    descriptor = os.open(path, path_only | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as lines:
+            return next((line for line in lines if line.startswith(b"mnt_id:")), None)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def unreadable(path: str) -> str | None:
+    """Why what a real path leads to cannot be read whole, though it is a data file; None when it can.
+
+    Only a file in WAL mode has a log. A backup is none, and may have as many names as its keeper likes.
+    """
+    elsewhere = _log_elsewhere(path)
+    if elsewhere is None:
+        return None
+    with open(path, "rb") as stream:
+        return elsewhere if stream.read(_WAL_MODE_AT + 1)[_WAL_MODE_AT:] == b"\x02" else None
 
 
 @contextlib.contextmanager
