@@ -91,6 +91,8 @@ def bodies(route: Route) -> Iterator[tuple[str, bytes]]:
             yield f"jobs: {item!r}", fill(item + b",", b'{"jobs":[', b"]}")
         yield "jobs, the last is bad", fill(b'{"payload":1},', b'{"jobs":[', b",1]}")
         yield "jobs again and again", fill(b'"jobs":[' + b"1," * 999 + b"1],", b"{", b"}")
+        yield "jobs again and again, none in them", fill(b'"jobs":[],', b"{", b"}")
+        yield "jobs twice", fill(b'{"payload":1},', b'{"jobs":[', b'],"jobs":[]}')
         fields = [field.encode_name for field in msgspec.structs.fields(get_args(kind)[0])]
         for field in fields:
             yield f"jobs: {field} of one", fill(b"1,", b'{"jobs":[{"%b":[' % field.encode(), b"]}]}")
@@ -105,6 +107,8 @@ def bodies(route: Route) -> Iterator[tuple[str, bytes]]:
         )
         for name, (unit, head, tail) in VALUES.items():
             yield f"{field}: {name}", fill(unit, b'{%b"%b":%b' % (required, field.encode(), head), tail + b"}")
+        for value in (b"[]", b"{}", b"1"):
+            yield f"{field} again and again: {value!r}", fill(b'"%b":%b,' % (field.encode(), value), b"{", b"}")
     if kind is ClassicEnqueue:
         yield "keys in any case", fill(b'"type":1,"TYPE":2,', b"{", b"}")
 
