@@ -6,6 +6,9 @@ worker: answer for the job, take the next one, write to sockets that both hold. 
 A fork of an async handler leaves the handler whenever it awaits, too. It ends then, at the next turn of what is its copy of the loop; what
 else was due in the turn of the fork still runs there, so async handlers had better not fork. `multiprocessing` and `subprocess` are fine:
 what they fork never comes back.
+
+A fork in a thread that the handler lent from a pool goes back to that pool and waits there. Nothing tells us where it leaves the handler's
+code, so that is not handled.
 """
 
 from __future__ import annotations
