@@ -58,11 +58,9 @@ class When(click.ParamType):  # type: ignore[type-arg] # as Duration
     click.option("--expires-in", type=TIME, help="Drop it if no worker has taken it by then."),
     click.option("--max-attempts", type=click.IntRange(1), metavar="N", help="Attempts before a failure is final."),
     click.option("--lease", type=TIME, help="How long a worker's lease on it holds."),
-    click.option("--wait", type=WAIT, help="Wait so long for the result, and print it; or forever."),
+    click.option("--wait", type=WAIT, help="How long to wait for the result, which is printed; or forever."),
     click.option("--ndjson", metavar="PATH", help="Submit a job for each line of this file; - is stdin."),
-    click.option(
-        "--id-prefix", metavar="TEXT", help="With --ndjson: line N gets the id TEXT and N. Repeated with the same, it makes no job twice."
-    ),
+    click.option("--id-prefix", metavar="TEXT", help="With --ndjson: line N gets the id TEXTN. Repeating the command makes no job twice."),
     click.option("--items", is_flag=True, help="With --ndjson: lines are whole jobs, objects with payload, id, queue and so on."),
 )
 def enqueue_command(
@@ -81,7 +79,7 @@ def enqueue_command(
       jobqueue enqueue --file order.json --wait 30s
       zcat jobs.ndjson.gz | jobqueue enqueue --ndjson - --queue import
 
-    With --ndjson a line that is refused is told with its number, the others are submitted, and the exit code is 1. When it ends halfway,
+    With --ndjson a line that is refused is reported by its number, the others are submitted, and the exit code is 1. When it ends halfway,
     the error says with which --id-prefix the same command goes on without making a job twice.
     """
     asked = {_NAMES.get(name, name): value for name, value in fields.items()}

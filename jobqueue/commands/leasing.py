@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @verb(
     "dequeue",
     click.option("-q", "--queue", "queues", multiple=True, metavar="NAME", help="A queue; several in order of preference. [default]"),
-    click.option("--wait", type=WAIT, default="0", help="Wait so long for a job; or forever. [default: not at all]"),
+    click.option("--wait", type=WAIT, default="0", help="How long to wait for a job; or forever. [default: not at all]"),
     click.option("--lease", type=TIME, help="How long the lease holds; else as the job or its queue says."),
-    click.option("-n", "--limit", type=click.IntRange(1, Limits().batch_jobs_max), metavar="N", help="Take up to so many. [default: 1]"),
+    click.option("-n", "--limit", type=click.IntRange(1, Limits().batch_jobs_max), metavar="N", help="Take at most N jobs. [default: 1]"),
     click.option("--worker", metavar="NAME", help="Who takes it; shown with the job."),
 )
 def dequeue_command(
@@ -63,9 +63,9 @@ def dequeue_command(
     "conclude",
     click.argument("job_id", metavar="ID"),
     click.option("--lease", required=True, metavar="TOKEN", help="The lease's token, as dequeue told it."),
-    click.option("--result", metavar="JSON", help="It succeeded, and this came of it."),
-    click.option("--error", metavar="JSON", help="It failed, and this went wrong."),
-    click.option("--failed", is_flag=True, help="It failed; --error says it too."),
+    click.option("--result", metavar="JSON", help="The job succeeded with this result."),
+    click.option("--error", metavar="JSON", help="The job failed with this error."),
+    click.option("--failed", is_flag=True, help="The job failed; --error implies it."),
     click.option("--text", is_flag=True, help="The result or the error is a plain string, not JSON."),
     click.option("--no-retry", is_flag=True, help="The failure is final, whatever attempts are left."),
 )

@@ -128,7 +128,7 @@ def connect(where: Where, tries: int = TRIES) -> Client:
 _CONNECTION = (
     click.option("--url", metavar="URL", help="The server; else JOBQUEUE_URL, else http://127.0.0.1:8080."),
     click.option("--token", metavar="TOKEN", help="Its token; ps shows it, so prefer JOBQUEUE_TOKEN."),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON: one line, or one for each of several."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each thing."),
 )
 
 

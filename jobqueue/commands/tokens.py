@@ -32,7 +32,7 @@ def token_command() -> None:
 
 
 @token_command.command("new")
-@click.option("--name", required=True, help="What logs call it.")
+@click.option("--name", required=True, help="Its name in logs.")
 @click.option("--scope", "scopes", multiple=True, required=True, help=f"What it may do: {', '.join(SCOPES)}; several by repeating it.")
 @click.option("--queue", "queues", multiple=True, help="A queue it holds for, or a pattern as mail.*; several by repeating it. [every one]")
 @_FILE

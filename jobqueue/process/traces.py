@@ -26,4 +26,4 @@ def spans() -> Spans:
             trace.set_tracer_provider(provider)
         return Spans()
     except ImportError as error:
-        raise CannotTrace(f"--trace needs the extra otel, pip install 'jobqueue[otel]': {error}") from None
+        raise CannotTrace(f"--trace needs the extra otel, pip install '.[otel]' in a clone of the repository: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -467,10 +468,10 @@ async def test_the_file_that_a_server_uses_is_no_one_elses(durable: Durable) -> 
     await end(again)
 
 
-@pytest.mark.parametrize("path", ["missing/jobs.db", "."])
-async def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, path: str) -> None:
-    """A folder that does not exist, or a folder itself, is refused with the path."""
-    with pytest.raises(CannotOpen, match=str(tmp_path)):
+@pytest.mark.parametrize(("path", "reason"), [("missing/jobs.db", "there is no folder .*/missing$"), (".", "is a folder$")])
+async def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, path: str, reason: str) -> None:
+    """A folder that does not exist, or a folder itself, is refused with the path and the reason."""
+    with pytest.raises(CannotOpen, match=f"^{re.escape(str(tmp_path))}.*: {reason}"):
         Durable(tmp_path / path)
 
 

@@ -157,5 +157,5 @@ def test_traces_without_opentelemetry_are_refused_in_one_line(monkeypatch: pytes
     """Asked for spans that it cannot make, the server does not start, and says what is missing."""
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
 
-    with pytest.raises(traces.CannotTrace, match=r"^--trace needs the extra otel, pip install 'jobqueue\[otel\]'.*$"):
+    with pytest.raises(traces.CannotTrace, match=r"^--trace needs the extra otel, pip install '\.\[otel\]' .*$"):
         traces.spans()

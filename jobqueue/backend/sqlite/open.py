@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
 from collections.abc import Callable, Iterator
 
 from jobqueue.backend.shell import shifted
@@ -161,4 +162,6 @@ def _locked(path: str) -> FileLock:
         raise CannotOpen(f"{path}: {error}") from None
     except OSError as error:
         what = error.filename if isinstance(error.filename, str) else path
+        if isinstance(error, FileNotFoundError):
+            raise CannotOpen(f"{path}: there is no folder {os.path.dirname(what) or '.'}") from error
         raise CannotOpen(f"{path}: the server must be able to write it: {what}: {error.strerror or error}") from error
