@@ -11,9 +11,11 @@ from collections import deque
 from collections.abc import Mapping
 from itertools import accumulate
 from operator import add
+from typing import Protocol
 
 from jobqueue.errors import BadRequest, CallerError, TooLarge
-from jobqueue.http.heads import CONTENT_ENCODING, CONTENT_TYPE, EXPECT
+from jobqueue.http.heads import CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HTTP_11
+from jobqueue.http.peers import BODY
 from jobqueue.http.request import BodyBroken, Request
 from jobqueue.limits import JSON_DEPTH_MAX
 
@@ -41,15 +43,24 @@ class UnsupportedMediaType(CallerError):
     code = "unsupported_media_type"
 
 
+class Paused(Protocol):
+    """A connection, as far as this goes."""
+
+    def pause_reading(self, why: int) -> None:
+        """Read no further for a reason, until that is gone."""
+
+    def resume_reading(self, why: int) -> None:
+        """A reason to read no further is gone."""
+
+
 class Stream:
     """The body of a request that was begun before all of it had arrived, as `connections.py` feeds it. Bounded by its reader."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    def __init__(self, connection: Paused) -> None:
+        self._connection = connection
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
         self._eof = False
-        self._paused = False
         self._reader: asyncio.Future[None] | None = None
 
     def feed(self, data: bytes, eof: bool) -> None:
@@ -58,11 +69,13 @@ class Stream:
             self._chunks.append(data)
             self._bytes += len(data)
         self._eof = eof
-        if self._bytes > AHEAD_BYTES_MAX and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+        if self._bytes > AHEAD_BYTES_MAX:
+            self._connection.pause_reading(BODY)
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+    def broke(self) -> None:
+        """A body that has a length cannot."""
 
     def is_eof(self) -> bool:
         """Whether all of it has arrived, read or not."""
@@ -73,10 +86,7 @@ class Stream:
         data = b"".join(self._chunks)
         self._chunks.clear()
         self._bytes = 0
-        if self._paused:
-            self._paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
+        self._connection.resume_reading(BODY)
         return data
 
     async def readany(self) -> bytes:
@@ -141,7 +151,8 @@ async def _read_slowly(request: Request, bytes_max: int) -> bytes:
     connection, size = request.connection, request.head.size
     if size > bytes_max:
         raise _too_large(size, bytes_max)
-    if request.head.headers.get(EXPECT, "").lower() == "100-continue" and connection.transport is not None:
+    expects = request.head.version is HTTP_11 and request.head.headers.get(EXPECT, "").lower() == "100-continue"
+    if expects and connection.transport is not None:
         connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = bytearray()
     try:

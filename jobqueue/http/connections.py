@@ -32,7 +32,8 @@ from jobqueue.errors import BadRequest, CallerError, QueueError, TooManyConnecti
 from jobqueue.http.answers import Answer
 from jobqueue.http.body import AHEAD_BYTES_MAX, Stream, late
 from jobqueue.http.framing import Chunked, Counted
-from jobqueue.http.heads import EXPECT, HOST, HTTP_11, NO_FIELDS, Head, Heads
+from jobqueue.http.heads import EXPECT, HOST, HTTP_11, NO_FIELDS, TRANSFER_ENCODING, Head, Heads
+from jobqueue.http.peers import BEHIND, BODY
 from jobqueue.http.request import ClientGone, Request
 from jobqueue.http.serving import Handles, ServingPeer
 
@@ -125,7 +126,7 @@ _PASSED_ON = Request(Head("", "", NO_FIELDS), cast(Any, None))
 class Connection(ServingPeer):
     """One client's connection."""
 
-    __slots__ = ("_awaited", "_below", "_buffer", "_frame", "_held", "_paused_reading", "_strange", "_stream")
+    __slots__ = ("_awaited", "_below", "_buffer", "_frame", "_held", "_strange", "_stream")
 
     server: Server
 
@@ -140,7 +141,6 @@ class Connection(ServingPeer):
         self._held = 0
         """Bytes of the body that came after its request was begun."""
         self._below: Below | None = None
-        self._paused_reading = False
         self._strange = 0
 
     def __repr__(self) -> str:
@@ -246,6 +246,10 @@ class Connection(ServingPeer):
         if head.version is HTTP_11 and len(head.headers.getall(HOST, ())) != 1:
             self.refuse(BadRequest(None, "not a valid HTTP request: it needs one Host header (RFC 9112, section 3.2)"))
             return False
+        codings = head.headers.getall(TRANSFER_ENCODING, ())
+        if codings and (head.version is not HTTP_11 or [coding.lower() for coding in codings] != ["chunked"]):
+            self.refuse(BadRequest(None, "not a valid HTTP request: Transfer-Encoding can be chunked alone, and in HTTP/1.1 alone"))
+            return False
         if len(head.headers) > HEAD_LINES_MAX:
             self.refuse(BadRequest(None, f"not a valid HTTP request: it has more than {HEAD_LINES_MAX} header lines"))
             return False
@@ -285,11 +289,10 @@ class Connection(ServingPeer):
     def _begin_awaited(self) -> None:
         """Begin the request whose head has come and whose body has not: its handler reads that as it arrives."""
         assert self._awaited is not None
-        assert self.transport is not None
         (head, body_at, whole), self._awaited = self._awaited, None
         data = self._buffer
         self._keep(b"")
-        stream = self._stream = Stream(self.transport)
+        stream = self._stream = Stream(self)
         self._frame = Counted(whole - body_at)
         request = self._request = Request(head, self, None, stream)
         self.server.requests_count += 1
@@ -316,7 +319,6 @@ class Connection(ServingPeer):
             first = Chunked()
             first.take(self._buffer)
             if first.broken:
-                # Once its handler reads, aiohttp does not tell it of this, and it waits for the rest until its deadline.
                 self.refuse(BadRequest(None, "not a valid HTTP request: its chunks cannot be read"))
                 return False
         self._request = request
@@ -325,6 +327,7 @@ class Connection(ServingPeer):
             self._frame = Chunked() if chunked else Counted(request.head.size)
         data = self._buffer
         self._keep(b"")
+        self.resume_reading(BEHIND)
         self._more(data)
         return True
 
@@ -335,24 +338,25 @@ class Connection(ServingPeer):
             data = data[self._take_body(data) :]
         if data:
             self._keep(self._buffer + data)
-            if len(self._buffer) > AHEAD_BYTES_MAX and not self._paused_reading and self.transport is not None:
-                self._paused_reading = True
-                self.transport.pause_reading()
+            if len(self._buffer) > AHEAD_BYTES_MAX:
+                self.pause_reading(BEHIND)
 
     def _take_body(self, data: bytes) -> int:
         """Hand on what of the data belongs to the body being read; how much that was."""
         frame, request = self._frame, self._request
         assert frame is not None
         assert request is not None
-        count = frame.take(data)
-        self._held += count
-        self.server.unread_bytes += count
+        count, said = frame.take(data)
+        if not frame.broken:
+            self._held += count
+            self.server.unread_bytes += count
         if self._stream is not None:
-            self._stream.feed(data[:count], frame.whole)
-        elif self._below is not None and count:
-            self._below.body(data[:count])
-        if frame.lost:
+            self._stream.feed(said, frame.whole)
+        elif self._below is not None and said:
+            self._below.body(said)
+        if frame.broken:
             request.head.should_close = True
+            request.body.broke()
         if self.server.unread_bytes > self.server.unread_bytes_max:
             self._too_much()
         return count
@@ -361,6 +365,7 @@ class Connection(ServingPeer):
         self.server.unread_bytes -= self._held
         self._held = 0
         self._frame = self._stream = None
+        self.resume_reading(BODY)
 
     def _keep(self, data: bytes) -> None:
         """Set aside what is not served yet."""
@@ -386,13 +391,8 @@ class Connection(ServingPeer):
     def _go_on(self) -> None:
         """Serve what stood behind a request."""
         if self._request is None and self._awaited is None and self._buffer and not self._closing and self.transport is not None:
-            self._resume_reading()
+            self.resume_reading(BEHIND)
             self._serve(self._buffer)
-
-    def _resume_reading(self) -> None:
-        if self._paused_reading and self.transport is not None and not self.transport.is_closing():
-            self._paused_reading = False
-            self.transport.resume_reading()
 
     # Ending.
 
@@ -435,7 +435,7 @@ class Connection(ServingPeer):
         if not linger:
             transport.close()
             return
-        self._resume_reading()
+        self.resume_reading(BEHIND)
         if transport.can_write_eof():
             transport.write_eof()
         self._expire_in(LINGER_SECONDS)

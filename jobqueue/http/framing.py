@@ -1,18 +1,22 @@
 """Where a body ends, in the bytes that come after a head.
 
 A connection gives the way beneath it one request at a time, so it must know which bytes are the body's. aiohttp has read the head by then
-and said how the body is framed; this counts. For a chunked body the plainest grammar of RFC 9112, section 7.1, is enough: where a client
-uses more of it (extensions, trailers), or breaks it, the end is given up for `lost`: aiohttp is given all that comes, and the connection
-serves no further request.
+and said how the body is framed; this counts. A chunked body is read here by the whole grammar of RFC 9112, section 7.1, within narrow
+bounds, and handed on in the plainest form: extensions and trailers, which mean nothing to this server, go no further. So aiohttp never
+meets a chunk that it cannot read. It would not tell a handler of one that waits for the body, which would then wait until its deadline.
 """
 
 from __future__ import annotations
 
 import re
 
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
-_MAY_BE_SIZE = re.compile(rb"[0-9A-Fa-f]+[ \t]*(;.*)?(\r\n)?", re.DOTALL)
-_SIZE_BYTES_MAX = 10
+LINE_BYTES_MAX = 1_024
+"""The longest line of a chunk's size, with its extensions, and the most that all trailers together may have."""
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*\r\n" % (_TOKEN, _TOKEN, _QUOTED))
+_TRAILER = re.compile(rb"%b:[\t -~\x80-\xff]*\r\n" % _TOKEN)
 
 
 class Counted:
@@ -20,7 +24,7 @@ class Counted:
 
     __slots__ = ("missing",)
 
-    lost = False
+    broken = False
 
     def __init__(self, size: int) -> None:
         self.missing = size
@@ -30,77 +34,69 @@ class Counted:
         """Whether all of it has come."""
         return self.missing == 0
 
-    def take(self, data: bytes) -> int:
-        """How many of the next bytes are the body's."""
+    def take(self, data: bytes) -> tuple[int, bytes]:
+        """How many of the next bytes are the body's, and these."""
         taken = min(len(data), self.missing)
         self.missing -= taken
-        return taken
+        return taken, data[:taken]
 
 
 class Chunked:
     """A body in chunks."""
 
-    __slots__ = ("_ends", "_line", "_missing", "broken", "lost", "whole")
+    __slots__ = ("_line", "_missing", "_trailers_bytes", "_within", "broken", "whole")
 
     def __init__(self) -> None:
         self._missing = 0
         """Of the chunk that is being read."""
-        self._ends = b""
-        """What of the line end after it is still to come."""
+        self._within = "size"
+        """What is being read: a chunk's `size`, its content, the line `end` after that, or the `trailers`."""
         self._line = b""
-        """What has come of a chunk's size."""
+        """What has come of a line."""
+        self._trailers_bytes = 0
         self.whole = False
-        self.lost = False
         self.broken = False
-        """Lost because what came is not what any grammar allows."""
+        """What came is not what the grammar allows: it cannot be told where the body ends, and all that follows is lost."""
 
-    def take(self, data: bytes) -> int:
-        """How many of the next bytes are the body's."""
-        at = 0
-        while at < len(data) and not self.lost and not self.whole:
+    def take(self, data: bytes) -> tuple[int, bytes]:
+        """How many of the next bytes are the body's, and what they say: as one chunk, and the last one where they end it."""
+        at, contents = 0, []
+        while at < len(data) and not self.broken and not self.whole:
             if self._missing:
-                taken = min(len(data) - at, self._missing)
-                self._missing -= taken
-                at += taken
+                contents.append(data[at : at + self._missing])
+                self._missing -= len(contents[-1])
+                at += len(contents[-1])
                 continue
-            if self._ends:
-                piece = data[at : at + len(self._ends)]
-                self.lost = self.broken = not self._ends.startswith(piece)
-                self._ends = self._ends[len(piece) :]
-                at += len(piece)
-                continue
-            end = data.find(b"\n", at, at + _SIZE_BYTES_MAX) + 1
-            piece = data[at : end or at + _SIZE_BYTES_MAX]
+            end = data.find(b"\n", at, at + LINE_BYTES_MAX) + 1
+            piece = data[at : end or at + LINE_BYTES_MAX]
             self._line += piece
             at += len(piece)
-            if not self._line.endswith(b"\n"):
-                if len(self._line) >= _SIZE_BYTES_MAX:
-                    self._give_up(self._line)
-                continue
-            at = self._sized(data, at)
-        return len(data) if self.lost else at
+            if end:
+                line, self._line = self._line, b""
+                self._read(line)
+            elif len(self._line) >= LINE_BYTES_MAX or (self._within == "end" and not b"\r\n".startswith(self._line)):
+                self.broken = True
+        said = b"".join(contents)
+        if said:
+            said = b"%x\r\n%b\r\n" % (len(said), said)
+        if self.whole:
+            said += b"0\r\n\r\n"
+        return (len(data) if self.broken else at), said
 
-    def _sized(self, data: bytes, at: int) -> int:
-        """A line of a size is here whole, or the empty one after the last chunk."""
-        line, self._line = self._line, b""
-        if line == b"0\r\n\r\n":
+    def _read(self, line: bytes) -> None:
+        """A line has come whole."""
+        if self._within == "size":
+            match = _SIZE.fullmatch(line) if len(line) <= LINE_BYTES_MAX else None
+            if match is None:
+                self.broken = True
+                return
+            self._missing = int(match[1], 16)
+            self._within = "end" if self._missing else "trailers"
+        elif self._within == "end":
+            self.broken = line != b"\r\n"
+            self._within = "size"
+        elif line == b"\r\n":
             self.whole = True
-            return at
-        match = _SIZE.fullmatch(line)
-        if match is None:
-            self._give_up(line)
-            return at
-        size = int(match[1], 16)
-        if size:
-            self._missing, self._ends = size, b"\r\n"
-        elif len(match[1]) == 1:
-            # Its empty line is read as the rest of this one.
-            self._line = line
         else:
-            self.lost = True
-        return at
-
-    def _give_up(self, line: bytes) -> None:
-        self.lost = True
-        # After the last chunk there may be fields.
-        self.broken = not line.startswith(b"0\r\n") and _MAY_BE_SIZE.fullmatch(line) is None
+            self._trailers_bytes += len(line)
+            self.broken = self._trailers_bytes > LINE_BYTES_MAX or _TRAILER.fullmatch(line) is None

@@ -19,6 +19,9 @@ OVER_MAX = 8
 OVER_SECONDS = 2.0
 """How long one of those may stay."""
 
+BEHIND, BODY = 1, 2
+"""Why a connection is not read from: too much has come behind the request being served, or its body comes faster than it is read."""
+
 
 class Counts(Protocol):
     """What all connections of a server share, as far as this goes: see `server.Server`."""
@@ -66,6 +69,7 @@ class Peer(asyncio.Protocol):
         "_expires",
         "_fd",
         "_loop",
+        "_paused",
         "_timer",
         "_unsent",
         "address",
@@ -93,6 +97,8 @@ class Peer(asyncio.Protocol):
         self._fd = -1
         self._closing = False
         """Nothing more is served."""
+        self._paused = 0
+        """Why it is not read from: BEHIND, BODY, both or nothing."""
         self._expires = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
@@ -142,6 +148,19 @@ class Peer(asyncio.Protocol):
         self._sent()
         if self._drain_waiter is not None and not self._drain_waiter.done():
             self._drain_waiter.set_result(None)
+
+    def pause_reading(self, why: int) -> None:
+        """Read no further for a reason, until that is gone."""
+        if not self._paused and self.transport is not None:
+            self.transport.pause_reading()
+        self._paused |= why
+
+    def resume_reading(self, why: int) -> None:
+        """A reason to read no further is gone; the other may not be."""
+        if self._paused & why:
+            self._paused &= ~why
+            if not self._paused and self.transport is not None and not self.transport.is_closing():
+                self.transport.resume_reading()
 
     @property
     def unsent_bytes(self) -> int:

@@ -20,6 +20,7 @@ from aiohttp import web
 from jobqueue.errors import BadRequest, QueueError
 from jobqueue.http.answers import Answer
 from jobqueue.http.heads import CONTENT_LENGTH, TRANSFER_ENCODING, head_of
+from jobqueue.http.peers import BODY
 from jobqueue.http.request import BodyBroken, ClientGone, Request
 from jobqueue.http.request import Connection as AnyConnection
 
@@ -46,6 +47,12 @@ class Connection(AnyConnection, Protocol):
 
     def refuse(self, error: QueueError) -> None:
         """Answer what is no request, and close."""
+
+    def pause_reading(self, why: int) -> None:
+        """Read no further for a reason, until that is gone."""
+
+    def resume_reading(self, why: int) -> None:
+        """A reason to read no further is gone."""
 
 
 class Handles(Protocol):
@@ -115,6 +122,8 @@ class Content:
 
     def __init__(self, content: Any) -> None:
         self._content = content
+        self._broken = False
+        self._reading: asyncio.Timeout | None = None
 
     def is_eof(self) -> bool:
         """Whether all of it has arrived, read or not."""
@@ -127,11 +136,22 @@ class Content:
     async def readany(self) -> bytes:
         """What has arrived and was not read, at least a byte; b"" at the end. Raises BodyBroken, ClientGone."""
         try:
-            return cast(bytes, await self._content.readany())
+            async with asyncio.timeout(0 if self._broken else None) as self._reading:
+                return cast(bytes, await self._content.readany())
+        except TimeoutError:
+            raise BodyBroken("its chunks cannot be read") from None
         except web.RequestPayloadError as error:
             raise BodyBroken(str(error)) from None
         except ConnectionError:
             raise ClientGone("the client has gone") from None
+        finally:
+            self._reading = None
+
+    def broke(self) -> None:
+        """Its framing is wrong, which aiohttp would not say to one who reads."""
+        self._broken = True
+        if self._reading is not None:
+            self._reading.reschedule(asyncio.get_running_loop().time())
 
 
 class Pipe(asyncio.Transport):
@@ -196,14 +216,11 @@ class Pipe(asyncio.Transport):
 
     def pause_reading(self) -> None:
         """A body arrives faster than it is read."""
-        if self.connection.transport is not None:
-            self.connection.transport.pause_reading()
+        self.connection.pause_reading(BODY)
 
     def resume_reading(self) -> None:
         """It is read."""
-        transport = self.connection.transport
-        if transport is not None and not transport.is_closing():
-            transport.resume_reading()
+        self.connection.resume_reading(BODY)
 
     def is_reading(self) -> bool:
         """Whether more is fed."""

@@ -25,6 +25,9 @@ class Body(Protocol):
     async def readany(self) -> bytes:
         """What has arrived and was not read, at least a byte; b"" at the end. Raises BodyBroken, ClientGone."""
 
+    def broke(self) -> None:
+        """Its framing is wrong: whoever reads it is to be told."""
+
 
 class BodyBroken(Exception):
     """The body's framing is wrong: it cannot be told where it ends."""
@@ -44,6 +47,9 @@ class NoBody:
     async def readany(self) -> bytes:
         """Nothing."""
         return b""
+
+    def broke(self) -> None:
+        """It cannot."""
 
 
 NO_BODY = NoBody()
