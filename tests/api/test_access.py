@@ -376,3 +376,16 @@ def test_the_restriction_covers_the_whole_contract() -> None:
             assert isinstance(vars(RestrictedBackend)[name], property)
             continue
         assert inspect.signature(getattr(RestrictedBackend, name)) == inspect.signature(getattr(Backend, name))
+
+
+async def test_who_may_not_read_learns_nothing_by_submitting_an_id(serve: Serve) -> None:
+    """simplequeue answers a known id with the job; without the scope read, with its state and not with what it holds."""
+    keys = Keys([grant(name, digest_of(name), [Scope(word) for word in name.split("+")]) for name in ("admin", "enqueue", "enqueue+read")])
+    api = await serve(access=Access(keys))
+    known = {"id": "a", "payload": {"pin": 4711}, "description": "hidden"}
+    assert (await ask(api, "POST", "/jobs/enqueue", known, "admin")).status == 201
+    guess = {"jobId": "a", "data": {}}
+    reply = await ask(api, "POST", "/simplequeue/jobs/submit", guess, "enqueue")
+    assert (reply.status, reply.json) == (200, {"jobId": "a", "state": "submitted"})
+    reply = await ask(api, "POST", "/simplequeue/jobs/submit", guess, "enqueue+read")
+    assert (reply.status, reply.json["data"]) == (200, {"pin": 4711})

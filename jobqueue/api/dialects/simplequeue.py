@@ -129,8 +129,17 @@ def _spec(site: Site, given: _GivenSubmit) -> JobSpec:
     return JobSpec(payload=data, id=job_id, description=description)
 
 
+def _reads(site: Site, request: Request) -> bool:
+    """Whether the request's token may look at jobs."""
+    grant = site.grant_of(request)
+    return grant is None or Scope.READ in grant.scopes
+
+
 async def submit(site: Site, request: Request, _: str) -> Answer:
-    """POST /jobs/submit: 201 and the job; 200 and the job as it stands when its id is known, whatever else was sent."""
+    """POST /jobs/submit: 201 and the job; 200 and the job as it stands when its id is known, whatever else was sent.
+
+    Of a job that was sent with other content, a token without the scope read is told no more than its state.
+    """
     spec = _spec(site, _decode_submit(await read(site, request)))
     assert spec.id is not None
     while True:
@@ -142,7 +151,8 @@ async def submit(site: Site, request: Request, _: str) -> Answer:
         except TooLarge as error:
             raise renamed(error, _NAMES) from None
         try:
-            return Answer(200, _view(await site.backend.job(spec.id)))
+            job = await site.backend.job(spec.id)
+            return Answer(200, _view(job) if _reads(site, request) else _encode(SimpleJob(job.id, _state(job))))
         except UnknownJob:
             if conflict.field is None:
                 # There is one, which this token may not see.
