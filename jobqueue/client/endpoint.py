@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from typing import NamedTuple
@@ -59,8 +60,18 @@ def _checked(origin: str, url: str) -> str:
     return url.rstrip("/")
 
 
+def as_float(value: float) -> float:
+    """A number of any class (Decimal, Fraction, …) as a float that can be compared; NaN where that cannot be had."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, ArithmeticError):
+        # No number, a signalling NaN, an int beyond every float.
+        return math.nan
+
+
 def check_seconds(name: str, seconds: float) -> float:
     """A number of seconds above 0. Raises ValueError."""
-    if not 0 < seconds <= SECONDS_MAX:
-        raise ValueError(f"{name}: {seconds} is out of range; it must be above 0 and at most {SECONDS_MAX:g} seconds")
-    return seconds
+    found = as_float(seconds)
+    if not 0 < found <= SECONDS_MAX:
+        raise ValueError(f"{name}: {seconds!r} is out of range; it must be above 0 and at most {SECONDS_MAX:g} seconds")
+    return found

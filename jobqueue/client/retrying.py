@@ -179,7 +179,7 @@ def no(error: QueueError) -> bool:
 
 def result_of(job: NewJob, wait: float, retrying: Retrying, hold: Hold) -> Steps[Any]:
     """Enqueue a job and wait for its result, `wait` seconds in all. Raises JobFailed, WaitTimeout."""
-    check_wait(wait)
+    wait = check_wait(wait)
     deadline = retrying.clock() + wait
     enqueued = yield from carried_through(calls.enqueue(job), retrying, hold)
     try:

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from jobqueue.client.endpoint import as_float
 from jobqueue.errors import BadRequest
 from jobqueue.model import Backoff
 
@@ -205,6 +206,7 @@ def once(
 
 def check_wait(wait: float) -> float:
     """The wait, if it is one; it may be infinite. Raises BadRequest."""
-    if not wait >= 0:
-        raise BadRequest("wait", f"{wait} is out of range; 0 or more seconds is allowed")
-    return float(wait)
+    found = as_float(wait)
+    if not found >= 0:
+        raise BadRequest("wait", f"{wait!r} is out of range; 0 or more seconds is allowed")
+    return found

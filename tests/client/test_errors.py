@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import pickle
 from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -193,6 +195,19 @@ async def test_what_json_cannot_carry_is_refused_by_field(api: Face, value: Any)
             await asking
         assert raised.value.field == field
         assert await api.all_jobs() == []
+
+
+@pytest.mark.parametrize("number", [Decimal("NaN"), Decimal("sNaN"), Decimal(-1), Fraction(-1, 3), math.nan, -(10**400)])
+async def test_odd_numbers_of_seconds_are_refused_by_name(connect: Connect, url: str, number: Any) -> None:
+    """A wait or a time-out of whatever class that is none is the error of any other bad one."""
+    with pytest.raises(ValueError, match="timeout"):
+        connect(url, timeout=number)
+    api = connect(url)
+    for asking in (api.dequeue(wait=number), api.job("a", wait=number), api.enqueue(1, wait=number)):
+        with pytest.raises(jobqueue.BadRequest) as raised:
+            await asking
+        assert raised.value.field == "wait"
+    assert await api.all_jobs() == []
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
