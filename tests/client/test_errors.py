@@ -218,7 +218,7 @@ async def test_numbers_that_json_has_not_are_refused(connect: Connect, url: str,
         with pytest.raises(jobqueue.BadRequest, match=field):
             NewJob(1, **{field: number})
     for make in (lambda: Extend("a", "b", progress=number), lambda: Extend("a", "b", lease_seconds=number)):
-        with pytest.raises(jobqueue.BadRequest, match="no finite number"):
+        with pytest.raises(jobqueue.BadRequest, match="is not a finite number"):
             make()
     with pytest.raises(jobqueue.BadRequest, match="retry_delay"):
         Conclude("a", "b", "failed", retry_delay=number)
@@ -242,7 +242,7 @@ async def test_numbers_that_json_has_not_are_refused(connect: Connect, url: str,
             (api.all_jobs(limit=number), "limit"),
         ]
         for asking, field in asked:
-            with pytest.raises(jobqueue.BadRequest, match="no finite number") as raised:
+            with pytest.raises(jobqueue.BadRequest, match="is not a finite number") as raised:
                 await asking
             assert raised.value.field == field
         assert proxy.seen == []
