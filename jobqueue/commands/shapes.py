@@ -189,7 +189,7 @@ def queue_fields(queue: Queue, now: datetime) -> list[tuple[str, str]]:
         ("oldest", since(queue.oldest_queued_at, now)),
         ("lease", seconds(policy.lease_seconds)),
         ("max attempts", str(policy.max_attempts)),
-        ("backoff", f"{seconds(backoff.base)}, times {backoff.factor:g} each attempt, at most {seconds(backoff.cap)}"),
+        ("backoff", f"random, up to {seconds(backoff.base)}, times {backoff.factor:g} each attempt, at most {seconds(backoff.cap)}"),
         ("max jobs", "no bound of its own" if policy.max_jobs is None else str(policy.max_jobs)),
         *((f"{name} in all", str(getattr(queue.totals, name))) for name in queue.totals.__struct_fields__),
     ]

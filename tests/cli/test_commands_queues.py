@@ -51,7 +51,7 @@ def test_one_queue_is_shown_with_its_policy(run: Run, client: Client) -> None:
     client.put_queue("a", lease_seconds=90, max_attempts=7, backoff=Backoff(2, 3, 40), max_jobs=5)
     shown = dict(re.split(r"  +", line, maxsplit=1) for line in run("queues", "a").stdout.splitlines())
     assert (shown["lease"], shown["max attempts"], shown["max jobs"]) == ("90s", "7", "5")
-    assert shown["backoff"] == "2s, times 3 each attempt, at most 40s"
+    assert shown["backoff"] == "random, up to 2s, times 3 each attempt, at most 40s"
     assert printed(run("queues", "a", "--json"))[0]["policy"]["max_attempts"] == 7
     unknown = run("queues", "nope")
     assert (unknown.exit_code, unknown.stderr.split(":")[1]) == (1, " unknown_queue")
