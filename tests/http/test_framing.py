@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -125,16 +126,20 @@ class Pipe(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__({"peername": ("192.0.2.1", 1)})
-        self.written = b""
         self.reading = True
+        self.aborted: Callable[[BaseException | None], None] | None = None
 
     def write(self, data: Any) -> None:
-        self.written += data
+        """Nobody looks."""
 
     def is_closing(self) -> bool:
         return False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def abort(self) -> None:
+        if self.aborted is not None:
+            self.aborted(None)
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -143,24 +148,31 @@ class Pipe(asyncio.Transport):
         self.reading = True
 
 
-async def test_a_body_that_comes_before_its_handler_is_called_is_read_to_its_end() -> None:
-    """However much of it there was by then, and however little of that are contents: reading goes on once the handler is called."""
-    content = b"x" * AHEAD_BYTES_MAX
-    data = HEAD + b"".join(b"1\r\n%c\r\n" % byte for byte in content) + b"0\r\n\r\n"
-    async with serving(reading) as site:
+async def test_what_stands_behind_a_held_request_is_bounded_though_its_body_was_too_fast() -> None:
+    """Reading stops for two reasons at once, the body and what is behind it; that the body is read by now is no reason to read on."""
+    held = asyncio.Event()
+
+    async def holding(asked: Request) -> Answer:
+        answer = await reading(asked)
+        await held.wait()
+        return answer
+
+    size, packet = AHEAD_BYTES_MAX + 1_000, 262_144
+    data = HEAD + b"%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n" + request("GET", "/b") * 20_000
+    async with serving(holding) as site:
         connection, pipe = site.server(), Pipe()
         connection.connection_made(pipe)
-        packets = iter([data[at : at + 65_536] for at in range(0, len(data), 65_536)])
-        left = True
-        for _ in range(1_000):
-            while left and pipe.reading:
-                packet = next(packets, None)
-                left = packet is not None
-                if packet is not None:
-                    connection.data_received(packet)
+        pipe.aborted = connection.connection_lost
+        packets = [data[at : at + packet] for at in range(0, len(data), packet)]
+        for _ in range(200):
+            while packets and pipe.reading:
+                connection.data_received(packets.pop(0))
             await asyncio.sleep(0)
-        assert not left
-        assert b"%d xxx" % len(content) in pipe.written
+        assert site.server.requests_count == 1
+        assert not pipe.reading
+        assert site.server.unread_bytes <= size + 2 * packet
+        held.set()
+        await until(lambda: pipe.reading)
         connection.connection_lost(None)
 
 
