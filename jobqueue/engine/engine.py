@@ -163,10 +163,6 @@ class Engine(LeaseOperations, QueueAdmin):
             if queue is None or queue.policy.paused:
                 continue
             while len(taken) < want.limit and passed < PASSED_OVER_MAX:
-                # Only a batch looks before it takes.
-                if taken and not self._fits(queue, room):
-                    passed = PASSED_OVER_MAX
-                    break
                 job = queue.pop()
                 if job is None:
                     break
@@ -177,20 +173,21 @@ class Engine(LeaseOperations, QueueAdmin):
                         self.to_concluded(job, queue, T_EXPIRE, Conclusion(EXPIRED, now))
                         passed += 1
                         continue
+                if want.limit > 1:
+                    room -= len(job.payload) if job.details is PLAIN and job.type is None else own_bytes(job)
+                    if room < 0 and taken:
+                        if expires_at is not None:
+                            self.deadlines.set(job, expires_at)
+                        queue.give_back(job)
+                        passed = PASSED_OVER_MAX
+                        break
                 self._lease(job, queue, now, want)
                 taken.append(job)
-                if want.limit > 1:
-                    room -= own_bytes(job)
             if len(taken) >= want.limit or passed >= PASSED_OVER_MAX:
                 break
         if want.worker is not None or want.attempt_id is not None:
             self._named(taken, want)
         return taken
-
-    def _fits(self, queue: QueueState, room: int) -> bool:
-        """Whether the queue's next job holds no more than `room` bytes, if there is one."""
-        job = queue.peek()
-        return job is None or own_bytes(job) <= room
 
     def _named(self, taken: list[Job], want: Want) -> None:
         """Count the names that the leases of these jobs were given. Not refused where there is no room: an enqueue is, next."""

@@ -76,10 +76,6 @@ class QueueState:
         self.ready |= 1 << job.priority
         self.queued += 1
 
-    def peek(self) -> Job | None:
-        """The next job to leave; None when there is none. Says nothing of `paused`."""
-        return self.lane((self.ready & -self.ready).bit_length() - 1).peek() if self.ready else None
-
     def pop(self) -> Job | None:
         """Take the next job to leave, the oldest of the most urgent; None when there is none. Says nothing of `paused`."""
         ready = self.ready
