@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -79,6 +80,22 @@ def test_30_corrupt_file(tmp_path: Path) -> None:
             assert all(job.payload.startswith(b'"%d' % (job.number - 1)) for job in found.jobs.by_id.values() if job.id != "later")
         shutil.rmtree(folder)
     assert reasons
+
+
+def test_30_a_corrupt_file_whose_faults_are_no_text(tmp_path: Path) -> None:
+    """A file that names its fault in bytes that are not UTF-8 is refused like any other."""
+    path = tmp_path / "jobs.db"
+    asyncio.run(fill(path))
+    was, free = b"state BLOB NOT NULL", b"state BLOB         "
+    path.write_bytes(path.read_bytes().replace(was, free))
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE jobs SET state = NULL")
+    connection.close()
+    path.write_bytes(path.read_bytes().replace(free, b"\xf7" + was[1:]))
+    found = opened(path)
+    assert isinstance(found, str)
+    assert "is damaged" in found
 
 
 async def leave(path: Path, into: tuple[Path, ...]) -> None:

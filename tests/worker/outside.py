@@ -36,6 +36,15 @@ async def until(there: Callable[[], Any]) -> Any:
             await asyncio.sleep(0.01)
 
 
+async def stands(client: AsyncClient) -> None:
+    """Wait until a worker stands in line: it does not between two of its requests."""
+
+    async def there() -> int:
+        return (await client.queue("default")).waiters
+
+    await until(there)
+
+
 async def left(client: AsyncClient) -> None:
     """Wait until no worker stands in line."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from jobqueue import AsyncClient, Backoff, Discard, NewJob, Outcome, Release, Retry, RunningJob, Status, Worker
 
-from .outside import Outside, free_port, left, until
+from .outside import Outside, free_port, left, stands, until
 from .rig import PATIENCE_SECONDS
 
 AT_ONCE = Backoff(0.0, 1.0, 0.0)
@@ -93,6 +93,7 @@ async def test_a_terminated_worker_lets_its_jobs_finish(outside: Outside, url: s
     worker = outside.worker(url)
     running = (await client.enqueue("go", type="hold")).id
     await outside.began(running)
+    await stands(client)
     worker.terminate()
     await left(client)
     later = (await client.enqueue("go", type="hold")).id
@@ -110,6 +111,7 @@ async def test_what_outlasts_the_grace_period_is_given_back(outside: Outside, ur
     worker = outside.worker(url, grace_seconds=0.2 if signals == 1 else 600)
     job_id = (await client.enqueue("never", type="hold")).id
     await outside.began(job_id)
+    await stands(client)
     worker.terminate()
     if signals == 2:
         await left(client)

@@ -182,7 +182,11 @@ class Store:
             self.pages_missing = max(0, index.frames - self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
             self._index = index
         self._cursor.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
-        faults = [str(row[0]) for row in self._cursor.execute(f"PRAGMA quick_check({FAULTS_SHOWN})")]
+        try:
+            faults = [str(row[0]) for row in self._cursor.execute(f"PRAGMA quick_check({FAULTS_SHOWN})")]
+        except UnicodeDecodeError:
+            # SQLite quotes the file's own names, which are damaged too.
+            faults = ["what is wrong with it cannot be shown as text"]
         if faults != ["ok"]:
             raise CannotOpen(f"{self.path}: is damaged: {'; '.join(faults)}")
         if version < len(MIGRATIONS):
