@@ -118,6 +118,9 @@ class Ring:
         capacity = _CAPACITY_MIN
         while capacity < self.live << 1:
             capacity <<= 1
+        if capacity <= self._mask and self._tail - self._head <= capacity:
+            self._shrink(capacity)
+            return
         live, mask = Ring.jobs(self), capacity - 1
         # So that the next job's number may be its position again; see append. Never below 0: that means something else in a lane.
         head = max(0, live[-1].number - len(live) + 1) if live else 0
@@ -127,6 +130,17 @@ class Ring:
             items[slot & mask] = job
         self._head, self._tail = head, head + len(live)
         self._items, self._mask = items, mask
+
+    def _shrink(self, capacity: int) -> None:
+        """Let go of room that stands empty. No job is looked at or renumbered: a hundred thousand would take 20 ms."""
+        start, end = self._head & self._mask, self._tail & self._mask
+        kept = self._items[start:end] if start <= end else self._items[start:] + self._items[:end]
+        items: list[Job | None] = [None] * capacity
+        at = self._head & (capacity - 1)
+        before_end = min(len(kept), capacity - at)
+        items[at : at + before_end] = kept[:before_end]
+        items[: len(kept) - before_end] = kept[before_end:]
+        self._items, self._mask = items, capacity - 1
 
     def _grow(self) -> None:
         """Double a ring that is full of jobs. In place: no job is renumbered, and no second list falls to the allocator."""

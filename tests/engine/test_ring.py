@@ -54,6 +54,26 @@ def test_full_ring_that_wraps_around_grows_in_order() -> None:
         assert len(ring) == 0
 
 
+@pytest.mark.parametrize("first", [0, 1, 100, 511, 900, 1_000, 1_023])
+def test_a_ring_that_shrinks_moves_no_job(first: int) -> None:
+    """Wherever the jobs that are left stand, across the end too, they keep order and places, and can be removed and followed."""
+    ring, made = Ring(), loose_jobs(first + 1_000)[first:]
+    for job in made:
+        ring.append(job)
+    places = {job.id: job.slot for job in made}
+    while ring.capacity == 1_024:
+        assert ring.popleft() is made.pop(0)
+    assert ring.capacity < 1_024
+    assert ring.jobs() == made
+    assert {job.id: job.slot for job in made} == {job.id: places[job.id] for job in made}
+    more = loose_jobs(first + 1_100)[first + 1_000 :]
+    for job in more:
+        ring.append(job)
+    middle = made.pop(len(made) // 2)
+    ring.remove(middle)
+    assert [ring.popleft() for _ in range(len(ring))] == [*made, *more]
+
+
 @pytest.mark.parametrize("at", range(16))
 def test_removal_takes_out_that_job_alone_wherever_it_stands(at: int) -> None:
     """The other jobs keep their order, the front is never a hole, and the job says that it is in no ring."""
