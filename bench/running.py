@@ -16,7 +16,7 @@ import msgspec
 
 from jobqueue import AsyncClient, Retrying
 from jobqueue.client.types import Conclude, LeasedJob, NewJob
-from jobqueue.errors import QueueError
+from jobqueue.errors import QueueError, QueueNotEmpty
 from jobqueue.limits import Limits
 
 WAIT_SECONDS = 5.0
@@ -27,6 +27,11 @@ PICKUPS_MAX = 500
 
 TRIES = 3
 """Times a request is sent."""
+
+CLEARINGS = 20
+"""Times the queue is emptied in the end."""
+
+CLEARING_SECONDS = 0.1
 
 
 class Measured(msgspec.Struct):
@@ -115,10 +120,20 @@ async def _own_queue(client: AsyncClient) -> AsyncIterator[str]:
         yield name
     finally:
         try:
-            await client.purge(name)
-            await client.delete_queue(name)
+            await _deleted(client, name)
         except QueueError as error:
             print(f"queue {name} is left behind: {error.detail}", file=sys.stderr)
+
+
+async def _deleted(client: AsyncClient, name: str) -> None:
+    """Delete a queue with all it holds. What was cut off may come to it a moment later: an enqueue under way, a job given back."""
+    for _ in range(CLEARINGS - 1):
+        await client.purge(name)
+        with contextlib.suppress(QueueNotEmpty):
+            return await client.delete_queue(name)
+        await asyncio.sleep(CLEARING_SECONDS)
+    await client.purge(name)
+    return await client.delete_queue(name)
 
 
 class _Load:
