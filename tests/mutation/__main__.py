@@ -110,6 +110,7 @@ def main() -> int:
         with ProcessPoolExecutor(given.jobs) as pool:
             for one in pool.map(tried, [tree] * len(chosen), chosen, [command] * len(chosen)):
                 killed += one.killed
+                print("." if one.killed else "L", end="", file=sys.stderr, flush=True)
                 if not one.killed:
                     print(one.diff, end="\n\n", flush=True)
         share = f"{killed} of {len(chosen)} mutants killed, {killed / max(1, len(chosen)):.0%}"
