@@ -3,7 +3,8 @@
 `plain`: as aiohttp documents. `cold`: fast, and no head is ever known. `warm`: fast, and every head that may be known is known when it
 first comes, so whatever a test sends meets what is known of its own head. `auto`: as a server does by itself.
 
-JOBQUEUE_TEST_HTTP chooses for a whole run. Without it tests/http runs on all three, and everything else on `auto`.
+JOBQUEUE_TEST_HTTP chooses for a whole run, and .ci/run makes one run of the edge's tests on each. Without it they run on `auto`; the
+differential tests are on all three at any time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -9,12 +9,10 @@ from tests import ways
 from tests.api.conftest import LOOPS, Serve, api, serve
 
 
-@pytest.fixture(params=[ways.current] if ways.current != "auto" else list(ways.WAYS), autouse=True)
-def way(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every test here runs on each way of serving."""
-    before, ways.current = ways.current, request.param
-    yield ways.current
-    ways.current = before
+@pytest.fixture
+def way() -> str:
+    """The way of serving of this run."""
+    return ways.current
 
 
 __all__ = ["Serve", "api", "serve"]

@@ -115,7 +115,7 @@ def planted(plant: Plant) -> Iterator[Path]:
         copy = Path(folder)
         for part in ("jobqueue", "tests/simulation"):
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        for part in ("tests/__init__.py", "tests/messages.py"):
+        for part in ("tests/__init__.py", "tests/messages.py", "tests/ways.py"):
             shutil.copyfile(ROOT / part, copy / part)
         path = copy / plant.path
         text = path.read_text(encoding="utf-8")
