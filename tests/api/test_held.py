@@ -14,6 +14,7 @@ import pytest
 from jobqueue.http.answers import Answer
 from jobqueue.http.connections import Connection
 from jobqueue.http.request import Request
+from tests import ways
 
 from .harness import Api, Reply, Wire, request, serving, until
 
@@ -61,6 +62,7 @@ async def test_a_held_head_is_answered_without_a_body(api: Api) -> None:
     assert (reply.status, reply.headers["content-length"]) == (200, str(len(whole.body)))
 
 
+@pytest.mark.skipif(ways.current == "plain", reason="aiohttp itself holds the request until it is answered; runs on cold, warm and auto")
 async def test_a_held_request_lets_go_of_its_head_and_body() -> None:
     """Nothing keeps the headers or the body while it waits; what is pipelined behind it is served whole afterwards."""
     go = asyncio.Event()

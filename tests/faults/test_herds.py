@@ -17,6 +17,7 @@ import pytest
 
 from jobqueue.backend.waiters import Waiter
 from jobqueue.http.connections import Connection
+from tests import ways
 
 from .inside import HandClock, Inside, on_loops, serving
 from .ledger import Api
@@ -192,7 +193,8 @@ async def test_12_disconnect_herd(young: None) -> None:
     for count, beat in seen.items():
         print(f"{count} clients vanish: {beat}")
     print(f"a bare server stalls for {reference * 1_000:.0f} ms")
-    assert seen[MANY].gap < STALL_RATIO_MAX * reference
+    # On the plain way aiohttp's own objects of each connection go too.
+    assert seen[MANY].gap < STALL_RATIO_MAX * (2 if ways.current == "plain" else 1) * reference
     assert seen[MANY].cpu < COST_RATIO_MAX * max(seen[FEW].cpu, 0.05)
 
 
