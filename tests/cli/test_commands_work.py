@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ import pytest
 from jobqueue import Backoff, Client, Job
 from jobqueue.commands.executing import OUTPUT_BYTES_MAX
 from jobqueue.testing import server_in_thread
+from tests.faults.process import Process
+from tests.faults.process import stop as halt
 
 GUARD = 30.0
 ROOT = Path(__file__).parents[2]
@@ -309,22 +312,23 @@ def test_without_grace_a_command_is_killed_and_its_job_given_back(
     assert all(line["logger"] and line["time"].endswith("Z") for line in lines)
 
 
-def test_a_third_signal_kills_commands(worker: Start, client: Client, doorbell: Callable[[], bytes]) -> None:
-    """The worker ends at once, and nothing of a command is left."""
-    process = worker("--exec", FAMILY)
-    client.enqueue(1)
-    grandchild = int(doorbell())
-    process.send_signal(signal.SIGTERM)
-    while "stopping" not in Path("worker.log").read_text():
-        assert process.poll() is None
-    # SIGSTOP, so that the worker finds both at once and does not end between them.
-    process.send_signal(signal.SIGSTOP)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGCONT)
-    assert process.wait(GUARD) == 1
-    while not is_gone(grandchild):
-        pass
+def test_a_third_signal_kills_commands(worker: Start, doorbell: Callable[[], bytes]) -> None:
+    """The worker ends at once, though the server does not answer, and nothing of a command is left."""
+    with contextlib.closing(Process()) as server, Client(url := f"http://127.0.0.1:{server.port}") as client:
+        process = worker("--exec", FAMILY, "--url", url)
+        client.enqueue(1)
+        grandchild = int(doorbell())
+        # Or the worker gives the job back after the second signal, and ends by itself.
+        halt(server.process.pid)
+        for number, answer in [(signal.SIGTERM, "stopping"), (signal.SIGINT, "second signal")]:
+            process.send_signal(number)
+            while answer not in Path("worker.log").read_text():
+                assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(GUARD) == 1
+        assert "third signal" in Path("worker.log").read_text()
+        while not is_gone(grandchild):
+            pass
 
 
 def test_commands_run_side_by_side(worker: Start, client: Client, doorbell: Callable[[], bytes]) -> None:
