@@ -115,7 +115,7 @@ def check(file: str) -> None:
 
 def _told(act: Callable[[Any], str]) -> None:
     """Print what came of it, or one line of why not and exit code 1."""
-    from jobqueue.backend.sqlite.file import CannotOpen
+    from jobqueue.backend.loading import CannotOpen
     from jobqueue.process import durable
 
     try:

@@ -24,6 +24,7 @@ KNOWS: dict[str, str] = {
     "engine": "",
     "backend": "engine",
     "backend.sqlite": "engine backend",
+    "backend.store": "engine backend",
     "http": "",
     "client": "",
     "worker": "backend client",
@@ -37,9 +38,9 @@ KNOWS: dict[str, str] = {
     "api.describe": "http api api.native",
     "api.mounts": "api api.native api.observe api.dashboard api.dialects api.describe",
     "api.app": "backend http api api.access.grants api.access api.native api.observe api.mounts",
-    "process": "engine backend backend.sqlite http worker api.access.grants api api.access api.observe api.mounts api.app",
+    "process": "engine backend backend.sqlite backend.store http worker api.access.grants api api.access api.observe api.mounts api.app",
     "commands": "client worker process api.access.grants",
-    "programs": "backend.sqlite worker process commands",
+    "programs": "backend backend.sqlite worker process commands",
 }
 """The rooms, from the ground up, and which others each may import from; every room may use the words. A room is a folder, or a file that
 stands apart from its folder's others. docs/architecture.md draws them."""

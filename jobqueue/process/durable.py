@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 import click
 
 from jobqueue.backend.base import Backend
+from jobqueue.backend.group_journal import GroupJournal
+from jobqueue.backend.loading import CannotOpen, Progress
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite.file import LEFTOVERS, CannotOpen, Store
-from jobqueue.backend.sqlite.journal import SqliteJournal
+from jobqueue.backend.sqlite.file import LEFTOVERS, Store
 from jobqueue.backend.sqlite.lock import MODE
-from jobqueue.backend.sqlite.open import Progress, check_log, load, open_journal
+from jobqueue.backend.sqlite.open import check_log, load, open_journal
 from jobqueue.clock import SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.limits import Limits
@@ -93,7 +94,7 @@ def _tenths(name: str, total: int) -> Callable[[int], None]:
 async def stopped(stop: asyncio.Event, backend: Backend) -> str | None:
     """Return when the server is to stop: None because it was told to, or why its storage cannot be trusted any more."""
     journal = backend.journal if isinstance(backend, LocalBackend) else None
-    if not isinstance(journal, SqliteJournal):
+    if not isinstance(journal, GroupJournal):
         await stop.wait()
         return None
     told, failed = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(journal.failed())

@@ -24,8 +24,8 @@ from jobqueue.api.app import App, build_app
 from jobqueue.api.mounts import Mounts
 from jobqueue.api.observe.lag import LagMeter
 from jobqueue.api.observe.observing import AccessLog, Observer
+from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite.file import CannotOpen
 from jobqueue.http.fast import CannotServeFast, parser_is_weak, proven
 from jobqueue.http.peers import OVER_MAX
 from jobqueue.http.server import Server

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from jobqueue.backend.base import Conclude, Extend
+from jobqueue.backend.group import Fatal, Finished, Group, NotNow
+from jobqueue.backend.group_journal import RETRY_SECONDS, GroupJournal
+from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite.file import CannotOpen, Fatal, NotNow, Store
-from jobqueue.backend.sqlite.group import Group
-from jobqueue.backend.sqlite.journal import RETRY_SECONDS, SqliteJournal
+from jobqueue.backend.sqlite.file import Store
 from jobqueue.backend.sqlite.open import open_journal
-from jobqueue.backend.sqlite.writer import Finished
 from jobqueue.clock import ManualClock, Uptime
 from jobqueue.engine.engine import Engine
 from jobqueue.errors import QueueFull, StorageUnavailable, Unconfirmed
@@ -63,7 +63,7 @@ class Durable:
         self.path, self.clock, self.limits = path, clock or ManualClock(), limits
         engine = Engine(Limits(**limits))
 
-        def writer(store: Store, journal: SqliteJournal) -> HandWriter:
+        def writer(store: Store, journal: GroupJournal) -> HandWriter:
             self.writer = HandWriter(store)
             return self.writer
 

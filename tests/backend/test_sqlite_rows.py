@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from jobqueue.backend.sqlite.group import Group
-from jobqueue.backend.sqlite.rows import (
+from jobqueue.backend.group import Group
+from jobqueue.backend.rows import (
     BadRow,
     Counters,
     decode_counters,

@@ -11,8 +11,8 @@ from typing import Any, Self
 import msgspec
 
 from jobqueue.backend.base import Backend, BackendStats, Listen, Listening, Taking
+from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite.journal import SqliteJournal
 from jobqueue.backend.sqlite.open import open_journal
 from jobqueue.engine.engine import Engine
 from jobqueue.ids import Ids
@@ -58,7 +58,7 @@ class DurableRig(LocalRig):
     def start(self) -> LocalBackend:
         """A backend on the file."""
         engine = Engine(self.limits, self.ids)
-        self.journal: SqliteJournal = open_journal(str(Path(self.folder.name, "jobs.db")), engine, self.clock, sync="off")
+        self.journal: GroupJournal = open_journal(str(Path(self.folder.name, "jobs.db")), engine, self.clock, sync="off")
         backend = LocalBackend(engine=engine, clock=self.clock, journal=self.journal)
         backend.resume()
         return backend

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite import file as sqlite
-from jobqueue.backend.sqlite.journal import SqliteJournal
 from jobqueue.backend.sqlite.open import open_journal, thread_writer
 from jobqueue.clock import SystemClock
 from jobqueue.engine.engine import Engine
@@ -22,7 +22,7 @@ from .inside import serving
 SUCCEEDED = Verdict(outcome=Outcome.SUCCEEDED)
 
 
-def journal_at(path: Path, **options: Any) -> SqliteJournal:
+def journal_at(path: Path, **options: Any) -> GroupJournal:
     """A journal on a file, its engine filled."""
     return open_journal(str(path), options.pop("engine", Engine()), options.pop("clock", SystemClock()), **options)
 
@@ -58,7 +58,7 @@ class Served:
         self.stores: list[sqlite.Store] = []
         self.engine, self.clock = Engine(Limits(**limits)), SystemClock()
 
-        def writer(store: sqlite.Store, journal: SqliteJournal) -> Any:
+        def writer(store: sqlite.Store, journal: GroupJournal) -> Any:
             self.stores.append(store)
             return thread_writer(store, journal)
 

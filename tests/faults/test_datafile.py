@@ -15,10 +15,10 @@ from random import Random
 import apsw
 import pytest
 
+from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite import file as sqlite
 from jobqueue.backend.sqlite import wal
-from jobqueue.backend.sqlite.file import CannotOpen
 from jobqueue.engine.engine import Engine
 from jobqueue.process.durable import backup, check
 

@@ -11,9 +11,9 @@ from random import Random
 
 import pytest
 
+from jobqueue.backend.group_journal import GroupJournal
+from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite.file import CannotOpen
-from jobqueue.backend.sqlite.journal import SqliteJournal
 from jobqueue.engine.engine import Engine
 from jobqueue.errors import StorageUnavailable
 from jobqueue.limits import Limits
@@ -228,7 +228,7 @@ async def test_29_a_sync_error_between_commits(tmp_path: Path) -> None:
     """Where commits are not synced each, a sync that fails afterwards stops the server too: what was acknowledged since may be gone."""
     disk = Disk()
     async with backend_at(tmp_path / "jobs.db", sync="interval", vfs=disk.name) as backend:
-        assert isinstance(backend.journal, SqliteJournal)
+        assert isinstance(backend.journal, GroupJournal)
         # The first commit syncs the beginning of the log, whatever the mode.
         await backend.enqueue(spec("i"))
         disk.broken = True

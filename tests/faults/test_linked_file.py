@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite.file import CannotOpen
 from jobqueue.engine.engine import Engine
 from jobqueue.errors import StorageUnavailable
 from jobqueue.process.durable import backup, check

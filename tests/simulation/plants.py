@@ -76,7 +76,7 @@ PLANTS = (
     Plant(
         "forgetful retry",
         "a commit that failed for want of room is not tried again with the next",
-        "jobqueue/backend/sqlite/journal.py",
+        "jobqueue/backend/group_journal.py",
         "        self._gathering = self._gathering.after(group)\n",
         "        self._gathering = self._gathering\n",
         29,

@@ -14,12 +14,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 from jobqueue.api.app import build_app
+from jobqueue.backend.group import Fatal, Finished, Group, NotNow
+from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.sqlite.file import Fatal, NotNow, Store
-from jobqueue.backend.sqlite.group import Group
-from jobqueue.backend.sqlite.journal import SqliteJournal
+from jobqueue.backend.sqlite.file import Store
 from jobqueue.backend.sqlite.open import open_journal
-from jobqueue.backend.sqlite.writer import Finished
 from jobqueue.backend.waiters import Waiter
 from jobqueue.clock import ManualClock, SystemClock
 from jobqueue.engine.engine import Engine
@@ -77,7 +76,7 @@ class _Events(list[Event]):
 class Disk:
     """Commits what the journal hands over, some virtual time later, if the world's disk lets it. A `sqlite_writer.Writer`."""
 
-    def __init__(self, life: Life, store: Store, journal: SqliteJournal) -> None:
+    def __init__(self, life: Life, store: Store, journal: GroupJournal) -> None:
         self._life = life
         self._store = store
         self._journal = journal
@@ -137,7 +136,7 @@ class Life:
         engine = Engine(plan.limits, ids=Ids(self.random.randbytes), random=Random(self.random.random()))
         self._listen(engine)
         clock = SystemClock()
-        self.journal: SqliteJournal | None = None
+        self.journal: GroupJournal | None = None
         self.checker.begins()
         self.checker.offset = clock.now() - world.loop.time()
         if world.path is not None:
@@ -154,7 +153,7 @@ class Life:
         if self.journal is not None:
             self.backend.resume()
 
-    def _writer(self, store: Store, journal: SqliteJournal) -> Disk:
+    def _writer(self, store: Store, journal: GroupJournal) -> Disk:
         self.disk = Disk(self, store, journal)
         return self.disk
 
@@ -177,7 +176,7 @@ class Life:
         plain = engine.dequeue
         engine.take_events, engine.dequeue = take_events, dequeue  # type: ignore[method-assign]
 
-    def _listen_to_journal(self, journal: SqliteJournal) -> None:
+    def _listen_to_journal(self, journal: GroupJournal) -> None:
         def append(events: Sequence[Event]) -> int:
             ticket = plain(events)
             if not self.dead:

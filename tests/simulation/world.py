@@ -14,7 +14,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
-from jobqueue.backend.sqlite.file import CannotOpen
+from jobqueue.backend.loading import CannotOpen
 from jobqueue.clock import SKEW_STEP_SECONDS
 from jobqueue.limits import Limits
 

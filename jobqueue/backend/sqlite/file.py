@@ -17,11 +17,12 @@ import contextlib
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import apsw
 
-from jobqueue.backend.sqlite.group import Group
+from jobqueue.backend.group import Fatal, Group, NotNow
+from jobqueue.backend.loading import CannotOpen, JobRows
 from jobqueue.backend.sqlite.lock import nobody_serves, unreadable
 from jobqueue.backend.sqlite.wal import Index
 
@@ -58,26 +59,6 @@ is on the disk, so that, and everything else, ends the server."""
 
 LEFTOVERS = ("", "-journal", "-wal", "-shm")
 """What SQLite adds to a database's name for its own files, which a copy that failed may leave."""
-
-
-class CannotOpen(Exception):
-    """The file cannot be used. str() says why; the file was not changed."""
-
-
-class NotNow(Exception):
-    """A write failed and changed nothing; it may be tried again."""
-
-
-class Fatal(Exception):
-    """The storage cannot be trusted any more."""
-
-
-class JobRows(NamedTuple):
-    """A job's rows."""
-
-    number: int
-    state: bytes
-    payload: bytes
 
 
 def translated(error: apsw.Error) -> Exception:

@@ -14,10 +14,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
-from jobqueue.backend.sqlite.file import Fatal, NotNow, Store
-from jobqueue.backend.sqlite.group import Group
+from jobqueue.backend.group import Fatal, Finished, Group, NotNow
+from jobqueue.backend.sqlite.file import Store
 
 _logger = logging.getLogger("jobqueue.storage")
 
@@ -29,18 +28,6 @@ INTERVAL_SECONDS = 1.0
 
 LOOK_SECONDS = 1.0
 """How often an idle writer asks whether the file is still there. A timer of the loop would wake the loop for it."""
-
-Finished = Callable[[Exception | None], None]
-
-
-class Writer(Protocol):
-    """Writes groups elsewhere than in the loop. Whatever it is given to call, it calls in the loop."""
-
-    def write(self, group: Group, finished: Finished) -> None:
-        """Commit a group, then call `finished` with None, NotNow or Fatal. The next group comes after that."""
-
-    async def close(self, tidy: bool) -> None:
-        """Let go of the storage, as Store.close does."""
 
 
 class ThreadWriter:

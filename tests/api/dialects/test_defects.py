@@ -8,7 +8,7 @@ import pytest
 
 from jobqueue.api.mounts import Mounts
 from jobqueue.api.routes import Route, Scope
-from jobqueue.backend.sqlite.journal import unconfirmed
+from jobqueue.backend.group_journal import unconfirmed
 from jobqueue.errors import Unconfirmed
 from tests.api.harness import Api, request
 

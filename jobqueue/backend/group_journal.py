@@ -1,8 +1,9 @@
-"""The SQLite journal: what the engine did becomes rows, rows become commits, commits release those who wait (promise 7).
+"""The journal of every durable backend: what the engine did becomes rows, rows become commits, commits release those who wait (promise 7).
 
-Everything here runs in the loop; the writer has a thread. `append` reads the jobs in the very step that changed them. While a group is
-being committed the next one gathers, one row a job, whatever happened to it; when the commit is done, one callback releases all who
-waited for it and hands over the next. So a slow disk makes groups larger, not answers wrong.
+Everything here runs in the loop; a Writer commits, to a SQLite file by a thread or to a store over the network. `append` reads the jobs
+in the very step that changed them. While a group is being committed the next one gathers, one row a job, whatever happened to it; when
+the commit is done, one callback releases all who waited for it and hands over the next. So slow storage makes groups larger, not answers
+wrong.
 
 When a commit fails for want of room (NotNow), memory is ahead of the disk, and stays so: the rows wait, with those that come after, and
 are tried again until they are committed. Nothing is undone, since others may have built on it. Whoever waited is told
@@ -22,11 +23,9 @@ import logging
 from collections.abc import Callable, Sequence
 
 from jobqueue.backend.base import StorageStats
+from jobqueue.backend.group import Fatal, Group, NotNow, Writer
+from jobqueue.backend.rows import Counters, encode_counters, encode_job, encode_queue
 from jobqueue.backend.shell import copied
-from jobqueue.backend.sqlite.file import Fatal, NotNow
-from jobqueue.backend.sqlite.group import Group
-from jobqueue.backend.sqlite.rows import Counters, encode_counters, encode_job, encode_queue
-from jobqueue.backend.sqlite.writer import Writer
 from jobqueue.clock import Clock, Timer, Uptime
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_ENQUEUED, K_FORGOTTEN, Event
@@ -47,7 +46,7 @@ def unconfirmed(reason: str) -> str:
     return f"the change is not stored yet, and may be later or not: repeat it to find out: {reason}"
 
 
-class SqliteJournal:
+class GroupJournal:
     """A Journal for one engine. offset: engine time minus the line that the file's times are on; change: the last one stored.
 
     lost: what of the file is no longer where it was, None when all is; asked once a group, and may be asked in any thread.

@@ -1,6 +1,12 @@
-"""Changes that will be committed together: for each job its latest state, whatever happened to it on the way there."""
+"""Changes that will be committed together, and what commits them: the seam between the one journal and whatever keeps its rows.
+
+A group has for each job its latest state, whatever happened to it on the way there.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
 
 ROW_OVERHEAD_BYTES = 200
 """What a waiting row takes in memory beside its content, roughly."""
@@ -68,3 +74,24 @@ class Group:
             else:
                 whole.put(number, state)
         return whole
+
+
+class NotNow(Exception):
+    """A group could not be committed, or nobody can say whether it was. It may be tried again: its rows are states, so twice is as once."""
+
+
+class Fatal(Exception):
+    """The storage cannot be trusted any more, or is somebody else's now."""
+
+
+Finished = Callable[[Exception | None], None]
+
+
+class Writer(Protocol):
+    """Writes groups elsewhere than in the loop's own turn. Whatever it is given to call, it calls in the loop."""
+
+    def write(self, group: Group, finished: Finished) -> None:
+        """Commit a group, then call `finished` with None, NotNow or Fatal, never before this returns. The next group comes after that."""
+
+    async def close(self, tidy: bool) -> None:
+        """Let go of the storage. tidy: all that was written is known to be there, so that what SQLite keeps beside its file may go."""
