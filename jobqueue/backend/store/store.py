@@ -1,0 +1,85 @@
+"""What a server needs of a store: to be the only one that writes, to have its rows back, and to find the other servers.
+
+Whoever claims gets an epoch, a number that grows with each claim. The store itself refuses a write under any epoch but the last, so a
+server that is no longer the owner acknowledges nothing, whatever its clock says. The lease, in seconds, only says when another may claim
+without being asked to; the store's own clock counts it.
+
+Every method has a deadline of its own and raises NotNow when it passes, when the connection breaks, or when the store says that it
+cannot now; a method that changes something may have been carried out then. None of them repeats by itself what may have been done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from jobqueue.backend.group import Fatal, Writer
+from jobqueue.backend.loading import Rows
+
+
+class Fenced(Fatal):
+    """Another server has claimed since: what was asked under the old epoch was refused and changed nothing."""
+
+
+class Owner(NamedTuple):
+    """Who owns the queue. seconds: what is left of its lease by the store's clock, negative when it has passed."""
+
+    name: str
+    address: str
+    epoch: int
+    seconds: float
+
+
+class Member(NamedTuple):
+    """A server on the store. seconds: since it last said that it is there, by the store's clock."""
+
+    name: str
+    address: str
+    seconds: float
+
+
+class Store(Protocol):
+    """One queue's place in a store."""
+
+    @property
+    def path(self) -> str:
+        """What it is called in messages and /stats: its URL without a password."""
+
+    async def open(self) -> None:
+        """Connect, check version, settings and rights, and bring what we install there up to date. Raises CannotOpen, NotNow."""
+
+    async def claim(self, name: str, address: str, seconds: float, force: bool = False) -> Owner:
+        """Own the queue if nobody does, the owner's lease has passed, `name` is the owner already (under a new epoch), or by `force`.
+
+        force: the owner is known to be dead, or agreed. The answer is who owns it now: `name` if the claim was granted. Raises NotNow.
+        """
+
+    async def owner(self) -> Owner | None:
+        """Who owns it; None while nobody ever did or the last one released it. Raises NotNow."""
+
+    async def renew(self, epoch: int, seconds: float) -> None:
+        """Hold it for `seconds` from now. Every commit does this too. Raises Fenced, NotNow."""
+
+    async def release(self, epoch: int) -> None:
+        """Let anybody claim at once. Raises Fenced, NotNow."""
+
+    async def rows(self, epoch: int) -> Rows:
+        """All rows, read into memory, as they are for the owner of this epoch. Raises Fenced, NotNow, CannotOpen."""
+
+    def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
+        """What commits groups under an epoch, each holding the queue for `seconds` more. Fenced is its Fatal.
+
+        renewed: called after each commit with when it was sent, by `time.monotonic()`: the lease is good from then on.
+        """
+
+    async def announce(self, name: str, address: str) -> list[Member]:
+        """Say that a server is there; every server that said so in the last minute, itself included. Raises NotNow."""
+
+    async def depart(self, name: str) -> None:
+        """Take a server off the list. Raises NotNow."""
+
+    async def now(self) -> float:
+        """The store's wall clock: seconds since the epoch, UTC. Raises NotNow."""
+
+    async def close(self) -> None:
+        """Let go of every connection. Calling it again changes nothing."""
