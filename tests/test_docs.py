@@ -195,7 +195,7 @@ async def play(terminal: Terminal, steps: list[Step]) -> None:
         if step.held:
             assert held is None
             held = step, asyncio.create_task(terminal.run(step))
-            while not terminal.app.site.backend.stats().waiters:
+            while not terminal.app.site.backend.totals().waiters:
                 assert not held[1].done(), held[1].result()
                 await asyncio.sleep(0)
             continue

@@ -283,8 +283,8 @@ class Backend(Protocol):
     def check(self) -> None:
         """Whether it takes new work now, as far as it knows without trying. Raises Draining, StorageUnavailable."""
 
-    def stats(self) -> BackendStats:
-        """Totals, at once."""
+    async def stats(self) -> BackendStats:
+        """Totals of one moment. Raises StorageUnavailable, where they are another server's."""
 
     def drain(self) -> None:
         """Take no new work and answer every waiter now. Calling it again changes nothing."""

@@ -190,8 +190,8 @@ class RestrictedBackend:
     def check(self) -> None:
         self._backend.check()
 
-    def stats(self) -> BackendStats:
-        return self._backend.stats()
+    async def stats(self) -> BackendStats:
+        return await self._backend.stats()
 
     def drain(self) -> None:
         self._backend.drain()

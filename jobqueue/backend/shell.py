@@ -303,7 +303,11 @@ class Shell:
         """Requests held open: dequeues and waits for a result."""
         return len(self._dequeues) + len(self._results)
 
-    def stats(self) -> BackendStats:
+    async def stats(self) -> BackendStats:
+        return self.totals()
+
+    def totals(self) -> BackendStats:
+        """What `stats` tells, without a turn of the loop: for whoever has this backend in its process."""
         engine = self.engine
         return BackendStats(
             jobs_live=engine.live,

@@ -196,6 +196,7 @@ async def drain(app: App, server: Server, seconds: float, hurry: asyncio.Event) 
     """Answer every held request, let those in flight finish within `seconds`, or until `hurry` is set, and close every connection."""
     # A request whose bytes are here but not read yet is better answered than cut off.
     await asyncio.sleep(0)
+    _logger.info("shutting down: %d connections open", len(server.open))
     app.drain()
     ended = asyncio.ensure_future(server.drained())
     hurried = asyncio.ensure_future(hurry.wait())
@@ -224,7 +225,6 @@ async def _serve_until(settings: Settings, stop: asyncio.Event, hurry: asyncio.E
             # Jobs are not the collector's business, and requests leave no cycles: what it would find is not worth stopping for often.
             gc.set_threshold(*GC_THRESHOLDS)
             broken = await stopped(stop, app.site.backend)
-            _logger.info("shutting down: %d requests held", app.site.backend.stats().waiters)
     except (CannotExpose, CannotOpen, CannotListenError, CannotServeFast, CannotTrace, HandlersError) as error:
         logs.say(f"jobqueue: {error}")
         return 1

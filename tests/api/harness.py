@@ -223,11 +223,11 @@ class Api:
 
     async def hold(self, path: str, body: Any = None, method: str = "POST", **fields: Any) -> asyncio.Task[Reply]:
         """Start a request that the server holds; returns once it stands in line."""
-        standing = self.backend.stats().waiters
+        standing = self.backend.totals().waiters
         asking = self.get(path) if method == "GET" else self.post(path, body, **fields)
         held = asyncio.create_task(asking)
         self._held.append(held)
-        await until(lambda: held.done() or self.backend.stats().waiters == standing + 1)
+        await until(lambda: held.done() or self.backend.totals().waiters == standing + 1)
         assert not held.done(), held.result()
         return held
 

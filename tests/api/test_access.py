@@ -156,7 +156,7 @@ async def test_another_queue_is_403(api: Api, method: str, path: str, body: Any)
     before = api.state()
     refused(await ask(api, method, path, body), "queue")
     assert api.state() == before
-    assert api.backend.stats().waiters == 0
+    assert api.backend.totals().waiters == 0
 
 
 def filled(body: Any, **tokens: str) -> Any:
@@ -267,7 +267,7 @@ async def test_dialects_are_held_to_it_too(api: Api, method: str, path: str, bod
     assert (reply.status, reply.headers["content-type"]) == (403, "application/json"), reply
     assert b"the token some may not use the queue" in reply.body
     assert api.state() == before
-    assert api.backend.stats().waiters == 0
+    assert api.backend.totals().waiters == 0
 
 
 @pytest.mark.parametrize(("method", "path", "body", "theirs", "nowhere"), IN_DIALECTS)
@@ -281,7 +281,7 @@ async def test_a_job_of_another_queue_is_not_there_in_dialects(
     alike(one, other, [(theirs, nowhere)])
     assert one.status == 404
     assert api.state() == before
-    assert api.backend.stats().waiters == 0
+    assert api.backend.totals().waiters == 0
 
 
 async def test_dialects_serve_a_token_that_holds_for_their_queue(serve: Serve) -> None:

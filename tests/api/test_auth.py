@@ -66,7 +66,7 @@ async def test_without_the_token_a_route_is_401(guarded: Api, route: Route) -> N
             assert reply.headers["www-authenticate"] == 'Bearer realm="jobqueue"'
             assert TOKEN.encode() not in reply.body
     assert guarded.state() == before
-    assert guarded.backend.stats().waiters == 0
+    assert guarded.backend.totals().waiters == 0
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=name)
@@ -271,13 +271,13 @@ async def test_tokens_are_replaced_while_requests_are_held(serve: Serve) -> None
     api = await serve(access=Access(known))
     wire = await api.site.wire()
     wire.send(request("POST", "/jobs/dequeue", b'{"wait":50}', "Authorization: Bearer old"))
-    await until(lambda: api.backend.stats().waiters == 1)
+    await until(lambda: api.backend.totals().waiters == 1)
     known.replace([scoped("new", Scope.DEQUEUE), scoped("keeper", Scope.ADMIN)])
     assert len(known) == 2
     assert (await api.send("POST", "/jobs/dequeue", b'{"wait":0}', bearer("old"))).status == 401
     assert (await api.send("POST", "/jobs/dequeue", b'{"wait":0}', bearer("new"))).status == 204
     assert (await wire.reply()).status == 401
-    assert api.backend.stats().waiters == 0
+    assert api.backend.totals().waiters == 0
     assert (await api.send("POST", "/jobs/enqueue", b'{"payload":1}', bearer("keeper"))).status == 201
     assert (await api.send("POST", "/jobs/dequeue", b'{"wait":0}', bearer("new"))).status == 200
 

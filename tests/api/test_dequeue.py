@@ -58,7 +58,7 @@ async def test_without_a_body_it_waits_the_default_on_the_default_queue(api: Api
     assert not held.done()
     api.clock.advance(0.001)
     assert (await answered(held)).status == 204
-    assert api.backend.stats().waiters == 0
+    assert api.backend.totals().waiters == 0
 
 
 async def test_an_empty_object_is_as_good_as_no_body(api: Api) -> None:
@@ -85,7 +85,7 @@ async def test_a_wait_out_of_range_is_400_and_names_the_cap(api: Api, wait: floa
     """A longer or a negative wait is refused at once, not shortened."""
     assert "0 to 55 seconds" in assert_problem(await api.post("/jobs/dequeue", wait=wait), 400, "bad_request", "wait")
     assert "0 to 55 seconds" in assert_problem(await api.post(f"/jobs/dequeue?wait={wait}"), 400, "bad_request", "wait")
-    assert api.backend.stats().waiters == 0
+    assert api.backend.totals().waiters == 0
 
 
 async def test_the_cap_and_the_default_are_settings(serve: Serve) -> None:
@@ -201,7 +201,7 @@ async def test_a_newer_request_of_the_same_attempt_takes_the_place_of_the_older(
     older = await api.hold("/jobs/dequeue", attempt_id="x", **worker)
     newer = asyncio.create_task(api.post("/jobs/dequeue", attempt_id="x", **worker))
     assert (await answered(older)).status == 204
-    await until(lambda: api.backend.stats().waiters == 1)
+    await until(lambda: api.backend.totals().waiters == 1)
     job = await api.enqueue()
     assert (await answered(newer)).json["id"] == job["id"]
 
@@ -213,13 +213,13 @@ async def test_a_newer_request_that_does_not_wait_ends_the_older_too(api: Api, q
     older = await api.hold("/jobs/dequeue", attempt_id="x", worker="w")
     assert (await api.post("/jobs/dequeue", attempt_id="x", worker="w", queue=queue, wait=0)).status == status
     assert (await answered(older)).status == 204
-    assert api.backend.stats().waiters == 0
+    assert api.backend.totals().waiters == 0
 
 
 async def test_another_workers_request_leaves_the_older_in_its_place(api: Api) -> None:
     """The same attempt_id under another name, or under none, is another attempt."""
     held = [await api.hold("/jobs/dequeue", attempt_id="x", **worker) for worker in ({"worker": "w1"}, {"worker": "w2"}, {})]
-    assert api.backend.stats().waiters == 3
+    assert api.backend.totals().waiters == 3
     for n in range(3):
         await api.enqueue(id=f"j{n}")
     assert [(await answered(task)).json["id"] for task in held] == ["j0", "j1", "j2"]
@@ -276,7 +276,7 @@ async def test_a_client_that_hangs_up_leaves_its_place(api: Api) -> None:
     gone = await api.hold("/jobs/dequeue", worker="gone")
     stays = await api.hold("/jobs/dequeue", worker="stays")
     gone.cancel()
-    await until(lambda: api.backend.stats().waiters == 1)
+    await until(lambda: api.backend.totals().waiters == 1)
     await api.enqueue(id="j")
     assert (await answered(stays)).json["attempts"] == 1
     assert (await api.job("j"))["worker"] == "stays"

@@ -186,7 +186,7 @@ async def test_a_stream_goes_on_after_the_last_event(api: Api) -> None:
     await api.enqueue(id="1")
     assert await first.events(2) == [("queue_changed", "default"), ("enqueued", "1")]
     await first.wire.close()
-    await until(lambda: api.backend.stats().listeners == 0)
+    await until(lambda: api.backend.totals().listeners == 0)
     await api.enqueue(id="2")
     again = await opened(api, "", f"Last-Event-ID: {first.cursor}")
     assert await again.events(1) == [("enqueued", "2")]
@@ -196,7 +196,7 @@ async def test_what_is_not_known_any_more_is_said(api: Api) -> None:
     """After a minute without listeners, and for any id that is not the server's, the stream begins with `reset`."""
     first = await opened(api)
     await first.wire.close()
-    await until(lambda: api.backend.stats().listeners == 0)
+    await until(lambda: api.backend.totals().listeners == 0)
     api.clock.advance(61)
     await api.enqueue(id="1")
     for last in (first.cursor, "x", "1", "é"):
@@ -224,7 +224,7 @@ async def test_an_empty_last_event_id_is_none(api: Api) -> None:
 async def test_a_filter_that_can_match_nothing_is_refused(api: Api, query: str, field: str) -> None:
     """The field is named; nobody listens then."""
     assert_problem(await api.get(f"/events{query}"), 400, "bad_request", field)
-    assert api.backend.stats().listeners == 0
+    assert api.backend.totals().listeners == 0
 
 
 async def test_a_last_event_id_that_no_server_gave_is_refused(api: Api) -> None:
@@ -241,7 +241,7 @@ async def test_as_many_listen_as_may(serve: Serve) -> None:
     stream = await opened(api)
     assert_problem(await api.get("/events"), 429, "too_many_listeners")
     await stream.wire.close()
-    await until(lambda: api.backend.stats().listeners == 0)
+    await until(lambda: api.backend.totals().listeners == 0)
     await opened(api)
 
 
@@ -253,7 +253,7 @@ async def test_head_is_answered_without_listening(api: Api) -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.endswith(b"\r\n\r\n")
     assert answer.count(b"\r\n\r\n") == 1
-    assert api.backend.stats().listeners == 0
+    assert api.backend.totals().listeners == 0
 
 
 async def test_http_1_0_is_served(api: Api) -> None:
@@ -276,7 +276,7 @@ async def test_draining_ends_every_stream(api: Api) -> None:
         rest = await stream.wire.rest()
         assert b"event: enqueued" in rest
         assert rest.endswith(b"}\n\n")
-    assert api.backend.stats().listeners == 0
+    assert api.backend.totals().listeners == 0
     assert_problem(await wire.ask(request("GET", "/events")), 503, "draining")
 
 
@@ -290,7 +290,7 @@ async def test_a_listener_that_does_not_read_is_cut(serve: Serve) -> None:
     with client:
         await loop.sock_connect(client, (api.site.host, api.site.port))
         await loop.sock_sendall(client, request("GET", "/events"))
-        await until(lambda: api.backend.stats().listeners == 1)
+        await until(lambda: api.backend.totals().listeners == 1)
         (connection,) = (each for each in api.site.server.open if not each.idle)
         transport = connection.transport
         assert transport is not None
@@ -308,7 +308,7 @@ async def test_a_listener_that_does_not_read_is_cut(serve: Serve) -> None:
     numbers = [int(number) for number in re.findall(rb'"number":(\d+)', received)]
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) < api.backend.engine.jobs.next_number - 1
-    assert api.backend.stats().listeners == 0
+    assert api.backend.totals().listeners == 0
 
 
 async def test_a_listener_needs_the_scope_and_sees_its_queues_alone(serve: Serve) -> None:
@@ -343,7 +343,7 @@ async def test_nobody_listening_costs_an_event_nothing(api: Api) -> None:
     stream = await opened(api)
     assert api.backend.listeners.ring is not None
     await stream.wire.close()
-    await until(lambda: api.backend.stats().listeners == 0)
+    await until(lambda: api.backend.totals().listeners == 0)
     api.clock.advance(61)
     await api.enqueue()
     assert api.backend.listeners.ring is None

@@ -21,10 +21,10 @@ from .harness import Api, Reply, Wire, request, serving, until
 
 async def held(api: Api, data: bytes) -> Wire:
     """A connection whose request is held."""
-    standing = api.backend.stats().waiters
+    standing = api.backend.totals().waiters
     wire = await api.site.wire()
     wire.send(data)
-    await until(lambda: api.backend.stats().waiters == standing + 1)
+    await until(lambda: api.backend.totals().waiters == standing + 1)
     return wire
 
 
@@ -110,14 +110,14 @@ async def test_a_client_that_hangs_up_while_held_leaves_no_garbage(api: Api, gar
     clients = [socket.create_connection((api.site.host, api.site.port)) for _ in range(3)]
     for client in clients:
         client.sendall(request("POST", "/jobs/dequeue", DEQUEUE))
-    await until(lambda: api.backend.stats().waiters == 3)
+    await until(lambda: api.backend.totals().waiters == 3)
     gc.collect()
     garbage.clear()  # what making the connections left
     for client in clients:
         if ending == "rst":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
-    await until(lambda: api.backend.stats().waiters == 0 and not api.site.server.open)
+    await until(lambda: api.backend.totals().waiters == 0 and not api.site.server.open)
     for _ in range(5):
         await asyncio.sleep(0)
     gc.collect()

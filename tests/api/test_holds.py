@@ -72,7 +72,7 @@ async def test_a_revoked_token_is_done_with_at_once(serve: Serve, asked: str) ->
         assert b"event: " not in await wire.rest()
     else:
         assert (await wire.reply()).status == 401
-    stats = api.backend.stats()
+    stats = api.backend.totals()
     assert (stats.waiters, stats.listeners, stats.leases, known.held) == (0, 0, 0, set())
 
 
@@ -86,18 +86,18 @@ async def test_a_token_that_may_no_longer_is_done_with_at_once(serve: Serve, ask
             assert b"event: " not in await wire.rest()
         else:
             assert (await wire.reply()).status == 403
-        assert (api.backend.stats().waiters, known.held) == (0, set())
+        assert (api.backend.totals().waiters, known.held) == (0, set())
 
 
 @pytest.mark.parametrize("asked", HELD)
 async def test_who_may_still_waits_on(serve: Serve, asked: str) -> None:
     """A file that is read again ends nothing of a token that still allows it, whatever else is in its line."""
     api, known, wire = await holding(serve, asked, [scoped("old", *BOTH), OPS])
-    waiting = api.backend.stats().waiters
+    waiting = api.backend.totals().waiters
     known.replace([scoped("old", *BOTH, queues=["mail.*", "default"]), OPS])
     known.replace([scoped("old", *BOTH), OPS, scoped("new", Scope.READ)])
     await asyncio.sleep(0)
-    assert (len(known.held), api.backend.stats().waiters) == (1, waiting)
+    assert (len(known.held), api.backend.totals().waiters) == (1, waiting)
     await wire.close()
     await until(lambda: not known.held)
 

@@ -106,7 +106,7 @@ async def test_a_wait_for_a_result_that_passes_shows_the_job_as_it_is(api: Api) 
     api.clock.advance(5)
     reply = await answered(held)
     assert (reply.status, reply.json["status"]) == (200, "in_progress")
-    assert api.backend.stats().waiters == 0
+    assert api.backend.totals().waiters == 0
 
 
 @pytest.mark.parametrize("wait", ["55.5", "-1", "1e9", "nan"])
@@ -121,7 +121,7 @@ async def test_a_client_that_hangs_up_no_longer_waits_for_a_result(api: Api) -> 
     await api.enqueue(id="j")
     held = await api.hold("/jobs/j?wait=5", method="GET")
     held.cancel()
-    await until(lambda: api.backend.stats().waiters == 0)
+    await until(lambda: api.backend.totals().waiters == 0)
 
 
 # Listing jobs.

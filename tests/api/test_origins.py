@@ -73,7 +73,7 @@ async def test_a_page_of_another_origin_changes_nothing(api: Api, route: Route) 
         if route.api == "native":
             assert_problem(reply, 403, "forbidden", "Origin")
     assert api.state() == before
-    assert api.backend.stats().waiters == 0
+    assert api.backend.totals().waiters == 0
 
 
 @pytest.mark.parametrize("route", CHANGING, ids=name)

@@ -67,7 +67,7 @@ async def test_a_header_that_cannot_be_read_is_as_none(api: Api, bad: str) -> No
 async def test_a_field_that_cannot_be_read_is_refused(api: Api, bad: str) -> None:
     """Whoever writes the field is told what is wrong with it, and nothing is enqueued."""
     assert_problem(await api.post("/jobs/enqueue", payload=1, traceparent=bad), 400, "bad_request", "traceparent")
-    assert api.backend.stats().jobs_live == 0
+    assert api.backend.totals().jobs_live == 0
 
 
 async def test_items_of_a_batch_have_their_own_or_the_requests(api: Api) -> None:
@@ -136,7 +136,7 @@ def spans() -> Spans:
 
 async def worked(backend: Backend, worker: Worker, jobs: int) -> None:
     await worker.start()
-    await until(lambda: worker.counts.taken == jobs and backend.stats().leases == 0)
+    await until(lambda: worker.counts.taken == jobs and backend.totals().leases == 0)
     await worker.stop()
 
 

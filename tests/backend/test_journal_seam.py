@@ -83,7 +83,7 @@ async def seam() -> AsyncIterator[Seam]:
     for task in made.tasks:
         task.cancel()
     await asyncio.gather(*made.tasks, return_exceptions=True)
-    assert made.backend.stats().waiters == 0
+    assert made.backend.totals().waiters == 0
 
 
 async def test_an_enqueue_is_acknowledged_when_it_is_committed(seam: Seam) -> None:
@@ -158,7 +158,7 @@ async def test_a_waiter_is_answered_when_its_lease_is_committed(seam: Seam) -> N
     """A waiter that is handed a job leaves the line at once and answers after the commit."""
     waiter = await seam.start(seam.dequeue())
     await seam.start(seam.backend.enqueue(spec("j")))
-    assert seam.backend.stats().waiters == 0
+    assert seam.backend.totals().waiters == 0
     assert not waiter.done()
     seam.journal.commit()
     assert [job.id for job in await waiter] == ["j"]
@@ -210,7 +210,7 @@ async def test_04_kill_after_take(seam: Seam, waited: bool) -> None:
     assert task.cancelled()
     job = await seam.backend.job("first")
     assert (job.status, job.attempts, job.lease) == (Status.QUEUED, 0, None)
-    assert seam.backend.stats().undelivered_total == 1
+    assert seam.backend.totals().undelivered_total == 1
     assert [(job.id, job.attempts) for job in await seam.done(seam.dequeue(0, limit=2))] == [("first", 1), ("second", 1)]
 
 
@@ -220,7 +220,7 @@ async def test_04_kill_after_take_serves_the_next_in_line(seam: Seam) -> None:
     await seam.start(seam.backend.enqueue(spec("j")))
     gone.cancel()
     await turns()
-    assert seam.backend.stats().leases == 1
+    assert seam.backend.totals().leases == 1
     seam.journal.commit()
     assert [(job.id, job.attempts) for job in await waiter] == [("j", 1)]
     assert not last.done()

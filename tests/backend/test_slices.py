@@ -45,7 +45,7 @@ async def fill(backend: LocalBackend, count: int, **fields: object) -> None:
 async def stand(backend: LocalBackend, count: int) -> list[asyncio.Task[list[str]]]:
     tasks = [asyncio.create_task(take(backend, 60.0)) for _ in range(count)]
     await asyncio.sleep(0)
-    assert backend.stats().waiters == count
+    assert backend.totals().waiters == count
     return tasks
 
 
@@ -70,8 +70,8 @@ async def test_a_resumed_queue_is_handed_out_a_slice_a_turn(backend: LocalBacken
         await backend.set_paused("default", False)
     else:
         await backend.put_policy("default", QueuePolicy())
-    assert backend.stats().leases == WAKES
-    assert max(await steps(lambda: backend.stats().leases, HERD)) <= WAKES
+    assert backend.totals().leases == WAKES
+    assert max(await steps(lambda: backend.totals().leases, HERD)) <= WAKES
     assert await asyncio.gather(*tasks) == [[f"j{n}"] for n in range(HERD)]
 
 
@@ -93,8 +93,8 @@ async def test_a_batch_of_jobs_wakes_its_waiters_a_slice_a_turn(backend: LocalBa
     """So are those who wait when a thousand jobs are enqueued at once."""
     tasks = await stand(backend, 1_000)
     await fill(backend, 1_000)
-    assert backend.stats().leases == WAKES
-    assert max(await steps(lambda: backend.stats().leases, 1_000)) <= WAKES
+    assert backend.totals().leases == WAKES
+    assert max(await steps(lambda: backend.totals().leases, 1_000)) <= WAKES
     assert await asyncio.gather(*tasks) == [[f"j{n}"] for n in range(1_000)]
 
 
@@ -122,8 +122,8 @@ async def test_a_result_is_told_a_slice_a_turn(backend: LocalBackend) -> None:
         taking.delivered()
     assert jobs[0].lease is not None
     await backend.conclude("j0", jobs[0].lease.token, Verdict(outcome=Outcome.SUCCEEDED))
-    assert backend.stats().waiters == HERD - WAKES
-    assert max(await steps(lambda: backend.stats().waiters, 0)) <= WAKES
+    assert backend.totals().waiters == HERD - WAKES
+    assert max(await steps(lambda: backend.totals().waiters, 0)) <= WAKES
     assert {job.outcome for job in await asyncio.gather(*tasks)} == {Outcome.SUCCEEDED}
 
 
@@ -135,7 +135,7 @@ async def test_a_drain_answers_a_slice_a_turn(backend: LocalBackend) -> None:
     dequeues = [asyncio.create_task(take(backend, 60.0)) for _ in range(HERD)]
     await asyncio.sleep(0)
     backend.drain()
-    assert max(await steps(lambda: backend.stats().waiters, 0)) <= WAKES
+    assert max(await steps(lambda: backend.totals().waiters, 0)) <= WAKES
     assert await asyncio.gather(*dequeues) == [[]] * HERD
     assert {job.status for job in await asyncio.gather(*results)} == {"scheduled"}
 

@@ -64,7 +64,7 @@ async def test_waits_that_end_together_are_answered_a_slice_a_turn(backend: Loca
     tasks = [asyncio.create_task(hold(backend, 10.0)) for _ in range(HERD)]
     await asyncio.sleep(0)
     clock.advance(10)
-    assert await per_turn(lambda: backend.stats().waiters) == [*range(HERD - WAKES, 0, -WAKES), 0]
+    assert await per_turn(lambda: backend.totals().waiters) == [*range(HERD - WAKES, 0, -WAKES), 0]
     assert await asyncio.gather(*tasks) == [0] * HERD
 
 
@@ -74,7 +74,7 @@ async def test_waits_for_results_end_a_slice_a_turn(backend: LocalBackend, clock
     tasks = [asyncio.create_task(backend.job("j0", 10.0)) for _ in range(HERD)]
     await asyncio.sleep(0)
     clock.advance(10)
-    assert await per_turn(lambda: backend.stats().waiters) == [*range(HERD - WAKES, 0, -WAKES), 0]
+    assert await per_turn(lambda: backend.totals().waiters) == [*range(HERD - WAKES, 0, -WAKES), 0]
     assert {job.id for job in await asyncio.gather(*tasks)} == {"j0"}
 
 
@@ -84,7 +84,7 @@ async def test_leases_that_end_together_are_ended_a_slice_a_turn(backend: LocalB
     while await take(backend, limit=1_000):
         pass
     clock.advance(10)
-    assert await per_turn(lambda: backend.stats().leases) == [HERD - SLICE, 0]
+    assert await per_turn(lambda: backend.totals().leases) == [HERD - SLICE, 0]
     assert (await backend.queue("default")).queued == HERD
 
 
@@ -126,12 +126,12 @@ async def test_a_late_ticker_reads_before_it_ends_a_lease(backend: LocalBackend,
     clock.stand_still(0.15)
     clock.advance(0)
     for _ in range(READ_TURNS - 1):
-        assert backend.stats().leases == 2
+        assert backend.totals().leases == 2
         await asyncio.sleep(0)
     extended = await backend.extend(Extend(heard, token))
     assert extended.lease is not None
     await asyncio.sleep(0)
-    assert backend.stats().leases == 1
+    assert backend.totals().leases == 1
     assert (await backend.job(heard)).lease == extended.lease
 
 
@@ -143,7 +143,7 @@ async def test_a_silent_lease_ends_though_every_turn_is_long(backend: LocalBacke
     await fill(backend, 1)
     await take(backend, lease_seconds=2.0)
     ends, began, prolonged = clock.now() + 2.0, clock.now(), []
-    while backend.stats().leases:
+    while backend.totals().leases:
         await backend.enqueue(JobSpec(payload=b"1", queue="d", delay=0.001))
         lease = (await backend.job("j0")).lease
         if lease is not None and lease.expires_at not in prolonged:
@@ -164,7 +164,7 @@ async def test_work_goes_on_between_slices(backend: LocalBackend, clock: TurnClo
     job_id, token = leases[-1]
     extended = await backend.extend(Extend(job_id, token))
     assert extended.lease is not None
-    assert (await per_turn(lambda: backend.stats().leases))[-1] == 1
+    assert (await per_turn(lambda: backend.totals().leases))[-1] == 1
     assert (await backend.job(job_id)).lease == extended.lease
 
 

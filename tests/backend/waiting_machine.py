@@ -380,7 +380,7 @@ class Waiting(RuleBasedStateMachine):
         for watch in self.watches:
             assert watch.until > self.clock.now(), f"a wait for the result of {watch.job_id} goes on although it has passed"
             assert self.engine.job(watch.job_id).status is not Status.CONCLUDED, f"{watch.job_id} has ended and its wait goes on"
-        waiters = self.backend.stats().waiters
+        waiters = self.backend.totals().waiters
         assert waiters == len(standing) + len(self.watches), (
             f"{waiters} stand for the backend; for the workers {standing} and {self.watches}"
         )
@@ -423,7 +423,7 @@ class Waiting(RuleBasedStateMachine):
             self.loop.call_soon(self.backend.drain)
             self.settle()
             assert not self.standing()
-            assert self.backend.stats().waiters == 0
+            assert self.backend.totals().waiters == 0
             for request in self.open_requests():
                 assert request.task is not None
                 request.task.cancel()

@@ -158,9 +158,9 @@ class Restarting:
 
         return operate
 
-    def stats(self) -> BackendStats:
+    async def stats(self) -> BackendStats:
         """What a process counted is over with it; the suite takes several for one."""
-        stats = self._rig.local.stats()
+        stats = await self._rig.local.stats()
         return msgspec.structs.replace(stats, undelivered_total=stats.undelivered_total + self._rig.undelivered)
 
     def dequeue(self, want: Want, wait: float) -> Taking:

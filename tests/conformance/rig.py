@@ -152,7 +152,7 @@ class Rig(ABC):
             held.task.cancel()
         await self.idle()
         assert not standing, "a held dequeue was not answered when the backend closed"
-        assert self.backend.stats().waiters == 0
+        assert (await self.backend.stats()).waiters == 0
 
 
 class StallingClock(ManualClock):

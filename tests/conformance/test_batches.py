@@ -39,7 +39,7 @@ async def test_enqueue_fills_what_room_there_is(make_backend: MakeBackend) -> No
     rig = await make_backend(jobs_max=2)
     replies = await rig.backend.enqueue_batch([spec("a"), spec("b"), spec("c")])
     assert [type(reply) for reply in replies] == [Enqueued, Enqueued, QueueFull]
-    assert rig.backend.stats().jobs_live == 2
+    assert (await rig.backend.stats()).jobs_live == 2
 
 
 async def test_enqueue_replies_show_jobs_before_any_worker_had_them(rig: Rig) -> None:

@@ -16,18 +16,18 @@ async def test_everything_that_live_jobs_hold_is_counted(rig: Rig) -> None:
     """Payload, type, description, the worker's names for itself, its progress message, its error: until the job is concluded."""
     count = rig.backend.stats
     await rig.put("j", payload=b"12345", type="tt", description="dää", max_attempts=9)
-    assert count().live_bytes == 5 + 2 + 5
+    assert (await count()).live_bytes == 5 + 2 + 5
     job = await rig.take(worker="w", attempt_id="aa")
-    assert count().live_bytes == 12 + 1 + 2
+    assert (await count()).live_bytes == 12 + 1 + 2
     await rig.backend.extend(Extend("j", token(job), None, None, "message"))
-    assert count().live_bytes == 15 + 7
+    assert (await count()).live_bytes == 15 + 7
     await rig.backend.conclude("j", token(job), Verdict(outcome=Outcome.FAILED, error=b'"error"', retry_delay=0.0))
-    assert count().live_bytes == 12 + 7 + 7 + 1, "the error of the job, that of its attempt, and who that was"
+    assert (await count()).live_bytes == 12 + 7 + 7 + 1, "the error of the job, that of its attempt, and who that was"
     await rig.idle()
     job = await rig.take()
     await rig.backend.conclude("j", token(job), Verdict(outcome=Outcome.SUCCEEDED, result=b"[1]"))
-    assert count().live_bytes == 0
-    assert count().history[Outcome.SUCCEEDED] == (1, 12 + 15 + 3)
+    assert (await count()).live_bytes == 0
+    assert (await count()).history[Outcome.SUCCEEDED] == (1, 12 + 15 + 3)
 
 
 async def test_an_error_without_room_is_left_out_and_says_so(make_backend: MakeBackend) -> None:
@@ -136,4 +136,4 @@ async def test_one_attempt_id_of_many_workers_is_many(rig: Rig) -> None:
         assert (await rig.take(attempt_id="x", worker=f"w{n}")).id == job.id
         await rig.backend.release(job.id, token(job), 60.0)
         assert await rig.take_all(attempt_id="x", worker=f"w{n}") == []
-    assert rig.backend.stats().leases == 245
+    assert (await rig.backend.stats()).leases == 245

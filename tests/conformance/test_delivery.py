@@ -18,7 +18,7 @@ async def test_a_delivered_job_is_the_workers(rig: Rig) -> None:
     job = await rig.take()
     stands = await rig.backend.job("j")
     assert (stands.status, stands.lease) == (Status.IN_PROGRESS, job.lease)
-    assert rig.backend.stats().undelivered_total == 0
+    assert (await rig.backend.stats()).undelivered_total == 0
     assert await rig.take_all() == []
 
 
@@ -29,8 +29,8 @@ async def test_leaving_without_delivery_puts_the_job_back(rig: Rig) -> None:
         assert [job.id for job in jobs] == ["first"]
     job = await rig.backend.job("first")
     assert (job.status, job.attempts, job.lease) == (Status.QUEUED, 0, None)
-    assert rig.backend.stats().undelivered_total == 1
-    assert rig.backend.stats().leases == 0
+    assert (await rig.backend.stats()).undelivered_total == 1
+    assert (await rig.backend.stats()).leases == 0
     assert [(job.id, job.attempts) for job in await rig.take_all(limit=2)] == [("first", 1), ("second", 1)]
 
 
@@ -56,7 +56,7 @@ async def test_an_exception_after_delivery_changes_nothing(rig: Rig) -> None:
     with pytest.raises(ConnectionResetError):
         await handler()
     assert (await rig.backend.job("j")).status is Status.IN_PROGRESS
-    assert rig.backend.stats().undelivered_total == 0
+    assert (await rig.backend.stats()).undelivered_total == 0
 
 
 async def test_a_cancellation_inside_puts_the_job_back(rig: Rig) -> None:
@@ -99,7 +99,7 @@ async def test_a_batch_is_put_back_whole(rig: Rig) -> None:
     await rig.idle()
     assert [waiter.ids for waiter in line] == [["a"], ["b"]]
     assert (await rig.take()).id == "c"
-    assert rig.backend.stats().undelivered_total == 3
+    assert (await rig.backend.stats()).undelivered_total == 3
 
 
 async def test_a_job_that_waited_in_line_is_put_back_too(rig: Rig) -> None:
@@ -163,7 +163,7 @@ async def test_a_job_that_ended_before_the_answer_failed_stays_ended(rig: Rig) -
         assert again.id == "redelivered"
     assert (await rig.backend.job("concluded")).outcome is Outcome.SUCCEEDED
     assert (await rig.backend.job("redelivered")).lease == again.lease
-    assert rig.backend.stats().undelivered_total == 0
+    assert (await rig.backend.stats()).undelivered_total == 0
 
 
 async def test_a_delivered_job_whose_worker_dies_comes_back_by_its_lease(rig: Rig) -> None:

@@ -22,8 +22,8 @@ async def test_every_waiter_is_answered(rig: Rig) -> None:
     rig.backend.drain()
     await rig.idle()
     assert all(waiter.answered and waiter.jobs == [] for waiter in line)
-    assert rig.backend.stats().waiters == 0
-    assert rig.backend.stats().draining
+    assert (await rig.backend.stats()).waiters == 0
+    assert (await rig.backend.stats()).draining
 
 
 async def test_who_waits_for_a_result_is_answered(rig: Rig) -> None:
@@ -34,7 +34,7 @@ async def test_who_waits_for_a_result_is_answered(rig: Rig) -> None:
     rig.backend.drain()
     assert (await task).status is Status.QUEUED
     assert (await rig.backend.job("j", 60)).status is Status.QUEUED
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ async def test_nothing_new_is_taken(rig: Rig, refused: Callable[[Rig], Awaitable
     await rig.put("cancelled")
     await rig.backend.cancel("cancelled")
     await rig.put("queued")
-    before = await rig.backend.queues(), rig.backend.stats().jobs_live
+    before = await rig.backend.queues(), (await rig.backend.stats()).jobs_live
     rig.backend.drain()
     assert isinstance(await raised(refused(rig)), Draining)
-    assert (await rig.backend.queues(), rig.backend.stats().jobs_live) == before
+    assert (await rig.backend.queues(), (await rig.backend.stats()).jobs_live) == before
 
 
 async def test_workers_hand_in_their_work(rig: Rig) -> None:
@@ -82,7 +82,7 @@ async def test_workers_hand_in_their_work(rig: Rig) -> None:
     (concluded,) = await rig.backend.conclude_batch([Conclude("c", token(jobs["c"]), SUCCEEDED)])
     assert [getattr(reply, "id", reply) for reply in (extended, concluded)] == ["c", "c"]
     assert waiter.jobs == []
-    assert rig.backend.stats().leases == 1
+    assert (await rig.backend.stats()).leases == 1
 
 
 async def test_an_answer_that_fails_while_draining_is_put_back(rig: Rig) -> None:
@@ -112,7 +112,7 @@ async def test_a_waiter_cancelled_as_the_drain_begins_leaves_nothing(rig: Rig) -
     await rig.idle()
     assert before.task.cancelled()
     assert after.answered
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 async def test_reading_goes_on(rig: Rig) -> None:
@@ -132,7 +132,7 @@ async def test_draining_and_closing_twice_is_the_same_as_once(rig: Rig) -> None:
     await rig.idle()
     assert waiter.answered
     await rig.backend.close()
-    assert rig.backend.stats().draining
+    assert (await rig.backend.stats()).draining
 
 
 async def test_closing_answers_every_waiter(rig: Rig) -> None:

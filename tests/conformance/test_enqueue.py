@@ -209,7 +209,7 @@ async def test_a_value_that_is_not_allowed_is_refused(rig: Rig, fields: dict[str
     assert error.field == field
     assert await rig.backend.queues() == []
     assert await rig.backend.jobs(JobFilter()) == ([], None)
-    assert rig.backend.stats().jobs_live == 0
+    assert (await rig.backend.stats()).jobs_live == 0
 
 
 @pytest.mark.parametrize("job_id", ["x", "i" * 128, "..%2f", "next", "a b/c?d#e", "ümläut ☃ 💥"])
@@ -247,10 +247,10 @@ async def test_the_server_holds_so_many_bytes_and_no_more(make_backend: MakeBack
     await rig.put("a", payload=b"1" * 100)
     await rig.put("b", payload=b"1" * 100)
     assert isinstance(await raised(rig.backend.enqueue(spec("c", payload=b"1" * 51))), QueueFull)
-    assert rig.backend.stats().live_bytes == 200
+    assert (await rig.backend.stats()).live_bytes == 200
     await rig.backend.cancel("a")
     await rig.put("c", payload=b"1" * 100)
-    assert rig.backend.stats().live_bytes == 200
+    assert (await rig.backend.stats()).live_bytes == 200
 
 
 async def test_a_queue_holds_so_many_jobs_and_no_more(rig: Rig) -> None:

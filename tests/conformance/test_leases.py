@@ -26,7 +26,7 @@ async def test_the_holder_concludes_with_a_result(rig: Rig) -> None:
     assert (ended.status, ended.outcome, ended.lease) == (Status.CONCLUDED, Outcome.SUCCEEDED, None)
     assert ended.conclusion is not None
     assert (ended.conclusion.result, ended.conclusion.concluded_at) == (b'"done"', rig.utc())
-    stats = rig.backend.stats()
+    stats = await rig.backend.stats()
     assert (stats.jobs_live, stats.live_bytes, stats.leases) == (0, 0, 0)
     assert stats.history[Outcome.SUCCEEDED][0] == 1
 

@@ -114,7 +114,7 @@ async def test_a_retry_needs_room(rig: Rig) -> None:
     await rig.put("other")
     assert isinstance(await raised(rig.backend.retry("j")), QueueFull)
     assert (await rig.backend.job("j")).outcome is Outcome.FAILED
-    assert rig.backend.stats().history[Outcome.FAILED][0] == 1
+    assert (await rig.backend.stats()).history[Outcome.FAILED][0] == 1
 
 
 async def test_a_retry_makes_its_queue_anew(rig: Rig) -> None:

@@ -24,7 +24,7 @@ async def test_a_job_wakes_nobody_else(rig: Rig) -> None:
     await rig.put("j")
     await rig.idle()
     assert [waiter.answered for waiter in line] == [True] + [False] * 99
-    assert rig.backend.stats().waiters == 99
+    assert (await rig.backend.stats()).waiters == 99
 
 
 async def test_the_oldest_waiter_is_handed_a_job_before_enqueue_returns(rig: Rig) -> None:
@@ -65,7 +65,7 @@ async def test_without_a_wait_the_answer_comes_at_once(rig: Rig) -> None:
     nobody = rig.hold(wait=0)
     await rig.idle()
     assert (nobody.answered, nobody.jobs) == (True, [])
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
     await rig.put("j")
     assert (await rig.take()).id == "j"
 
@@ -77,7 +77,7 @@ async def test_a_wait_that_passes_is_answered_empty(rig: Rig) -> None:
     assert not short.answered
     await rig.advance(1)
     assert (short.answered, short.jobs, long.answered) == (True, [], False)
-    assert rig.backend.stats().waiters == 1
+    assert (await rig.backend.stats()).waiters == 1
     await rig.put("j")
     await rig.idle()
     assert long.ids == ["j"]
@@ -87,10 +87,10 @@ async def test_waits_that_end_together_are_all_answered(rig: Rig) -> None:
     """A thousand waits that end in one instant leave nobody standing."""
     line = [rig.hold(wait=10) for _ in range(1_000)]
     await rig.idle()
-    assert rig.backend.stats().waiters == 1_000
+    assert (await rig.backend.stats()).waiters == 1_000
     await rig.advance(10)
     assert all(waiter.answered and waiter.jobs == [] for waiter in line)
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 async def test_a_job_due_as_the_wait_ends_is_delivered_or_there(rig: Rig) -> None:
@@ -108,7 +108,7 @@ async def test_a_cancelled_waiter_is_out_of_line(rig: Rig) -> None:
     line[1].task.cancel()
     await rig.idle()
     assert line[1].task.cancelled()
-    assert rig.backend.stats().waiters == 3
+    assert (await rig.backend.stats()).waiters == 3
     await rig.put_all("a", "b", "c")
     await rig.idle()
     assert [waiter.ids for waiter in line] == [["a"], [], ["b"], ["c"]]
@@ -140,7 +140,7 @@ async def test_a_waiter_on_several_queues_is_answered_once(rig: Rig) -> None:
     left = {"in-a", "in-b"} - set(waiter.ids)
     assert {job.id for job in await rig.take_all("a", "b", limit=10)} == left
     assert [(await rig.backend.queue(name)).waiters for name in ("a", "b")] == [0, 0]
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 async def test_a_waiter_stands_in_the_line_of_every_queue_it_names(rig: Rig) -> None:
@@ -266,7 +266,7 @@ async def test_a_queue_counts_its_waiters(rig: Rig) -> None:
     await rig.stand("b", "a")
     await rig.stand("b")
     assert (await rig.backend.queue("a")).waiters == 2
-    assert rig.backend.stats().waiters == 3
+    assert (await rig.backend.stats()).waiters == 3
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ async def test_a_dequeue_that_asks_for_too_much_is_refused(rig: Rig, fields: dic
     error = await raised(taking.__aenter__())
     assert isinstance(error, BadRequest)
     assert error.field == field
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
     assert (await rig.take()).attempts == 1
 
 

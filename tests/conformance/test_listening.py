@@ -231,13 +231,13 @@ async def test_as_many_listen_as_may(make_backend: MakeBackend) -> None:
     rig = await make_backend(listeners_max=2)
     with rig.backend.listen(Listen()):
         with rig.backend.listen(Listen()):
-            assert rig.backend.stats().listeners == 2
+            assert (await rig.backend.stats()).listeners == 2
             with pytest.raises(TooManyListeners), rig.backend.listen(Listen()):
                 pass
-            assert rig.backend.stats().listeners == 2
+            assert (await rig.backend.stats()).listeners == 2
         with rig.backend.listen(Listen()):
             pass
-    assert rig.backend.stats().listeners == 0
+    assert (await rig.backend.stats()).listeners == 0
 
 
 async def test_a_listener_that_is_cancelled_leaves(rig: Rig) -> None:
@@ -249,11 +249,11 @@ async def test_a_listener_that_is_cancelled_leaves(rig: Rig) -> None:
 
     task = asyncio.create_task(listen())
     await rig.idle()
-    assert rig.backend.stats().listeners == 1
+    assert (await rig.backend.stats()).listeners == 1
     task.cancel()
     await rig.idle()
     assert task.cancelled()
-    assert rig.backend.stats().listeners == 0
+    assert (await rig.backend.stats()).listeners == 0
 
 
 async def test_draining_ends_listening_after_what_is_there(rig: Rig, listen: Listener) -> None:

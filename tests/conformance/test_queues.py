@@ -111,7 +111,7 @@ async def test_a_queue_counts_its_jobs(rig: Rig) -> None:
     assert (queue.enqueued_total, queue.dequeued_total, queue.failed_total, queue.cancelled_total, queue.retried_total) == (5, 3, 1, 1, 1)
     assert queue.oldest_queued_at is not None
     assert queue.oldest_queued_at <= rig.utc()
-    totals = rig.backend.stats()
+    totals = await rig.backend.stats()
     assert (totals.jobs_live, totals.leases, totals.queues, totals.live_bytes) == (4, 1, 1, 4)
 
 
@@ -171,7 +171,7 @@ async def test_history_forgets_the_oldest_of_its_class(make_backend: MakeBackend
         assert isinstance(await raised(rig.backend.job(job_id)), UnknownJob)
     listed, _ = await rig.backend.jobs(JobFilter())
     assert [job.id for job in listed] == ["s3", "s2", "failed", "live"]
-    assert rig.backend.stats().history == {
+    assert (await rig.backend.stats()).history == {
         Outcome.SUCCEEDED: (2, 2 * len(b'1"done"')),
         Outcome.FAILED: (1, len(b'1"broken""broken"')),
         Outcome.CANCELLED: (0, 0),
@@ -185,7 +185,7 @@ async def test_history_is_bounded_in_bytes(make_backend: MakeBackend) -> None:
     for n in range(5):
         await rig.put(f"j{n}", payload=b"1" * 100)
         await rig.backend.cancel(f"j{n}")
-    assert rig.backend.stats().history[Outcome.CANCELLED] == (2, 200)
+    assert (await rig.backend.stats()).history[Outcome.CANCELLED] == (2, 200)
 
 
 async def test_an_id_may_be_used_again_once_it_is_forgotten(make_backend: MakeBackend) -> None:

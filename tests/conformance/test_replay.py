@@ -22,7 +22,7 @@ async def test_the_same_jobs_and_leases_are_answered_again(rig: Rig) -> None:
     again = await rig.take_all(limit=2, attempt_id="x")
     assert held(again) == held(first)
     assert [job.lease and job.lease.expires_at for job in again] == [job.lease and job.lease.expires_at for job in first]
-    assert rig.backend.stats().leases == 2
+    assert (await rig.backend.stats()).leases == 2
     assert [job.id for job in await rig.take_all(limit=2)] == ["c"]
 
 
@@ -34,7 +34,7 @@ async def test_a_repeat_is_answered_without_waiting(rig: Rig) -> None:
     again = rig.hold(attempt_id="x")
     await rig.idle()
     assert held(again.jobs) == held(waiter.jobs)
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 async def test_other_attempts_are_not_answered_each_others_jobs(rig: Rig) -> None:
@@ -51,7 +51,7 @@ async def test_a_newer_waiter_of_the_same_attempt_takes_the_older_ones_place(rig
     older = await rig.stand(attempt_id="x")
     newer = await rig.stand(attempt_id="x")
     assert (older.answered, older.jobs) == (True, [])
-    assert rig.backend.stats().waiters == 1
+    assert (await rig.backend.stats()).waiters == 1
     await rig.put("j")
     await rig.idle()
     assert newer.ids == ["j"]
@@ -65,7 +65,7 @@ async def test_a_newer_request_that_is_served_at_once_answers_the_older_waiter(r
     await rig.idle()
     assert newer.ids == ["j"]
     assert (older.answered, older.jobs) == (True, [])
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 async def test_a_newer_request_that_does_not_wait_answers_the_older_waiter(rig: Rig) -> None:
@@ -74,7 +74,7 @@ async def test_a_newer_request_that_does_not_wait_answers_the_older_waiter(rig: 
     assert await rig.take_all(attempt_id="x") == []
     await rig.idle()
     assert (older.answered, older.jobs) == (True, [])
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 async def test_a_cancelled_waiter_of_an_attempt_leaves_the_newer_one_standing(rig: Rig) -> None:

@@ -40,7 +40,7 @@ async def test_without_a_wait_a_job_is_answered_as_it_stands(rig: Rig) -> None:
     assert (await rig.backend.job("j")).status is Status.QUEUED
     assert isinstance(await raised(rig.backend.job("no")), UnknownJob)
     assert isinstance(await raised(rig.backend.job("no", 60)), UnknownJob)
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 async def succeed(rig: Rig, job: Job) -> None:
@@ -103,7 +103,7 @@ async def test_who_waits_for_a_result_is_woken_at_the_end(
     assert [(await task).outcome for task in watching] == [outcome] * 3
     assert (await watching[0]).status is Status.CONCLUDED
     assert not elsewhere.done()
-    assert rig.backend.stats().waiters == 1
+    assert (await rig.backend.stats()).waiters == 1
 
 
 async def test_a_result_comes_with_the_job(rig: Rig, watch: Watch) -> None:
@@ -135,7 +135,7 @@ async def test_a_concluded_job_is_answered_at_once(rig: Rig) -> None:
     """Waiting for a job that has ended takes no time and no place."""
     await rig.finish("j")
     assert (await rig.backend.job("j", 60)).outcome is Outcome.SUCCEEDED
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 async def test_a_wait_that_passes_answers_the_job_as_it_stands(rig: Rig, watch: Watch) -> None:
@@ -148,7 +148,7 @@ async def test_a_wait_that_passes_answers_the_job_as_it_stands(rig: Rig, watch: 
     await rig.advance(1)
     job = await task
     assert (job.status, job.attempts) == (Status.IN_PROGRESS, 1)
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 async def test_a_cancelled_wait_is_forgotten(rig: Rig, watch: Watch) -> None:
@@ -157,7 +157,7 @@ async def test_a_cancelled_wait_is_forgotten(rig: Rig, watch: Watch) -> None:
     gone, stays = await watch("j"), await watch("j")
     gone.cancel()
     await rig.idle()
-    assert rig.backend.stats().waiters == 1
+    assert (await rig.backend.stats()).waiters == 1
     await rig.backend.cancel("j")
     assert (await stays).outcome is Outcome.CANCELLED
 
@@ -172,7 +172,7 @@ async def test_a_wait_cancelled_as_the_job_ends_disturbs_nobody(rig: Rig, watch:
     await rig.idle()
     assert (await stays).outcome is Outcome.CANCELLED
     assert before.cancelled()
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 async def test_a_job_history_forgets_at_once_is_still_answered(make_backend: MakeBackend) -> None:

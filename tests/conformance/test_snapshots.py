@@ -75,7 +75,7 @@ async def test_changing_a_snapshot_changes_nothing(rig: Rig) -> None:
 async def test_stats_are_snapshots(rig: Rig) -> None:
     """Totals and queue stats do not follow what happens after they were read."""
     await rig.put("j")
-    totals, (queue,) = rig.backend.stats(), await rig.backend.queues()
+    totals, (queue,) = await rig.backend.stats(), await rig.backend.queues()
     before = frozen((totals, queue))
     await rig.take()
     await rig.backend.put_policy("default", QueuePolicy(paused=True))

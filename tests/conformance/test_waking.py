@@ -151,8 +151,8 @@ async def test_exactly_the_oldest_waiter_is_woken_at_once(rig: Rig, prepare: Pre
     assert [waiter.answered for waiter in line] == [True, False, False]
     (job,) = line[0].jobs
     assert (job.id, job.attempts) == ("j", cause.attempt)
-    assert rig.backend.stats().waiters == 2
-    assert rig.backend.stats().leases == 1
+    assert (await rig.backend.stats()).waiters == 2
+    assert (await rig.backend.stats()).leases == 1
 
 
 @every_cause
@@ -181,7 +181,7 @@ async def test_a_waiter_cancelled_just_before_is_passed_over(rig: Rig, prepare: 
     assert gone.task.cancelled()
     (job,) = waiter.jobs
     assert (job.id, job.attempts) == ("j", cause.attempt)
-    assert rig.backend.stats().waiters == 0
+    assert (await rig.backend.stats()).waiters == 0
 
 
 @every_cause
@@ -198,7 +198,7 @@ async def test_a_waiter_cancelled_just_after_passes_the_job_on(rig: Rig, prepare
     else:
         # A backend that had run the first waiter by then has delivered the job; what none may do is lose it or give it twice.
         assert (gone.ids, waiter.answered) == (["j"], False)
-    assert rig.backend.stats().leases == 1
+    assert (await rig.backend.stats()).leases == 1
 
 
 @every_cause

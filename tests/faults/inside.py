@@ -180,7 +180,7 @@ async def serving(
     try:
         yield api
         await api.intact()
-        assert backend.stats().leases == 0
+        assert backend.totals().leases == 0
     finally:
         api.close()
         listener.close()

@@ -101,12 +101,12 @@ async def test_04_kill_after_take(hang_up, limit: int) -> None:
         journal.gate.clear()
         client = await api.connect()
         await client.send(request("POST", "/batch/dequeue", {"queue": api.queue, "limit": limit, "wait": 30}))
-        await until(lambda: api.backend.stats().leases == limit and journal.pending > 0, "the take waits for its commit")
+        await until(lambda: api.backend.totals().leases == limit and journal.pending > 0, "the take waits for its commit")
         hang_up(client)
-        await until(lambda: api.backend.stats().leases == 0, "the jobs are back")
+        await until(lambda: api.backend.totals().leases == 0, "the jobs are back")
         journal.gate.set()
         assert [(job["id"], job["attempts"]) for job in await api.take_all()] == [("a", 1), ("b", 1), ("c", 1)]
-        assert api.backend.stats().undelivered_total == limit
+        assert api.backend.totals().undelivered_total == limit
 
 
 @HANG_UPS
@@ -119,10 +119,10 @@ async def test_04_kill_after_take_by_a_waiter(hang_up) -> None:
         first, second = await api.hold(1), await api.hold(2)
         journal.gate.clear()
         putting = asyncio.create_task(api.put("j"))
-        await until(lambda: api.backend.stats().leases == 1 and journal.pending == 2, "enqueue and hand-out wait for their commits")
+        await until(lambda: api.backend.totals().leases == 1 and journal.pending == 2, "enqueue and hand-out wait for their commits")
         hang_up(first)
-        await until(lambda: api.backend.stats().waiters == 0, "the job went to the second waiter")
-        assert api.backend.stats().leases == 1
+        await until(lambda: api.backend.totals().waiters == 0, "the job went to the second waiter")
+        assert api.backend.totals().leases == 1
         journal.gate.set()
         await putting
         assert (await api.handed(second))["attempts"] == 1
@@ -252,7 +252,7 @@ async def test_09_cancel_with_notify(hang_up, offset: int) -> None:
             await turns(offset - 1)
             hang_up(first)
         await turns(20)
-        stats = api.backend.stats()
+        stats = api.backend.totals()
         assert stats.leases == 1
         if offset <= 1:
             assert stats.waiters == 1
@@ -291,7 +291,7 @@ async def test_10_timeout_with_notify(offset: int) -> None:
             assert answer.status == 204
             assert offset <= 0
             assert await api.counts() == (1, 0)
-        assert api.backend.stats().waiters == 0
+        assert api.backend.totals().waiters == 0
 
 
 @on_both_loops
@@ -301,7 +301,7 @@ async def test_10_timeout_with_notify_hands_to_the_next() -> None:
     async with serving(clock=clock) as api:
         await api.stats()
         first, second = await api.hold(1, wait=10), await api.hold(2, wait=20)
-        await until(lambda: api.backend.stats().waiters == 2, "both stand")
+        await until(lambda: api.backend.totals().waiters == 2, "both stand")
         clock.advance(10)
         await turns(1)
         await api.backend.enqueue(_spec(api))
@@ -318,7 +318,7 @@ async def test_10_timeout_with_notify_in_real_time() -> None:
         for number, client in enumerate(clients):
             await client.send(api.poll(wait=1.5 + number / 2_000))
         await api.stand(100)
-        await until(lambda: api.backend.stats().waiters < 100, "the first wait ends")
+        await until(lambda: api.backend.totals().waiters < 100, "the first wait ends")
         for number in range(50):
             await api.put(f"j{number}")
             await asyncio.sleep(0)

@@ -92,7 +92,7 @@ async def herd(api: Inside, count: int, wait: float) -> AsyncIterator[Child]:
         assert child.stdout is not None
         async with asyncio.timeout(3 * PATIENCE_SECONDS):
             assert await child.stdout.readline() == b"standing\n"
-        await until(lambda: api.backend.stats().waiters == count, f"{count} waiters stand", 3 * PATIENCE_SECONDS)
+        await until(lambda: api.backend.totals().waiters == count, f"{count} waiters stand", 3 * PATIENCE_SECONDS)
         yield child
     finally:
         if child.returncode is None:
@@ -182,7 +182,7 @@ async def test_12_disconnect_herd(young: None) -> None:
             async with herd(api, count, 50.0) as child:
                 async with Heartbeat() as beat:
                     child.kill()
-                    await until(lambda: not api.server.open and not api.backend.stats().waiters, "every waiter is gone")
+                    await until(lambda: not api.server.open and not api.backend.totals().waiters, "every waiter is gone")
                 seen[count] = beat
             await until(lambda: _left() <= STALE_MAX, "their memory is free")
             blocks.append(sys.getallocatedblocks())

@@ -111,7 +111,7 @@ async def test_a_client_that_goes_while_the_backend_is_slow_takes_nothing(slow: 
     with contextlib.suppress(ConnectionError):
         await gone.close()
     await until(lambda: len(site.server.open) == 1)
-    await until(lambda: backend.backend.stats().waiters == 0)
+    await until(lambda: backend.backend.totals().waiters == 0)
 
     async def taken() -> Any:
         wire: Wire = await site.wire()
@@ -120,7 +120,7 @@ async def test_a_client_that_goes_while_the_backend_is_slow_takes_nothing(slow: 
     reply = await taken()
     if reply.status == 204:
         # The kernel had taken the answer before the client was seen to go: it is the lease's to bring the job back.
-        assert backend.backend.stats().leases == 1
+        assert backend.backend.totals().leases == 1
     else:
         assert reply.json["attempts"] == 1
 

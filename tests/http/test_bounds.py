@@ -178,8 +178,8 @@ async def test_an_answer_that_was_cut_off_is_not_delivered(serve: Serve) -> None
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         client.connect((api.site.host, api.site.port))
         client.sendall(request("POST", "/jobs/dequeue"))
-        await until(lambda: api.backend.stats().undelivered_total == 1)
-    assert (api.backend.stats().leases, api.backend.stats().jobs_live) == (0, 1)
+        await until(lambda: api.backend.totals().undelivered_total == 1)
+    assert (api.backend.totals().leases, api.backend.totals().jobs_live) == (0, 1)
 
 
 async def test_a_connection_that_is_refused_is_read_no_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:

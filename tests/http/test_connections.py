@@ -205,7 +205,7 @@ async def test_a_held_dequeue_whose_client_goes_at_once_leaves_no_trace(api: Api
         with socket.create_connection((api.site.host, api.site.port)) as client:
             client.sendall(request("POST", "/jobs/dequeue"))
     held = await api.hold("/jobs/dequeue", worker="stays")
-    await until(lambda: api.backend.stats().waiters == 1 and api.site.server.requests_count >= 20)
+    await until(lambda: api.backend.totals().waiters == 1 and api.site.server.requests_count >= 20)
     await api.enqueue(id="j")
     assert (await answered(held)).json["attempts"] == 1
     assert (await api.job("j"))["worker"] == "stays"

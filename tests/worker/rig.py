@@ -111,7 +111,7 @@ class Rig:
         for worker in self._workers:
             await self.stop(worker)
         await self.backend.close()
-        assert self.backend.stats().waiters == 0
+        assert self.backend.totals().waiters == 0
 
 
 def error_of(job: Job) -> dict[str, str]:

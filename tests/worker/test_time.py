@@ -351,9 +351,9 @@ async def test_a_stopped_worker_keeps_no_place_in_line(rig: Rig) -> None:
     handlers = Registry()
     Gate(handlers)
     worker = await rig.start(handlers)
-    assert rig.backend.stats().waiters == 1
+    assert rig.backend.totals().waiters == 1
     await rig.stop(worker)
-    assert rig.backend.stats().waiters == 0
+    assert rig.backend.totals().waiters == 0
     job_id = await rig.put()
     async with rig.backend.dequeue(Want(), 0) as jobs:
         assert [job.id for job in jobs] == [job_id]
@@ -369,7 +369,7 @@ async def test_no_more_handlers_run_at_once_than_asked_for(rig: Rig) -> None:
     worker = await rig.start(handlers, concurrency=3)
     jobs = [await rig.put() for _ in range(8)]
     assert (len(gate.begun), worker.running) == (3, 3)
-    assert rig.backend.stats().leases == 3
+    assert rig.backend.totals().leases == 3
     gate.opened.set()
     for job_id in jobs:
         assert await rig.succeeded(job_id) == "done"

@@ -54,7 +54,7 @@ class Metrics:
         """GET /metrics."""
         accept = ",".join(request.head.headers.getall(ACCEPT, ()))
         modern = "application/openmetrics-text" in accept.lower()
-        queues, stats = await site.backend.queues(), site.backend.stats()
+        queues, stats = await site.backend.queues(), await site.backend.stats()
         await asyncio.sleep(0)
         families = itertools.chain(
             self._queues.families(queues),

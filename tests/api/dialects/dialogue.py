@@ -122,10 +122,10 @@ class Speaker:
     async def hold(self, script: str) -> Held:
         """Send a request that the server holds; returns once it stands in line."""
         (turn,) = turns(script)
-        standing = self.api.backend.stats().waiters
+        standing = self.api.backend.totals().waiters
         wire = await self.api.site.wire()
         wire.send(self.request(turn))
-        await until(lambda: self.api.backend.stats().waiters == standing + 1)
+        await until(lambda: self.api.backend.totals().waiters == standing + 1)
         return Held(wire)
 
     async def together(self, request: str, times: int) -> list[Reply]:

@@ -74,7 +74,7 @@ async def test_an_empty_queue_answers_404_at_once(classic: Speaker) -> None:
         > POST /jobs/dequeue
         < 404 {"Error": "Not Found", "message": "no job is queued"}
     """)
-    assert classic.api.backend.stats().waiters == 0
+    assert classic.api.backend.totals().waiters == 0
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])

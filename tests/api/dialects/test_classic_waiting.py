@@ -41,7 +41,7 @@ async def test_a_wait_that_passes_is_404(classic: Speaker) -> None:
     short, long = await classic.hold("> GET /jobs/dequeue?wait=0.5"), await classic.hold("> GET /jobs/dequeue?wait=55")
     classic.api.clock.advance(0.5)
     await short.told(EMPTY)
-    assert classic.api.backend.stats().waiters == 1
+    assert classic.api.backend.totals().waiters == 1
     await classic.talk(ENQUEUE)
     await long.told(FIRST)
 
@@ -93,7 +93,7 @@ async def test_waiters_of_every_api_stand_in_one_line(api: Api, classic: Speaker
     fourth = await classic.hold("> POST /jobs/dequeue?wait=20")
     for number in (1, 2, 3, 4):
         await api.enqueue({"n": number}, id=f"j{number}")
-        assert api.backend.stats().waiters == 4 - number
+        assert api.backend.totals().waiters == 4 - number
     await first.told('< 200 {"ID": 1, "Type": "NOT_TIME_CRITICAL", "Status": "IN_PROGRESS"}')
     assert (await answered(second)).json["id"] == "j2"
     await third.told('< 200 {"jobId": "j3", "state": "running", "data": {"n": 3}}')
@@ -122,10 +122,10 @@ async def test_a_job_whose_lease_ends_goes_to_who_waits(classic: Speaker) -> Non
 
 async def vanishing(speaker: Speaker, call: bytes) -> socket.socket:
     """A client of plain sockets that is held."""
-    standing = speaker.api.backend.stats().waiters
+    standing = speaker.api.backend.totals().waiters
     client = socket.create_connection((speaker.api.site.host, speaker.api.site.port))
     client.sendall(call)
-    await until(lambda: speaker.api.backend.stats().waiters == standing + 1)
+    await until(lambda: speaker.api.backend.totals().waiters == standing + 1)
     return client
 
 
@@ -138,7 +138,7 @@ async def test_who_hangs_up_leaves_the_line(classic: Speaker, call: bytes) -> No
     client = await vanishing(classic, call + b" HTTP/1.1\r\nHost: test\r\n\r\n")
     next_one: Held = await classic.hold("> GET /jobs/dequeue?wait=20")
     client.close()
-    await until(lambda: classic.api.backend.stats().waiters == 1)
+    await until(lambda: classic.api.backend.totals().waiters == 1)
     await classic.talk(ENQUEUE)
     await next_one.told(FIRST)
 
@@ -150,9 +150,9 @@ async def test_a_job_handed_to_who_hung_up_goes_back(classic: Speaker, call: byt
     client.close()
     # No turn of the loop in between: the server has not seen the end of the connection when it hands the job over.
     job = (await classic.api.backend.enqueue(JobSpec(payload=b"null", type="TIME_CRITICAL"))).job
-    assert classic.api.backend.stats().leases == 1
-    await until(lambda: classic.api.backend.stats().leases == 0)
-    assert classic.api.backend.stats().undelivered_total == 1
+    assert classic.api.backend.totals().leases == 1
+    await until(lambda: classic.api.backend.totals().leases == 0)
+    assert classic.api.backend.totals().undelivered_total == 1
     assert (await classic.api.job(job.id))["attempts"] == 0
     await classic.talk(f"> GET /jobs/dequeue\n{FIRST}")
     assert (await classic.api.job(job.id))["attempts"] == 1

@@ -96,7 +96,7 @@ async def test_next_is_the_oldest_submitted_job(simplequeue: Speaker) -> None:
         < 204
           Retry-After:
     """)
-    assert simplequeue.api.backend.stats().waiters == 0
+    assert simplequeue.api.backend.totals().waiters == 0
 
 
 # The same id again.

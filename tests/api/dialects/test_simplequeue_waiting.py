@@ -32,7 +32,7 @@ async def test_a_wait_that_passes_is_204(simplequeue: Speaker) -> None:
     short, long = await simplequeue.hold("> GET /jobs/next?wait=0.5"), await simplequeue.hold("> GET /jobs/next?wait=55")
     simplequeue.api.clock.advance(0.5)
     await short.told("< 204")
-    assert simplequeue.api.backend.stats().waiters == 1
+    assert simplequeue.api.backend.totals().waiters == 1
     await simplequeue.talk(SUBMIT)
     await long.told(FIRST)
 
@@ -77,7 +77,7 @@ async def test_two_held_consumers_get_one_job_once(simplequeue: Speaker) -> None
     first, second = await simplequeue.hold("> GET /jobs/next?wait=20"), await simplequeue.hold("> GET /jobs/next?wait=20")
     await simplequeue.talk(SUBMIT)
     await first.told(FIRST)
-    assert simplequeue.api.backend.stats().waiters == 1
+    assert simplequeue.api.backend.totals().waiters == 1
     simplequeue.api.clock.advance(20)
     await second.told("< 204")
 

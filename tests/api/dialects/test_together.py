@@ -56,7 +56,7 @@ async def enqueue(api: Api, way: str) -> Known:
         (job_id,) = [job["id"] for job in ok(await api.get("/jobs"))["jobs"] if job["number"] == number]
         return Known(job_id, number)
     if way == "simplequeue":
-        count = api.backend.stats().jobs_live
+        count = api.backend.totals().jobs_live
         return await known(api, ok(await api.post("/simplequeue/jobs/submit", jobId=f"simple {count}", data={"n": 1}))["jobId"])
     return await known(api, ok(await api.post("/workpool/job", {"name": "resize", "body": {"n": 1}}))["createdJob"]["id"])
 
@@ -168,7 +168,7 @@ async def test_who_asks_first_is_served_first(api: Api, turn: int) -> None:
         way, asking = held[at]
         assert taken(way, await answered(asking)) in job
         assert not any(later.done() for _, later in held[at + 1 :])
-    assert api.backend.stats().waiters == 0
+    assert api.backend.totals().waiters == 0
 
 
 async def test_jobs_leave_in_the_order_in_which_they_came(api: Api) -> None:

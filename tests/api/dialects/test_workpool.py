@@ -348,7 +348,7 @@ async def test_a_held_result_is_answered_by_the_conclude(api: Api, outcome: str)
     for waiting in held:
         reply = await answered(waiting)
         assert (reply.status, reply.json) == (200, {"id": job_id, **expected})
-    assert api.backend.stats().waiters == 0
+    assert api.backend.totals().waiters == 0
 
 
 @pytest.mark.parametrize("how", ["classic", "simplequeue", "cancel", "expire", "lease"])
@@ -379,7 +379,7 @@ async def test_a_wait_that_passes_is_202(api: Api) -> None:
     await api.take()
     api.clock.advance(19.999)
     assert not held.done()
-    assert api.backend.stats().waiters == 1
+    assert api.backend.totals().waiters == 1
     api.clock.advance(0.001)
     reply = await answered(held)
     assert (reply.status, reply.json) == (202, {"id": job_id, "status": "in-progress"})
@@ -414,9 +414,9 @@ async def test_a_client_that_hangs_up_waits_no_longer(api: Api) -> None:
     await api.enqueue(id="j")
     wire = await api.site.wire()
     wire.send(request("GET", "/workpool/result/j?wait=50"))
-    await until(lambda: api.backend.stats().waiters == 1)
+    await until(lambda: api.backend.totals().waiters == 1)
     await wire.close()
-    await until(lambda: api.backend.stats().waiters == 0)
+    await until(lambda: api.backend.totals().waiters == 0)
     assert await status(api, "j") == "queued"
 
 
