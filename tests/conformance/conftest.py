@@ -12,11 +12,11 @@ from .slow import SlowRig
 
 
 async def _durable(limits: Limits) -> Rig:
-    return DurableRig(limits)
+    return await DurableRig(limits).opened()
 
 
 async def _restarting(limits: Limits) -> Rig:
-    return RestartingRig(limits)
+    return await RestartingRig(limits).opened()
 
 
 async def _slow(limits: Limits) -> Rig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -51,17 +52,39 @@ class DurableRig(LocalRig):
         self.limits = limits
         # The ids of one millisecond are in order because one process makes them. The clock stands still here, so they are one process's.
         self.ids = Ids()
-        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        self.local = self.start()
-        self.backend = self.local
 
-    def start(self) -> LocalBackend:
-        """A backend on the file."""
+    async def opened(self) -> Self:
+        """The rig, its backend started."""
+        self.local = await self.start()
+        self.backend = self.front()
+        return self
+
+    def front(self) -> Backend:
+        """What the tests see of it."""
+        return self.local
+
+    async def start(self) -> LocalBackend:
+        """A backend on what is kept."""
         engine = Engine(self.limits, self.ids)
-        self.journal: GroupJournal = open_journal(str(Path(self.folder.name, "jobs.db")), engine, self.clock, sync="off")
+        self.journal = await self.open_journal(engine)
         backend = LocalBackend(engine=engine, clock=self.clock, journal=self.journal)
         backend.resume()
         return backend
+
+    # What a rig on something else than a file brings.
+
+    async def open_journal(self, engine: Engine) -> GroupJournal:
+        """Fill an engine with what is kept; its journal."""
+        return open_journal(str(Path(self.folder.name, "jobs.db")), engine, self.clock, sync="off")
+
+    async def clean(self) -> None:
+        """Leave nothing behind, now that the backend is closed."""
+        self.folder.cleanup()
+
+    @functools.cached_property
+    def folder(self) -> tempfile.TemporaryDirectory[str]:
+        """Where the file is."""
+        return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 
     async def idle(self) -> None:
         quiet = False
@@ -88,7 +111,7 @@ class DurableRig(LocalRig):
         try:
             await super().close()
         finally:
-            self.folder.cleanup()
+            await self.clean()
 
 
 class RestartingRig(DurableRig):
@@ -96,11 +119,13 @@ class RestartingRig(DurableRig):
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
-        self.backend: Backend = Restarting(self)
         self.restarts = self.undelivered = 0
         self._lock = asyncio.Lock()
         self._beginning = 0
         self.open = 0
+
+    def front(self) -> Backend:
+        return Restarting(self)
 
     async def begin(self) -> LocalBackend:
         """Start anew if nobody is in the middle of something; the backend for one operation, which must call `end`."""
@@ -116,7 +141,7 @@ class RestartingRig(DurableRig):
                 before = kept(self.local.engine)
                 self.undelivered += self.local.undelivered_total
                 await self.local.close()
-                self.local = self.start()
+                self.local = await self.start()
                 invariants(self.local.engine)
                 assert kept(self.local.engine) == before
                 self.restarts += 1

@@ -1,0 +1,70 @@
+"""The local backend on rows in a store (jobqueue/backend/store): as its one owner runs it, and taken over before every operation.
+
+A store joins the suite with a function that makes a new, empty place in it, and one call of `store_rigs` in conftest.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+from jobqueue.backend import loading
+from jobqueue.backend.group_journal import GroupJournal
+from jobqueue.backend.store.store import Store
+from jobqueue.engine.engine import Engine
+from jobqueue.limits import Limits
+
+from .durable import DurableRig, RestartingRig
+from .rig import Rig
+
+MakeStore = Callable[[], Store]
+"""Makes a Store, not open yet; all that one of these makes are the same place."""
+
+LEASE_SECONDS = 3600.0
+"""The suite's time is its own clock's; the store's is real, and no lease is to pass in a test."""
+
+
+class StoreRig(DurableRig):
+    """An owner and its store. Two Stores, so that the next owner is not on the connections of the last."""
+
+    def __init__(self, limits: Limits, make: MakeStore) -> None:
+        super().__init__(limits)
+        self.stores = [make(), make()]
+        self.claims = 0
+
+    async def opened(self) -> Self:
+        for store in self.stores:
+            await store.open()
+        return await super().opened()
+
+    async def open_journal(self, engine: Engine) -> GroupJournal:
+        """By a new owner, which takes it from the last one without being asked to."""
+        store = self.stores[self.claims % 2]
+        self.claims += 1
+        name = f"owner {self.claims}"
+        owner = await store.claim(name, "127.0.0.1:1", LEASE_SECONDS, force=True)
+        assert owner.name == name
+        offset, change = loading.load(await store.rows(owner.epoch), engine, self.clock)
+        journal = GroupJournal(engine, self.clock, "store", offset=offset, change=change)
+        journal.use(store.writer(owner.epoch, LEASE_SECONDS, lambda _sent: None))
+        return journal
+
+    async def clean(self) -> None:
+        for store in self.stores:
+            await store.close()
+
+
+class TakenOverRig(StoreRig, RestartingRig):
+    """The same, with a new owner before every operation that nobody else is in the middle of."""
+
+
+def store_rigs(name: str, place: Callable[[], MakeStore]) -> dict[str, Callable[[Limits], Awaitable[Rig]]]:
+    """The rigs of a store, for RIGS. place: makes a new, empty place, each time it is called."""
+
+    async def owned(limits: Limits) -> Rig:
+        return await StoreRig(limits, place()).opened()
+
+    async def taken_over(limits: Limits) -> Rig:
+        return await TakenOverRig(limits, place()).opened()
+
+    return {name: owned, f"{name}_taken_over": taken_over}
