@@ -1,0 +1,286 @@
+"""A Store on PostgreSQL 13 or later.
+
+What is kept there and how it changes is in postgres_schema.py, what is checked at start in postgres_opening.py, the connection and its
+deadlines in postgres_link.py; what was weighed in docs/decisions/0021. A store has two connections that last, so that asking who owns the
+queue does not wait behind a large commit: one for commits, and one for all else. Reading the rows opens a third.
+
+A commit is as durable as the server's settings make it: on its disk, and on those of its synchronous replicas if it has any
+(`synchronous_standby_names`), for which it waits. Settings under which a power cut loses what was acknowledged are refused, unless they
+are asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterable
+
+from jobqueue.backend.group import Fatal, Finished, Group, NotNow, Writer
+from jobqueue.backend.loading import CannotOpen, JobRows, Rows
+from jobqueue.backend.store.postgres_link import Link, parameters, shown
+from jobqueue.backend.store.postgres_opening import Opening
+from jobqueue.backend.store.postgres_schema import MEMBER_SECONDS
+from jobqueue.backend.store.store import Fenced, Member, Owner
+
+SCHEMA = "jobqueue"
+DEADLINE_SECONDS = 3.0
+"""For every statement that is small, by the server's clock."""
+
+BYTES_PER_SECOND = 1 << 21
+"""How slow a commit may be before it is given up: a large group would otherwise be tried again for ever, and given up each time."""
+
+READ_ROWS = 1_000
+"""Jobs in one answer while all are read; the loop is free between two of them."""
+
+READ_SECONDS = 30.0
+"""For each such answer; the first may have to sort."""
+
+_SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,50}")
+
+
+class PostgresStore:
+    """A Store in one schema of one database. url: as libpq takes it; its environment variables and service files count.
+
+    lossy: accept a server that acknowledges what a power cut may take back. seconds: the deadline of a statement; one of a large group
+    has more. wall: this machine's clock, UTC.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = SCHEMA,
+        lossy: bool = False,
+        seconds: float = DEADLINE_SECONDS,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises CannotOpen when libpq does not understand the URL."""
+        if not _SCHEMA_NAME.fullmatch(schema):
+            raise ValueError(f"schema must be a plain lower-case name of at most 51 characters, not {schema!r}")
+        self.schema = schema
+        self._path = shown(url)
+        self._found = parameters(url)
+        self._lossy = lossy
+        self._seconds = seconds
+        self._wall = wall
+        self._links: list[Link] = []
+        self._link = self._new_link()
+
+    @property
+    def path(self) -> str:
+        """See Store.path."""
+        return self._path
+
+    def _new_link(self) -> Link:
+        link = Link(self._found, self._seconds)
+        self._links.append(link)
+        return link
+
+    async def open(self) -> None:
+        """See Store.open."""
+        await Opening(self._path, self.schema, self._link, self._new_link, lossy=self._lossy, wall=self._wall).run()
+
+    # Who owns the queue.
+
+    async def claim(self, name: str, address: str, seconds: float, force: bool = False) -> Owner:
+        """See Store.claim."""
+        ((*owner,),) = await self._link.run(f"SELECT * FROM {self.schema}.claim_1(%b, %b, %b, %b)", (name, address, seconds, force))
+        return Owner(*owner)
+
+    async def owner(self) -> Owner | None:
+        """See Store.owner."""
+        found = await self._link.run(
+            "SELECT name, address, epoch, extract(epoch FROM until - clock_timestamp())::float8"
+            f" FROM {self.schema}.owner WHERE name IS NOT NULL"
+        )
+        return Owner(*found[0]) if found else None
+
+    async def renew(self, epoch: int, seconds: float) -> None:
+        """See Store.renew."""
+        await self._link.run(f"SELECT {self.schema}.renew_1(%b, %b)", (epoch, seconds))
+
+    async def release(self, epoch: int) -> None:
+        """See Store.release."""
+        await self._link.run(f"SELECT {self.schema}.release_1(%b)", (epoch,))
+
+    # Rows.
+
+    async def rows(self, epoch: int) -> Rows:
+        """See Store.rows."""
+        link = self._new_link()
+        try:
+            return await _read(link, self._path, self.schema, epoch)
+        finally:
+            # It may be in the middle of a transaction, which ends with it.
+            self._links.remove(link)
+            await link.close()
+
+    def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
+        """See Store.writer."""
+        return _PostgresWriter(self._new_link(), self.schema, epoch, seconds, renewed)
+
+    # Servers.
+
+    async def announce(self, name: str, address: str) -> list[Member]:
+        """See Store.announce."""
+        found = await self._link.run(f"SELECT * FROM {self.schema}.announce_1(%b, %b, %b)", (name, address, float(MEMBER_SECONDS)))
+        return [Member(*row) for row in found]
+
+    async def depart(self, name: str) -> None:
+        """See Store.depart."""
+        await self._link.run(f"DELETE FROM {self.schema}.members WHERE name = %b", (name,))
+
+    async def now(self) -> float:
+        """See Store.now."""
+        ((seconds,),) = await self._link.run("SELECT extract(epoch FROM clock_timestamp())::float8")
+        return float(seconds)
+
+    async def close(self) -> None:
+        """See Store.close."""
+        for link in self._links:
+            await link.close()
+
+
+class _PostgresWriter:
+    """Commits a group by one call of a function. See Store.writer."""
+
+    def __init__(self, link: Link, schema: str, epoch: int, seconds: float, renewed: Callable[[float], object]) -> None:
+        self._link = link
+        self._sql = (
+            f"SELECT {schema}.commit_1(%b, %b, %b::bigint[], %b::bytea[], %b::bigint[], %b::bigint[], %b::bytea[], %b::bigint[],"
+            " %b::bigint[], %b::text[], %b::bytea[], %b::bigint[], %b::text[], %b, %b)"
+        )
+        self._epoch = epoch
+        self._seconds = seconds
+        self._renewed = renewed
+        self._task: asyncio.Task[None] | None = None
+
+    def write(self, group: Group, finished: Finished) -> None:
+        """See Writer.write."""
+        self._task = asyncio.get_running_loop().create_task(self._write(group, finished))
+
+    async def _write(self, group: Group, finished: Finished) -> None:
+        error: Exception | None = None
+        sent = time.monotonic()
+        try:
+            await self._link.run(self._sql, self._values(group), self._link.seconds + group.held_bytes // BYTES_PER_SECOND)
+            self._renewed(sent)
+        except asyncio.CancelledError:
+            error = NotNow("the server was stopped meanwhile")
+            raise
+        except (NotNow, Fatal) as failure:
+            error = failure
+        except Exception as failure:
+            error = Fatal(f"{type(failure).__name__}: {failure}")
+        finally:
+            # Not from here: in a loop with eager tasks `write` may not have returned yet.
+            asyncio.get_running_loop().call_soon(finished, error)
+
+    def _values(self, group: Group) -> tuple[object, ...]:
+        payloads, queues = group.payloads, group.queue_rows
+        states = {number: state for number, state in group.states.items() if state is not None}
+        kept = {name: row for name, row in queues.items() if row is not None}
+        return (
+            self._epoch,
+            self._seconds,
+            list(payloads),
+            list(payloads.values()),
+            [zlib.crc32(payload, number) for number, payload in payloads.items()],
+            list(states),
+            list(states.values()),
+            [zlib.crc32(state, number) for number, state in states.items()],
+            [number for number, state in group.states.items() if state is None],
+            list(kept),
+            list(kept.values()),
+            [_queue_crc(name, row) for name, row in kept.items()],
+            [name for name, row in queues.items() if row is None],
+            group.counters,
+            zlib.crc32(group.counters),
+        )
+
+    async def close(self, tidy: bool) -> None:
+        """See Writer.close."""
+        if self._task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({self._task})
+        await self._link.close()
+
+
+class _ReadRows:
+    """Rows that were read into memory. A Rows."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.read_counters: bytes | None = None
+        self.read_queues: list[tuple[str, bytes]] = []
+        self.read_jobs: list[JobRows] = []
+
+    def counters(self) -> bytes | None:
+        """See Rows.counters."""
+        return self.read_counters
+
+    def queues(self) -> Iterable[tuple[str, bytes]]:
+        """See Rows.queues."""
+        return self.read_queues
+
+    def count(self) -> int:
+        """See Rows.count."""
+        return len(self.read_jobs)
+
+    def jobs(self) -> Iterable[JobRows]:
+        """See Rows.jobs."""
+        return self.read_jobs
+
+
+async def _read(link: Link, path: str, schema: str, epoch: int) -> _ReadRows:
+    """All rows of one moment, checked."""
+    rows = _ReadRows(path)
+    whole = _Checked(path)
+    await link.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    ((last, jobs, payloads),) = await link.run(
+        f"SELECT (SELECT epoch FROM {schema}.owner WHERE name IS NOT NULL), (SELECT count(*) FROM {schema}.jobs),"
+        f" (SELECT count(*) FROM {schema}.payloads)",
+        (),
+        READ_SECONDS,
+    )
+    if last != epoch:
+        raise Fenced("the queue was released" if last is None else f"another server has claimed the queue since, under epoch {last}")
+    if jobs != payloads:
+        raise CannotOpen(f"{path}: is damaged: it has {jobs} jobs and {payloads} payloads")
+    for state, crc in await link.run(f"SELECT state, crc FROM {schema}.counters"):
+        rows.read_counters = whole(state, crc, 0, "the counters")
+    for name, state, crc in await link.run(f"SELECT name, state, crc FROM {schema}.queues ORDER BY name", (), READ_SECONDS):
+        rows.read_queues.append((name, whole(state, crc, zlib.crc32(name.encode()), f"queue {name!r}")))
+    await link.run(
+        "DECLARE everything NO SCROLL CURSOR FOR SELECT number, state, j.crc, payload, p.crc"
+        f" FROM {schema}.jobs AS j LEFT JOIN {schema}.payloads AS p USING (number) ORDER BY number"
+    )
+    while len(rows.read_jobs) < jobs:
+        some = await link.run(f"FETCH FORWARD {READ_ROWS} FROM everything", (), READ_SECONDS)
+        if not some:
+            raise CannotOpen(f"{path}: is damaged: it has {jobs} jobs, and {len(rows.read_jobs)} could be read")
+        for number, state, crc, payload, payload_crc in some:
+            if payload is None:
+                raise CannotOpen(f"{path}: is damaged: job number {number} has no payload")
+            kept = whole(state, crc, number, f"job number {number}")
+            rows.read_jobs.append(JobRows(number, kept, whole(payload, payload_crc, number, f"the payload of job number {number}")))
+    return rows
+
+
+class _Checked:
+    """Called with a content, its checksum, what salts that and what it is; the content, if it is whole. Raises CannotOpen."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __call__(self, content: bytes, crc: int, salt: int, what: str) -> bytes:
+        if zlib.crc32(content, salt) != crc:
+            raise CannotOpen(f"{self._path}: is damaged: {what} does not have its checksum")
+        return content
+
+
+def _queue_crc(name: str, row: bytes) -> int:
+    return zlib.crc32(row, zlib.crc32(name.encode()))

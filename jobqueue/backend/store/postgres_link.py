@@ -1,0 +1,263 @@
+"""One connection to PostgreSQL: one statement at a time, a deadline on each, and what its errors mean to us.
+
+A server that was stopped accepts connections and answers nothing, and so does one behind a network that drops packets. So each connect
+and each statement ends at its deadline, here and not only there: `statement_timeout` makes the server give up, and one second later
+this side does, whatever the server says. psycopg would then ask the server to cancel, over another connection, and wait for both for up to
+ten seconds. What is certain is to shut the socket down: nothing waits on that one any more.
+
+A statement whose connection broke may have been carried out. It is never sent again from here; the next one begins with a new connection.
+An idle connection that the server has closed is found out before anything is sent on it, so that a restart of the server costs no failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import socket
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import Diagnostic
+from psycopg.pq import TransactionStatus
+from psycopg.types.numeric import Int8BinaryDumper
+
+from jobqueue.backend.group import Fatal, NotNow
+from jobqueue.backend.loading import CannotOpen
+from jobqueue.backend.store.postgres_schema import FENCED
+from jobqueue.backend.store.store import Fenced
+
+CONNECT_SECONDS = 2
+"""For each host of the URL, unless it has a connect_timeout. psycopg takes no less."""
+
+GRACE_SECONDS = 1.0
+"""How much longer than the server this side waits for a statement's end."""
+
+_LET_GO_SECONDS = 1.0
+"""How long a statement whose socket was shut down may take to notice it, which it does at once."""
+
+_PATIENCE = ("08", "25006", "28", "3D000", "40", "42501", "53", "55", "57", "58")
+"""SQLSTATEs, or their first characters, of what time, room or an operator cures: broken connections, a standby, passwords, deadlocks,
+rights, full disks and too many connections, locks, time-outs and shutdowns, errors of the system. Everything else is damage or a defect."""
+
+_HOPELESS = (
+    "authentication failed",
+    "no password supplied",
+    "pg_hba.conf",
+    "does not exist",
+    "permission denied",
+    "not permitted to log in",
+    "does not support SSL",
+    "SSL error",
+    "certificate",
+    "sslmode",
+)
+"""What libpq says of a connection that no patience cures. It tells no SQLSTATE; a server of another language is tried again."""
+
+T = TypeVar("T")
+_logger = logging.getLogger("jobqueue.storage")
+
+
+def parameters(url: str) -> dict[str, Any]:
+    """libpq's parameters of a URL, and those that we add. Raises CannotOpen, without any part of the URL: libpq quotes it."""
+    try:
+        found = conninfo_to_dict(url)
+    except psycopg.Error:
+        found = {"port": "?"}
+    ports = str(found.get("port") or "").split(",")
+    # A / in a password ends the host for libpq; what follows is then a port or a database.
+    if not all(port.isdecimal() or not port for port in ports) or "@" in str(found.get("dbname") or ""):
+        raise CannotOpen(
+            "the store's URL is not one that libpq takes: postgres://[user[:password]@][host[:port]][,…][/database][?option=value&…] "
+            "with /, @, :, ? and % in a password percent-encoded"
+        )
+    found.setdefault("fallback_application_name", "jobqueue")
+    if "PGCONNECT_TIMEOUT" not in os.environ:
+        found.setdefault("connect_timeout", CONNECT_SECONDS)
+    hosts = str(found.get("host") or os.environ.get("PGHOST", "")).split(",")
+    if len(hosts) > 1 and "PGTARGETSESSIONATTRS" not in os.environ:
+        # One of them is the primary, and after a failover another one is.
+        found.setdefault("target_session_attrs", "read-write")
+    found["client_encoding"] = "utf8"
+    return found
+
+
+def shown(url: str) -> str:
+    """A URL as it may be told to anybody: no password, and no options, which may hold one. Never raises, whatever is in it."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "postgres://"
+    rest, _, options = rest.partition("?")
+    user, at, place = rest.rpartition("@")
+    if "@" in options and not at:
+        # A question mark in a password that should have been encoded.
+        return f"{scheme}://"
+    return f"{scheme}://{user.partition(':')[0]}{at}{place}"
+
+
+def translated(error: psycopg.Error) -> Exception:
+    """What an error means to us."""
+    state = error.sqlstate
+    primary = error.diag.message_primary
+    if state == FENCED:
+        return Fenced(str(primary))
+    if state is None:
+        return NotNow(" ".join(str(error).split()) or "the connection broke")
+    text = f"{primary} (SQLSTATE {state})"
+    return NotNow(text) if state.startswith(_PATIENCE) else Fatal(f"PostgreSQL: {text}")
+
+
+class Refused(NotNow):
+    """What a person must change: who may connect, to what, with what right. Trying again does no harm, and is in vain until then."""
+
+
+class Link:
+    """Connects when it is first used, and again when the connection broke. seconds: the deadline of a statement unless it has its own."""
+
+    def __init__(self, found: Mapping[str, Any], seconds: float) -> None:
+        self.seconds = seconds
+        self._parameters = found
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._granted = 0.0
+        """What the server allows a statement now."""
+        self._one = asyncio.Lock()
+        self._closed = False
+        self._unreplicated: str | None = None
+        """What the server warned of while the statement ran: that its commit is not what was asked for."""
+
+    @property
+    def version(self) -> int:
+        """The server's, as 160004; 0 while there is no connection."""
+        return 0 if self._connection is None else self._connection.info.server_version
+
+    async def script(self, sql: str, seconds: float) -> None:
+        """Carry out many statements. Raises as `run` does."""
+        await self.run(sql, None, seconds)
+
+    async def run(self, sql: str, values: Sequence[object] | None = (), seconds: float | None = None) -> list[Any]:
+        """Carry out one statement; its rows. Raises Fenced, NotNow, Fatal. values: None for a script."""
+        allowed = self.seconds if seconds is None else seconds
+        try:
+            async with asyncio.timeout(allowed):
+                await self._one.acquire()
+        except TimeoutError:
+            raise NotNow(f"what came before has taken {allowed:g} s already") from None
+        try:
+            return await self._run(sql, values, allowed)
+        finally:
+            self._one.release()
+
+    async def _run(self, sql: str, values: Sequence[object] | None, allowed: float) -> list[Any]:
+        connection = await self._usable()
+        try:
+            if self._granted != allowed:
+                milliseconds = f"{allowed * 1_000:.0f}"
+                await self._within(allowed, connection.execute("SELECT set_config('statement_timeout', %s, false)", (milliseconds,)))
+                self._granted = allowed
+            self._unreplicated = None
+            rows = await self._within(allowed, _carry_out(connection, sql, values))
+        except psycopg.Error as error:
+            raise self._failed(error) from error
+        except BaseException:
+            # Its answer may still come, and must not be taken for another's.
+            self._drop()
+            raise
+        if self._unreplicated is not None:
+            raise NotNow(self._unreplicated)
+        return rows
+
+    def _failed(self, error: psycopg.Error) -> Exception:
+        connection, meaning = self._connection, translated(error)
+        if error.sqlstate == "25006" or connection is None or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+            # Broken, in the middle of something, or a standby now: the next connection may lead to the new primary.
+            self._drop()
+        return meaning
+
+    async def _within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+        """What a statement returns. At the deadline, or when it is not wanted any more, its socket is shut down. Raises NotNow."""
+        task = asyncio.create_task(work)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=seconds + GRACE_SECONDS)
+        except asyncio.CancelledError:
+            await self._cut(task)
+            raise
+        if not done:
+            await self._cut(task)
+            self._drop()
+            raise NotNow(f"no answer in {seconds + GRACE_SECONDS:g} s")
+        return task.result()
+
+    async def _cut(self, task: asyncio.Task[Any]) -> None:
+        assert self._connection is not None
+        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._connection.fileno())) as twin:
+            twin.shutdown(socket.SHUT_RDWR)
+        await asyncio.wait({task}, timeout=_LET_GO_SECONDS)
+        task.cancel()
+        if task.done() and not task.cancelled():
+            task.exception()
+
+    # The connection.
+
+    async def _usable(self) -> psycopg.AsyncConnection[Any]:
+        """A connection on which nothing is under way."""
+        connection = self._connection
+        if connection is not None and (connection.closed or _spoke(connection)):
+            self._drop()
+            connection = None
+        if self._closed:
+            raise NotNow("the store is closed")
+        if connection is None:
+            connection = self._connection = await self._connected()
+        return connection
+
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        hosts = str(self._parameters.get("host") or "").count(",") + 1
+        limit = hosts * max(2, int(self._parameters.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or 0)) + GRACE_SECONDS
+        try:
+            async with asyncio.timeout(limit):
+                connection = await psycopg.AsyncConnection.connect(**self._parameters, autocommit=True)
+        except TimeoutError:
+            raise NotNow(f"no connection in {limit:g} s") from None
+        except (psycopg.Error, OSError, UnicodeError, ValueError) as error:
+            text = " ".join(str(error).split())
+            hopeless = any(words in text for words in _HOPELESS) or not isinstance(error, psycopg.OperationalError)
+            raise (Refused if hopeless else NotNow)(text) from error
+        self._granted = 0.0
+        # All numbers as bigint: otherwise each width is a type of its own, and each mixture of them a statement to prepare.
+        connection.adapters.register_dumper(int, Int8BinaryDumper)
+        connection.add_notice_handler(self._noticed)
+        return connection
+
+    def _noticed(self, notice: Diagnostic) -> None:
+        """Note the one warning that matters: a commit that somebody cancelled while it waited for its replicas succeeds without them."""
+        if notice.sqlstate in ("57014", "57P01"):
+            self._unreplicated = f"{notice.message_primary}: {notice.message_detail}"
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.pgconn.finish()
+
+    async def close(self) -> None:
+        """Let go of the connection, once what is under way on it has ended. Calling it again changes nothing."""
+        self._closed = True
+        async with self._one:
+            self._drop()
+
+
+async def _carry_out(connection: psycopg.AsyncConnection[Any], sql: str, values: Sequence[object] | None) -> list[Any]:
+    # Only the simple protocol takes several statements at once, and only the other one gives bytes as bytes.
+    async with connection.cursor(binary=values is not None) as cursor:
+        await cursor.execute(sql.encode(), values or None)
+        return await cursor.fetchall() if cursor.description else []
+
+
+def _spoke(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the server has something to say on an idle connection: that it has closed it, as a rule."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

