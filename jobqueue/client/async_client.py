@@ -35,12 +35,14 @@ from jobqueue.model import DEFAULT_QUEUE, Backoff, Outcome, Status
 
 
 class AsyncClient(AsyncTransport):
-    """A client of one server, for asyncio. `Client` is the same for threads.
+    """A client of one server, or of several on one queue, for asyncio. `Client` is the same for threads.
 
-    url: the server's base URL, with a prefix if it has one; without it JOBQUEUE_URL, else http://127.0.0.1:8080.
+    url: the server's base URL, with a prefix if it has one; without it JOBQUEUE_URL, else http://127.0.0.1:8080. Of several servers on one
+    queue, their URLs: a sequence, or in one str with commas between them, 32 at most. One of them is asked, which is left to chance, and
+    another when that one cannot be reached or says that it cannot do it now.
     token: the bearer token; without it JOBQUEUE_TOKEN. An empty one is none.
     timeout: seconds for each try of a call, connecting and the last byte of the answer included, on top of the time the server was asked
-    to wait.
+    to wait; to connect to one of several servers, a share of it.
     max_wait: seconds one request asks to be held at most, longer waits being made of several; less once the server said that it holds
     none so long.
     retrying: when a request is sent again; see Retrying.
@@ -151,7 +153,7 @@ class AsyncClient(AsyncTransport):
         )
         if wait is None:
             return await self._run(calls.enqueue(job))
-        return await self._carry(result_of(job, wait, self._retrying, self._hold))
+        return await self._carry(result_of(job, wait, self._retrying, self._hold, self._servers))
 
     async def enqueue_batch(self, jobs: Iterable[NewJob]) -> list[Enqueued | QueueError]:
         """Submit many jobs, up to 1000 in one request.
@@ -360,7 +362,7 @@ class AsyncClient(AsyncTransport):
         says, for ever, and goes on where it was. The event `reset` says that something was missed nevertheless: read again what you show.
         close() ends the iteration, from whichever thread or task. Raises Forbidden, TooManyListeners.
         """
-        return self._listen(Listener(asked(queue, type, event), last_event_id, self._retrying))
+        return self._listen(Listener(asked(queue, type, event), last_event_id, self._retrying, self._servers))
 
     # Queues and the server.
 
@@ -463,14 +465,14 @@ class AsyncClient(AsyncTransport):
         return await self._run(once("GET", "/openapi.json", reading.document))
 
     async def healthy(self) -> bool:
-        """Is the server alive? Asked once, no token needed.
+        """Is the server alive? Asked once, no token needed. Of several servers: is one of them?
 
         Returns bool; False also when no answer came.
         """
         return await self._asks(once("GET", "/healthz", reading.yes, idempotent=False))
 
     async def ready(self) -> bool:
-        """Does the server take new work? Asked once, no token needed.
+        """Does the server take new work? Asked once, no token needed. Of several servers: does one of them?
 
         Returns bool; False while it shuts down, and when no answer came.
         """

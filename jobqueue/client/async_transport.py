@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -17,6 +17,7 @@ from jobqueue.client.problems import ConnectionFailed
 from jobqueue.client.retrying import HOLD_SECONDS, RETRYING, TIMEOUT_SECONDS, Hold, Retrying, Steps, carried_through, given_back, no
 from jobqueue.client.route import Route
 from jobqueue.client.sending import Call, Request
+from jobqueue.client.servers import Servers, Turn
 from jobqueue.client.types import JobEvent
 from jobqueue.errors import QueueError
 
@@ -34,7 +35,7 @@ class AsyncTransport:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         token: str | None = None,
         *,
         timeout: float = TIMEOUT_SECONDS,
@@ -43,20 +44,27 @@ class AsyncTransport:
         ssl_context: ssl.SSLContext | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._endpoint = Endpoint.find(url, token)
-        self._route = Route.to(self._endpoint)
+        endpoints = Endpoint.find(url, token)
+        self._routes = tuple(Route.to(endpoint) for endpoint in endpoints)
         self._timeout, self._hold = check_seconds("timeout", timeout), Hold(check_seconds("max_wait", max_wait))
+        self._servers = Servers([endpoint.url for endpoint in endpoints], self._timeout, retrying.random, retrying.clock)
         self._retrying = retrying
         self._ssl_context = ssl_context
         self._sleep = sleep
-        self._connections: Connections | None = None
+        self._connections: list[Connections] | None = None
         self._closed = False
         self._ended = asyncio.Event()
         self._giving: set[asyncio.Task[None]] = set()
         self._giving_abreast = asyncio.Semaphore(GIVE_BACKS_ABREAST)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._endpoint.url}>"
+        count = len(self._routes)
+        return f"<{type(self).__name__} of {self.url}{f', one of {count}' if count > 1 else ''}>"
+
+    @property
+    def url(self) -> str:
+        """The base URL of the server that is asked now, without a slash at its end."""
+        return self._servers.current.url
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,23 +82,23 @@ class AsyncTransport:
         if self._giving:
             await asyncio.wait(self._giving)
         if self._connections is not None:
-            await self._connections.close()
+            await asyncio.gather(*(connections.close() for connections in self._connections))
 
     # Sending.
 
-    def _opened(self) -> Connections:
+    def _opened(self) -> list[Connections]:
         if self._closed and asyncio.current_task() not in self._giving:
             raise RuntimeError("this client is closed")
         if self._connections is None:
-            self._connections = Connections(self._route, self._ssl_context)
+            self._connections = [Connections(route, self._ssl_context) for route in self._routes]
         return self._connections
 
-    async def _exchange(self, request: Request) -> Answer:
-        connections = self._opened()
+    async def _exchange(self, request: Request, turn: Turn) -> Answer:
+        connections = self._opened()[turn.at]
         try:
-            return await connections.exchange(request, request.wait + self._timeout, self._timeout)
+            return await connections.exchange(request, request.wait + turn.seconds, turn.connect_seconds)
         except (Lost, OSError) as error:  # TimeoutError is an OSError
-            raise ConnectionFailed.by(error, f"{request.method} {self._endpoint.url}{request.target}") from error
+            raise ConnectionFailed.by(error, f"{request.method} {turn.url}{request.target}") from error
 
     async def _carry(self, steps: Steps[T]) -> T:
         """Do as the steps say."""
@@ -102,7 +110,7 @@ class AsyncTransport:
                     step = next(steps)
                     continue
                 try:
-                    answer = await self._exchange(step)
+                    answer = await self._exchange(*step)
                 except ConnectionFailed as error:
                     step = steps.throw(error)
                 else:
@@ -112,7 +120,7 @@ class AsyncTransport:
             return result
 
     async def _run(self, call: Call[T]) -> T:
-        return await self._carry(carried_through(call, self._retrying, self._hold))
+        return await self._carry(carried_through(call, self._retrying, self._hold, self._servers))
 
     async def _taken(self, call: Call[T]) -> T:
         """What a dequeue takes. If it is cancelled, what it was or will be answered is given back, in the background."""
@@ -128,7 +136,7 @@ class AsyncTransport:
     async def _give_back(self, call: Call[Any]) -> None:
         with suppress(TimeoutError, RuntimeError):
             async with asyncio.timeout(GIVE_BACK_SECONDS), self._giving_abreast:
-                await self._carry(given_back(call, self._retrying, self._hold))
+                await self._carry(given_back(call, self._retrying, self._hold, self._servers))
 
     async def _asks(self, call: Call[bool]) -> bool:
         try:
@@ -159,16 +167,19 @@ class AsyncTransport:
 
     async def _stream(self, listener: Listener) -> AsyncGenerator[bytes, None]:
         """What one connection brings. Raises QueueError."""
-        connections = self._opened()
+        turn = listener.turn
+        connections = self._opened()[turn.at]
         deadline = asyncio.get_running_loop().time() + self._timeout
         connection = None
         try:
-            connection = await connections.connection(self._timeout)
-            listener.begin(*await connection.begin_stream(self._route.stream_request(listener.target, listener.headers()), deadline))
+            connection = await connections.connection(turn.connect_seconds)
+            listener.begin(
+                *await connection.begin_stream(self._routes[turn.at].stream_request(listener.target, listener.headers()), deadline)
+            )
             while chunk := await connection.chunk(SILENCE_SECONDS + self._timeout):
                 yield chunk
         except (Lost, OSError) as error:
-            raise ConnectionFailed.by(error, f"GET {self._endpoint.url}{listener.target}") from error
+            raise ConnectionFailed.by(error, f"GET {turn.url}{listener.target}") from error
         finally:
             if connection is not None:
                 connection.abort()

@@ -1,10 +1,11 @@
-"""Where the server is and how to be let in: the base URL and the token, from arguments or the environment."""
+"""Where the servers are and how to be let in: the base URLs and the token, from arguments or the environment."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -14,6 +15,9 @@ SECONDS_MAX = 30 * 86_400.0
 """The longest time-out or pause: no system's timers mind it."""
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+
+URLS_MAX = 32
+"""Servers of one client at most."""
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 
@@ -29,8 +33,11 @@ class Endpoint(NamedTuple):
         return f"Endpoint({self.url!r})"
 
     @classmethod
-    def find(cls, url: str | None, token: str | None) -> Endpoint:
-        """From what is given, else JOBQUEUE_URL and JOBQUEUE_TOKEN, else the server's defaults. Empty is none. Raises ValueError."""
+    def find(cls, url: str | Sequence[str] | None, token: str | None) -> tuple[Endpoint, ...]:
+        """From what is given, else JOBQUEUE_URL and JOBQUEUE_TOKEN, else the server's defaults. Empty is none. Raises ValueError.
+
+        url: one, several with commas between them, or a sequence. The same one twice counts once.
+        """
         origin = "url"
         if url is None:
             url, origin = os.environ.get("JOBQUEUE_URL") or DEFAULT_URL, "JOBQUEUE_URL"
@@ -42,7 +49,26 @@ class Endpoint(NamedTuple):
             if _TOKEN.fullmatch(token) is None:
                 raise ValueError(f"{whence}: must be 1 to 4096 printable ASCII characters without spaces")
             headers["Authorization"] = f"Bearer {token}"
-        return cls(_checked(origin, url), headers)
+        return tuple(cls(each, headers) for each in _all_checked(origin, url))
+
+
+def _all_checked(origin: str, given: str | Sequence[str]) -> list[str]:
+    if isinstance(given, str):
+        if "," not in given:
+            return [_checked(origin, given)]
+        given = [entry.strip() for entry in given.split(",")]
+    if not 1 <= len(given) <= URLS_MAX:
+        raise ValueError(f"{origin}: {len(given)} URLs; 1 to {URLS_MAX} are allowed")
+    urls: list[str] = []
+    for number, entry in enumerate(given, 1):
+        where = f"{origin}, entry {number}"
+        if not isinstance(entry, str) or not entry:
+            raise ValueError(f"{where}: {'is empty' if entry == '' else f'{entry!r} is no text'}")
+        urls.append(_checked(where, entry))
+        if urls[0].partition(":")[0] != urls[-1].partition(":")[0]:
+            # A token would go in clear to one of them, and the certificate that was asked for mean nothing.
+            raise ValueError(f"{where}: {urls[-1]!r} must begin as the first one, which is {urls[0]!r}: all http, or all https")
+    return list(dict.fromkeys(urls))
 
 
 def _checked(origin: str, url: str) -> str:

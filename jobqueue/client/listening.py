@@ -18,6 +18,7 @@ from jobqueue.client import sending
 from jobqueue.client.exchange import Answer
 from jobqueue.client.problems import ConnectionFailed, UnexpectedAnswer, failure
 from jobqueue.client.retrying import Retrying
+from jobqueue.client.servers import Servers, Way, is_away
 from jobqueue.client.types import EventData, JobEvent
 from jobqueue.errors import BadRequest, QueueError
 
@@ -71,12 +72,16 @@ class Listener:
     last_event_id: after which event to begin, None for now. Raises BadRequest.
     """
 
-    def __init__(self, target: str, last_event_id: str | None, retrying: Retrying) -> None:
+    def __init__(self, target: str, last_event_id: str | None, retrying: Retrying, servers: Servers) -> None:
         if last_event_id is not None and _EVENT_ID.fullmatch(last_event_id) is None:
             raise BadRequest("last_event_id", "is not the id of an event: 1 to 64 printable ASCII characters without spaces")
         self.target = target
         self._last = last_event_id
         self._retrying = retrying
+        self._servers = servers
+        self._way: Way | None = None
+        self.turn = servers.begin(True)
+        """Which server the next connection is to."""
         self._begun = False
         self._failures = 0
         self._fresh()
@@ -103,6 +108,9 @@ class Listener:
             raise UnexpectedAnswer(status, f"{media or 'an answer without a type'} where a stream of events should be")
         self._fresh()
         self._begun = True
+        self._way = None
+        if self._servers.shaken:
+            self._servers.well(self.turn.at)
 
     def told(self, chunk: bytes) -> Iterator[JobEvent]:
         """The events that are whole with this chunk. Raises UnexpectedAnswer."""
@@ -147,16 +155,26 @@ class Listener:
         yield JobEvent(event=event or "message", event_id=self._id or "", **fields)
 
     def pause(self, error: QueueError) -> float:
-        """Seconds until the next connection after this error. Raises it when there is none.
+        """Seconds until the next connection, to the server whose `turn` it then is, after this error. Raises it when there is none.
 
-        Before the first stream as for every call. Later it comes back for ever, but after what will not get better by itself, and with
-        `tries` of 1.
+        0 where another server can be asked at once. Before the first stream as for every call. Later it comes back for ever, but after
+        what will not get better by itself, and with `tries` of 1.
         """
+        if self._servers.several and is_away(error):
+            self._way = self._way or Way(self._servers, self._servers.clock())
+            following = self._way.after(self.turn, error, isinstance(error, ConnectionFailed) and error.sent)
+            if following is not None:
+                self.turn = following
+                return 0.0
         lasting = self._begun and self._retrying.tries > 1
         retrying = replace(self._retrying, tries=sys.maxsize) if lasting else self._retrying
         pause = retrying.pause(self._failures, error)
         if pause is None:
+            if self._way is not None:
+                self._way.name_all(error)
             raise error
+        if self._way is not None:
+            self.turn = self._way.again()
         self._failures = min(self._failures + 1, _DOUBLINGS_MAX)
         return pause
 

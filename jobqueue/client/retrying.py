@@ -1,7 +1,7 @@
 """How a call is carried through: sent, sent again where that is safe, held again until the wait has passed.
 
-Written once for both clients, as generators: they yield what is to be done next, a request to send or a number of seconds to pause, and
-are sent the answer, or thrown the ConnectionFailed that came instead. `AsyncClient` and `Client` do as they say.
+Written once for both clients, as generators: they yield what is to be done next, a request to send and whose turn it is, or a number of
+seconds to pause, and are sent the answer, or thrown the ConnectionFailed that came instead. `AsyncClient` and `Client` do as they say.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from jobqueue.client.endpoint import SECONDS_MAX
 from jobqueue.client.exchange import Answer
 from jobqueue.client.problems import ConnectionFailed, JobFailed, UnexpectedAnswer, WaitTimeout, failure, retry_after, unconfirmed
 from jobqueue.client.sending import Call, Request, check_wait
+from jobqueue.client.servers import Servers, Turn, Way, is_away
 from jobqueue.client.types import NewJob
 from jobqueue.errors import BadRequest, Full, QueueError, Unavailable, Unconfirmed
 from jobqueue.limits import Limits
@@ -25,7 +26,8 @@ from jobqueue.model import SUCCEEDED
 
 T = TypeVar("T")
 
-Steps: TypeAlias = Generator[Request | float, Answer, T]
+Step: TypeAlias = tuple[Request, Turn] | float
+Steps: TypeAlias = Generator[Step, Answer, T]
 
 WAIT_SECONDS = Limits().wait_seconds_default
 """How long a dequeue waits that does not say: as the server's default."""
@@ -50,11 +52,13 @@ _PASSING = frozenset({429, 502, 503, 504})
 class Retrying:
     """When and how a call is sent again. Only calls whose repeat is harmless are.
 
-    tries: the most times one request is sent, 1 for never again. After a lost connection, or a 502 or 504 of a proxy, the pause before
-    try n + 1 is a random time up to min(cap, base * 2 ** (n - 1)) seconds. After a 429 or a 503 it is the Retry-After of the answer and
-    such a random time on top; an answer that asks for more than cap seconds is not waited for.
+    tries: the most times one request is sent, 1 for never again; with several servers, the most times it is sent to each, and to no other
+    at once after what may have been done. After a lost connection, or a 502 or 504 of a proxy, the pause before try n + 1 is a random time
+    up to min(cap, base * 2 ** (n - 1)) seconds. After a 429 or a 503 it is the Retry-After of the answer and such a random time on top; an
+    answer that asks for more than cap seconds is not waited for.
 
-    random: makes numbers from 0 to 1; clock: seconds that only rise. Both are for tests. Raises ValueError.
+    random: makes numbers from 0 to 1, which also say in which order a client asks its servers; clock: seconds that only rise. Both are
+    for tests. Raises ValueError.
     """
 
     tries: int = 5
@@ -100,41 +104,88 @@ class Hold:
         return True
 
 
-def carried_through(call: Call[T], retrying: Retrying, hold: Hold) -> Steps[T]:
+def carried_through(call: Call[T], retrying: Retrying, hold: Hold, servers: Servers) -> Steps[T]:
     """One call from beginning to end. A wait longer than what one request may be held takes several, one after the other."""
-    deadline = retrying.clock() + call.wait
+    began = retrying.clock()
+    deadline = began + call.wait
     left = call.wait
-    failures = 0
-    carried_out = False
-    """Whether a try that brought no answer may have been carried out."""
+    turn = servers.begin(call.idempotent) if servers.away else servers.current
+    course: _Course | None = None
     while True:
         held = min(left, hold.seconds)
         try:
-            answer = yield call.make(held)
+            answer = yield call.make(held), turn
+            if servers.shaken and answer.status < 500:
+                servers.well(turn.at)
             if not 200 <= answer.status < 300:
                 raise failure(answer)
             reply = _read(call, answer)
         except QueueError as error:
             if hold.learn(error, held):
                 continue
-            carried_out = carried_out or _may_have_been_carried_out(error)
-            pause = retrying.pause(failures, error) if call.idempotent else None
-            if pause is None:
-                told = unconfirmed(error, call.ids) if carried_out and call.changes else error
-                if told is error:
-                    raise
-                raise told from error
-            failures += 1
+            course = course or _Course(call, retrying, servers, began)
+            following, pause = course.after_error(turn, error)
         else:
-            if left <= hold.seconds or call.done(reply):
+            if (left <= hold.seconds and not servers.several) or call.done(reply):
                 return reply
-            failures = 0
-            # A server that is shutting down ends a wait early and says so: then this is the last of the answers it gives at once.
-            pause = float(retry_after(answer) or 0)
+            course = course or _Course(call, retrying, servers, began)
+            following, pause = course.after_wait(turn, answer)
+            if following is None and left <= hold.seconds:
+                return reply
         left = max(0.0, deadline - retrying.clock())
         if pause:
-            yield min(pause, left) if not failures else pause
+            yield pause if course.failures else min(pause, left)
             left = max(0.0, deadline - retrying.clock())
+        turn = following or course.again()
+
+
+class _Course:
+    """How one call goes on after what was not its end. began: when its first try did."""
+
+    def __init__(self, call: Call[Any], retrying: Retrying, servers: Servers, began: float) -> None:
+        self._call = call
+        self._retrying = retrying
+        self._servers = servers
+        self._way = Way(servers, began)
+        self._carried_out = False
+        """Whether a try that brought no answer may have been carried out."""
+        self.failures = 0
+        """Tries since the last answer."""
+
+    def after_error(self, turn: Turn, error: QueueError) -> tuple[Turn | None, float]:
+        """Whose turn it is in the same try, None for the next one, and the seconds before it. Raises what the call comes to."""
+        in_doubt = _may_have_been_carried_out(error)
+        self._carried_out = self._carried_out or in_doubt
+        if self._servers.several and is_away(error):
+            following = self._way.after(turn, error, in_doubt)
+            if following is not None:
+                return following, 0.0
+        pause = self._retrying.pause(self.failures, error) if self._call.idempotent else None
+        if pause is None:
+            self._way.name_all(error)
+            told = unconfirmed(error, self._call.ids) if self._carried_out and self._call.changes else error
+            if told is error:
+                raise error
+            raise told from error
+        self.failures += 1
+        return None, pause
+
+    def after_wait(self, turn: Turn, answer: Answer) -> tuple[Turn | None, float]:
+        """The same after an answer that brought nothing, with more time to wait."""
+        self.failures = 0
+        # A server that is shutting down ends a wait early and says so: then this is the last of the answers it gives at once.
+        pause = float(retry_after(answer) or 0)
+        if pause and self._servers.several:
+            following = self._way.after_leaving(turn)
+            if following is not None:
+                return following, 0.0
+        else:
+            self._way.forget()
+        return None, pause
+
+    def again(self) -> Turn:
+        """Whose turn the next try is."""
+        return self._way.again()
 
 
 def _may_have_been_carried_out(error: QueueError) -> bool:
@@ -146,19 +197,19 @@ def _may_have_been_carried_out(error: QueueError) -> bool:
     return isinstance(error, Unconfirmed)
 
 
-def given_back(call: Call[Any], retrying: Retrying, hold: Hold) -> Steps[None]:
+def given_back(call: Call[Any], retrying: Retrying, hold: Hold, servers: Servers) -> Steps[None]:
     """Give back what a dequeue was answered that nobody waits for any more: the same attempt_id is answered the same leases.
 
     If the server never saw it, it takes what is there now, which goes back to its place too.
     """
     lasting = replace(retrying, tries=max(retrying.tries, GIVE_BACK_TRIES_MIN))
     try:
-        found = yield from carried_through(replace(call, wait=0.0), lasting, hold)
+        found = yield from carried_through(replace(call, wait=0.0), lasting, hold, servers)
     except QueueError:
         return
     for job in found if isinstance(found, list) else [found] if found is not None else []:
         with suppress(QueueError):
-            yield from carried_through(calls.release(job.id, job.lease.token, 0.0), lasting, hold)
+            yield from carried_through(calls.release(job.id, job.lease.token, 0.0), lasting, hold, servers)
 
 
 def _read(call: Call[T], answer: Answer) -> T:
@@ -177,13 +228,13 @@ def no(error: QueueError) -> bool:
     raise error
 
 
-def result_of(job: NewJob, wait: float, retrying: Retrying, hold: Hold) -> Steps[Any]:
+def result_of(job: NewJob, wait: float, retrying: Retrying, hold: Hold, servers: Servers) -> Steps[Any]:
     """Enqueue a job and wait for its result, `wait` seconds in all. Raises JobFailed, WaitTimeout."""
     wait = check_wait(wait)
     deadline = retrying.clock() + wait
-    enqueued = yield from carried_through(calls.enqueue(job), retrying, hold)
+    enqueued = yield from carried_through(calls.enqueue(job), retrying, hold, servers)
     try:
-        found = yield from carried_through(calls.job(enqueued.id, max(0.0, deadline - retrying.clock())), retrying, hold)
+        found = yield from carried_through(calls.job(enqueued.id, max(0.0, deadline - retrying.clock())), retrying, hold, servers)
     except QueueError as error:
         error.job_id = enqueued.id
         error.detail += f"; job {enqueued.id!r} was enqueued and goes on"

@@ -96,7 +96,10 @@ WAIT = Duration(forever=True)
 
 
 class Where:
-    """The server's URL and the token, each None where the client is to find it by itself. Raises Failure for a broken .env."""
+    """The URL of the server, or of several with commas between them, and the token.
+
+    Each is None where the client is to find it by itself. Raises Failure for a broken .env.
+    """
 
     def __init__(self, url: str | None, token: str | None) -> None:
         try:
@@ -126,7 +129,9 @@ def connect(where: Where, tries: int = TRIES) -> Client:
 
 
 _CONNECTION = (
-    click.option("--url", metavar="URL", help="The server; else JOBQUEUE_URL, else http://127.0.0.1:8080."),
+    click.option(
+        "--url", metavar="URL[,URL…]", help="The server, or all servers of one queue; else JOBQUEUE_URL, else http://127.0.0.1:8080."
+    ),
     click.option("--token", metavar="TOKEN", help="Its token; ps shows it, so prefer JOBQUEUE_TOKEN."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each thing."),
 )

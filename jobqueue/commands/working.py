@@ -72,10 +72,10 @@ def work_command(where: Where, output: Output, module: str | None, command: str 
 
 
 def _surroundings(where: Where) -> str:
-    """The server's URL. It and the token go into the environment, so that handlers and commands find the same server."""
+    """The servers' URLs, with commas between them. They and the token go into the environment, so that handlers and commands find them."""
     from jobqueue.client.endpoint import Endpoint
 
-    url = os.environ["JOBQUEUE_URL"] = Endpoint.find(where.url, where.token).url
+    url = os.environ["JOBQUEUE_URL"] = ",".join(endpoint.url for endpoint in Endpoint.find(where.url, where.token))
     if where.token is not None:
         os.environ["JOBQUEUE_TOKEN"] = where.token
     return url
@@ -101,7 +101,7 @@ def _imported(module: str, url: str, told: bool, options: dict[str, Any]) -> Wor
     made = _worker_of(module)
     if made is None:
         return worker
-    if told or not isinstance(made.source, str):
+    if told or not isinstance(made.source, str | list | tuple):
         made.source = url
     for name in options:
         setattr(made, name, getattr(worker, name))

@@ -1,4 +1,4 @@
-"""Takes jobs from a server over HTTP."""
+"""Takes jobs from a server over HTTP, or from several on one queue: a lease is good at each of them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ RELEASES_ABREAST = 16
 """There is no batch of releases: so many are sent at once."""
 
 
-def source_client(url: str, token: str | None) -> AsyncClient:
-    """A client that does not try again by itself: the worker does, and knows when its leases end."""
+def source_client(url: str | Sequence[str], token: str | None) -> AsyncClient:
+    """A client that goes over its servers once and does not try again by itself: the worker does, and knows when its leases end."""
     return AsyncClient(url, token, retrying=Retrying(tries=1))
 
 

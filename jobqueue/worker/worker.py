@@ -53,20 +53,21 @@ _logger = logging.getLogger("jobqueue.worker")
 class Worker:
     """Runs handlers on the jobs of some queues.
 
-    source: the server's URL, a Backend of this process or a Source; may be left out where only the handlers are of interest, as for
-    `jobqueue serve --pool`. handlers: a Registry made elsewhere. queues: in order of preference. concurrency: handlers at once.
-    timeout: seconds an attempt may take where its handler says nothing, None for as long as it likes. lease_seconds: how long a lease
-    holds without a heartbeat, so how soon the jobs of a worker that died go to another. wait: seconds a request for jobs is held.
-    prefetch: jobs taken ahead at most, None for what the source thinks. grace_seconds: what running jobs get to finish on shutdown.
-    unhandled_seconds: how long a job that no handler is for is given back, from when this worker first had it, before it fails for good.
-    name: shown with the jobs; host and process id unless given. token: for a URL; without it JOBQUEUE_TOKEN. clock and chance: for tests.
+    source: the server's URL, or those of several servers on one queue, as for a client; a Backend of this process or a Source; may be left
+    out where only the handlers are of interest, as for `jobqueue serve --pool`. handlers: a Registry made elsewhere. queues: in order of
+    preference. concurrency: handlers at once. timeout: seconds an attempt may take where its handler says nothing, None for as long as it
+    likes. lease_seconds: how long a lease holds without a heartbeat, so how soon the jobs of a worker that died go to another. wait:
+    seconds a request for jobs is held. prefetch: jobs taken ahead at most, None for what the source thinks. grace_seconds: what running
+    jobs get to finish on shutdown. unhandled_seconds: how long a job that no handler is for is given back, from when this worker first had
+    it, before it fails for good. name: shown with the jobs; host and process id unless given. token: for a URL; without it JOBQUEUE_TOKEN.
+    clock and chance: for tests.
 
     Raises ValueError naming the parameter.
     """
 
     def __init__(
         self,
-        source: str | Backend | Source | None = None,
+        source: str | Sequence[str] | Backend | Source | None = None,
         *,
         handlers: Registry | None = None,
         queues: Sequence[str] | None = None,
@@ -327,11 +328,11 @@ class Worker:
         self._quiet.ring()
 
 
-def _source_of(given: str | Backend | Source, token: str | None) -> Source:
+def _source_of(given: str | Sequence[str] | Backend | Source, token: str | None) -> Source:
     """A source from what a worker was given."""
-    if isinstance(given, str):
+    if isinstance(given, str | list | tuple):
         # Here, so that a pool in the server loads no client.
         from jobqueue.worker.http_source import HttpSource, source_client
 
         return HttpSource(source_client(given, token))
-    return BackendSource(cast(Backend, given)) if hasattr(given, "dequeue") else given
+    return BackendSource(cast(Backend, given)) if hasattr(given, "dequeue") else cast(Source, given)

@@ -34,9 +34,9 @@ TEXTS = (
 ''',
     ),
     (
-        '''    """A client of one server, for asyncio. `Client` is the same for threads.
+        '''    """A client of one server, or of several on one queue, for asyncio. `Client` is the same for threads.
 ''',
-        '''    """A client of one server, for threads. `AsyncClient` is the same for asyncio.
+        '''    """A client of one server, or of several on one queue, for threads. `AsyncClient` is the same for asyncio.
 ''',
     ),
     (

@@ -20,6 +20,7 @@ from jobqueue.client import calls
 from jobqueue.client.exchange import Answer
 from jobqueue.client.problems import KINDS, Problem, error_of
 from jobqueue.client.retrying import Hold, Retrying, carried_through
+from jobqueue.client.servers import Servers
 from jobqueue.client.types import Job
 from jobqueue.errors import QueueError
 
@@ -297,14 +298,15 @@ async def test_values_out_of_bounds_are_the_servers_to_refuse(api: Face) -> None
 @pytest.mark.parametrize("last", ["storage_unavailable", "draining", "rate_limited", "too_many_connections"])
 def test_a_try_that_is_refused_says_nothing_of_the_one_before(last: str) -> None:
     """When the first try may have been stored and the others are refused, what is raised still says that it may."""
-    steps = carried_through(calls.enqueue_batch([NewJob(1)]), Retrying(tries=3, random=lambda: 0.0), Hold(1.0))
+    alone = Servers(["http://a"], 10.0, lambda: 0.0, lambda: 0.0)
+    steps = carried_through(calls.enqueue_batch([NewJob(1)]), Retrying(tries=3, random=lambda: 0.0), Hold(1.0), alone)
     first = describe(errors.StorageUnconfirmed("it may have been stored"))
     told = [first, *[msgspec.structs.replace(first, code=last, status=PROBLEMS[last].status, unconfirmed=False)] * 2]
 
     def drive() -> None:
         step = next(steps)
         for problem in told:
-            while isinstance(step, float | int):
+            while isinstance(step, float):
                 step = next(steps)
             step = steps.send(Answer(problem.status, {"retry-after": "1"}, msgspec.json.encode(problem)))
 

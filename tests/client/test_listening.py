@@ -17,6 +17,7 @@ import jobqueue
 from jobqueue import Client, Retrying
 from jobqueue.api.native.events import HEARTBEAT_SECONDS
 from jobqueue.client import listening
+from jobqueue.client.servers import Servers
 from jobqueue.testing import server
 
 from .conftest import Connect
@@ -160,7 +161,7 @@ def test_a_stream_is_read_as_the_standard_says(size: int) -> None:
         'id: a-5\rfuture: x\revent:enqueued\rdata: {"queue":"q",\rdata: "id":"ü"}\r\r'
         "data\nevent: lost\n"
     ).encode()
-    listener = listening.Listener("/events", None, Retrying())
+    listener = listening.Listener("/events", None, Retrying(), Servers(["http://a"], 10.0, lambda: 0.0, lambda: 0.0))
     listener.begin(200, {"content-type": "text/event-stream; charset=utf-8"}, b"")
     found = [event for at in range(0, len(sent), size) for event in listener.told(sent[at : at + size])]
     assert [(event.event, event.event_id, event.queue, event.id) for event in found] == [("enqueued", "a-5", "q", "ü")]

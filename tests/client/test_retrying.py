@@ -17,8 +17,9 @@ import jobqueue
 from jobqueue import AsyncClient, Client, Conclude, Extend, NewJob, Retrying, Status
 from jobqueue.client import async_transport, calls
 from jobqueue.client.problems import Answer, ConnectionFailed, failure
-from jobqueue.client.retrying import Hold, carried_through, given_back, result_of
+from jobqueue.client.retrying import Hold, Step, carried_through, given_back, result_of
 from jobqueue.client.sending import Call, Request
+from jobqueue.client.servers import Servers
 from jobqueue.testing import server, server_in_thread
 
 from .conftest import Connect
@@ -213,7 +214,16 @@ async def test_health_is_no_behind_a_proxy_that_cannot_reach_the_server(connect:
             await api.ready()
 
 
+ALONE = Servers(["http://a"], 10.0, lambda: 0.0, lambda: 0.0)
+"""The one server of a client that has no other."""
+
 # Long waits: the steps by themselves, with a clock of their own.
+
+
+def request_of(step: Step) -> Request:
+    """The request that is to be sent next."""
+    assert not isinstance(step, float)
+    return step[0]
 
 
 class Clock:
@@ -232,21 +242,22 @@ def play(call: Call[Any], answers: Iterable[Answer | Exception], hold: float = 5
     Returns the result, and all waits and (negative) pauses.
     """
     clock = Clock()
-    steps = carried_through(call, Retrying(clock=clock, random=lambda: 1.0, base=1.0), Hold(hold))
+    steps = carried_through(call, Retrying(clock=clock, random=lambda: 1.0, base=1.0), Hold(hold), ALONE)
     left = iter(answers)
     done: list[float] = []
     try:
         step = next(steps)
         while True:
-            if not isinstance(step, Request):
+            if isinstance(step, float):
                 clock.now += step
                 done.append(-step)
                 step = next(steps)
                 continue
-            done.append(step.wait)
+            request, _ = step
+            done.append(request.wait)
             answer = next(left)
             if isinstance(answer, Exception) or answer.status < 400:
-                clock.now += step.wait
+                clock.now += request.wait
             step = steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
     except StopIteration as end:
         return end.value, done
@@ -298,18 +309,19 @@ def test_a_server_that_shuts_down_is_not_asked_in_a_whirl() -> None:
 def test_waiting_for_a_result_counts_from_the_enqueue_on() -> None:
     """The enqueue's own time is part of the wait."""
     clock = Clock()
-    steps = result_of(NewJob(1, id="a"), 60, Retrying(clock=clock), Hold(55))
-    assert next(steps).wait == 0  # type: ignore[union-attr] # it is a Request
+    steps = result_of(NewJob(1, id="a"), 60, Retrying(clock=clock), Hold(55), ALONE)
+    assert request_of(next(steps)).wait == 0
     clock.now += 20
-    step = steps.send(
-        Answer(
-            201,
-            {},
-            b'{"id":"a","queue":"q","type":null,"priority":5,"status":"queued","created_at":"2026-11-22T07:30:20.786Z","run_at":null,'
-            b'"expires_at":null,"created":true}',
+    step = request_of(
+        steps.send(
+            Answer(
+                201,
+                {},
+                b'{"id":"a","queue":"q","type":null,"priority":5,"status":"queued","created_at":"2026-11-22T07:30:20.786Z","run_at":null,'
+                b'"expires_at":null,"created":true}',
+            )
         )
     )
-    assert isinstance(step, Request)
     assert (step.method, step.target, step.wait) == ("GET", "/jobs/a?wait=40.0", 40)
 
 
@@ -319,7 +331,7 @@ def test_a_wait_that_is_none_is_refused(wait: float) -> None:
     with pytest.raises(jobqueue.BadRequest, match="wait"):
         asking(wait)
     with pytest.raises(jobqueue.BadRequest, match="wait"):
-        next(result_of(NewJob(1), wait, Retrying(), Hold(55)))
+        next(result_of(NewJob(1), wait, Retrying(), Hold(55), ALONE))
 
 
 # A server that holds no request for so long.
@@ -525,13 +537,9 @@ def test_a_thread_that_is_interrupted_gives_back_too() -> None:
     class Stop(Exception):
         """What a program of one's own raises."""
 
-    steps = given_back(asking(20), Retrying(), Hold(55))
-    step = next(steps)
-    assert isinstance(step, Request)
-    assert step.wait == 0
-    released = steps.send(LEASED)
-    assert isinstance(released, Request)
-    assert released.target == "/jobs/a/release"
+    steps = given_back(asking(20), Retrying(), Hold(55), ALONE)
+    assert request_of(next(steps)).wait == 0
+    assert request_of(steps.send(LEASED)).target == "/jobs/a/release"
     with server_in_thread() as url, Client(url) as client, Client(url) as direct:
         direct.enqueue(1)
         run = client._run

@@ -94,7 +94,8 @@ def test_what_is_no_proxy_is_refused(kind: type, proxy: str, monkeypatch: pytest
 def test_a_route_shows_no_token() -> None:
     """Neither the server's nor the proxy's."""
     environ = {"https_proxy": "http://ann:secret@a"}
-    route = Route.to(Endpoint.find("https://queue.test/in", "the-token"), environ)
+    (endpoint,) = Endpoint.find("https://queue.test/in", "the-token")
+    route = Route.to(endpoint, environ)
     assert repr(route) == "Route('a', 80)"
     assert b"the-token" not in (route.connect or b"")
     assert b"Proxy-Auth" not in route.request("GET", "/queues", None)
