@@ -17,11 +17,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from jobqueue.backend.store.postgres import PostgresStore
 
 START_SECONDS = 30.0
 USER = "jobs"
@@ -160,6 +162,22 @@ class PostgresServer:
             for child in [*children, main]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGCONT)
+
+
+@contextlib.asynccontextmanager
+async def postgres_stores(server: PostgresServer) -> AsyncIterator[Callable[..., PostgresStore]]:
+    """Makes stores of one new schema, not open yet, which may lose what a power cut takes; closes them all."""
+    schema = server.new_schema()
+    stores: list[PostgresStore] = []
+
+    def make(url: str = "", **settings: Any) -> PostgresStore:
+        store = PostgresStore(url or server.url(), **{"schema": schema, "lossy": True, **settings})
+        stores.append(store)
+        return store
+
+    yield make
+    for store in stores:
+        await store.close()
 
 
 _server: PostgresServer | None = None

@@ -67,6 +67,7 @@ class PostgresStore:
         self._seconds = seconds
         self._wall = wall
         self._links: list[Link] = []
+        self._closed = False
         self._link = self._new_link()
 
     @property
@@ -75,8 +76,8 @@ class PostgresStore:
         return self._path
 
     def _new_link(self) -> Link:
-        link = Link(self._found, self._seconds)
-        self._links.append(link)
+        link = Link(self._found, self._seconds, closed=self._closed)
+        self._links = [old for old in self._links if not old.closed] + [link]
         return link
 
     async def open(self) -> None:
@@ -115,7 +116,6 @@ class PostgresStore:
             return await _read(link, self._path, self.schema, epoch)
         finally:
             # It may be in the middle of a transaction, which ends with it.
-            self._links.remove(link)
             await link.close()
 
     def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
@@ -140,6 +140,7 @@ class PostgresStore:
 
     async def close(self) -> None:
         """See Store.close."""
+        self._closed = True
         for link in self._links:
             await link.close()
 

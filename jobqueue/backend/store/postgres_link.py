@@ -118,14 +118,14 @@ class Refused(NotNow):
 class Link:
     """Connects when it is first used, and again when the connection broke. seconds: the deadline of a statement unless it has its own."""
 
-    def __init__(self, found: Mapping[str, Any], seconds: float) -> None:
+    def __init__(self, found: Mapping[str, Any], seconds: float, *, closed: bool = False) -> None:
         self.seconds = seconds
+        self.closed = closed
         self._parameters = found
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._granted = 0.0
         """What the server allows a statement now."""
         self._one = asyncio.Lock()
-        self._closed = False
         self._unreplicated: str | None = None
         """What the server warned of while the statement ran: that its commit is not what was asked for."""
 
@@ -208,7 +208,7 @@ class Link:
         if connection is not None and (connection.closed or _spoke(connection)):
             self._drop()
             connection = None
-        if self._closed:
+        if self.closed:
             raise NotNow("the store is closed")
         if connection is None:
             connection = self._connection = await self._connected()
@@ -244,7 +244,7 @@ class Link:
 
     async def close(self) -> None:
         """Let go of the connection, once what is under way on it has ended. Calling it again changes nothing."""
-        self._closed = True
+        self.closed = True
         async with self._one:
             self._drop()
 

@@ -88,16 +88,10 @@ BEGIN
     UPDATE {schema}.owner SET until = clock_timestamp() + make_interval(secs => seconds) WHERE id = 1;
 END $$;
 
--- Releasing again is no error: the first answer may have been lost.
 CREATE FUNCTION {schema}.release_1(asked bigint) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    last {schema}.owner;
 BEGIN
-    SELECT * INTO last FROM {schema}.owner WHERE id = 1 FOR UPDATE;
-    IF last.epoch IS DISTINCT FROM asked THEN
-        RAISE EXCEPTION 'another server has claimed the queue since, under epoch %', last.epoch USING ERRCODE = 'JQ001';
-    END IF;
-    UPDATE {schema}.owner SET name = NULL, address = NULL, until = clock_timestamp() WHERE id = 1 AND name IS NOT NULL;
+    PERFORM {schema}.fence_1(asked);
+    UPDATE {schema}.owner SET name = NULL, address = NULL, until = clock_timestamp() WHERE id = 1;
 END $$;
 
 CREATE FUNCTION {schema}.commit_1(

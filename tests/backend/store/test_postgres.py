@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from jobqueue.backend.group import Fatal, Group, NotNow, Writer
+from jobqueue.backend.group import Fatal, Group, NotNow
 from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.store import postgres_opening
 from jobqueue.backend.store.postgres import PostgresStore
 from jobqueue.backend.store.postgres_link import shown
 from jobqueue.backend.store.postgres_schema import MIGRATIONS, Migration
-from tests.postgres import PostgresServer, free_port, postgres_server
+from tests.backend.store.contract import StoreContract, group, outcome
+from tests.postgres import PostgresServer, free_port, postgres_server, postgres_stores
 
 MakeStore = Callable[..., PostgresStore]
 
@@ -28,37 +29,24 @@ def server() -> PostgresServer:
 @pytest.fixture
 async def make(server: PostgresServer) -> AsyncIterator[MakeStore]:
     """Makes stores of one new schema, not open yet; closes them all."""
-    schema = server.new_schema()
-    stores: list[PostgresStore] = []
-
-    def make_store(url: str = "", **settings: object) -> PostgresStore:
-        settings = {"schema": schema, "lossy": True, **settings}
-        store = PostgresStore(url or server.url(), **settings)  # type: ignore[arg-type]
-        stores.append(store)
-        return store
-
-    yield make_store
-    for store in stores:
-        await store.close()
+    async with postgres_stores(server) as make_one:
+        yield make_one
 
 
-def group(*numbers: int, size: int = 20) -> Group:
-    """Jobs to be written."""
-    made = Group()
-    for number in numbers:
-        made.put(number, b"state %d" % number)
-        made.put_payload(number, b"p" * size)
-    made.counters = b"counters"
-    made.queue_rows = {"default": b"queue"}
-    return made
+class TestContract(StoreContract):
+    @pytest.fixture
+    async def make_store(self, make: MakeStore) -> Callable[[], Awaitable[PostgresStore]]:
+        async def made() -> PostgresStore:
+            store = make()
+            await store.open()
+            return store
+
+        return made
 
 
-async def commit(writer: Writer, what: Group) -> Exception | None:
-    """What a commit came to."""
-    done = asyncio.get_running_loop().create_future()
-    writer.write(what, done.set_result)
-    error: Exception | None = await done
-    return error
+def jobs(*numbers: int) -> Group:
+    """New jobs to be written."""
+    return group({number: (b"state %d" % number, b"payload %d" % number) for number in numbers}, queues={"default": b"queue"})
 
 
 async def refused(store: PostgresStore) -> str:
@@ -85,16 +73,16 @@ async def test_a_server_upgrades_the_schema_beside_one_that_commits(make: MakeSt
     await old.open()
     owner = await old.claim("old", "old:1", 5)
     writer = old.writer(owner.epoch, 5, lambda _sent: None)
-    assert await commit(writer, group(1)) is None
+    assert await outcome(writer, jobs(1)) is None
     more = Migration("ALTER TABLE {schema}.jobs ADD COLUMN note text", 1)
     monkeypatch.setattr(postgres_opening, "MIGRATIONS", (*MIGRATIONS, more))
 
     async def commits() -> None:
         for number in range(2, 20):
-            assert await commit(writer, group(number)) is None
+            assert await outcome(writer, jobs(number)) is None
 
     await asyncio.gather(commits(), new.open())
-    assert await commit(writer, group(20)) is None
+    assert await outcome(writer, jobs(20)) is None
     monkeypatch.undo()
     await make().open()
     assert (await new.rows(owner.epoch)).count() == 20
@@ -142,7 +130,7 @@ async def test_a_role_without_rights_is_told_what_to_grant(make: MakeStore, serv
     plain = make(url)
     await plain.open()
     writer = plain.writer((await plain.claim("a", "a:1", 5)).epoch, 5, lambda _sent: None)
-    assert await commit(writer, group(1)) is None
+    assert await outcome(writer, jobs(1)) is None
     assert [member.name for member in await plain.announce("a", "a:1")] == ["a"]
     await writer.close(tidy=True)
 
@@ -250,11 +238,11 @@ async def test_damage_is_found_by_its_checksum(make: MakeStore, server: Postgres
     await store.open()
     epoch = (await store.claim("a", "a:1", 60)).epoch
     writer = store.writer(epoch, 60, lambda _sent: None)
-    assert await commit(writer, group(1, 2, 3)) is None
+    assert await outcome(writer, jobs(1, 2, 3)) is None
     schema = store.schema
     harm = {
         "job number 2 does": f"UPDATE {schema}.jobs SET state = 'state 3' WHERE number = 2",
-        "the payload of job number 1 does": f"UPDATE {schema}.payloads SET payload = 'P' || substr(payload, 2) WHERE number = 1",
+        "the payload of job number 1 does": f"UPDATE {schema}.payloads SET payload = 'payload 2' WHERE number = 1",
         "queue 'other' does": f"UPDATE {schema}.queues SET name = 'other'",
         "the counters do": f"UPDATE {schema}.counters SET state = 'x'",
         "it has 3 jobs and 2 payloads": f"DELETE FROM {schema}.payloads WHERE number = 3",
@@ -265,7 +253,7 @@ async def test_damage_is_found_by_its_checksum(make: MakeStore, server: Postgres
         with pytest.raises(CannotOpen, match=f"is damaged: .*{what.split(' do')[0]}"):
             await store.rows(epoch)
         server.sql(f"TRUNCATE {schema}.jobs, {schema}.payloads, {schema}.queues, {schema}.counters")
-        assert await commit(writer, group(1, 2, 3)) is None
+        assert await outcome(writer, jobs(1, 2, 3)) is None
         assert (await store.rows(epoch)).count() == 3
     await writer.close(tidy=True)
 
@@ -277,7 +265,7 @@ async def test_more_rows_than_come_in_one_answer_are_all_read(make: MakeStore) -
     epoch = (await store.claim("a", "a:1", 60)).epoch
     writer = store.writer(epoch, 60, lambda _sent: None)
     numbers = list(range(1, 2_502))
-    assert await commit(writer, group(*reversed(numbers))) is None
+    assert await outcome(writer, jobs(*reversed(numbers))) is None
     assert [row.number for row in (await store.rows(epoch)).jobs()] == numbers
     await writer.close(tidy=True)
 
@@ -288,7 +276,7 @@ async def test_a_schema_that_is_gone_ends_the_owner(make: MakeStore, server: Pos
     await store.open()
     writer = store.writer((await store.claim("a", "a:1", 60)).epoch, 60, lambda _sent: None)
     server.sql(f"DROP SCHEMA {store.schema} CASCADE")
-    assert type(await commit(writer, group(1))) is Fatal
+    assert type(await outcome(writer, jobs(1))) is Fatal
     await writer.close(tidy=False)
 
 
