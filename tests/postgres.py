@@ -77,7 +77,7 @@ class PostgresServer:
         assert made.returncode == 0, made.stderr
 
     def start(self) -> None:
-        """Start it and wait until it takes connections."""
+        """Start it and wait until it takes connections. Not in a thread that ends, or it ends with that."""
         # So that it ends when this process is killed; the kernel sends it what asks for an immediate shutdown.
         setpriv = shutil.which("setpriv")
         dies = [setpriv, "--pdeathsig", "QUIT"] if setpriv else []
@@ -96,21 +96,34 @@ class PostgresServer:
             assert time.monotonic() < deadline, "PostgreSQL does not start"
             time.sleep(0.02)
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """End it: SIGINT drops every connection, SIGQUIT is a crash."""
+    def stop(self, *, crash: bool = False) -> None:
+        """End it: drop every connection and tidy up, or crash."""
         if self._process is not None:
-            self._process.send_signal(how)
+            self._process.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
             self._process.wait(START_SECONDS)
             self._process = None
 
     def restart_immediately(self) -> None:
         """As `pg_ctl restart -m immediate`."""
-        self.stop(signal.SIGQUIT)
+        self.stop(crash=True)
         self.start()
+
+    def restart_as_standby(self) -> None:
+        """Become a standby, which waits for a primary and can be promoted."""
+        self.stop()
+        signal_file = self.data / "standby.signal"
+        signal_file.touch()
+        if self._user is not None:
+            shutil.chown(signal_file, self._user)
+        self.start()
+
+    def forget_settings(self) -> None:
+        """Take back what `setting` set, while the server does not run."""
+        (self.data / "postgresql.auto.conf").write_text("")
 
     def close(self) -> None:
         """End it and delete its data."""
-        self.stop(signal.SIGQUIT)
+        self.stop(crash=True)
         self._folder.cleanup()
 
     def url(self, user: str = USER, options: str = "") -> str:
@@ -121,10 +134,14 @@ class PostgresServer:
         """A name for a schema that no other test has."""
         return f"jobqueue_{next(self._names)}"
 
+    def connection(self) -> psycopg.Connection[Any]:
+        """The administrator's, each statement a transaction of its own."""
+        return psycopg.connect(self.url(), autocommit=True)
+
     def sql(self, *statements: str) -> list[Any]:
-        """Carry out statements as the administrator, each in a transaction of its own; the rows of the last."""
+        """Carry out statements as the administrator; the rows of the last."""
         rows: list[Any] = []
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+        with self.connection() as connection:
             for statement in statements:
                 cursor = connection.execute(statement.encode())
                 rows = cursor.fetchall() if cursor.description else []

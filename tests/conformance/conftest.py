@@ -4,11 +4,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from jobqueue.backend.store.postgres import PostgresStore
 from jobqueue.limits import Limits
+from tests.postgres import postgres_server
 
 from .durable import DurableRig, RestartingRig
 from .rig import RIGS, Rig
 from .slow import SlowRig
+from .stores import MakeStore, store_rigs
 
 
 async def _durable(limits: Limits) -> Rig:
@@ -23,7 +26,14 @@ async def _slow(limits: Limits) -> Rig:
     return SlowRig(limits)
 
 
+def _postgres() -> MakeStore:
+    server = postgres_server()
+    schema = server.new_schema()
+    return lambda: PostgresStore(server.url(), schema=schema, lossy=True)
+
+
 RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow}
+RIGS |= store_rigs("postgres", _postgres)
 
 MakeBackend = Callable[..., Awaitable[Rig]]
 

@@ -233,8 +233,11 @@ class Link:
         return connection
 
     def _noticed(self, notice: Diagnostic) -> None:
-        """Note the one warning that matters: a commit that somebody cancelled while it waited for its replicas succeeds without them."""
-        if notice.sqlstate in ("57014", "57P01"):
+        """Note the one warning that matters: a commit that somebody cancelled while it waited for its replicas succeeds without them.
+
+        It has no SQLSTATE of its own, and its text is the server's language; the name of the function that warns is neither.
+        """
+        if notice.source_function == "SyncRepWaitForLSN":
             self._unreplicated = f"{notice.message_primary}: {notice.message_detail}"
 
     def _drop(self) -> None:
