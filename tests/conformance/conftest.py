@@ -35,7 +35,20 @@ def _postgres() -> MakeStore:
 RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow}
 RIGS |= store_rigs("postgres", _postgres)
 
+LONG_BUT_FOR = {"postgres": ("test_lifecycle", "test_leases", "test_time"), "postgres_taken_over": ("test_lifecycle",)}
+"""Rigs that take so long, since each test has a schema and each owner connections of its own, that they run with the other long tests.
+What they store and read is the same in every module; these few are for those who run the suite often."""
+
 MakeBackend = Callable[..., Awaitable[Rig]]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is long, before it is looked at what is marked."""
+    for item in items:
+        kind = item.callspec.params.get("make_backend") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+        if kind in LONG_BUT_FOR and item.path.stem not in LONG_BUT_FOR[kind]:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(params=sorted(RIGS))
