@@ -136,6 +136,7 @@ def test_with_json_an_error_is_a_problem_on_stderr(line: list[str], run: Run) ->
     ("line", "words"),
     [
         (["list", "--url", "ftp://x"], "must be http://HOST:PORT"),
+        (["list", "--url", "http://x,y:80"], "url, entry 2: 'y:80' must be http://HOST:PORT"),
         (["list", "--token", "a b"], "token: must be"),
         (["work", "--exec", "true", "--url", "nonsense"], "must be http://HOST:PORT"),
         (["enqueue", "hello"], "the payload is not JSON: .*; for a plain string, give --text"),
@@ -181,6 +182,23 @@ def test_the_server_is_found_by_flag_then_environment_then_dotenv(run: Run, alon
         assert refused.exit_code == 1
         assert refused.stderr.startswith("Error: unauthorized: ")
         assert run("list", "--token", "secret", JOBQUEUE_TOKEN="wrong").exit_code == 0
+
+
+def test_of_several_servers_one_that_answers_is_enough(run: Run, url: str) -> None:
+    """Whichever is asked first, by the option as by the environment."""
+    urls = ",".join([*(f"{NOWHERE}/{n}" for n in range(5)), url])
+    assert run("enqueue", "1", "--url", urls).exit_code == 0
+    assert run("list", JOBQUEUE_URL=urls).exit_code == 0
+
+
+@pytest.mark.usefixtures("hasty")
+def test_of_several_servers_all_are_named_where_none_answers(run: Run) -> None:
+    """In one line."""
+    result = run("list", "--url", f"{NOWHERE}/a,{NOWHERE}/b")
+    assert result.exit_code == 5
+    assert re.fullmatch(r"Error: connection_failed: .*\n", result.stderr)
+    assert f"{NOWHERE}/a" in result.stderr
+    assert f"{NOWHERE}/b" in result.stderr
 
 
 def test_a_broken_dotenv_is_exit_code_2(run: Run, alone: Path) -> None:

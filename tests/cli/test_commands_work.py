@@ -381,6 +381,14 @@ def test_functions_registered_with_the_package_are_handlers(worker: Start, clien
     assert stop(process) == 0
 
 
+def test_a_worker_of_several_servers_hands_them_on(worker: Start, client: Client, url: str) -> None:
+    """It takes jobs where one answers, and what it runs finds all of them."""
+    urls = f"http://127.0.0.1:1,{url}"
+    process = worker("--exec", 'printf "%s" "$JOBQUEUE_URL"', "--url", urls)
+    assert ended(client).result == urls
+    assert stop(process) == 0
+
+
 def test_a_worker_that_is_refused_says_why(spawn: Start, url: str) -> None:
     """A wrong token ends it with one line and exit code 1."""
     with server_in_thread(token="secret") as guarded:

@@ -12,7 +12,7 @@ from jobqueue.model import Verdict, Want
 from jobqueue.testing import server
 from jobqueue.worker.http_source import HttpSource, source_client
 from jobqueue.worker.sources import Concluded
-from tests.client.rig import PASS, STALL, SWALLOW, Proxy, proxied
+from tests.client.rig import DROP, PASS, STALL, SWALLOW, Proxy, proxied
 
 from .outside import until
 from .rig import PATIENCE_SECONDS
@@ -127,6 +127,31 @@ async def test_a_worker_is_told_why_the_server_refuses_it() -> None:
         error = await worker.broken()
         assert isinstance(error, BadRequest)
         assert error.field == "lease_seconds"
+        await worker.stop()
+
+
+async def test_a_worker_goes_on_at_another_server(url: str) -> None:
+    """When the one it took its job from is gone, the lease is kept and the job concluded at the other; it is the first attempt."""
+    gate, started = asyncio.Event(), asyncio.Event()
+    async with proxied(url) as one, proxied(url) as two, AsyncClient(url) as client:
+        worker = Worker([one.url, two.url], lease_seconds=1)
+
+        @worker.handler("wait")
+        async def wait(job: RunningJob) -> list[int]:
+            started.set()
+            await gate.wait()
+            return [job.attempts]
+
+        job = await client.enqueue(None, type="wait")
+        await worker.start()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await started.wait()
+        first, other = (one, two) if "/batch/dequeue" in targets(one) else (two, one)
+        first.plan += [DROP] * 1_000
+        await until(lambda: "/batch/extend" in targets(other))
+        gate.set()
+        assert await result_of(client, job.id) == [1]
+        assert "/batch/conclude" in targets(other)
         await worker.stop()
 
 
