@@ -174,9 +174,12 @@ class GroupJournal:
         if self.unwritten_bytes:
             _logger.error("closing without having stored everything; nothing of what is missing was acknowledged")
         if self._writer is not None:
+            writer, self._writer = self._writer, None
             # Tidying up deletes the log by its name, which may be another file's by now.
-            await self._writer.close(tidy=self._broken is None and self.lost() is None)
-            self._writer = None
+            tidy = self._broken is None and self.lost() is None
+            # What comes in while it closes, or later, is stored by nobody.
+            self.give_up("it is closed")
+            await writer.close(tidy)
             self._on_close()
 
     # Groups.
@@ -209,6 +212,9 @@ class GroupJournal:
         """A group is committed, or not."""
         group, self._writing = self._writing, None
         assert group is not None
+        if self._broken is not None:
+            # It was given up while this was being committed. All who waited have been answered, whatever became of it.
+            return
         if error is None and self._gone is not None:
             error = NotNow(self._gone)
         if error is None:
@@ -262,7 +268,15 @@ class GroupJournal:
     def fatal(self, error: Exception | None) -> None:
         """The storage cannot be trusted any more: nothing is acknowledged from now on."""
         if self._broken is None:
-            self._broken = str(error)
             _logger.critical("the storage failed, nothing more is acknowledged: %s", error)
-            self._refuse(self._broken)
+            self.give_up(str(error))
+
+    def give_up(self, reason: str) -> None:
+        """Acknowledge nothing and write nothing from now on: the rows are somebody else's to write, or will be soon."""
+        if self._broken is None:
+            self._broken = reason
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
+            self._refuse(reason)
             self._breaking.set()
