@@ -71,6 +71,23 @@ class StorageStats(msgspec.Struct, frozen=True):
     unwritten_bytes: int
 
 
+class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
+    """One server of many on a store, as it sees the others.
+
+    name: its own; owner: who owns the queue, None while nobody does; epoch: of the owner's claim; members: those who said in the last
+    minute that they are there; store: where the rows are; lease_seconds_left: of the owner, as of the last look; problem: why this server
+    would not own the queue, None while it would.
+    """
+
+    name: str
+    owner: str | None
+    epoch: int
+    members: list[str]
+    store: str
+    lease_seconds_left: float | None = None
+    problem: str | None = None
+
+
 class BackendStats(msgspec.Struct, frozen=True):
     """Totals over all queues, against their bounds where they have one.
 
@@ -78,7 +95,7 @@ class BackendStats(msgspec.Struct, frozen=True):
     because the answer could not be delivered. In seconds: time_in_queue, from when a job was created, fell due or was retried to its
     first hand-out; time_in_progress, from a hand-out to its conclude; pickup, from what made a job available to a dequeue that was held
     for it to the end of that one's answer. storage: None where jobs are in memory alone. errors_left_out_total,
-    messages_left_out_total: what workers said that there was no room for.
+    messages_left_out_total: what workers said that there was no room for. cluster: None where there is one server.
     """
 
     jobs_live: int
@@ -97,6 +114,7 @@ class BackendStats(msgspec.Struct, frozen=True):
     listeners: int = 0
     errors_left_out_total: int = 0
     messages_left_out_total: int = 0
+    cluster: ClusterStats | None = None
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -321,6 +321,11 @@ class LocalTaking:
                 raise
         return jobs
 
+    @property
+    def held(self) -> list[Job]:
+        """The jobs that leaving would put back."""
+        return self._held
+
     async def _stand(self, waiter: Waiter[list[Job]]) -> list[Job]:
         try:
             jobs = await waiter.wait()

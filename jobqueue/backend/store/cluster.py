@@ -1,0 +1,392 @@
+"""The backend of one server of many: it serves what is asked itself while it owns the queue, and asks the owner while another does.
+
+While nobody owns the queue, or the owner cannot be reached, a request waits: WAIT_SECONDS, or as long as the client said that it would
+wait. It was refused without having changed anything, or was not sent at all, so it may be asked again. A change whose answer was lost is
+never asked again here: it is Unconfirmed, and the client knows what it may repeat.
+
+Requests wait in the order in which they came and are asked again in that order, so those of one server keep their places in line when
+the owner changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Self
+
+from msgspec.structs import replace
+
+from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Listen, Listening, Notice, Taking
+from jobqueue.backend.store.moved import Moved
+from jobqueue.backend.store.own import OwnBackend
+from jobqueue.backend.store.ownership import Ownership
+from jobqueue.backend.store.passing import Ask, Passing, R
+from jobqueue.errors import Draining, QueueError, StorageUnavailable
+from jobqueue.model import Job, Want
+
+_logger = logging.getLogger("jobqueue.cluster")
+
+WAIT_SECONDS = 2.0
+"""How long a request that would not wait by itself waits for an owner."""
+
+REVIVE_SECONDS = 0.05
+REVIVE_SECONDS_MAX = 0.5
+"""How long to wait before asking again an owner that could not be reached, to begin with, and after it could not several times."""
+
+UNKNOWN_PLACE = "none"
+"""The cursor of a listener that has not found an owner yet. No owner knows it."""
+
+Connect = Callable[[str], Backend]
+"""Makes the backend that asks the server at an address. It connects by itself, when it is first asked."""
+
+
+class ClusterBackend(Passing):
+    """A Backend of one server of many; the methods are documented at `Backend`. own: what is served to the other servers.
+
+    It owns what it is given: closing it hands the queue over, and closes the connections to the others and the store.
+    """
+
+    def __init__(self, ownership: Ownership, connect: Connect, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        self.ownership = ownership
+        self.own = OwnBackend(lambda: ownership.reign, self.return_jobs)
+        self.draining = False
+        self.wait_seconds = wait_seconds
+        self.clock = ownership.clock
+        self._connect = connect
+        self._remotes: dict[str, Backend] = {}
+        self._away: tuple[str, int] | None = None
+        """The owner that could not be reached, by address and epoch, until it can."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Whom to ask.
+
+    @property
+    def at_once(self) -> bool:
+        target = self.target()
+        return target is None or target.at_once
+
+    def target(self) -> Backend | None:
+        """Whom to ask now; None while nobody can be."""
+        ownership = self.ownership
+        if ownership.reign is not None:
+            return self.own
+        owner = ownership.owner
+        if owner is None or owner.name == ownership.name or self._away == (owner.address, owner.epoch):
+            return None
+        remote = self._remotes.get(owner.address)
+        if remote is None:
+            remote = self._remotes[owner.address] = self._connect(owner.address)
+            if self.draining:
+                remote.drain()
+        return remote
+
+    def moved(self, target: Backend) -> None:
+        """Whoever was asked does not serve, or could not be reached."""
+        owner = self.ownership.owner
+        if target is self.own or owner is None or target is not self._remotes.get(owner.address):
+            return
+        if self._away != (owner.address, owner.epoch):
+            self._away = owner.address, owner.epoch
+            # One that looks for it, and not everybody who waits.
+            self._spawn(self._revive(target, self._away))
+        self.ownership.doubt()
+
+    async def _revive(self, target: Backend, away: tuple[str, int]) -> None:
+        """Ask the owner until it can be reached, or there is another."""
+        pause = REVIVE_SECONDS
+        while self._away == away:
+            until = self.clock.now() + pause
+            while self._away == away and self.clock.now() < until:
+                await self.ownership.changed.wait(until)
+                owner = self.ownership.owner
+                if self.ownership.reign is not None or owner is None or (owner.address, owner.epoch) != away:
+                    self._away = None
+                    return
+            try:
+                await target.stats()
+                break
+            except QueueError:
+                pause = min(2 * pause, REVIVE_SECONDS_MAX)
+                self.ownership.doubt()
+        if self._away == away:
+            self._away = None
+        self.ownership.changed.notify()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def found(self, until: float, held: bool = False) -> bool:
+        """Wait until somebody can be asked; False when nobody could be up to engine time `until`, or for `held` when this server drains."""
+        while self.clock.now() < until:
+            if self.target() is not None:
+                return True
+            if held and self.draining:
+                return False
+            await self.ownership.changed.wait(until)
+        return False
+
+    def nobody(self) -> StorageUnavailable:
+        """What is told to whoever has waited long enough."""
+        owner, problem = self.ownership.owner, self.ownership.problem
+        if owner is None:
+            said = "no server owns the queue now"
+        elif owner.name == self.ownership.name:
+            said = "this server is about to own the queue and does not serve yet"
+        else:
+            said = f"the server that owns the queue, {owner.name}, cannot be reached"
+        return StorageUnavailable(said if problem is None else f"{said}; this one claims nothing: {problem}")
+
+    # One question, one answer.
+
+    async def _pass(self, ask: Ask[R]) -> R:
+        target = self.target()
+        if target is not None:
+            try:
+                return await ask(target)
+            except Moved:
+                self.moved(target)
+        return await self._pass_later(ask, self.clock.now() + self.wait_seconds)
+
+    async def _pass_later(self, ask: Ask[R], until: float, held: bool = False) -> R:
+        while await self.found(until, held):
+            target = self.target()
+            if target is not None:
+                try:
+                    return await ask(target)
+                except Moved:
+                    self.moved(target)
+        raise self.nobody()
+
+    async def _change(self, ask: Ask[R]) -> R:
+        def asked(target: Backend) -> Awaitable[R]:
+            # Looked at each time, since the server may begin to drain while this waits.
+            self.check_open()
+            return ask(target)
+
+        self.check_open()
+        return await self._pass(asked)
+
+    def check_open(self) -> None:
+        """Raise Draining once `drain` was called."""
+        if self.draining:
+            raise Draining("the server is shutting down")
+
+    # What waits.
+
+    async def job(self, job_id: str, wait: float = 0.0) -> Job:
+        began = self.clock.now()
+
+        def ask(target: Backend) -> Awaitable[Job]:
+            return target.job(job_id, 0.0 if self.draining else max(0.0, began + wait - self.clock.now()))
+
+        return await self._pass_later(ask, began + max(wait, self.wait_seconds), held=wait > 0)
+
+    def dequeue(self, want: Want, wait: float) -> Taking:
+        return ClusterTaking(self, want, wait)
+
+    def listen(self, wanted: Listen, after: str | None = None) -> Listening:
+        return ClusterListening(self, wanted, after)
+
+    def return_jobs(self, jobs: Sequence[Job]) -> None:
+        """Give back jobs that were handed out under a reign that is over, and whose answer could not be delivered."""
+        self._spawn(self._return(jobs))
+
+    async def _return(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            if job.lease is None:
+                continue
+            try:
+                await self.release(job.id, job.lease.token, 0.0)
+            except StorageUnavailable as error:
+                _logger.warning("jobs that were not delivered come back when their leases end: %s", error)
+                return
+            except QueueError:
+                # The lease has ended, or was lost with the store's tail: there is nothing to give back.
+                continue
+
+    # The whole.
+
+    def check(self) -> None:
+        self.check_open()
+        target = self.target()
+        if target is None:
+            raise self.nobody()
+        try:
+            target.check()
+        except Moved:
+            self.moved(target)
+            raise self.nobody() from None
+
+    async def stats(self) -> BackendStats:
+        totals = await self._pass(lambda to: to.stats())
+        return replace(totals, draining=self.draining, cluster=self.cluster())
+
+    def cluster(self) -> ClusterStats:
+        """How this server sees the others, at once."""
+        ownership = self.ownership
+        owner, reign = ownership.owner, ownership.reign
+        if reign is not None:
+            seconds: float | None = reign.lease.left
+        else:
+            seconds = None if owner is None else owner.seconds
+        return ClusterStats(
+            name=ownership.name,
+            owner=None if owner is None else owner.name,
+            epoch=0 if owner is None else owner.epoch,
+            members=sorted(member.name for member in ownership.members),
+            store=ownership.store.path,
+            lease_seconds_left=seconds,
+            problem=ownership.problem,
+        )
+
+    def drain(self) -> None:
+        if self.draining:
+            return
+        self.draining = True
+        for remote in self._remotes.values():
+            remote.drain()
+        ownership = self.ownership
+        if ownership.reign is None or ownership.others:
+            ownership.hand_over()
+        else:
+            # Nobody would take the queue, and workers still hand in what they did.
+            ownership.reign.local.drain()
+        ownership.changed.notify()
+
+    async def close(self) -> None:
+        self.drain()
+        await self.ownership.close()
+        self._away = None
+        self.ownership.changed.notify()
+        await asyncio.gather(*self._tasks)
+        remotes, self._remotes = self._remotes, {}
+        for remote in remotes.values():
+            await remote.close()
+        await self.ownership.store.close()
+
+
+class ClusterTaking:
+    """One dequeue at a front; see base.Taking. Whoever owns the queue is asked with what is left of its wait."""
+
+    def __init__(self, backend: ClusterBackend, want: Want, wait: float) -> None:
+        self._backend = backend
+        self._want = want
+        self._wait = wait
+        self._taking: Taking | None = None
+
+    async def __aenter__(self) -> list[Job]:
+        backend = self._backend
+        backend.check_open()
+        began = backend.clock.now()
+        until = began + max(self._wait, backend.wait_seconds)
+        while await backend.found(until, held=True):
+            target = backend.target()
+            if target is None:
+                continue
+            taking = target.dequeue(self._want, max(0.0, began + self._wait - backend.clock.now()))
+            try:
+                jobs = await taking.__aenter__()
+            except Moved:
+                backend.moved(target)
+                if backend.draining:
+                    return []
+                continue
+            self._taking = taking
+            return jobs
+        if backend.draining:
+            return []
+        raise backend.nobody()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._taking is not None:
+            await self._taking.__aexit__(*exc_info)
+
+    def delivered(self) -> None:
+        """See base.Taking.delivered."""
+        if self._taking is not None:
+            self._taking.delivered()
+
+
+class ClusterListening:
+    """One listener at a front; see base.Listening.
+
+    The events that an owner remembers are its own. So after a change of owner there are no more for this listener, unless the new one
+    knows its place; it comes again with its cursor, and is told that it missed some.
+    """
+
+    def __init__(self, backend: ClusterBackend, wanted: Listen, after: str | None) -> None:
+        self._backend = backend
+        self._wanted = wanted
+        self._cursor = after
+        self._listening: Listening | None = None
+        self._target: Backend | None = None
+        self.missed = False
+
+    @property
+    def cursor(self) -> str:
+        """See base.Listening."""
+        return self._cursor or UNKNOWN_PLACE if self._listening is None else self._listening.cursor
+
+    def __enter__(self) -> Self:
+        self._attach()
+        if self._listening is None:
+            # What happens until an owner is found is not known to be missed, nor not to be.
+            self.missed = self._cursor is not None
+        else:
+            self.missed = self._listening.missed
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._detach()
+
+    def _attach(self) -> bool:
+        """Listen at the owner of now, if one can be asked."""
+        target = self._backend.target()
+        if target is None:
+            return False
+        listening = target.listen(self._wanted, self._cursor)
+        try:
+            listening.__enter__()
+        except Moved:
+            self._backend.moved(target)
+            return False
+        self._target, self._listening = target, listening
+        return True
+
+    def _detach(self) -> None:
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            self._cursor = listening.cursor
+            listening.__exit__(None, None, None)
+
+    async def notices(self, limit: int, wait: float) -> list[Notice] | None:
+        """See base.Listening."""
+        backend = self._backend
+        until = backend.clock.now() + wait
+        while True:
+            if self._listening is None:
+                knew = self._cursor is not None
+                if not self._attach():
+                    if backend.draining:
+                        return None
+                    if not await backend.found(until, held=True) and not backend.draining:
+                        return []
+                    continue
+                if knew and self._missed():
+                    return None
+            listening, target = self._listening, self._target
+            assert listening is not None
+            assert target is not None
+            try:
+                return await listening.notices(limit, max(0.0, until - backend.clock.now()))
+            except Moved:
+                self._detach()
+                backend.moved(target)
+                if backend.draining:
+                    return None
+
+    def _missed(self) -> bool:
+        return self._listening is not None and self._listening.missed

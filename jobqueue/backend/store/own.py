@@ -1,0 +1,207 @@
+"""What a server serves as the owner, to its own clients and to other servers: the local backend while there is one, else Moved.
+
+A local backend that was deposed or handed over ends every wait at once. Here such an end is told from one that was meant: whoever held a
+request is told Moved, and asks the new owner with the rest of its wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from jobqueue.backend.base import BackendStats, Listen, Listening, Notice, Taking
+from jobqueue.backend.group_journal import GroupJournal
+from jobqueue.backend.local import LocalBackend, LocalTaking
+from jobqueue.backend.store.lease import Lease
+from jobqueue.backend.store.moved import Moved
+from jobqueue.backend.store.passing import Ask, Passing, R
+from jobqueue.backend.store.signals import Signal
+from jobqueue.clock import Clock
+from jobqueue.errors import Draining, StorageUnavailable, Unconfirmed
+from jobqueue.model import CONCLUDED, Job, Want
+
+
+class Reign:
+    """One epoch of this server's: from when its rows were loaded until it is deposed or has handed over.
+
+    busy: operations that are under way, and dequeues whose jobs are neither delivered nor put back.
+    """
+
+    def __init__(self, lease: Lease, local: LocalBackend, journal: GroupJournal, clock: Clock) -> None:
+        self.lease = lease
+        self.local = local
+        self.journal = journal
+        self.busy = 0
+        self.over = False
+        """Whether nothing may be changed in its memory any more, since nobody would store it."""
+        self._clock = clock
+        self._calm = Signal(clock)
+
+    def leave(self) -> None:
+        """An operation is over."""
+        self.busy -= 1
+        if not self.busy:
+            self._calm.notify()
+
+    def depose(self, why: str) -> None:
+        """Acknowledge nothing more, write nothing more, and answer everybody who waits."""
+        self.over = True
+        self.journal.give_up(why)
+        self.local.drain()
+
+    async def calm(self, until: float) -> None:
+        """Return when nothing is under way, or at engine time `until`."""
+        while self.busy and self._clock.now() < until:
+            await self._calm.wait(until)
+
+
+class OwnBackend(Passing):
+    """A Backend that is there for as long as the process, whoever owns the queue; the methods are documented at `Backend`.
+
+    Every one of them raises Moved too, having changed nothing, when this server is not the owner, not yet, or not any more. reign: the one
+    of now; return_jobs: called with jobs that were handed out under a reign that is over and could not be delivered.
+    """
+
+    at_once = True
+
+    def __init__(self, reign: Callable[[], Reign | None], return_jobs: Callable[[Sequence[Job]], object]) -> None:
+        self._reign = reign
+        self.return_jobs = return_jobs
+
+    def now(self) -> Reign:
+        """The reign of now, its lease held at this very moment. Raises Moved."""
+        reign = self._reign()
+        if reign is None or not reign.lease.held():
+            raise Moved("this server does not own the queue")
+        return reign
+
+    async def _pass(self, ask: Ask[R]) -> R:
+        reign = self.now()
+        reign.busy += 1
+        try:
+            return await ask(reign.local)
+        except (Draining, StorageUnavailable) as error:
+            raise told(error, reign) from None
+        finally:
+            reign.leave()
+
+    async def job(self, job_id: str, wait: float = 0.0) -> Job:
+        reign = self.now()
+        # A wait is not work under way: handing over ends it.
+        try:
+            found = await reign.local.job(job_id, wait)
+        except StorageUnavailable as error:
+            raise told(error, reign) from None
+        if wait > 0 and found.status is not CONCLUDED and reign.local.draining:
+            raise Moved("the queue's owner changed during the wait")
+        return found
+
+    def dequeue(self, want: Want, wait: float) -> Taking:
+        return OwnTaking(self, want, wait)
+
+    def listen(self, wanted: Listen, after: str | None = None) -> Listening:
+        return OwnListening(self, wanted, after)
+
+    def check(self) -> None:
+        reign = self.now()
+        try:
+            reign.local.check()
+        except (Draining, StorageUnavailable) as error:
+            raise told(error, reign) from None
+
+    async def stats(self) -> BackendStats:
+        return await self.now().local.stats()
+
+    def drain(self) -> None:
+        """Nothing: whoever owns the reign ends it."""
+
+    async def close(self) -> None:
+        """Nothing; see drain."""
+
+
+def told(error: Draining | StorageUnavailable, reign: Reign) -> Draining | StorageUnavailable:
+    """What an error of the local backend means to whoever may ask another server."""
+    if isinstance(error, Unconfirmed) or not (isinstance(error, Draining) or reign.lease.gone):
+        return error
+    return Moved(f"the queue has another owner now: {error.detail}")
+
+
+class OwnTaking:
+    """One dequeue of the owner; see base.Taking."""
+
+    def __init__(self, own: OwnBackend, want: Want, wait: float) -> None:
+        self._own = own
+        self._want = want
+        self._wait = wait
+        self._reign: Reign | None = None
+        self._taking: LocalTaking | None = None
+
+    async def __aenter__(self) -> list[Job]:
+        reign = self._own.now()
+        taking = reign.local.dequeue(self._want, self._wait)
+        try:
+            jobs = await taking.__aenter__()
+        except (Draining, StorageUnavailable) as error:
+            raise told(error, reign) from None
+        if jobs:
+            self._reign, self._taking = reign, taking
+            reign.busy += 1
+        elif reign.local.draining:
+            raise Moved("the queue's owner changed during the wait")
+        return jobs
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        reign, taking, self._taking = self._reign, self._taking, None
+        if reign is None or taking is None:
+            return
+        held = taking.held
+        if held and reign.over:
+            # This server's memory is nobody's truth any more: the new owner has these leases, and must give them back.
+            taking.delivered()
+            self._own.return_jobs(held)
+        else:
+            await taking.__aexit__(*exc_info)
+        reign.leave()
+
+    def delivered(self) -> None:
+        """See base.Taking.delivered."""
+        if self._taking is not None:
+            self._taking.delivered()
+
+
+class OwnListening:
+    """One listener at the owner; see base.Listening. `notices` raises Moved when the reign is over."""
+
+    def __init__(self, own: OwnBackend, wanted: Listen, after: str | None) -> None:
+        self._own = own
+        self._wanted = wanted
+        self._after = after
+        self._reign: Reign | None = None
+        self._listening: Listening | None = None
+        self.missed = False
+
+    @property
+    def cursor(self) -> str:
+        """See base.Listening."""
+        assert self._listening is not None
+        return self._listening.cursor
+
+    def __enter__(self) -> Self:
+        self._reign = self._own.now()
+        self._listening = self._reign.local.listen(self._wanted, self._after)
+        self._listening.__enter__()
+        self.missed = self._listening.missed
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._listening is not None:
+            self._listening.__exit__(*exc_info)
+
+    async def notices(self, limit: int, wait: float) -> list[Notice] | None:
+        """See base.Listening."""
+        assert self._listening is not None
+        assert self._reign is not None
+        found = await self._listening.notices(limit, wait)
+        if found is None and self._reign.local.draining:
+            raise Moved("the queue has another owner now, which knows other events")
+        return found

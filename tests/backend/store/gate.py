@@ -1,0 +1,178 @@
+"""The way from one server to another, which can be cut: what a RemoteBackend promises, without a wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Self, TypeVar
+
+from jobqueue.backend.base import Backend, BackendStats, Listen, Listening, Notice, Taking
+from jobqueue.backend.store.moved import Moved
+from jobqueue.backend.store.passing import Ask, Passing, R
+from jobqueue.errors import Unconfirmed
+from jobqueue.model import Job, Want
+
+T = TypeVar("T")
+
+
+class Gate(Passing):
+    """Asks another server's backend while the way there is open. find: that backend, None while nobody is there."""
+
+    at_once = False
+
+    def __init__(self, find: Callable[[], Backend | None], awake: Callable[[], Awaitable[object]]) -> None:
+        self._find = find
+        self._awake = awake
+        self.open = True
+        self._draining = False
+        self._broken: asyncio.Event = asyncio.Event()
+        self._dismissed: asyncio.Event = asyncio.Event()
+        self.asked = 0
+
+    def cut(self) -> None:
+        """Break every question that is under way, and refuse those to come."""
+        self.open = False
+        self._broken.set()
+        self._broken = asyncio.Event()
+
+    def there(self) -> Backend:
+        target = self._find()
+        if not self.open or target is None:
+            raise Moved("it cannot be reached")
+        self.asked += 1
+        return target
+
+    async def through(self, work: Awaitable[T], broken: Exception, *, held: bool = False) -> T | None:
+        """An answer, the error of a link that breaks before it came, or None for what is held when this side drains."""
+        ends = [asyncio.ensure_future(self._broken.wait())]
+        if held:
+            ends.append(asyncio.ensure_future(self._dismissed.wait()))
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait([task, *ends], return_when=asyncio.FIRST_COMPLETED)
+            await self._awake()
+        except BaseException:
+            task.cancel()
+            raise
+        finally:
+            for end in ends:
+                end.cancel()
+        if ends[0].done() and not ends[0].cancelled():
+            # The other side goes on with it, and nobody hears what comes of it; of what is held it hears that nobody waits any more.
+            if held:
+                task.cancel()
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise broken
+        if not task.done():
+            task.cancel()
+            return None
+        return task.result()
+
+    async def _pass(self, ask: Ask[R]) -> R:
+        return await self.through(ask(self.there()), Moved("the link broke"))  # type: ignore[return-value]
+
+    async def _change(self, ask: Ask[R]) -> R:
+        return await self.through(ask(self.there()), Unconfirmed("the link broke; it may have been done"))  # type: ignore[return-value]
+
+    async def conclude(self, *given: Any) -> Job:
+        return await self._change(lambda to: to.conclude(*given))
+
+    async def extend(self, *given: Any) -> Job:
+        return await self._change(lambda to: to.extend(*given))
+
+    async def release(self, *given: Any) -> Job:
+        return await self._change(lambda to: to.release(*given))
+
+    async def job(self, job_id: str, wait: float = 0.0) -> Job:
+        wait = 0.0 if self._draining else wait
+        found = await self.through(self.there().job(job_id, wait), Moved("the link broke"), held=True)
+        return await self.there().job(job_id) if found is None else found
+
+    def dequeue(self, want: Want, wait: float) -> Taking:
+        return GateTaking(self, want, wait)
+
+    def listen(self, wanted: Listen, after: str | None = None) -> Listening:
+        return GateListening(self, wanted, after)
+
+    def check(self) -> None:
+        self.there()
+
+    async def stats(self) -> BackendStats:
+        return await self._pass(lambda to: to.stats())
+
+    def drain(self) -> None:
+        self._draining = True
+        self._dismissed.set()
+
+    async def close(self) -> None:
+        self.cut()
+
+
+class GateTaking:
+    def __init__(self, gate: Gate, want: Want, wait: float) -> None:
+        self._gate, self._want, self._wait = gate, want, wait
+        self._taking: Taking | None = None
+        self._broken: asyncio.Event | None = None
+        self._settled = False
+
+    async def __aenter__(self) -> list[Job]:
+        gate = self._gate
+        taking = gate.there().dequeue(self._want, self._wait)
+        self._broken = gate._broken
+        # Cancelled with it, the other side puts back what it took: a broken link is a no.
+        jobs = await gate.through(_entered(taking), Moved("the link broke"), held=True)
+        if jobs is None:
+            return []
+        self._taking = taking
+        self._watching = asyncio.ensure_future(self._watch(taking, self._broken))
+        return jobs
+
+    async def _watch(self, taking: Taking, broken: asyncio.Event) -> None:
+        await broken.wait()
+        if not self._settled:
+            self._settled = True
+            await taking.__aexit__(None, None, None)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._taking is not None:
+            self._watching.cancel()
+            if not self._settled:
+                self._settled = True
+                await self._taking.__aexit__(*exc_info)
+
+    def delivered(self) -> None:
+        if self._taking is not None and not self._settled:
+            self._taking.delivered()
+
+
+async def _entered(taking: Taking) -> list[Job]:
+    jobs = await taking.__aenter__()
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        await taking.__aexit__(None, None, None)
+        raise
+    return jobs
+
+
+class GateListening:
+    def __init__(self, gate: Gate, wanted: Listen, after: str | None) -> None:
+        self._gate = gate
+        self._listening = gate.there().listen(wanted, after)
+        self.missed = False
+
+    @property
+    def cursor(self) -> str:
+        return self._listening.cursor
+
+    def __enter__(self) -> Self:
+        self._listening.__enter__()
+        self.missed = self._listening.missed
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._listening.__exit__(*exc_info)
+
+    async def notices(self, limit: int, wait: float) -> list[Notice] | None:
+        self._gate.there()
+        return await self._gate.through(self._listening.notices(limit, wait), Moved("the link broke"), held=True)

@@ -1,0 +1,206 @@
+"""Several servers on one store in memory, on clocks that a test moves, and all that can go wrong between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from jobqueue.backend.base import Backend
+from jobqueue.backend.store.cluster import ClusterBackend
+from jobqueue.backend.store.own import Reign
+from jobqueue.backend.store.ownership import Ownership
+from jobqueue.clock import ManualClock, Uptime
+from jobqueue.ids import Ids
+from jobqueue.limits import Limits
+
+from .gate import Gate
+from .memory import MemoryStore, Shared
+
+T = TypeVar("T")
+
+TURNS = 25
+"""Turns of the loop within which whatever follows from something has followed."""
+
+STEP = 1 / 32
+"""Seconds by which time is moved at once. A power of two, so that seconds add up without rounding."""
+
+
+class ServerClock(ManualClock):
+    """A server's own clock. It can be late, as when the server stands still, or stand still itself, as when the machine sleeps."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__(start, Uptime("boot", 1_000.0))
+        self._slept = 0.0
+
+    def uptime(self) -> Uptime:
+        up = super().uptime()
+        assert up is not None
+        return Uptime(up.boot, up.seconds + self._slept)
+
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass with no timer running; those that fell due run at the next `advance`, late."""
+        self._now += seconds
+
+    def suspend(self, seconds: float) -> None:
+        """Let the machine sleep: its monotonic clock stands still, UTC and uptime do not."""
+        self._slept += seconds
+        self.step_wall_clock(seconds)
+
+
+class Server:
+    """One of them. alive: whether its process is; stopped: whether it stands still."""
+
+    def __init__(self, cluster: Cluster, name: str, off: float = 0.0) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.address = f"{name}:1"
+        self.alive, self.stopped = True, False
+        self.clock = ServerClock(cluster.clock.now() + off)
+        self.store = MemoryStore(cluster.shared, name)
+        self.gates: dict[str, Gate] = {}
+        self.stopped_at = 0.0
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self.ownership = Ownership(self.store, name, self.address, self.clock, cluster.limits, probe=self._probe, aside=_here, ids=Ids())
+        self.backend = ClusterBackend(self.ownership, self._connect)
+
+    async def awake(self) -> None:
+        """Return when it does not stand still."""
+        await self._awake.wait()
+
+    def _connect(self, address: str) -> Gate:
+        name = address.partition(":")[0]
+        if name not in self.gates:
+            self.gates[name] = Gate(lambda: self.cluster.reached(self.name, name), self.awake)
+        return self.gates[name]
+
+    async def _probe(self, address: str) -> bool:
+        name = address.partition(":")[0]
+        server = self.cluster.servers.get(name)
+        return server is not None and not server.alive and frozenset((self.name, name)) not in self.cluster.cuts
+
+    @property
+    def reign(self) -> Reign | None:
+        return self.ownership.reign
+
+    def stop(self) -> None:
+        """SIGSTOP."""
+        self.stopped, self.stopped_at = True, self.cluster.clock.now()
+        self._awake.clear()
+        self.store.stop()
+
+    def go_on(self) -> None:
+        """SIGCONT: its clock has gone on, its timers are late, and what came meanwhile is read."""
+        self.clock.stand_still(self.cluster.clock.now() - self.stopped_at)
+        self.stopped = False
+        self._awake.set()
+        self.store.go_on()
+
+    def die(self) -> None:
+        """kill -9: nothing of it runs or is heard any more."""
+        self.alive = False
+        self.stop()
+        for server in self.cluster.servers.values():
+            if self.name in server.gates:
+                server.gates[self.name].cut()
+                server.gates[self.name].open = True
+
+
+async def _here(work: Callable[[], T]) -> T:
+    return work()
+
+
+class Cluster:
+    """All of them. clock: the true time, which the store's clock shows."""
+
+    def __init__(self, *names: str, limits: Limits | None = None, off: dict[str, float] | None = None) -> None:
+        self.clock = ManualClock()
+        self.limits = limits or Limits()
+        self.shared = Shared(self.clock)
+        self.cuts: set[frozenset[str]] = set()
+        self.servers: dict[str, Server] = {}
+        self.tasks: list[asyncio.Task[object]] = []
+        for name in names:
+            self.servers[name] = Server(self, name, (off or {}).get(name, 0.0))
+
+    def __getitem__(self, name: str) -> Server:
+        return self.servers[name]
+
+    def reached(self, name: str, other: str) -> Backend | None:
+        """What one server reaches at another's peer port."""
+        server = self.servers.get(other)
+        return None if server is None or not server.alive or frozenset((name, other)) in self.cuts else server.backend.own
+
+    def cut(self, name: str, other: str) -> None:
+        """Cut two servers off each other."""
+        self.cuts.add(frozenset((name, other)))
+        for one, two in ((name, other), (other, name)):
+            if two in self.servers[one].gates:
+                self.servers[one].gates[two].cut()
+                self.servers[one].gates[two].open = True
+
+    def join(self, name: str, other: str) -> None:
+        self.cuts.discard(frozenset((name, other)))
+
+    async def idle(self) -> None:
+        """Let everything happen that can without time passing."""
+        for _ in range(TURNS):
+            self._advance(0)
+            await asyncio.sleep(0)
+
+    def _advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        for server in self.servers.values():
+            if not server.stopped:
+                server.clock.advance(seconds)
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass for everybody who does not stand still."""
+        for _ in range(round(seconds / STEP)):
+            self._advance(STEP)
+            await self.idle()
+
+    async def start(self, *names: str) -> None:
+        """Start servers, one after the other, so that the first owns the queue."""
+        for name in names or tuple(self.servers):
+            self.servers[name].ownership.start()
+            await self.advance(0.25)
+
+    def do(self, work: Awaitable[T]) -> asyncio.Task[T]:
+        """Begin something, and go on."""
+        task = asyncio.ensure_future(work)
+        self.tasks.append(task)
+        return task
+
+    async def done(self, work: Awaitable[T], seconds: float = 10.0) -> T:
+        """Let time pass until something is done, which is to take no longer than this."""
+        task = self.do(work)
+        await self.idle()
+        for _ in range(round(seconds / STEP)):
+            if task.done():
+                break
+            await self.advance(STEP)
+        assert task.done(), "it takes too long"
+        return task.result()
+
+    @property
+    def owners(self) -> list[str]:
+        """Who believes that it owns the queue, and is right to by its own clock."""
+        running = {name: server.reign for name, server in self.servers.items() if server.alive and not server.stopped}
+        return [name for name, reign in running.items() if reign is not None and reign.lease.left > 0]
+
+    async def close(self) -> None:
+        for server in self.servers.values():
+            server.store.cut = server.store.busy = server.store.deaf = False
+            server.store.late = 0.0
+            if server.stopped:
+                server.go_on()
+        self.cuts.clear()
+        closing = asyncio.gather(*(server.backend.close() for server in self.servers.values()))
+        await self.done(closing, 30.0)
+        await self.idle()
+        for task in self.tasks:
+            if not task.done():
+                task.cancel()
+        await self.idle()
