@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from jobqueue.backend.store.postgres import PostgresStore
+from jobqueue.backend.store.valkey import ValkeyStore
 from jobqueue.limits import Limits
 from tests.postgres import postgres_server
+from tests.valkey import needs_valkey, no_servers_left, single
 
 from .durable import DurableRig, RestartingRig
 from .rig import RIGS, Rig
 from .slow import SlowRig
 from .stores import MakeStore, store_rigs
+
+__all__ = ["no_servers_left"]
+
+_places = itertools.count()
 
 
 async def _durable(limits: Limits) -> Rig:
@@ -32,11 +39,22 @@ def _postgres() -> MakeStore:
     return lambda: PostgresStore(server.url(), schema=schema, lossy=True)
 
 
+def _valkey() -> MakeStore:
+    needs_valkey()
+    url, name = single().url, f"c{next(_places)}-"
+    return lambda: ValkeyStore(url, 0, name=name)
+
+
 RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow}
 RIGS |= store_rigs("postgres", _postgres)
+RIGS |= store_rigs("valkey", _valkey)
 
-LONG_BUT_FOR = {"postgres": ("test_lifecycle", "test_leases", "test_time"), "postgres_taken_over": ("test_lifecycle",)}
-"""Rigs that take so long, since each test has a schema and each owner connections of its own, that they run with the other long tests.
+LONG_BUT_FOR = {
+    "postgres": ("test_lifecycle", "test_leases", "test_time"),
+    "postgres_taken_over": ("test_lifecycle",),
+    "valkey_taken_over": ("test_batches", "test_delivery", "test_replay"),
+}
+"""Rigs that take so long, since each step goes to a store and back many times, that they run with the other long tests.
 What they store and read is the same in every module; these few are for those who run the suite often."""
 
 MakeBackend = Callable[..., Awaitable[Rig]]

@@ -1,0 +1,158 @@
+"""What is looked at before a server starts on Valkey. Each refusal says what to set.
+
+What a failover or a restart of a replica changes for a while is looked at only here: a server that runs says NotNow and goes on after it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, NamedTuple
+
+import hiredis
+
+from jobqueue.backend.loading import CannotOpen
+from jobqueue.backend.store.valkey_functions import install
+from jobqueue.backend.store.valkey_link import Link
+from jobqueue.backend.store.valkey_wire import Command, Denied, Place, Wait, code_of, info_of, slot_of
+
+_logger = logging.getLogger("jobqueue.storage")
+
+FORMAT = "1"
+PARTITIONS = "1"
+
+VALKEY_MIN = 8
+REDIS_MIN = 7
+
+CLOCK_SECONDS_MAX = 5.0
+CLOCK_SECONDS_NOTED = 0.5
+
+RIGHTS = (
+    "~{{{name}* +hello +auth +ping +info +role +cluster|slots +cluster|info +time +wait +waitaof +fcall +fcall_ro +function|load +hscan "
+    "+hget +hmget +hgetall +hset +hsetnx +hdel +hincrby +get +set +del +multi +exec"
+)
+"""What ACL SETUSER has to give a user, for keys that begin with a name."""
+
+
+class Keys(NamedTuple):
+    """Keys that are looked at. attempt: in the owner's slot, for nobody else to use."""
+
+    owner: str
+    attempt: str
+    meta: str
+
+
+async def check(link: Link, path: str, keys: Keys, wait: Wait) -> None:
+    """Look at everything, and bring the functions. Raises CannotOpen, NotNow."""
+    try:
+        await link.refresh()
+        await _check_nodes(link, path, slot_of(keys.owner), wait)
+        await install(link)
+        await _check_rights(link, path, keys, wait)
+        await _check_meta(link, path, keys.meta)
+        await _check_clock(link, path, keys.owner)
+    except Denied as error:
+        name = keys.meta[1:].partition("}")[0]
+        raise CannotOpen(f"{path}: {error}. The user and password stand in the URL; the user needs {RIGHTS.format(name=name)}") from None
+
+
+async def _check_nodes(link: Link, path: str, slot: int, wait: Wait) -> None:
+    mine = link.primary(slot)
+    for place in sorted(link.primaries()):
+        connection = await link.connection(place, "calls")
+        commands: list[Command] = [("INFO", "server"), ("INFO", "memory"), ("INFO", "replication"), ("INFO", "persistence")]
+        if link.cluster:
+            commands.append(("CLUSTER", "INFO"))
+        replies = await connection.call(*commands, seconds=link.patience.call)
+        server, memory, replication, persistence, *cluster = [_info(place, reply) for reply in replies]
+        _check_version(path, place, server)
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise CannotOpen(f"{path}: {place} may forget jobs when its memory is full: set maxmemory-policy noeviction (it is {policy})")
+        for said in cluster:
+            if (state := said.get("cluster_state")) != "ok":
+                raise CannotOpen(f"{path}: {place}: cluster_state is {state}: see that every slot is served and CLUSTER INFO says ok")
+        if place == mine:
+            _check_replicas(path, place, replication, persistence, wait)
+    if mine is None:
+        raise CannotOpen(f"{path}: no node serves slot {slot}: give it to one with CLUSTER ADDSLOTS")
+
+
+def _check_version(path: str, place: Place, server: dict[str, str]) -> None:
+    name, oldest = ("Valkey", VALKEY_MIN) if "valkey_version" in server else ("Redis", REDIS_MIN)
+    version = server.get("valkey_version") or server.get("redis_version", "0")
+    if int(version.partition(".")[0]) < oldest:
+        raise CannotOpen(f"{path}: {place} is {name} {version}; Valkey {VALKEY_MIN} or Redis {REDIS_MIN}, or later, is needed")
+
+
+def _check_replicas(path: str, place: Place, replication: dict[str, str], persistence: dict[str, str], wait: Wait) -> None:
+    if not wait.replicas:
+        return
+    online = sum("state=online" in line for name, line in replication.items() if name.startswith("slave"))
+    if online < wait.replicas:
+        raise CannotOpen(
+            f"{path}: {place} has {online} replicas, and {wait.replicas} must have each change: start them, or acknowledge by fewer"
+        )
+    if "min_slaves_good_slaves" not in replication:
+        raise CannotOpen(
+            f"{path}: {place} goes on alone when it is cut off from its replicas: set min-replicas-to-write 1 and min-replicas-max-lag 2"
+        )
+    if wait.aof and persistence.get("aof_enabled") != "1":
+        raise CannotOpen(f"{path}: {place} keeps no append-only file: set appendonly yes, there and on its replicas")
+
+
+async def _check_rights(link: Link, path: str, keys: Keys, wait: Wait) -> None:
+    commands: list[Command] = [
+        ("FCALL", "jo_try", 1, keys.attempt),
+        ("FCALL_RO", "jo_owner", 1, keys.attempt),
+        ("HSCAN", keys.attempt, 0),
+        ("HGET", keys.attempt, "a"),
+        ("GET", keys.attempt),
+        ("HDEL", keys.attempt, "a"),
+        ("TIME",),
+        ("MULTI",),
+        ("EXEC",),
+        ("WAIT", 0, 1) if wait.command is None else wait.command,
+    ]
+    for reply in await link.ask(keys.attempt, *commands):
+        if isinstance(reply, hiredis.ReplyError):
+            if "NOPERM" in str(reply) or "ACL" in str(reply):
+                raise Denied(str(reply))
+            raise CannotOpen(f"{path}: {reply}")
+
+
+async def _check_meta(link: Link, path: str, meta: str) -> None:
+    there: list[Any]
+    *_, there = await link.ask(
+        meta, ("HSETNX", meta, "format", FORMAT), ("HSETNX", meta, "partitions", PARTITIONS), ("HMGET", meta, "format", "partitions")
+    )
+    if code_of(there):
+        raise CannotOpen(f"{path}: {meta}: {there}")
+    kept, partitions = (value.decode(errors="replace") for value in there)
+    if kept != FORMAT:
+        raise CannotOpen(
+            f"{path}: its rows have format {kept}, and this server knows {FORMAT}: use the jobqueue that wrote them, or a later one"
+        )
+    if partitions != PARTITIONS:
+        raise CannotOpen(
+            f"{path}: was made with {partitions} partitions, and this server knows {PARTITIONS}: use the jobqueue that made it"
+        )
+
+
+async def _check_clock(link: Link, path: str, key: str) -> None:
+    before = time.time()
+    ((seconds, microseconds),) = await link.ask(key, ("TIME",))
+    now = int(seconds) + int(microseconds) / 1e6
+    apart = max(0.0, before - now, now - time.time())
+    if apart > CLOCK_SECONDS_MAX:
+        raise CannotOpen(
+            f"{path}: its clock and this machine's are {apart:.1f} s apart: set both by NTP ({CLOCK_SECONDS_MAX:g} s are allowed)"
+        )
+    if apart > CLOCK_SECONDS_NOTED:
+        _logger.warning("%s: its clock and this machine's are %.1f s apart; set both by NTP", path, apart)
+
+
+def _info(place: Place, reply: object) -> dict[str, str]:
+    if isinstance(reply, hiredis.ReplyError):
+        raise Denied(f"{place}: {reply}")
+    return info_of(reply)

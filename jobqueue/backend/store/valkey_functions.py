@@ -1,0 +1,42 @@
+"""The function library of valkey.lua, brought to every primary."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from importlib import resources
+
+import hiredis
+
+from jobqueue.backend.store.valkey_link import Link
+from jobqueue.backend.store.valkey_wire import Place, Refused, refusal
+
+LIBRARY = "jqown1"
+REVISION = 1
+"""REVISION of valkey.lua. A server brings its own where there is none or an older one, and leaves a newer one alone."""
+
+
+def lacks_functions(replies: Iterable[object]) -> bool:
+    """Whether a reply says that a server does not have the library, and so did nothing."""
+    return any(isinstance(reply, hiredis.ReplyError) and "Function not found" in str(reply) for reply in replies)
+
+
+async def install(link: Link) -> None:
+    """Bring the library to every primary that has none, or an older one. Raises NotNow; Denied where the user may not."""
+    await link.refresh()
+    code = resources.files(__package__).joinpath("valkey.lua").read_bytes()
+    await asyncio.gather(*(_install(link, place, code) for place in link.primaries()))
+
+
+async def _install(link: Link, place: Place, code: bytes) -> None:
+    connection = await link.connection(place, "calls")
+    seconds = link.patience.call
+    (there,) = await connection.call(("FCALL_RO", "jo_revision", 0), seconds=seconds)
+    if not isinstance(there, hiredis.ReplyError):
+        if there >= REVISION:
+            return
+    elif not lacks_functions([there]):
+        raise refusal(place, there) or Refused(f"{place}: {there}")
+    (loaded,) = await connection.call(("FUNCTION", "LOAD", "REPLACE", code), seconds=seconds)
+    if isinstance(loaded, hiredis.ReplyError):
+        raise refusal(place, loaded) or Refused(f"{place}: FUNCTION LOAD: {loaded}")

@@ -1,0 +1,283 @@
+"""One connection to a Valkey server: greeting, packets and their replies, and what errors mean. hiredis parses and packs."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import hiredis
+
+from jobqueue.backend.group import NotNow
+
+Command = tuple[str | int | bytes, ...]
+Done = Callable[["list[Any] | NotNow"], object]
+
+SLOTS = 16_384
+
+
+class Patience(NamedTuple):
+    """Deadlines, in seconds. connect: TCP, TLS and greeting; call: an answer to something small; settle: how long the topology is
+    gathered once somebody can tell it; look: how long a commit may take before its server is looked at, and how often it is then;
+    commit: an answer to a group."""
+
+    connect: float = 1.0
+    call: float = 2.0
+    settle: float = 0.3
+    look: float = 0.5
+    commit: float = 10.0
+
+
+class Lost(NotNow):
+    """The connection broke, or an answer did not come in time: what was sent may have been done."""
+
+
+class Refused(NotNow):
+    """The server said that it did not do it."""
+
+
+class Denied(Refused):
+    """No waiting helps: the server does not know the user or password, the user may not do this, or it is too old for it."""
+
+
+class Place(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Acknowledge = Literal[0, 1, 2, "aof"]
+
+
+class Login(NamedTuple):
+    """How a connection begins. user None: the server's default user; password None: none is given."""
+
+    user: str | None = None
+    password: str | None = None
+    tls: ssl.SSLContext | None = None
+
+    def hidden(self, text: str) -> str:
+        """A text without the password."""
+        return text.replace(self.password, "***") if self.password else text
+
+    @property
+    def hello(self) -> Command:
+        """The greeting."""
+        if self.password is None:
+            return ("HELLO", 3, "SETNAME", "jobqueue")
+        return ("HELLO", 3, "AUTH", self.user or "default", self.password, "SETNAME", "jobqueue")
+
+
+def pack(*commands: Command) -> bytes:
+    """Commands as bytes."""
+    return b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]
+
+
+class Wait:
+    """What is asked of replicas. acknowledge: see ValkeyStore; seconds: how long they may take."""
+
+    def __init__(self, acknowledge: Acknowledge, seconds: float) -> None:
+        if acknowledge not in (0, 1, 2, "aof"):
+            raise ValueError(f"acknowledge is 0, 1, 2 or 'aof', not {acknowledge!r}")
+        milliseconds = int(seconds * 1000)
+        self.aof = acknowledge == "aof"
+        self.replicas = 1 if acknowledge == "aof" else acknowledge
+        self.command: Command | None = None
+        if self.aof:
+            self.command = ("WAITAOF", 1, self.replicas, milliseconds)
+        elif self.replicas:
+            self.command = ("WAIT", self.replicas, milliseconds)
+        self.packed = b"" if self.command is None else pack(self.command)
+
+    def missing(self, reply: Any) -> str | None:
+        """What its reply lacks; None when enough have it."""
+        if isinstance(reply, hiredis.ReplyError):
+            return str(reply)
+        local, replicas = reply if self.aof else (1, reply)
+        if local and replicas >= self.replicas:
+            return None
+        where = " on its disk" if self.aof else ""
+        return f"{replicas} of {self.replicas} replicas have it{where}" if local else "the primary does not have it on its disk"
+
+
+def slot_of(key: str) -> int:
+    """The slot of a key, by its part in braces if it has one."""
+    start = key.find("{")
+    if start >= 0:
+        end = key.find("}", start + 1)
+        if end > start + 1:
+            key = key[start + 1 : end]
+    return binascii.crc_hqx(key.encode(), 0) % SLOTS
+
+
+def code_of(reply: object) -> str:
+    """The first word of an error; "" for any other reply."""
+    return str(reply).partition(" ")[0] if isinstance(reply, hiredis.ReplyError) else ""
+
+
+ELSEWHERE = frozenset({"MOVED", "READONLY"})
+_DENIED = frozenset({"NOAUTH", "NOPERM", "WRONGPASS"})
+_LATER = frozenset({"ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS", "OOM", "BUSY", "MISCONF"})
+_HINTS = {
+    "ASK": "the slot is being migrated key by key, during which it cannot be written; migrate it atomically, or with all servers stopped",
+    "NOREPLICAS": "fewer replicas than min-replicas-to-write are connected",
+    "OOM": "maxmemory is reached",
+}
+
+
+def refusal(place: Place, reply: object) -> Refused | None:
+    """What an error reply means when it says that nothing was done; None for every other reply."""
+    code = code_of(reply)
+    if code in _DENIED:
+        return Denied(f"{place}: {reply}")
+    if code in _LATER or code in ELSEWHERE:
+        return Refused(f"{place}: {_HINTS.get(code, reply)}")
+    return None
+
+
+_MORE = object()
+
+
+class _Exchange:
+    """What was sent in one packet, and what has come back of it."""
+
+    __slots__ = ("count", "done", "replies")
+
+    def __init__(self, count: int, done: Done) -> None:
+        self.count = count
+        self.done = done
+        self.replies: list[Any] = []
+
+
+class Connection(asyncio.Protocol):
+    """One connection. Replies come in the order of what was sent; each packet's go to its own `done`, once, or a Lost does."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.lost: Lost | None = None
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(notEnoughData=_MORE)
+        self._waiting: deque[_Exchange] = deque()
+        self._transport: asyncio.Transport | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection to {self.place}: {self.lost or f'{len(self._waiting)} under way'}>"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._end(f"{self.place}: the connection was closed{f': {exc}' if exc else ''}")
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        reader, waiting = self._reader, self._waiting
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not _MORE:
+                if isinstance(reply, hiredis.PushNotification):
+                    continue
+                if not waiting:
+                    self.abort("an answer to nothing")
+                    return
+                exchange = waiting[0]
+                exchange.replies.append(reply)
+                if len(exchange.replies) == exchange.count:
+                    waiting.popleft()
+                    exchange.done(exchange.replies)
+        except hiredis.ProtocolError as error:
+            self.abort(f"does not speak this protocol: {error}")
+
+    def send(self, packet: bytes, count: int, done: Done) -> None:
+        """Send `count` packed commands. done: called with their replies, or with Lost; never before this returns."""
+        if self.lost is not None or self._transport is None:
+            self._loop.call_soon(done, self.lost or Lost(f"{self.place}: not connected"))
+            return
+        self._waiting.append(_Exchange(count, done))
+        self._transport.write(packet)
+
+    async def call(self, *commands: Command, seconds: float) -> list[Any]:
+        """Send commands in one packet; their replies, errors among them. Raises Lost; when the deadline passes, the connection is over."""
+        return await self.exchange(pack(*commands), len(commands), seconds)
+
+    async def exchange(self, packet: bytes, count: int, seconds: float) -> list[Any]:
+        """As `call`, of `count` packed commands."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+
+        # It belongs to what was sent, not to who asked: a server that does not answer is found out though they have gone.
+        timer = self._loop.call_later(seconds, self.abort, f"no answer in {seconds:g} s")
+
+        def done(result: list[Any] | NotNow) -> None:
+            timer.cancel()
+            if future.done():
+                return
+            if isinstance(result, NotNow):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        self.send(packet, count, done)
+        return await future
+
+    def abort(self, reason: str) -> None:
+        """Close it now; whoever waits is told why. Never called within `send`."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(f"{self.place}: {reason}")
+
+    def _end(self, reason: str) -> None:
+        if self.lost is None:
+            self.lost = Lost(reason)
+        while self._waiting:
+            # Each its own: an exception that several tasks raise gathers all their tracebacks.
+            self._waiting.popleft().done(Lost(str(self.lost)))
+
+
+async def connect(place: Place, login: Login, seconds: float) -> Connection:
+    """Connect and greet. Raises Lost, Denied."""
+    connection: Connection | None = None
+    name = None if login.tls is None else place.host
+    try:
+        async with asyncio.timeout(seconds):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(place), place.host, place.port, ssl=login.tls, server_hostname=name
+            )
+            (reply,) = await connection.call(login.hello, seconds=seconds)
+    except TimeoutError:
+        if connection is not None:
+            connection.abort("does not answer")
+        raise Lost(f"{place}: does not answer in {seconds:g} s") from None
+    except OSError as error:
+        raise Lost(f"{place}: cannot connect: {error.strerror or error}") from None
+    except BaseException:
+        if connection is not None:
+            connection.abort("given up")
+        raise
+    if isinstance(reply, hiredis.ReplyError):
+        connection.abort("refused the greeting")
+        # An old server repeats the whole command in its complaint.
+        if "unknown command" in str(reply):
+            raise Denied(f"{place}: does not know HELLO, so it is older than Redis 6")
+        raise (Denied if code_of(reply) in _DENIED else Refused)(login.hidden(f"{place}: {reply}"))
+    return connection
+
+
+def text_of(reply: object) -> str:
+    """A text reply, verbatim ones included."""
+    if isinstance(reply, tuple):
+        reply = reply[-1]
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
+
+
+def info_of(reply: object) -> dict[str, str]:
+    """The lines `name:value` of INFO or CLUSTER INFO."""
+    return dict(line.split(":", 1) for line in text_of(reply).splitlines() if ":" in line)

