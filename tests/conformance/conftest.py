@@ -50,8 +50,8 @@ RIGS |= store_rigs("postgres", _postgres)
 RIGS |= store_rigs("valkey", _valkey)
 
 LONG_BUT_FOR = {
-    "postgres": ("test_lifecycle", "test_leases", "test_time"),
-    "postgres_taken_over": ("test_lifecycle",),
+    "postgres": ("test_leases", "test_time"),
+    "postgres_taken_over": ("test_time",),
     "valkey_taken_over": ("test_batches", "test_delivery", "test_replay"),
 }
 """Rigs that take so long, since each step goes to a store and back many times, that they run with the other long tests.

@@ -32,7 +32,10 @@ from jobqueue.backend.store.postgres_schema import FENCED
 from jobqueue.backend.store.store import Fenced
 
 CONNECT_SECONDS = 2
-"""For each host of the URL, unless it has a connect_timeout. psycopg takes no less."""
+"""For each host of the URL, unless it has a longer connect_timeout. psycopg takes no less."""
+
+_MORE_ADDRESSES = 2
+"""How many more addresses than hosts are tried."""
 
 GRACE_SECONDS = 1.0
 """How much longer than the server this side waits for a statement's end."""
@@ -81,14 +84,20 @@ def parameters(url: str) -> dict[str, Any]:
             "with /, @, :, ? and % in a password percent-encoded"
         )
     found.setdefault("fallback_application_name", "jobqueue")
-    if "PGCONNECT_TIMEOUT" not in os.environ:
-        found.setdefault("connect_timeout", CONNECT_SECONDS)
-    hosts = str(found.get("host") or os.environ.get("PGHOST", "")).split(",")
-    if len(hosts) > 1 and "PGTARGETSESSIONATTRS" not in os.environ:
+    patience = str(found.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or CONNECT_SECONDS).strip()
+    if not patience.isdecimal():
+        raise CannotOpen(f"connect_timeout of the store's URL must be whole seconds, not {patience!r}")
+    # 0 is for ever in libpq.
+    found["connect_timeout"] = max(CONNECT_SECONDS, int(patience))
+    if _hosts(found) > 1 and "PGTARGETSESSIONATTRS" not in os.environ:
         # One of them is the primary, and after a failover another one is.
         found.setdefault("target_session_attrs", "read-write")
     found["client_encoding"] = "utf8"
     return found
+
+
+def _hosts(found: Mapping[str, Any]) -> int:
+    return len(str(found.get("host") or os.environ.get("PGHOST") or "").split(","))
 
 
 def shown(url: str) -> str:
@@ -127,6 +136,8 @@ class Link:
         self.seconds = seconds
         self.closed = closed
         self._parameters = found
+        # psycopg tries every address of every host, each for its time; most have one.
+        self._connect_seconds = (_hosts(found) + _MORE_ADDRESSES) * float(found["connect_timeout"]) + GRACE_SECONDS
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._granted = 0.0
         """What the server allows a statement now."""
@@ -158,13 +169,14 @@ class Link:
 
     async def _run(self, sql: str, values: Sequence[object] | None, allowed: float) -> list[Any]:
         connection = await self._usable()
+        until = asyncio.get_running_loop().time() + allowed + GRACE_SECONDS
         try:
             if self._granted != allowed:
                 limits = (f"{allowed * 1_000:.0f}", f"{IDLE_SECONDS * 1_000:.0f}")
-                await self._within(allowed, connection.execute(_LIMITS, limits))
+                await self._within(until, connection.execute(_LIMITS, limits))
                 self._granted = allowed
             self._unreplicated = None
-            rows = await self._within(allowed, _carry_out(connection, sql, values))
+            rows = await self._within(until, _carry_out(connection, sql, values))
         except psycopg.Error as error:
             raise self._failed(error) from error
         except BaseException:
@@ -182,18 +194,18 @@ class Link:
             self._drop()
         return meaning
 
-    async def _within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    async def _within(self, until: float, work: Coroutine[Any, Any, T]) -> T:
         """What a statement returns. At the deadline, or when it is not wanted any more, its socket is shut down. Raises NotNow."""
+        seconds = until - asyncio.get_running_loop().time()
         task = asyncio.create_task(work)
         try:
-            done, _ = await asyncio.wait({task}, timeout=seconds + GRACE_SECONDS)
+            done, _ = await asyncio.wait({task}, timeout=max(0.0, seconds))
         except asyncio.CancelledError:
             await self._cut(task)
             raise
         if not done:
             await self._cut(task)
-            self._drop()
-            raise NotNow(f"no answer in {seconds + GRACE_SECONDS:g} s")
+            raise NotNow(f"no answer in {seconds:.1f} s")
         return task.result()
 
     async def _cut(self, task: asyncio.Task[Any]) -> None:
@@ -220,13 +232,11 @@ class Link:
         return connection
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
-        hosts = str(self._parameters.get("host") or "").count(",") + 1
-        limit = hosts * max(2, int(self._parameters.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or 0)) + GRACE_SECONDS
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(self._connect_seconds):
                 connection = await psycopg.AsyncConnection.connect(**self._parameters, autocommit=True)
         except TimeoutError:
-            raise NotNow(f"no connection in {limit:g} s") from None
+            raise NotNow(f"no connection in {self._connect_seconds:g} s") from None
         except (psycopg.Error, OSError, UnicodeError, ValueError) as error:
             text = " ".join(str(error).split())
             hopeless = any(words in text for words in _HOPELESS) or not isinstance(error, psycopg.OperationalError)

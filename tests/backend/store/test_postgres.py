@@ -208,6 +208,12 @@ def test_a_url_that_libpq_does_not_take_is_refused_without_a_word_of_it(url: str
     assert "hid" not in str(caught.value)
 
 
+def test_a_connect_timeout_that_is_no_number_is_refused() -> None:
+    """Every connection has a deadline, so its time must be one."""
+    with pytest.raises(CannotOpen, match="must be whole seconds, not 'soon'"):
+        PostgresStore("postgres://db?connect_timeout=soon")
+
+
 async def test_libpqs_environment_counts(make: MakeStore, server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a URL leaves out comes from PGHOST, PGPORT and their like."""
     for name, value in (("PGHOST", "127.0.0.1"), ("PGPORT", str(server.port)), ("PGUSER", "jobs"), ("PGDATABASE", "postgres")):
