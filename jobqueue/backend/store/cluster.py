@@ -347,8 +347,8 @@ class ClusterListening:
         target = self._backend.target()
         if target is None:
             return False
-        listening = target.listen(self._wanted, self._cursor)
         try:
+            listening = target.listen(self._wanted, self._cursor)
             listening.__enter__()
         except Moved:
             self._backend.moved(target)
@@ -356,10 +356,12 @@ class ClusterListening:
         self._target, self._listening = target, listening
         return True
 
-    def _detach(self) -> None:
+    def _detach(self, told: bool = True) -> None:
+        """Listen there no more. told: whether what was told came from there, so that its cursor is the place to go on from."""
         listening, self._listening = self._listening, None
         if listening is not None:
-            self._cursor = listening.cursor
+            if told:
+                self._cursor = listening.cursor
             listening.__exit__(None, None, None)
 
     async def notices(self, limit: int, wait: float) -> list[Notice] | None:
@@ -376,6 +378,7 @@ class ClusterListening:
                         return []
                     continue
                 if knew and self._missed():
+                    self._detach(told=False)
                     return None
             listening, target = self._listening, self._target
             assert listening is not None

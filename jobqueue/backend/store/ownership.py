@@ -125,6 +125,7 @@ class Ownership:
         """Who owned it at the last look; this server too, while it still reads the rows."""
         self.members: list[Member] = []
         self.leaving = False
+        self._closed = False
         self._ruling: Reign | None = None
         """The reign until its backend is closed; `reign` only while it takes requests."""
         self._clock_off: str | None = None
@@ -165,9 +166,12 @@ class Ownership:
         return any(member.name != self.name and member.seconds < MEMBER_SECONDS for member in self.members)
 
     def hand_over(self) -> None:
-        """Claim no more, and let another server have the queue, once what is under way has ended and is committed."""
+        """Claim no more, and let another server have the queue, once what is under way has ended and is committed.
+
+        Who owns it is looked at on: this server's workers have yet to hand in what they did.
+        """
         self.leaving = True
-        self._wake.notify()
+        self.doubt()
 
     async def close(self) -> None:
         """Hand over, take this server off the list, and wait for all that it began. The store stays open."""
@@ -175,6 +179,8 @@ class Ownership:
         if not self._tasks:
             return
         (taking_part, announcing), self._tasks = self._tasks, []
+        self._closed = True
+        self._wake.notify()
         await taking_part
         announcing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -219,7 +225,7 @@ class Ownership:
     # Looking and claiming.
 
     async def _take_part(self) -> None:
-        while not self.leaving:
+        while not self._closed:
             began = self.clock.now()
             try:
                 pause = await self._look()
@@ -250,8 +256,8 @@ class Ownership:
             await self._rest(began + LOOK_SECONDS, doubts=False)
 
     async def _rest(self, until: float, doubts: bool = True) -> None:
-        """Wait until then, or until this server leaves, or is in doubt about who owns the queue."""
-        while not self.leaving and self.clock.now() < until and not (doubts and self._doubted):
+        """Wait until then, or until this server closes, or is in doubt about who owns the queue."""
+        while not self._closed and self.clock.now() < until and not (doubts and self._doubted):
             await self._wake.wait(until)
 
     def _saw(self, owner: Owner | None) -> None:
@@ -279,7 +285,7 @@ class Ownership:
         free = owner is None or owner.seconds <= 0
         modest = self.clock.now() < self._modest_until
         dead = owner is not None and doubted and not (ours or free or modest) and await self._probe(owner.address)
-        if not (ours or free or dead) or not await self._clock_agrees():
+        if self.leaving or not (ours or free or dead) or not await self._clock_agrees():
             return poll if owner is None else min(poll, max(owner.seconds, LOOK_SECONDS))
         turn = 0 if ours else self._turn(owner)
         if turn:

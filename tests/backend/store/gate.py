@@ -20,9 +20,13 @@ class Gate(Passing):
 
     at_once = False
 
-    def __init__(self, find: Callable[[], Backend | None], awake: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self, find: Callable[[], Backend | None], awake: Callable[[], Awaitable[object]], arrived: Callable[[], Awaitable[object]]
+    ) -> None:
         self._find = find
         self._awake = awake
+        self.arrived = arrived
+        """Returns when the other side reads what it was sent."""
         self.open = True
         self._draining = False
         self._broken: asyncio.Event = asyncio.Event()
@@ -69,10 +73,16 @@ class Gate(Passing):
         return task.result()
 
     async def _pass(self, ask: Ask[R]) -> R:
-        return await self.through(ask(self.there()), Moved("the link broke"))  # type: ignore[return-value]
+        return await self.through(self._asked(ask), Moved("the link broke"))  # type: ignore[return-value]
+
+    async def _asked(self, ask: Ask[R]) -> R:
+        target = self.there()
+        await self.arrived()
+        return await ask(target)
 
     async def _change(self, ask: Ask[R]) -> R:
-        return await self.through(ask(self.there()), Unconfirmed("the link broke; it may have been done"))  # type: ignore[return-value]
+        self.there()
+        return await self.through(self._asked(ask), Unconfirmed("the link broke; it may have been done"))  # type: ignore[return-value]
 
     async def conclude(self, *given: Any) -> Job:
         return await self._change(lambda to: to.conclude(*given))
@@ -85,7 +95,7 @@ class Gate(Passing):
 
     async def job(self, job_id: str, wait: float = 0.0) -> Job:
         wait = 0.0 if self._draining else wait
-        found = await self.through(self.there().job(job_id, wait), Moved("the link broke"), held=True)
+        found = await self.through(self._asked(lambda to: to.job(job_id, wait)), Moved("the link broke"), held=True)
         return await self.there().job(job_id) if found is None else found
 
     def dequeue(self, want: Want, wait: float) -> Taking:
@@ -120,7 +130,7 @@ class GateTaking:
         taking = gate.there().dequeue(self._want, self._wait)
         self._broken = gate._broken
         # Cancelled with it, the other side puts back what it took: a broken link is a no.
-        jobs = await gate.through(_entered(taking), Moved("the link broke"), held=True)
+        jobs = await gate.through(_entered(gate, taking), Moved("the link broke"), held=True)
         if jobs is None:
             return []
         self._taking = taking
@@ -145,7 +155,8 @@ class GateTaking:
             self._taking.delivered()
 
 
-async def _entered(taking: Taking) -> list[Job]:
+async def _entered(gate: Gate, taking: Taking) -> list[Job]:
+    await gate.arrived()
     jobs = await taking.__aenter__()
     try:
         await asyncio.sleep(0)
@@ -157,8 +168,7 @@ async def _entered(taking: Taking) -> list[Job]:
 
 class GateListening:
     def __init__(self, gate: Gate, wanted: Listen, after: str | None) -> None:
-        self._gate = gate
-        self._listening = gate.there().listen(wanted, after)
+        self._gate, self._wanted, self._after = gate, wanted, after
         self.missed = False
 
     @property
@@ -166,6 +176,7 @@ class GateListening:
         return self._listening.cursor
 
     def __enter__(self) -> Self:
+        self._listening = self._gate.there().listen(self._wanted, self._after)
         self._listening.__enter__()
         self.missed = self._listening.missed
         return self

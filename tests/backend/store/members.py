@@ -22,6 +22,9 @@ T = TypeVar("T")
 TURNS = 25
 """Turns of the loop within which whatever follows from something has followed."""
 
+HEARTBEATS = 3.0
+"""Seconds after which a silent server's links are broken."""
+
 STEP = 1 / 32
 """Seconds by which time is moved at once. A power of two, so that seconds add up without rounding."""
 
@@ -49,13 +52,13 @@ class ServerClock(ManualClock):
 
 
 class Server:
-    """One of them. alive: whether its process is; stopped: whether it stands still."""
+    """One of them. alive: whether its process is; stopped: whether it stands still; silent: for so long that the others have noticed."""
 
     def __init__(self, cluster: Cluster, name: str, off: float = 0.0) -> None:
         self.cluster = cluster
         self.name = name
         self.address = f"{name}:1"
-        self.alive, self.stopped = True, False
+        self.alive, self.stopped, self.silent = True, False, False
         self.clock = ServerClock(cluster.clock.now() + off)
         self.store = MemoryStore(cluster.shared, name)
         self.gates: dict[str, Gate] = {}
@@ -72,7 +75,7 @@ class Server:
     def _connect(self, address: str) -> Gate:
         name = address.partition(":")[0]
         if name not in self.gates:
-            self.gates[name] = Gate(lambda: self.cluster.reached(self.name, name), self.awake)
+            self.gates[name] = Gate(lambda: self.cluster.reached(self.name, name), self.awake, lambda: self.cluster.arrived(name))
         return self.gates[name]
 
     async def _probe(self, address: str) -> bool:
@@ -89,11 +92,24 @@ class Server:
         self.stopped, self.stopped_at = True, self.cluster.clock.now()
         self._awake.clear()
         self.store.stop()
+        self.cluster.clock.call_at(self.stopped_at + HEARTBEATS, self._found_out)
+
+    def _found_out(self) -> None:
+        if self.stopped:
+            self.silent = True
+            self._break()
+
+    def _break(self) -> None:
+        """Break the others' links to it."""
+        for server in self.cluster.servers.values():
+            if self.name in server.gates:
+                server.gates[self.name].cut()
+                server.gates[self.name].open = True
 
     def go_on(self) -> None:
         """SIGCONT: its clock has gone on, its timers are late, and what came meanwhile is read."""
         self.clock.stand_still(self.cluster.clock.now() - self.stopped_at)
-        self.stopped = False
+        self.stopped = self.silent = False
         self._awake.set()
         self.store.go_on()
 
@@ -101,10 +117,9 @@ class Server:
         """kill -9: nothing of it runs or is heard any more."""
         self.alive = False
         self.stop()
-        for server in self.cluster.servers.values():
-            if self.name in server.gates:
-                server.gates[self.name].cut()
-                server.gates[self.name].open = True
+        self._break()
+        for gate in self.gates.values():
+            gate.cut()
 
 
 async def _here(work: Callable[[], T]) -> T:
@@ -130,7 +145,11 @@ class Cluster:
     def reached(self, name: str, other: str) -> Backend | None:
         """What one server reaches at another's peer port."""
         server = self.servers.get(other)
-        return None if server is None or not server.alive or frozenset((name, other)) in self.cuts else server.backend.own
+        return None if server is None or not server.alive or server.silent or frozenset((name, other)) in self.cuts else server.backend.own
+
+    async def arrived(self, name: str) -> None:
+        """Return when a server reads what was sent to it."""
+        await self.servers[name].awake()
 
     def cut(self, name: str, other: str) -> None:
         """Cut two servers off each other."""
