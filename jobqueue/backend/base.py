@@ -163,7 +163,10 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listening(Protocol):
-    """One listener, from where it began. A context manager; leaving it ends it. missed: events after its cursor are not known any more."""
+    """One listener, from where it begins. An async context manager; leaving it ends it.
+
+    missed, once entered: events after its cursor are not known any more.
+    """
 
     missed: bool
 
@@ -171,9 +174,9 @@ class Listening(Protocol):
     def cursor(self) -> str:
         """The place up to which it has been told, events that it does not want included."""
 
-    def __enter__(self) -> Self: ...
+    async def __aenter__(self) -> Self: ...
 
-    def __exit__(self, *exc_info: object) -> None: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
 
     async def notices(self, limit: int, wait: float) -> list[Notice] | None:
         """Up to `limit` events since the last call, in order, each after its commit; [] when none came in `wait` seconds.

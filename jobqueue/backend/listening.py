@@ -232,11 +232,11 @@ class LocalListening:
         assert self._ring is not None
         return f"{self._ring.name}-{self._place}"
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         self._ring, self._place, self.missed = self._listeners.enter(self._after)
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self._listeners.leave()
 
     async def notices(self, limit: int, wait: float) -> list[Notice] | None:

@@ -52,7 +52,7 @@ class Stand:
 async def test_an_event_is_told_when_it_is_committed() -> None:
     """Not before, one commit after another."""
     stand = Stand()
-    with stand.backend.listen(Listen()) as listening:
+    async with stand.backend.listen(Listen()) as listening:
         await stand.enqueue("1")
         first = stand.journal.ticket
         await stand.enqueue("2")
@@ -71,7 +71,7 @@ async def test_an_event_is_told_when_it_is_committed() -> None:
 async def test_a_commit_wakes_who_waits() -> None:
     """The listener that waits is told in the turn of the commit."""
     stand = Stand()
-    with stand.backend.listen(Listen()) as listening:
+    async with stand.backend.listen(Listen()) as listening:
         asking = asyncio.ensure_future(listening.notices(100, 60))
         await stand.enqueue("1")
         assert not asking.done()
@@ -84,7 +84,7 @@ async def test_a_commit_wakes_who_waits() -> None:
 async def test_what_could_not_be_committed_is_told_once_it_is() -> None:
     """Nothing is told while the storage fails; when it works again, at the latest the next question brings it."""
     stand = Stand()
-    with stand.backend.listen(Listen()) as listening:
+    async with stand.backend.listen(Listen()) as listening:
         await stand.enqueue("1")
         stand.journal.fail()
         assert await stand.told(listening) == []
@@ -98,7 +98,7 @@ async def test_what_could_not_be_committed_is_told_once_it_is() -> None:
 async def test_events_that_wait_for_a_commit_are_bounded_too() -> None:
     """A listener misses what the ring had to drop before it was committed, and is let go."""
     stand = Stand(notices_max=2)
-    with stand.backend.listen(Listen()) as listening:
+    async with stand.backend.listen(Listen()) as listening:
         for job_id in ("1", "2", "3"):
             await stand.enqueue(job_id)
         stand.journal.commit()

@@ -204,14 +204,14 @@ class RestartingListening:
     def __init__(self, rig: RestartingRig, listening: Listening) -> None:
         self._rig, self._listening = rig, listening
 
-    def __enter__(self) -> Self:
-        self._listening.__enter__()
+    async def __aenter__(self) -> Self:
+        await self._listening.__aenter__()
         self._rig.open += 1
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self._rig.end()
-        self._listening.__exit__(*exc_info)
+        await self._listening.__aexit__(*exc_info)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._listening, name)

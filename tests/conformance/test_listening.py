@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -18,16 +18,20 @@ from .rig import FAILED, FAILED_FOR_GOOD, SUCCEEDED, Rig, spec, token
 
 LIMIT = 1_000
 
-Listener = Callable[..., Listening]
+Listener = Callable[..., Awaitable[Listening]]
 
 
 @pytest.fixture
-def listen(rig: Rig) -> AsyncIterator[Listener]:
+async def listen(rig: Rig) -> AsyncIterator[Listener]:
     """Begins to listen to the rig's backend; all end with the test."""
-    with ExitStack() as stack:
-        yield lambda after=None, **wanted: stack.enter_context(  # type: ignore[misc]
-            rig.backend.listen(Listen(**{name: frozenset(given) for name, given in wanted.items()}), after)
-        )
+    async with AsyncExitStack() as stack:
+
+        async def begin(after: str | None = None, **wanted: list[str]) -> Listening:
+            return await stack.enter_async_context(
+                rig.backend.listen(Listen(**{name: frozenset(given) for name, given in wanted.items()}), after)  # type: ignore[arg-type]
+            )
+
+        yield begin
 
 
 async def told(rig: Rig, listening: Listening, limit: int = LIMIT) -> list[Notice]:
@@ -45,7 +49,7 @@ def kinds(notices: list[Notice]) -> list[tuple[str, str]]:
 async def test_a_listener_is_told_of_everything_from_then_on_in_order(rig: Rig, listen: Listener) -> None:
     """What happened before is not told; a whole life is, each event once."""
     await rig.put("old")
-    listening = listen()
+    listening = await listen()
     await rig.take()
     job = (await rig.backend.enqueue(spec("j", queue="q", type="t", max_attempts=2))).job
     taken = await rig.take("q", worker="w")
@@ -83,7 +87,7 @@ async def test_a_listener_is_told_of_everything_from_then_on_in_order(rig: Rig, 
 async def test_an_event_tells_how_the_job_stood_then(rig: Rig, listen: Listener) -> None:
     """A job that goes to a waiter at once was enqueued first, and is told so; times are UTC."""
     await rig.backend.put_policy("default", QueuePolicy(lease_seconds=30))
-    listening = listen()
+    listening = await listen()
     await rig.stand(worker="w")
     await rig.put("j")
     enqueued, dequeued = await told(rig, listening)
@@ -95,7 +99,7 @@ async def test_an_event_tells_how_the_job_stood_then(rig: Rig, listen: Listener)
 
 async def test_events_of_queues_carry_their_policy(rig: Rig, listen: Listener) -> None:
     """Made, set, paused, resumed, deleted: each has a name, and says what holds since."""
-    listening = listen()
+    listening = await listen()
     await rig.backend.put_policy("q", QueuePolicy(max_attempts=7))
     await rig.backend.set_paused("q", True)
     await rig.backend.set_paused("q", False)
@@ -112,7 +116,7 @@ async def test_events_of_queues_carry_their_policy(rig: Rig, listen: Listener) -
 
 async def test_no_event_carries_what_is_not_for_everyone(rig: Rig, listen: Listener) -> None:
     """Neither payload, result, error nor the lease's token is anywhere in what is told."""
-    listening = listen()
+    listening = await listen()
     await rig.put("j", payload=b'"secret payload"')
     taken = await rig.take()
     await rig.backend.conclude("j", token(taken), FAILED_FOR_GOOD)
@@ -125,10 +129,10 @@ async def test_no_event_carries_what_is_not_for_everyone(rig: Rig, listen: Liste
 async def test_a_listener_is_told_only_what_it_asked_for(rig: Rig, listen: Listener) -> None:
     """Queues, types and kinds narrow each other; several of one widen it."""
     listeners = {
-        "ab": listen(queues=["a", "b"]),
-        "mail": listen(types=["mail"]),
-        "ends": listen(kinds=[Kind.CONCLUDED, Kind.FORGOTTEN]),
-        "narrow": listen(queues=["a"], types=["mail"], kinds=[Kind.ENQUEUED]),
+        "ab": await listen(queues=["a", "b"]),
+        "mail": await listen(types=["mail"]),
+        "ends": await listen(kinds=[Kind.CONCLUDED, Kind.FORGOTTEN]),
+        "narrow": await listen(queues=["a"], types=["mail"], kinds=[Kind.ENQUEUED]),
     }
     await rig.put("1", queue="a", type="mail")
     await rig.put("2", queue="b")
@@ -145,7 +149,7 @@ async def test_a_listener_is_told_only_what_it_asked_for(rig: Rig, listen: Liste
 
 async def test_a_listener_that_may_not_see_a_queue_is_told_nothing_of_it(rig: Rig) -> None:
     """What `sees` refuses is left out, its queue's events included."""
-    with rig.backend.listen(Listen(sees=lambda queue: queue == "mine")) as listening:
+    async with rig.backend.listen(Listen(sees=lambda queue: queue == "mine")) as listening:
         await rig.put("1", queue="theirs")
         await rig.put("2", queue="mine")
         assert kinds(await told(rig, listening)) == [("queue_changed", "mine"), ("enqueued", "2")]
@@ -153,7 +157,7 @@ async def test_a_listener_that_may_not_see_a_queue_is_told_nothing_of_it(rig: Ri
 
 async def test_a_listener_that_waits_is_told_at_once(rig: Rig, listen: Listener) -> None:
     """Events end a wait, all that one step brought together; those it does not want do not; without any it ends in time."""
-    listening = listen(queues=["q"])
+    listening = await listen(queues=["q"])
     asking = asyncio.create_task(listening.notices(LIMIT, 15))  # type: ignore[arg-type]
     await rig.idle()
     await rig.put("other")
@@ -171,7 +175,7 @@ async def test_a_listener_that_waits_is_told_at_once(rig: Rig, listen: Listener)
 
 async def test_a_listener_is_told_no_more_at_once_than_it_asks_for(rig: Rig, listen: Listener) -> None:
     """The rest comes with the next call."""
-    listening = listen(kinds=[Kind.ENQUEUED])
+    listening = await listen(kinds=[Kind.ENQUEUED])
     await rig.put_all("1", "2", "3")
     assert [notice.id for notice in await told(rig, listening, 2)] == ["1", "2"]
     assert [notice.id for notice in await told(rig, listening, 2)] == ["3"]
@@ -179,17 +183,17 @@ async def test_a_listener_is_told_no_more_at_once_than_it_asks_for(rig: Rig, lis
 
 async def test_listening_goes_on_after_the_cursor(rig: Rig, listen: Listener) -> None:
     """From the place of any event on, also of one that was not wanted; from a listener's own place after events it did not want."""
-    witness = listen()
+    witness = await listen()
     await rig.put_all("1", "2", "3")
     notices = await told(rig, witness)
-    resumed = listen(notices[1].cursor)
+    resumed = await listen(notices[1].cursor)
     assert not resumed.missed
     assert await told(rig, resumed) == notices[2:]
-    elsewhere = listen(queues=["elsewhere"])
+    elsewhere = await listen(queues=["elsewhere"])
     await rig.put("4")
     assert await told(rig, elsewhere) == []
     assert elsewhere.cursor == (await told(rig, witness))[-1].cursor
-    assert await told(rig, listen(elsewhere.cursor)) == []
+    assert await told(rig, await listen(elsewhere.cursor)) == []
 
 
 @pytest.mark.parametrize(
@@ -197,10 +201,10 @@ async def test_listening_goes_on_after_the_cursor(rig: Rig, listen: Listener) ->
 )
 async def test_a_cursor_that_is_not_known_misses_what_was(rig: Rig, listen: Listener, cursor: str) -> None:
     """It starts from now, and says that it missed something."""
-    name = listen().cursor.partition("-")[0]
+    name = (await listen()).cursor.partition("-")[0]
     await rig.put("1")
     await rig.idle()
-    listening = listen(cursor.format(name=name))
+    listening = await listen(cursor.format(name=name))
     assert listening.missed
     await rig.put("2")
     assert [notice.id for notice in await told(rig, listening)] == ["2"]
@@ -209,19 +213,19 @@ async def test_a_cursor_that_is_not_known_misses_what_was(rig: Rig, listen: List
 async def test_what_is_remembered_is_bounded(make_backend: MakeBackend) -> None:
     """A listener that falls out of it is let go; a cursor from before it has missed something, the oldest in it has not."""
     rig = await make_backend(notices_max=4)
-    with rig.backend.listen(Listen()) as slow, rig.backend.listen(Listen()) as witness:
+    async with rig.backend.listen(Listen()) as slow, rig.backend.listen(Listen()) as witness:
         start = slow.cursor
         await rig.put_all("1", "2", "3")
         notices = await told(rig, witness)
         assert len(notices) == 4, "the queue was made, too"
-        with rig.backend.listen(Listen(), start) as listening:
+        async with rig.backend.listen(Listen(), start) as listening:
             assert not listening.missed
         await rig.put("4")
         await rig.idle()
         assert await slow.notices(LIMIT, 0) is None
-        with rig.backend.listen(Listen(), start) as listening:
+        async with rig.backend.listen(Listen(), start) as listening:
             assert listening.missed
-        with rig.backend.listen(Listen(), notices[0].cursor) as listening:
+        async with rig.backend.listen(Listen(), notices[0].cursor) as listening:
             assert not listening.missed
             assert [notice.id for notice in await told(rig, listening)] == ["1", "2", "3", "4"]
 
@@ -229,13 +233,13 @@ async def test_what_is_remembered_is_bounded(make_backend: MakeBackend) -> None:
 async def test_as_many_listen_as_may(make_backend: MakeBackend) -> None:
     """One more is refused and changes nothing; one that leaves makes room."""
     rig = await make_backend(listeners_max=2)
-    with rig.backend.listen(Listen()):
-        with rig.backend.listen(Listen()):
+    async with rig.backend.listen(Listen()):
+        async with rig.backend.listen(Listen()):
             assert (await rig.backend.stats()).listeners == 2
-            with pytest.raises(TooManyListeners), rig.backend.listen(Listen()):
-                pass
+            with pytest.raises(TooManyListeners):
+                await rig.backend.listen(Listen()).__aenter__()
             assert (await rig.backend.stats()).listeners == 2
-        with rig.backend.listen(Listen()):
+        async with rig.backend.listen(Listen()):
             pass
     assert (await rig.backend.stats()).listeners == 0
 
@@ -244,7 +248,7 @@ async def test_a_listener_that_is_cancelled_leaves(rig: Rig) -> None:
     """Cancelling a wait ends it at once; nobody listens then."""
 
     async def listen() -> None:
-        with rig.backend.listen(Listen()) as listening:
+        async with rig.backend.listen(Listen()) as listening:
             await listening.notices(LIMIT, 60)
 
     task = asyncio.create_task(listen())
@@ -258,7 +262,7 @@ async def test_a_listener_that_is_cancelled_leaves(rig: Rig) -> None:
 
 async def test_draining_ends_listening_after_what_is_there(rig: Rig, listen: Listener) -> None:
     """A waiting listener is answered None at once; one with events left is told these first."""
-    waiting, behind = listen(), listen()
+    waiting, behind = await listen(), await listen()
     asking: asyncio.Task[list[Notice] | None] = asyncio.create_task(waiting.notices(LIMIT, 60))  # type: ignore[arg-type]
     await rig.put("1")
     await rig.idle()
@@ -276,7 +280,7 @@ async def test_what_is_refused_is_not_told(rig: Rig, listen: Listener) -> None:
     """Neither an error nor a repeat is an event."""
     await rig.put("1")
     await rig.idle()
-    listening = listen()
+    listening = await listen()
     replies = await rig.backend.enqueue_batch([spec("1"), spec("1", payload=b"2"), JobSpec(payload=b"1", queue="no name!")])
     assert len(replies) == 3
     assert await told(rig, listening) == []
@@ -292,7 +296,7 @@ async def test_time_brings_events_too(rig: Rig, listen: Listener) -> None:
     await rig.put("leased", queue="l", lease_seconds=4)
     await rig.take("l")
     await rig.idle()
-    listening = listen()
+    listening = await listen()
     await rig.advance(5)
     notices = await told(rig, listening)
     assert [(notice.kind.value, notice.id, notice.outcome) for notice in notices] == [

@@ -46,7 +46,7 @@ async def listen(site: Site, request: Request, _: str) -> Answer:
         raise Draining("the server is shutting down")
     request.queues = tuple(wanted.queues) or None
     stream = Answer(200, content_type=b"", headers=_HEADERS, close=True)
-    with site.backend.listen(wanted, after) as listening:
+    async with site.backend.listen(wanted, after) as listening:
         if request.head.method == "HEAD":
             return stream
         try:
