@@ -1,19 +1,16 @@
-"""How a request that was begun outside a task is carried on with in one."""
+"""How a coroutine that was begun outside a task is carried on with in one."""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from jobqueue.http.answers import Answer
-
-Serving = Coroutine[Any, Any, Answer]
-"""A handler at work."""
+T = TypeVar("T")
 
 
 @types.coroutine
-def resumed(serving: Serving, waits_for: Any) -> Generator[Any, Any, Answer]:
+def resumed(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
     """Carry on, in a task, with a coroutine that was run to its first suspension outside one. `waits_for` is what it yielded there.
 
     Such a coroutine must not have asked for the current task before.
@@ -22,14 +19,14 @@ def resumed(serving: Serving, waits_for: Any) -> Generator[Any, Any, Answer]:
         try:
             value = yield waits_for
         except BaseException as error:
-            step: Callable[[Any], Any] = serving.throw
+            step: Callable[[Any], Any] = begun.throw
             given: Any = error
         else:
-            step, given = serving.send, value
+            step, given = begun.send, value
         try:
             waits_for = step(given)
         except StopIteration as stop:
-            return cast(Answer, stop.value)
+            return cast(T, stop.value)
         finally:
             # An exception kept here would hold this frame, which holds the exception: a cycle for every client that hangs up.
             del given

@@ -45,7 +45,7 @@ KNOWS: dict[str, str] = {
 """The rooms, from the ground up, and which others each may import from; every room may use the words. A room is a folder, or a file that
 stands apart from its folder's others. docs/architecture.md draws them."""
 
-WORD_FILES = frozenset({"", "model", "errors", "limits", "clock", "ids", "histogram", "streams", "logsink"})
+WORD_FILES = frozenset({"", "model", "errors", "limits", "clock", "ids", "histogram", "streams", "logsink", "resuming"})
 PROGRAM_FILES = frozenset({"cli", "__main__", "testing", "pytest_plugin"})
 MAY_IMPORT_AIOHTTP = ("http",)
 

@@ -17,9 +17,12 @@ from jobqueue.http.answers import Answer
 from jobqueue.http.heads import NO_FIELDS, Head
 from jobqueue.http.peers import Counts, Peer
 from jobqueue.http.request import ClientGone, Request
-from jobqueue.http.resuming import Serving, resumed
+from jobqueue.resuming import resumed
 
 _logger = logging.getLogger("jobqueue.http")
+
+Serving = Coroutine[Any, Any, Answer]
+"""A handler at work."""
 
 
 class Handles(Counts, Protocol):

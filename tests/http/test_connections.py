@@ -13,7 +13,7 @@ from jobqueue.http.answers import Answer
 from jobqueue.http.body import AHEAD_BYTES_MAX
 from jobqueue.http.peers import OVER_MAX
 from jobqueue.http.request import Request
-from jobqueue.http.resuming import resumed
+from jobqueue.resuming import resumed
 from tests.api.harness import GUARD, Api, Wire, answered, assert_problem, request, serving, until
 
 from .conftest import Serve
