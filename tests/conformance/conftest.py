@@ -12,6 +12,7 @@ from tests.postgres import postgres_server
 from tests.valkey import needs_valkey, no_servers_left, single
 
 from .durable import DurableRig, RestartingRig
+from .remote import RemoteRig
 from .rig import RIGS, Rig
 from .slow import SlowRig
 from .stores import MakeStore, store_rigs
@@ -33,6 +34,10 @@ async def _slow(limits: Limits) -> Rig:
     return SlowRig(limits)
 
 
+async def _remote(limits: Limits) -> Rig:
+    return RemoteRig(limits)
+
+
 def _postgres() -> MakeStore:
     server = postgres_server()
     schema = server.new_schema()
@@ -45,7 +50,7 @@ def _valkey() -> MakeStore:
     return lambda: ValkeyStore(url, 0, name=name)
 
 
-RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow}
+RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow, "remote": _remote}
 RIGS |= store_rigs("postgres", _postgres)
 RIGS |= store_rigs("valkey", _valkey)
 

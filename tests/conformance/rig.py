@@ -152,7 +152,11 @@ class Rig(ABC):
             held.task.cancel()
         await self.idle()
         assert not standing, "a held dequeue was not answered when the backend closed"
-        assert (await self.backend.stats()).waiters == 0
+        assert await self.waiters() == 0
+
+    async def waiters(self) -> int:
+        """How many stand, asked of a backend that is closed."""
+        return (await self.backend.stats()).waiters
 
 
 class StallingClock(ManualClock):

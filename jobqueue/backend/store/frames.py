@@ -1,0 +1,369 @@
+"""One connection between two servers: frames, the proof that both know the secret, heartbeats, and no more unwritten than may be.
+
+A frame is 4 bytes of length, big-endian, and so many bytes of MessagePack (messages.py). Whoever connects, the front, says Hello; whoever
+listens, the owner, answers with its own; the front proves first that it knows the secret, then the owner does. Each proof is an HMAC over
+both nonces, both names and the side that gives it, so none can be sent back or used again, and the secret itself is never sent. Whoever
+can change what is on its way can still take the link over once it is proven: that is what TLS is for (docs/security.md).
+
+Whatever is not understood, late or too large ends the connection with one line in the log. Nothing is ever sent twice by a link.
+
+Each side that has read nothing for HEARTBEAT_SECONDS sends a Ping, and takes the link for broken after HEARTBEATS_MISSED of them without
+a byte. Only so is a machine found out that has lost its power: its connections look idle for ever.
+
+Times are seconds on the injected clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+import ssl
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from jobqueue.backend.store.messages import HELLO, PING, PONG, PROOF, VERSION, Hello, Ping, Pong, Proof, decode_first, encode
+from jobqueue.clock import Clock, Timer
+from jobqueue.errors import TooLarge
+from jobqueue.limits import MIB, Limits
+
+logger = logging.getLogger("jobqueue.peer")
+
+HEARTBEAT_SECONDS = 1.0
+HEARTBEATS_MISSED = 3
+HELLO_SECONDS = 2.0
+"""The most that the first exchange may take."""
+
+HELLO_BYTES_MAX = 512
+"""What a frame may hold before its sender has proven anything."""
+
+SECRET_CHARS_MIN = 16
+"""Whoever listens in on a proof can try secrets against it for as long as they like."""
+
+NAME_CHARS_MAX = 200
+NONCE_BYTES = 32
+PAUSE_BYTES = MIB
+"""Unwritten bytes from which on an owner reads no further requests."""
+
+_LENGTH = 4
+
+
+class BadFrame(Exception):
+    """The other side sent what it may not. str() says what."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """How a server shows itself to others. name: its own; secret: the cluster's, None where certificates alone say who may (mutual TLS)."""
+
+    name: str
+    secret: str | None = None
+
+    def __post_init__(self) -> None:
+        """ValueError where it would be of no use."""
+        if not 0 < len(self.name.encode()) <= NAME_CHARS_MAX:
+            raise ValueError(f"the server's name must have 1 to {NAME_CHARS_MAX} bytes")
+        if self.secret is not None and len(self.secret) < SECRET_CHARS_MIN:
+            raise ValueError(f"the secret of the servers must have at least {SECRET_CHARS_MIN} characters")
+
+    def __repr__(self) -> str:
+        return f"<Identity {self.name!r}>"
+
+    def mac(self, side: bytes, front: Hello, owner: Hello) -> bytes:
+        """The proof of one side."""
+        parts = (b"jobqueue-peer", side, b"%d" % VERSION, front.name.encode(), front.nonce, owner.name.encode(), owner.nonce)
+        told = b"".join(len(part).to_bytes(_LENGTH) + part for part in parts)
+        return hmac.digest((self.secret or "").encode(), told, hashlib.sha256)
+
+
+def frame_bytes_max(limits: Limits) -> int:
+    """What a frame may hold: a whole answer, or one job with all that it may hold, and what is around it."""
+    return limits.answer_bytes_max + 4 * limits.body_bytes_max + MIB
+
+
+class _Transport(Protocol):
+    def write(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+
+
+class Link(asyncio.Protocol):
+    """One side of a connection. Subclasses say what is done with messages once both sides are proven.
+
+    front: whether this is the side that connected. decode: reads what the other side sends from then on. broken: why there is no link any
+    more, None while there is. Counts of frames, bytes and writes are for tests and metrics.
+    """
+
+    def __init__(self, identity: Identity, limits: Limits, clock: Clock, *, front: bool, decode: Callable[[Any], Any]) -> None:
+        self.identity = identity
+        self.clock = clock
+        self.loop = asyncio.get_running_loop()
+        self.front = front
+        self.proven = False
+        self.broken: str | None = None
+        self.peer = "?"
+        """The other server's name, once it is proven; its address before."""
+        self.frame_bytes_max = frame_bytes_max(limits)
+        self.unwritten_bytes_max = max(limits.unwritten_bytes_max, 2 * self.frame_bytes_max)
+        self.bytes_in = self.bytes_out = self.writes = 0
+        self.transport: _Transport | None = None
+        self._decode = decode
+        self._hello = Hello(0, VERSION, identity.name, os.urandom(NONCE_BYTES))
+        self._theirs: Hello | None = None
+        self._buffer = bytearray()
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._timer: Timer | None = None
+        self._missed = 0
+        self._seen = 0
+        self._full = False
+
+    def __repr__(self) -> str:
+        state = self.broken or ("proven" if self.proven else "hello")
+        return f"<{type(self).__name__} {self.peer} {state} in={self.bytes_in} out={self.bytes_out}>"
+
+    # What subclasses say.
+
+    def opened(self) -> None:
+        """Both sides are proven."""
+
+    def got(self, message: Any) -> None:
+        """A message, in order. May raise BadFrame."""
+
+    def misread(self, frame: Any, error: Exception) -> None:
+        """A frame of a proven link that is not what `decode` reads. Raises BadFrame, or deals with it."""
+        raise BadFrame(f"sent what cannot be read: {error}")
+
+    def lost(self, reason: str) -> None:
+        """The link is over; called once."""
+
+    def flushed(self) -> None:
+        """All that was sent by now is the transport's."""
+
+    # Writing.
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        """Send a message with all others of this turn of the loop; on a broken link, nothing. Raises TooLarge, having sent nothing."""
+        data = encode(message)
+        size = len(data)
+        if size > self.frame_bytes_max:
+            raise TooLarge(None, f"{size} bytes are more than servers send each other at once ({self.frame_bytes_max})")
+        if self.broken is not None:
+            return
+        if not self._out:
+            self.loop.call_soon(self._flush)
+        self._out += (size.to_bytes(_LENGTH), data)
+        self._out_bytes += size + _LENGTH
+        if self._out_bytes > self.unwritten_bytes_max:
+            self.fail("reads too slowly: too much is unwritten")
+
+    def _flush(self) -> None:
+        if self.broken is not None or not self._out:
+            return
+        out, self._out = self._out, []
+        count, self._out_bytes = self._out_bytes, 0
+        transport = self.transport
+        assert transport is not None
+        if transport.get_write_buffer_size() + count > self.unwritten_bytes_max:
+            self.fail("reads too slowly: too much is unwritten")
+            return
+        self.flushed()
+        self.bytes_out += count
+        self.writes += 1
+        transport.write(b"".join(out))
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """What the kernel has not taken yet."""
+        return self._out_bytes + (0 if self.transport is None else self.transport.get_write_buffer_size())
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol. An owner then reads no more of what it would have to answer; a front always reads."""
+        self._full = True
+        if not self.front and self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._full = False
+        if not self.front and self.transport is not None and self.broken is None:
+            self.transport.resume_reading()
+
+    # The connection.
+
+    def connection_made(self, transport: Any) -> None:
+        """See asyncio.Protocol."""
+        self.transport = transport
+        transport.set_write_buffer_limits(high=PAUSE_BYTES)
+        address = transport.get_extra_info("peername")
+        self.peer = "{}:{}".format(*address[:2]) if isinstance(address, tuple) else "a local socket"
+        self._timer = self.clock.call_at(self.clock.now() + HELLO_SECONDS, self._late)
+        if self.identity.secret is None:
+            tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+            if tls is None or not tls.getpeercert():
+                self.fail("shows no certificate, and there is no secret to know it by")
+                return
+        if self.front:
+            self._say_hello()
+
+    def _say_hello(self) -> None:
+        hello = self._hello
+        self.send((HELLO, 0, hello.version, hello.name, hello.nonce))
+
+    def _late(self) -> None:
+        self._timer = None
+        self.fail(f"has not proven within {HELLO_SECONDS:g} s who it is")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        if self.proven and self.broken is None:
+            logger.log(
+                logging.INFO if exc is None else logging.WARNING, "link to %s ended: %s", self.peer, exc or "it closed the connection"
+            )
+        self._end("the connection broke")
+
+    def eof_received(self) -> None:
+        """See asyncio.Protocol; the transport then closes."""
+
+    def fail(self, reason: str) -> None:
+        """End the link because of what the other side did or did not do."""
+        if self.broken is None:
+            logger.warning("link to %s ended: it %s", self.peer, reason)
+            self._end(f"it {reason}")
+
+    def close(self) -> None:
+        """End the link; what was sent before is written."""
+        if self.broken is None:
+            self._flush()
+        if self.broken is None and self.transport is not None:
+            transport = self.transport
+            self._end("this server closed the link", abort=False)
+            transport.close()
+
+    def _end(self, reason: str, abort: bool = True) -> None:
+        if self.broken is not None:
+            return
+        self.broken = reason
+        self._buffer = bytearray()
+        self._out = []
+        self._out_bytes = 0
+        if self._timer is not None:
+            self._timer.cancel()
+        if abort and self.transport is not None:
+            self.transport.abort()
+        self.lost(reason)
+
+    # Reading.
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self.broken is not None:
+            return
+        self.bytes_in += len(data)
+        buffer = self._buffer
+        if buffer:
+            buffer += data
+            used = self._read(memoryview(buffer))
+            if used and self.broken is None:
+                # A new one: an exception that somebody keeps may hold a view of the old one, which then cannot be cut.
+                self._buffer = buffer[used:]
+        else:
+            used = self._read(memoryview(data))
+            if used < len(data) and self.broken is None:
+                buffer += data[used:] if used else data
+
+    def _read(self, view: memoryview) -> int:
+        """Deal with all whole frames; how many bytes they are."""
+        at, end = 0, len(view)
+        try:
+            while end - at >= _LENGTH and self.broken is None:
+                size = int.from_bytes(view[at : at + _LENGTH])
+                if size > (self.frame_bytes_max if self.proven else HELLO_BYTES_MAX):
+                    raise BadFrame(f"sent a frame of {size} bytes" if self.proven else "does not speak this protocol")
+                if end - at - _LENGTH < size:
+                    break
+                self._frame(view[at + _LENGTH : at + _LENGTH + size])
+                at += _LENGTH + size
+        except BadFrame as error:
+            self.fail(str(error))
+        return at
+
+    def _frame(self, frame: memoryview) -> None:
+        if not self.proven:
+            self._prove(frame)
+            return
+        try:
+            message = self._decode(frame)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            self.misread(frame, error)
+            return
+        kind = type(message)
+        if kind is Ping:
+            self.send((PONG, 0))
+        elif kind is not Pong:
+            self.got(message)
+
+    def _prove(self, frame: memoryview) -> None:
+        """Hello and Proof, each once and in this order."""
+        try:
+            message = decode_first(frame)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise BadFrame("does not speak this protocol") from None
+        if self._theirs is None:
+            if type(message) is not Hello:
+                raise BadFrame("did not say hello")
+            self._greeted(message)
+            return
+        if type(message) is not Proof:
+            raise BadFrame("said hello twice")
+        side, mine, theirs = (b"owner", self._hello, self._theirs) if self.front else (b"front", self._theirs, self._hello)
+        if not hmac.compare_digest(message.mac, self.identity.mac(side, mine, theirs)):
+            raise BadFrame("does not know this cluster's secret")
+        if not self.front:
+            self.send((PROOF, 0, self.identity.mac(b"owner", self._theirs, self._hello)))
+        self.proven = True
+        self.peer = self._theirs.name
+        if self._timer is not None:
+            self._timer.cancel()
+        self._beat_later()
+        self.opened()
+
+    def _greeted(self, hello: Hello) -> None:
+        if hello.version != VERSION:
+            raise BadFrame(f"speaks version {hello.version} of the servers' protocol, this server version {VERSION}")
+        if len(hello.nonce) != NONCE_BYTES or not 0 < len(hello.name.encode()) <= NAME_CHARS_MAX:
+            raise BadFrame("said hello with no name or nonce of use")
+        self._theirs = hello
+        if self.front:
+            self.send((PROOF, 0, self.identity.mac(b"front", self._hello, hello)))
+        else:
+            self._say_hello()
+
+    # Heartbeats.
+
+    def _beat_later(self) -> None:
+        self._timer = self.clock.call_at(self.clock.now() + HEARTBEAT_SECONDS, self._beat)
+
+    def _beat(self) -> None:
+        self._timer = None
+        seen = self.bytes_in
+        if not self.front and self._full:
+            # It reads nothing now; that the other side does is all that can be seen of it.
+            seen -= self.unwritten_bytes
+        if seen != self._seen:
+            self._seen, self._missed = seen, 0
+        else:
+            self._missed += 1
+            if self._missed > HEARTBEATS_MISSED:
+                self.fail(f"has sent nothing for {HEARTBEATS_MISSED * HEARTBEAT_SECONDS:g} s")
+                return
+            self.send((PING, 0))
+        self._beat_later()

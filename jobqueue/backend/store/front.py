@@ -1,0 +1,169 @@
+"""The link to an owner, as the server that asks sees it: requests by number, each with a future for its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple, TypeVar, cast
+
+import msgspec
+
+from jobqueue.backend.store import messages as m
+from jobqueue.backend.store.frames import BadFrame, Identity, Link, logger
+from jobqueue.backend.store.shapes import Item, error_of
+from jobqueue.clock import Clock
+from jobqueue.errors import BadRequest, QueueError, StorageUnavailable, StorageUnconfirmed
+from jobqueue.limits import Limits
+
+A = TypeVar("A", bound=m.Message)
+
+DISMISSED: Final[Any] = m.GotJobs(0, [])
+"""The answer to whoever is held when this server drains; for a dequeue it is as good as any without jobs."""
+
+_HELD = frozenset({m.DEQUEUE, m.JOB, m.NOTICES})
+
+
+class _Asked(NamedTuple):
+    future: asyncio.Future[Any]
+    kind: type[m.Message]
+    op: int
+
+
+class FrontLink(Link):
+    """A link to the owner at `address`. ready: done when both sides are proven or there will be no link.
+
+    taken: numbers of dequeues whose jobs are not delivered yet, and of listeners.
+    """
+
+    def __init__(self, identity: Identity, limits: Limits, clock: Clock, address: str) -> None:
+        super().__init__(identity, limits, clock, front=True, decode=m.decode_answer)
+        self.address = address
+        self.ready: asyncio.Future[None] = self.loop.create_future()
+        self.asked: dict[int, _Asked] = {}
+        self.taken: set[int] = set()
+        self._newest = 0
+        self._given = 0
+        """The number of the last request that the kernel may have seen."""
+        self._parts: dict[int, list[Item]] = {}
+        self._retiring = False
+
+    async def ask(self, kind: type[A], op: int, *arguments: Any) -> A:
+        """Ask, and wait for an answer of this kind. Raises what the owner raised, StorageUnavailable, Unconfirmed, BadRequest, TooLarge."""
+        if self.broken is not None:
+            raise StorageUnavailable(f"the link to the server that owns the queue ended: {self.broken}")
+        n = self._newest = self._newest + 1
+        try:
+            self.send((op, n, *arguments))
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise BadRequest(_unsayable(arguments), "holds what cannot be sent: half a surrogate pair, or a number too large") from error
+        future = self.loop.create_future()
+        self.asked[n] = _Asked(future, kind, op)
+        if self.broken is not None:
+            # By the send just now, which found too much unwritten.
+            del self.asked[n]
+            raise StorageUnavailable(f"the link to the server that owns the queue ended: {self.broken}")
+        try:
+            return cast(A, await future)
+        except QueueError:
+            raise
+        except BaseException:
+            # Whoever asked has gone. The answer may be here already, or on its way.
+            self.asked.pop(n, None)
+            self._parts.pop(n, None)
+            self.send((m.CANCEL, n))
+            self.finished()
+            raise
+
+    def opened(self) -> None:
+        """See Link."""
+        logger.info("link to %s at %s", self.peer, self.address)
+        if not self.ready.done():
+            self.ready.set_result(None)
+
+    def flushed(self) -> None:
+        """See Link."""
+        self._given = self._newest
+
+    def got(self, message: Any) -> None:
+        """See Link."""
+        n = message.n
+        asked = self.asked.get(n)
+        kind = type(message)
+        if asked is None or asked.future.done():
+            if kind is m.GotListener or (kind is m.GotJobs and message.jobs):
+                # Answered before the owner knew that nobody waits any more.
+                self.send((m.CANCEL, n))
+            return
+        if kind is m.GotPart:
+            if message.more:
+                self._parts.setdefault(n, []).extend(message.items)
+                return
+            earlier = self._parts.pop(n, None)
+            if earlier is not None:
+                message = m.GotPart(n, earlier + message.items, False)
+        del self.asked[n]
+        if kind is asked.kind:
+            asked.future.set_result(message)
+        elif kind is m.Failed:
+            asked.future.set_exception(error_of(message.error))
+        else:
+            self.asked[n] = asked
+            raise BadFrame(f"answered a request ({asked.op}) with a {kind.__name__}")
+        if self._retiring:
+            self.finished()
+
+    def lost(self, reason: str) -> None:
+        """Everybody who waits for an answer learns what may have become of the request."""
+        if not self.ready.done():
+            self.ready.set_result(None)
+        asked, self.asked = self.asked, {}
+        self._parts.clear()
+        self.taken.clear()
+        for n, (future, _, op) in asked.items():
+            if future.done():
+                continue
+            if n > self._given:
+                future.set_exception(StorageUnavailable("the link to the server that owns the queue broke before this was sent"))
+            elif op in m.CHANGES:
+                future.set_exception(StorageUnconfirmed("the link to the server that owns the queue broke; it may have been done"))
+            else:
+                future.set_exception(StorageUnavailable("the link to the server that owns the queue broke"))
+
+    def fail_unmade(self) -> None:
+        """There will be no link: nothing will come of it any more."""
+        if self.broken is None:
+            self.broken = "it was never made"
+            if self.transport is not None:
+                self.transport.abort()
+
+    def dismiss(self) -> None:
+        """Answer everybody who is held, because this server drains."""
+        for n, (future, _, op) in list(self.asked.items()):
+            if op in _HELD and not future.done():
+                del self.asked[n]
+                self.send((m.CANCEL, n))
+                future.set_result(DISMISSED)
+
+    def retire(self) -> None:
+        """Ask nothing new; end when what is under way is over."""
+        self._retiring = True
+        self.finished()
+
+    def finished(self) -> None:
+        """Something is over; end if the link is retired and it was the last."""
+        if self._retiring and not self.asked and not self.taken:
+            self.close()
+
+
+def _unsayable(arguments: Iterable[Any]) -> str | None:
+    """The name of the field that cannot be written, where it has one."""
+    for each in arguments:
+        fields = msgspec.structs.asdict(each) if isinstance(each, msgspec.Struct) else {}
+        for name, value in fields.items():
+            try:
+                m.encode(value)
+            except (UnicodeEncodeError, OverflowError):
+                return name
+        if isinstance(each, list):
+            return _unsayable(each)
+    return None

@@ -1,0 +1,374 @@
+"""The owner's side of the links: carries out what other servers ask of its backend, each request under the number they gave it.
+
+A request that a backend does at once (`Backend.at_once`) is answered right where it was read, without a task. A dequeue that was answered
+with jobs stays open until the front says that they are delivered. Anything else, its link's end first of all, puts them back: a front that
+dies takes its waiters out of line, and leaves no job with nobody (promise 3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from jobqueue.backend.base import Backend, Enqueued, Listening, Taking
+from jobqueue.backend.store import messages as m
+from jobqueue.backend.store.frames import BadFrame, Identity, Link, logger
+from jobqueue.backend.store.shapes import error_row, held_bytes, job_row
+from jobqueue.clock import Clock, SystemClock
+from jobqueue.errors import BadRequest, QueueError, StorageUnavailable, StorageUnconfirmed, TooLarge
+from jobqueue.limits import MIB, Limits
+from jobqueue.model import Job
+from jobqueue.resuming import resumed
+
+PART_BYTES = MIB
+"""About what one part of a batch's answer holds."""
+
+NOTICES_MAX = 500
+"""Events in one answer."""
+
+LINKS_MAX = 256
+"""Open at once, those included that have proven nothing yet."""
+
+_TLS_SECONDS = 5.0
+
+_CANCEL_TURNS = 3
+"""Turns of the loop after which a request that was cancelled is over: its task is cancelled, told, and has let go."""
+
+_Serving = Coroutine[Any, Any, None]
+
+
+class PeerServer:
+    """Lets other servers use a backend. A protocol factory, for loop.create_server; `listen` does it all.
+
+    backend: whose operations are done; None while this server owns nothing, and every request is answered StorageUnavailable.
+    """
+
+    def __init__(
+        self, backend: Backend | None, identity: Identity, limits: Limits, *, clock: Clock | None = None, links_max: int = LINKS_MAX
+    ) -> None:
+        self.backend = backend
+        self.identity = identity
+        self.limits = limits
+        self.clock = clock or SystemClock()
+        self.links: set[OwnerLink] = set()
+        self.links_max = links_max
+        self._listener: asyncio.Server | None = None
+
+    def __call__(self) -> OwnerLink:
+        """A connection's protocol."""
+        return OwnerLink(self)
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen; the port. Raises OSError, and ValueError where nothing says who may connect."""
+        if self.identity.secret is None and (tls is None or tls.verify_mode is not ssl.CERT_REQUIRED):
+            raise ValueError("servers need a secret, or TLS that asks for certificates, to know each other by")
+        seconds = None if tls is None else _TLS_SECONDS
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self, host, port, ssl=tls, ssl_handshake_timeout=seconds, ssl_shutdown_timeout=seconds)
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Listen no more and end every link. What was answered before is written."""
+        if self._listener is not None:
+            self._listener.close()
+        for link in list(self.links):
+            link.close()
+        # What the links had open lets go of it.
+        for _ in range(_CANCEL_TURNS):
+            await asyncio.sleep(0)
+
+
+class OwnerLink(Link):
+    """One front's link."""
+
+    def __init__(self, server: PeerServer) -> None:
+        super().__init__(server.identity, server.limits, server.clock, front=False, decode=m.decode_asked)
+        self._server = server
+        self._newest = 0
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._takings: dict[int, Taking] = {}
+        """Dequeues that were answered with jobs, until the front says what became of them."""
+        self._listenings: dict[int, Listening] = {}
+
+    @property
+    def pending(self) -> int:
+        """Requests that are not over."""
+        return len(self._tasks) + len(self._takings) + len(self._listenings)
+
+    def connection_made(self, transport: Any) -> None:
+        """See asyncio.Protocol."""
+        server = self._server
+        server.links.add(self)
+        super().connection_made(transport)
+        if len(server.links) > server.links_max:
+            self.fail(f"would be one link too many (limit {server.links_max})")
+
+    def lost(self, reason: str) -> None:
+        """Whatever the front had open is cancelled, put back and left."""
+        self._server.links.discard(self)
+        for n in [*self._takings, *self._listenings, *self._tasks]:
+            self._cancel(n)
+
+    def opened(self) -> None:
+        """See Link."""
+        logger.info("link from %s", self.peer)
+
+    def got(self, message: Any) -> None:
+        """See Link."""
+        kind, n = type(message), message.n
+        if kind is m.Delivered:
+            taking = self._takings.pop(n, None)
+            if taking is not None:
+                taking.delivered()
+                self._begin(n, taking.__aexit__(None, None, None), m.DELIVERED)
+        elif kind is m.CancelOp:
+            self._cancel(n)
+        else:
+            if n <= self._newest:
+                raise BadFrame(f"used the number {n} for two requests")
+            self._newest = n
+            backend = self._server.backend
+            if backend is None:
+                self._failed(n, StorageUnavailable("the server that was asked does not own the queue"))
+                return
+            op, serve = _SERVES[kind]
+            self._begin(n, serve(self, backend, message), op, backend.at_once)
+
+    def misread(self, frame: Any, error: Exception) -> None:
+        """A request with a value of a kind that its field cannot have fails by itself; anything else ends the link."""
+        try:
+            what, n = msgspec.msgpack.decode(frame, type=list[Any])[:2]
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            what = n = None
+        if type(what) is not int or type(n) is not int or what not in _OPS or n <= self._newest:
+            raise BadFrame(f"sent what cannot be read: {error}")
+        self._newest = n
+        self._failed(n, BadRequest(None, f"the request cannot be read: {error}"))
+
+    # Running what was asked.
+
+    def _begin(self, n: int, serving: _Serving, op: int, at_once: bool = True) -> None:
+        """Run a request, to its end if it has no need to wait."""
+        if at_once:
+            try:
+                waits_for = serving.send(None)
+            except StopIteration:
+                return
+            except QueueError as error:
+                self._failed(n, error)
+                return
+            except Exception:
+                self._defect(n, op)
+                return
+            serving = resumed_in_full(serving, waits_for)
+        self._tasks[n] = self.loop.create_task(self._rest(n, serving, op))
+
+    async def _rest(self, n: int, serving: _Serving, op: int) -> None:
+        try:
+            await serving
+        except QueueError as error:
+            self._failed(n, error)
+        except Exception:
+            self._defect(n, op)
+        finally:
+            del self._tasks[n]
+
+    def _cancel(self, n: int) -> None:
+        """Nobody wants the answer any more; harmless where all is over."""
+        taking, listening, task = self._takings.pop(n, None), self._listenings.pop(n, None), self._tasks.get(n)
+        if taking is not None:
+            self._begin(n, taking.__aexit__(None, None, None), m.CANCEL)
+        elif listening is not None:
+            self._begin(n, listening.__aexit__(None, None, None), m.CANCEL)
+        elif task is not None:
+            # Not now: a task that is cancelled before its first step never runs, and what it was given to do is left half done.
+            self.loop.call_soon(task.cancel)
+
+    def _failed(self, n: int, error: QueueError) -> None:
+        self.send((m.FAILED, n, error_row(error)))
+
+    def _defect(self, n: int, op: int) -> None:
+        logger.exception("a defect in a request (%d) of the server %s", op, self.peer)
+        kind = StorageUnconfirmed if op in m.CHANGES else StorageUnavailable
+        self._failed(n, kind("the server that owns the queue has a defect; its log says more"))
+
+    def _answer(self, message: tuple[Any, ...]) -> None:
+        """Send an answer. One that is too large means that the two servers do not have the same bounds."""
+        try:
+            self.send(message)
+        except TooLarge as error:
+            logger.error("an answer to the server %s was too large: %s", self.peer, error)
+            raise StorageUnconfirmed(f"it may be done, but its answer is too large: {error}") from None
+
+    # The operations.
+
+    async def _enqueue(self, backend: Backend, op: m.EnqueueOp) -> None:
+        done = await backend.enqueue(op.spec)
+        self._answer((m.GOT_ENQUEUED, op.n, job_row(done.job), done.created, done.handed_over))
+
+    async def _enqueue_batch(self, backend: Backend, op: m.EnqueueBatchOp) -> None:
+        self._parts(op.n, await backend.enqueue_batch(op.items))
+
+    async def _dequeue(self, backend: Backend, op: m.DequeueOp) -> None:
+        taking = backend.dequeue(op.want, op.wait)
+        jobs = await taking.__aenter__()
+        try:
+            # From here on its link's end puts them back, and nothing comes in between.
+            self._answer((m.GOT_JOBS, op.n, [job_row(job) for job in jobs]))
+        except BaseException:
+            await taking.__aexit__(None, None, None)
+            raise
+        if not jobs or self.broken is not None:
+            await taking.__aexit__(None, None, None)
+        else:
+            self._takings[op.n] = taking
+
+    async def _conclude(self, backend: Backend, op: m.ConcludeOp) -> None:
+        self._answer((m.GOT_JOB, op.n, job_row(await backend.conclude(op.id, op.token, op.verdict))))
+
+    async def _conclude_batch(self, backend: Backend, op: m.ConcludeBatchOp) -> None:
+        self._parts(op.n, await backend.conclude_batch(op.items))
+
+    async def _extend(self, backend: Backend, op: m.ExtendOp) -> None:
+        self._job_out(op.n, await backend.extend(op.item))
+
+    async def _extend_batch(self, backend: Backend, op: m.ExtendBatchOp) -> None:
+        self._parts(op.n, await backend.extend_batch(op.items))
+
+    async def _release(self, backend: Backend, op: m.ReleaseOp) -> None:
+        self._job_out(op.n, await backend.release(op.id, op.token, op.delay))
+
+    async def _end_job(self, backend: Backend, op: m.EndOp) -> None:
+        self._job_out(op.n, await backend.cancel(op.id))
+
+    async def _retry(self, backend: Backend, op: m.RetryOp) -> None:
+        self._job_out(op.n, await backend.retry(op.id))
+
+    async def _job(self, backend: Backend, op: m.JobOp) -> None:
+        self._job_out(op.n, await backend.job(op.id, op.wait))
+
+    async def _numbered(self, backend: Backend, op: m.NumberedOp) -> None:
+        self._job_out(op.n, await backend.numbered(op.number))
+
+    async def _jobs(self, backend: Backend, op: m.JobsOp) -> None:
+        found, cursor = await backend.jobs(op.wanted())
+        size = 0
+        for count, job in enumerate(found):
+            size += held_bytes(job)
+            if count and size > self.frame_bytes_max // 2:
+                # Payloads are sent whether they are shown or not, and many of them may be more than a frame holds.
+                found, cursor = found[:count], found[count - 1].number
+                break
+        self._answer((m.GOT_JOBS, op.n, [job_row(job) for job in found], cursor))
+
+    async def _queue_page(self, backend: Backend, op: m.QueuePageOp) -> None:
+        page, cursor = await backend.queue_page(op.after, min(op.limit, self._server.limits.page_queues_max))
+        self._answer((m.GOT_QUEUES, op.n, page, cursor))
+
+    async def _queue(self, backend: Backend, op: m.QueueOp) -> None:
+        self._answer((m.GOT_QUEUE, op.n, await backend.queue(op.name)))
+
+    async def _put_policy(self, backend: Backend, op: m.PutPolicyOp) -> None:
+        self._answer((m.GOT_QUEUE, op.n, await backend.put_policy(op.name, op.policy)))
+
+    async def _delete_queue(self, backend: Backend, op: m.DeleteQueueOp) -> None:
+        await backend.delete_queue(op.name)
+        self._answer((m.DONE, op.n))
+
+    async def _set_paused(self, backend: Backend, op: m.SetPausedOp) -> None:
+        self._answer((m.GOT_QUEUE, op.n, await backend.set_paused(op.name, op.paused)))
+
+    async def _purge(self, backend: Backend, op: m.PurgeOp) -> None:
+        self._answer((m.GOT_COUNT, op.n, await backend.purge(op.name)))
+
+    async def _redrive(self, backend: Backend, op: m.RedriveOp) -> None:
+        self._answer((m.GOT_COUNT, op.n, await backend.redrive(op.name)))
+
+    async def _listen(self, backend: Backend, op: m.ListenOp) -> None:
+        listening = backend.listen(op.wanted(), op.after)
+        await listening.__aenter__()
+        if self.broken is not None:
+            await listening.__aexit__(None, None, None)
+            return
+        self._listenings[op.n] = listening
+        self._answer((m.GOT_LISTENER, op.n, listening.cursor, listening.missed))
+
+    async def _notices(self, backend: Backend, op: m.NoticesOp) -> None:
+        listening = self._listenings.get(op.listener)
+        if listening is None:
+            raise StorageUnavailable("the listener has left")
+        found = await listening.notices(min(op.limit, NOTICES_MAX), op.wait)
+        self._answer((m.GOT_NOTICES, op.n, found, listening.cursor))
+
+    async def _stats(self, backend: Backend, op: m.StatsOp) -> None:
+        # What was cancelled just before must not be counted any more.
+        for _ in range(_CANCEL_TURNS):
+            await asyncio.sleep(0)
+        self._answer((m.GOT_STATS, op.n, await backend.stats()))
+
+    def _job_out(self, n: int, job: Job) -> None:
+        self._answer((m.GOT_JOB, n, job_row(job)))
+
+    def _parts(self, n: int, replies: Sequence[Enqueued | Job | QueueError]) -> None:
+        """A batch's answer, in as many frames as it needs."""
+        for items, more in _cut(replies):
+            self._answer((m.GOT_PART, n, items, more))
+
+
+async def resumed_in_full(serving: _Serving, waits_for: Any) -> None:
+    """`resumed`, as a coroutine."""
+    await resumed(serving, waits_for)
+
+
+def _cut(replies: Sequence[Enqueued | Job | QueueError]) -> Iterable[tuple[list[tuple[Any, ...]], bool]]:
+    """Items by the part, and whether more follow."""
+    items: list[tuple[Any, ...]] = []
+    size = 0
+    for reply in replies:
+        if size > PART_BYTES:
+            yield items, True
+            items, size = [], 0
+        if isinstance(reply, QueueError):
+            items.append((None, error_row(reply)))
+            size += len(reply.detail) + 100
+        elif isinstance(reply, Enqueued):
+            items.append((job_row(reply.job), None, reply.created, reply.handed_over))
+            size += held_bytes(reply.job)
+        else:
+            items.append((job_row(reply),))
+            size += held_bytes(reply)
+    yield items, False
+
+
+_Serve = Callable[[OwnerLink, Backend, Any], _Serving]
+
+_SERVES: dict[type[m.Message], tuple[int, _Serve]] = {
+    m.EnqueueOp: (m.ENQUEUE, OwnerLink._enqueue),
+    m.EnqueueBatchOp: (m.ENQUEUE_BATCH, OwnerLink._enqueue_batch),
+    m.DequeueOp: (m.DEQUEUE, OwnerLink._dequeue),
+    m.ConcludeOp: (m.CONCLUDE, OwnerLink._conclude),
+    m.ConcludeBatchOp: (m.CONCLUDE_BATCH, OwnerLink._conclude_batch),
+    m.ExtendOp: (m.EXTEND, OwnerLink._extend),
+    m.ExtendBatchOp: (m.EXTEND_BATCH, OwnerLink._extend_batch),
+    m.ReleaseOp: (m.RELEASE, OwnerLink._release),
+    m.EndOp: (m.END, OwnerLink._end_job),
+    m.RetryOp: (m.RETRY, OwnerLink._retry),
+    m.JobOp: (m.JOB, OwnerLink._job),
+    m.NumberedOp: (m.NUMBERED, OwnerLink._numbered),
+    m.JobsOp: (m.JOBS, OwnerLink._jobs),
+    m.QueuePageOp: (m.QUEUE_PAGE, OwnerLink._queue_page),
+    m.QueueOp: (m.QUEUE, OwnerLink._queue),
+    m.PutPolicyOp: (m.PUT_POLICY, OwnerLink._put_policy),
+    m.DeleteQueueOp: (m.DELETE_QUEUE, OwnerLink._delete_queue),
+    m.SetPausedOp: (m.SET_PAUSED, OwnerLink._set_paused),
+    m.PurgeOp: (m.PURGE, OwnerLink._purge),
+    m.RedriveOp: (m.REDRIVE, OwnerLink._redrive),
+    m.ListenOp: (m.LISTEN, OwnerLink._listen),
+    m.NoticesOp: (m.NOTICES, OwnerLink._notices),
+    m.StatsOp: (m.STATS, OwnerLink._stats),
+}
+_OPS = frozenset(op for op, _ in _SERVES.values())

@@ -1,0 +1,483 @@
+"""The front's side of a link: a Backend whose operations are carried out by the server that owns the queue.
+
+What is known when a link breaks decides what is raised. What was never given to the kernel was not done: StorageUnavailable. A change that
+was may have been done: Unconfirmed. Reads, and dequeues, whose jobs the owner puts back, are StorageUnavailable again. Nothing is asked
+twice by itself; the next request makes a new link.
+
+Two things stay here, since functions cannot be sent: which queues somebody sees (`sees` of listings and listeners), and the drain, which
+answers those who are held by this server and takes nothing new here, and is none of the owner's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from jobqueue.backend.base import BackendStats, Conclude, Enqueued, Extend, Listen, Notice
+from jobqueue.backend.store import messages as m
+from jobqueue.backend.store.frames import Identity, Link
+from jobqueue.backend.store.front import DISMISSED, FrontLink
+from jobqueue.backend.store.shapes import Item, error_of, job_of
+from jobqueue.clock import Clock, SystemClock, Timer
+from jobqueue.errors import Draining, QueueError, StorageUnavailable, StorageUnconfirmed, UnknownJob
+from jobqueue.limits import MIB, Limits
+from jobqueue.model import Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict, Want
+
+CONNECT_SECONDS = 2.0
+"""The most that connecting and the first exchange may take, all that wait for it included."""
+
+CLOSE_SECONDS = 1.0
+"""The most that closing waits for answers that are on their way."""
+
+RETRY_SECONDS = 0.1
+"""After a failed attempt, requests are refused for so long without another one."""
+
+BATCH_BYTES = MIB
+"""About what one request holds of a batch; a larger batch goes in several, one after the other."""
+
+QUEUES_SLICE = 500
+PAGES_MAX = 20
+"""Pages asked for to fill one of which somebody sees little."""
+
+NUMBER_MAX = (1 << 63) - 1
+"""The largest number that goes over the link; no job has one near it."""
+
+_TLS_SECONDS = 2.0
+
+A = TypeVar("A", bound=m.Message)
+_I = TypeVar("_I", JobSpec, Conclude, Extend)
+
+Dial = Callable[[Callable[[], Link], str], Awaitable[object]]
+"""Connects a protocol to an address. Raises OSError."""
+
+
+def dialler(tls: ssl.SSLContext | None = None) -> Dial:
+    """What connects by TCP to an address of the form host:port, an IPv6 host in brackets or not."""
+
+    async def dial(factory: Callable[[], Link], address: str) -> object:
+        host, _, port = address.rpartition(":")
+        if not (port.isascii() and port.isdigit()):
+            raise OSError(f"{address!r} is not an address of the form host:port")
+        host = host.strip("[]")
+        loop = asyncio.get_running_loop()
+        if tls is None:
+            return await loop.create_connection(factory, host, int(port))
+        return await loop.create_connection(
+            factory, host, int(port), ssl=tls, ssl_handshake_timeout=_TLS_SECONDS, ssl_shutdown_timeout=_TLS_SECONDS
+        )
+
+    return dial
+
+
+class RemoteBackend:
+    """A Backend at another server; the methods are documented at `Backend`. Needs a running loop.
+
+    address: where the owner is now, host:port; None while there is none. It is asked for with each request; when it changes, new requests
+    go to the new one, and what is under way at the old one is let finish. dial: connects, for tests.
+    """
+
+    at_once = True
+
+    def __init__(
+        self,
+        address: Callable[[], str | None],
+        identity: Identity,
+        limits: Limits,
+        *,
+        clock: Clock | None = None,
+        tls: ssl.SSLContext | None = None,
+        dial: Dial | None = None,
+    ) -> None:
+        if identity.secret is None and tls is None and dial is None:
+            raise ValueError("servers need a secret, or TLS that asks for certificates, to know each other by")
+        self.identity = identity
+        self.limits = limits
+        self.clock = clock or SystemClock()
+        self.draining = False
+        self.link: FrontLink | None = None
+        self._address = address
+        self._dial = dial or dialler(tls)
+        self.links: set[FrontLink] = set()
+        self._connecting: asyncio.Task[FrontLink | str] | None = None
+        self._refused: str | None = None
+        """Why there is no link, since the last attempt."""
+        self._refused_until = 0.0
+
+    def __repr__(self) -> str:
+        return f"<RemoteBackend {self.link!r}>"
+
+    # The link.
+
+    def _usable(self) -> FrontLink | None:
+        link = self.link
+        if link is None or link.broken is not None:
+            return None
+        if link.address != self._address():
+            link.retire()
+            self.link = None
+            return None
+        return link
+
+    async def _linked(self) -> FrontLink:
+        """A link to the owner, once there is one. Raises StorageUnavailable."""
+        if self._connecting is None:
+            address = self._address()
+            if address is None:
+                raise StorageUnavailable("no server owns the queue now")
+            if self._refused is not None and self.clock.now() < self._refused_until:
+                raise StorageUnavailable(self._refused)
+            self._connecting = asyncio.get_running_loop().create_task(self._connect(address))
+        # Shielded: the others wait for it too.
+        made = await asyncio.shield(self._connecting)
+        if isinstance(made, str):
+            raise StorageUnavailable(made)
+        if made.broken is not None:
+            raise StorageUnavailable(f"the link to the server that owns the queue ended: {made.broken}")
+        return made
+
+    async def _connect(self, address: str) -> FrontLink | str:
+        """A new link, or why there is none."""
+        link = FrontLink(self.identity, self.limits, self.clock, address)
+        task = asyncio.current_task()
+        assert task is not None
+        timer: Timer = self.clock.call_at(self.clock.now() + CONNECT_SECONDS, partial(_cancel, task))
+        try:
+            await self._dial(lambda: link, address)
+            await link.ready
+            reason = link.broken
+        except OSError as error:
+            reason = str(error) or type(error).__name__
+        except asyncio.CancelledError:
+            reason = f"no answer within {CONNECT_SECONDS:g} s"
+            link.close()
+        finally:
+            timer.cancel()
+            self._connecting = None
+        if reason is not None:
+            link.fail_unmade()
+            self._refused = f"the server at {address}, which owns the queue, cannot be reached: {reason}"
+            self._refused_until = self.clock.now() + RETRY_SECONDS
+            return self._refused
+        self._refused = None
+        self.link = link
+        self.links = {each for each in self.links if each.broken is None} | {link}
+        return link
+
+    async def _ask(self, kind: type[A], op: int, *arguments: Any) -> A:
+        link = self._usable() or await self._linked()
+        return await link.ask(kind, op, *arguments)
+
+    def _check_open(self) -> None:
+        if self.draining:
+            raise Draining("the server is shutting down")
+
+    # Submitting.
+
+    async def enqueue(self, spec: JobSpec) -> Enqueued:
+        self._check_open()
+        return (await self._ask(m.GotEnqueued, m.ENQUEUE, spec)).enqueued()
+
+    async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
+        self._check_open()
+        replies = iter(await self._batch(m.ENQUEUE_BATCH, [spec for spec in specs if not isinstance(spec, QueueError)], _spec_bytes))
+        return [spec if isinstance(spec, QueueError) else _enqueued(next(replies)) for spec in specs]
+
+    async def _batch(self, op: int, items: Sequence[_I], size: Callable[[_I], int]) -> list[Item | QueueError]:
+        """The replies to a batch, in order. What comes after the first request of several fails item by item."""
+        replies: list[Item | QueueError] = []
+        for part in _parts(items, size):
+            try:
+                replies += (await self._ask(m.GotPart, op, part)).items
+            except QueueError as error:
+                if not replies:
+                    raise
+                replies += [error.bare()] * len(part)
+        return replies
+
+    def dequeue(self, want: Want, wait: float) -> RemoteTaking:
+        return RemoteTaking(self, want, wait)
+
+    # Working. These stay open while this server drains.
+
+    async def conclude(self, job_id: str, token: str, verdict: Verdict) -> Job:
+        return job_of((await self._ask(m.GotJob, m.CONCLUDE, job_id, token, verdict)).job)
+
+    async def conclude_batch(self, items: Sequence[Conclude | QueueError]) -> list[Job | QueueError]:
+        replies = iter(await self._batch(m.CONCLUDE_BATCH, [item for item in items if not isinstance(item, QueueError)], _conclude_bytes))
+        return [item if isinstance(item, QueueError) else _job(next(replies)) for item in items]
+
+    async def extend(self, item: Extend) -> Job:
+        return job_of((await self._ask(m.GotJob, m.EXTEND, item)).job)
+
+    async def extend_batch(self, items: Sequence[Extend | QueueError]) -> list[Job | QueueError]:
+        replies = iter(await self._batch(m.EXTEND_BATCH, [item for item in items if not isinstance(item, QueueError)], _extend_bytes))
+        return [item if isinstance(item, QueueError) else _job(next(replies)) for item in items]
+
+    async def release(self, job_id: str, token: str, delay: float) -> Job:
+        return job_of((await self._ask(m.GotJob, m.RELEASE, job_id, token, delay)).job)
+
+    async def cancel(self, job_id: str) -> Job:
+        self._check_open()
+        return job_of((await self._ask(m.GotJob, m.END, job_id)).job)
+
+    async def retry(self, job_id: str) -> Job:
+        self._check_open()
+        return job_of((await self._ask(m.GotJob, m.RETRY, job_id)).job)
+
+    # Reading.
+
+    async def job(self, job_id: str, wait: float = 0.0) -> Job:
+        answer = await self._ask(m.GotJob, m.JOB, job_id, 0.0 if self.draining else max(0.0, wait))
+        if answer is DISMISSED:
+            answer = await self._ask(m.GotJob, m.JOB, job_id, 0.0)
+        return job_of(answer.job)
+
+    async def numbered(self, number: int) -> Job:
+        if not -NUMBER_MAX < number < NUMBER_MAX:
+            raise UnknownJob(str(number))
+        return job_of((await self._ask(m.GotJob, m.NUMBERED, number)).job)
+
+    async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
+        sees = wanted.sees
+        found: list[Job] = []
+        before, after = wanted.before, wanted.after
+        for _ in range(PAGES_MAX):
+            answer = await self._ask(
+                m.GotJobs,
+                m.JOBS,
+                wanted.status,
+                wanted.outcome,
+                wanted.queue,
+                wanted.type,
+                min(wanted.limit, self.limits.page_jobs_max) - len(found),
+                None if before is None else max(-NUMBER_MAX, min(before, NUMBER_MAX)),
+                None if after is None else max(-NUMBER_MAX, min(after, NUMBER_MAX)),
+                wanted.payloads,
+            )
+            found += [job_of(row) for row in answer.jobs if sees is None or sees(row.queue)]
+            cursor = answer.next
+            if sees is None or cursor is None or len(found) >= wanted.limit:
+                break
+            before, after = (cursor, None) if after is None else (None, cursor)
+        return found, cursor
+
+    async def queues(self) -> list[QueueStats]:
+        found: list[QueueStats] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page, cursor = await self.queue_page(cursor, QUEUES_SLICE)
+            found += page
+        return found
+
+    async def queue_page(self, after: str, limit: int) -> tuple[list[QueueStats], str | None]:
+        answer = await self._ask(m.GotQueues, m.QUEUE_PAGE, after, limit)
+        return answer.page, answer.next
+
+    async def queue(self, name: str) -> QueueStats:
+        return (await self._ask(m.GotQueue, m.QUEUE, name)).stats
+
+    # Queues.
+
+    async def put_policy(self, name: str, policy: QueuePolicy) -> QueueStats:
+        self._check_open()
+        return (await self._ask(m.GotQueue, m.PUT_POLICY, name, policy)).stats
+
+    async def delete_queue(self, name: str) -> None:
+        self._check_open()
+        await self._ask(m.Done, m.DELETE_QUEUE, name)
+
+    async def set_paused(self, name: str, paused: bool) -> QueueStats:
+        self._check_open()
+        return (await self._ask(m.GotQueue, m.SET_PAUSED, name, paused)).stats
+
+    async def purge(self, name: str) -> int:
+        self._check_open()
+        return (await self._ask(m.GotCount, m.PURGE, name)).count
+
+    async def redrive(self, name: str) -> int:
+        self._check_open()
+        return (await self._ask(m.GotCount, m.REDRIVE, name)).count
+
+    # The whole.
+
+    def listen(self, wanted: Listen, after: str | None = None) -> RemoteListening:
+        return RemoteListening(self, wanted, after)
+
+    def check(self) -> None:
+        self._check_open()
+        if self._address() is None:
+            raise StorageUnavailable("no server owns the queue now")
+        if self._refused is not None and self._usable() is None:
+            raise StorageUnavailable(self._refused)
+
+    async def stats(self) -> BackendStats:
+        """The owner's totals, but for whether it drains: that is this server's."""
+        stats = (await self._ask(m.GotStats, m.STATS)).stats
+        return msgspec.structs.replace(stats, draining=self.draining)
+
+    def drain(self) -> None:
+        """See Backend.drain. Whoever is held by this server is answered; the owner, and who is held elsewhere, notice nothing."""
+        if not self.draining:
+            self.draining = True
+            for link in self.links:
+                link.dismiss()
+
+    async def close(self) -> None:
+        self.drain()
+        # Who was dismissed from waiting for a result asks once more how the job is.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        under_way = [asked.future for link in self.links for asked in link.asked.values()]
+        if under_way:
+            await asyncio.wait(under_way, timeout=CLOSE_SECONDS)
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        for link in self.links:
+            link.close()
+
+
+class RemoteTaking:
+    """One dequeue at the owner. See base.Taking."""
+
+    __slots__ = ("_backend", "_link", "_n", "_wait", "_want")
+
+    def __init__(self, backend: RemoteBackend, want: Want, wait: float) -> None:
+        self._backend = backend
+        self._want = want
+        self._wait = wait
+        self._link: FrontLink | None = None
+        """While the owner waits to hear what became of the jobs."""
+        self._n = 0
+
+    async def __aenter__(self) -> list[Job]:
+        backend = self._backend
+        backend._check_open()
+        link = backend._usable() or await backend._linked()
+        answer = await link.ask(m.GotJobs, m.DEQUEUE, self._want, self._wait)
+        if not answer.jobs:
+            return []
+        if link.broken is not None:
+            raise StorageUnavailable("the link to the server that owns the queue broke; it puts the jobs back")
+        self._link, self._n = link, answer.n
+        link.taken.add(answer.n)
+        return [job_of(row) for row in answer.jobs]
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._end(m.CANCEL)
+
+    def delivered(self) -> None:
+        """See base.Taking.delivered."""
+        self._end(m.DELIVERED)
+
+    def _end(self, how: int) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.send((how, self._n))
+            link.taken.discard(self._n)
+            link.finished()
+
+
+class RemoteListening:
+    """One listener at the owner. See base.Listening."""
+
+    def __init__(self, backend: RemoteBackend, wanted: Listen, after: str | None) -> None:
+        self._backend = backend
+        self._wanted = wanted
+        self._after = after
+        self._link: FrontLink | None = None
+        self._n = 0
+        self.missed = False
+        self.cursor = ""
+
+    async def __aenter__(self) -> Self:
+        backend, wanted = self._backend, self._wanted
+        link = backend._usable() or await backend._linked()
+        answer = await link.ask(m.GotListener, m.LISTEN, wanted.queues, wanted.types, wanted.kinds, self._after)
+        self._link, self._n = link, answer.n
+        link.taken.add(answer.n)
+        self.cursor, self.missed = answer.cursor, answer.missed
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        link = self._link
+        if link is not None:
+            link.send((m.CANCEL, self._n))
+            link.taken.discard(self._n)
+            link.finished()
+
+    async def notices(self, limit: int, wait: float) -> list[Notice] | None:
+        """See base.Listening. None too when the link has ended."""
+        backend, link, sees = self._backend, self._link, self._wanted.sees
+        assert link is not None
+        until = backend.clock.now() + wait
+        while link.broken is None:
+            draining = backend.draining
+            left = 0.0 if draining else max(0.0, until - backend.clock.now())
+            try:
+                answer = await link.ask(m.GotNotices, m.NOTICES, self._n, limit, left)
+            except StorageUnavailable:
+                return None
+            if answer is DISMISSED:
+                continue
+            if answer.notices is None:
+                return None
+            self.cursor = answer.cursor
+            found = [notice for notice in answer.notices if sees is None or sees(notice.queue)]
+            if found:
+                return found
+            if not answer.notices:
+                return None if draining else []
+        return None
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+
+
+def _parts(items: Sequence[_I], size: Callable[[_I], int]) -> Iterable[list[_I]]:
+    """A batch by what one request may hold; one request even where there is nothing."""
+    part: list[_I] = []
+    held = 0
+    for item in items:
+        if held > BATCH_BYTES:
+            yield part
+            part, held = [], 0
+        part.append(item)
+        held += size(item)
+    yield part
+
+
+def _spec_bytes(spec: JobSpec) -> int:
+    return len(spec.payload) + 300
+
+
+def _conclude_bytes(item: Conclude) -> int:
+    return len(item.verdict.result or b"") + len(item.verdict.error or b"") + 200
+
+
+def _extend_bytes(item: Extend) -> int:
+    return len(item.message or "") + 200
+
+
+def _enqueued(reply: Item | QueueError) -> Enqueued | QueueError:
+    if isinstance(reply, QueueError):
+        return reply
+    if reply.error is not None or reply.job is None:
+        return _error(reply)
+    return Enqueued(job_of(reply.job), reply.created, reply.handed_over)
+
+
+def _job(reply: Item | QueueError) -> Job | QueueError:
+    if isinstance(reply, QueueError):
+        return reply
+    return _error(reply) if reply.error is not None or reply.job is None else job_of(reply.job)
+
+
+def _error(reply: Item) -> QueueError:
+    return StorageUnconfirmed("the owner answered nothing for it") if reply.error is None else error_of(reply.error)
