@@ -330,8 +330,8 @@ class ClusterListening:
         """See base.Listening."""
         return self._cursor or UNKNOWN_PLACE if self._listening is None else self._listening.cursor
 
-    def __enter__(self) -> Self:
-        self._attach()
+    async def __aenter__(self) -> Self:
+        await self._attach()
         if self._listening is None:
             # What happens until an owner is found is not known to be missed, nor not to be.
             self.missed = self._cursor is not None
@@ -339,30 +339,30 @@ class ClusterListening:
             self.missed = self._listening.missed
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._detach()
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._detach()
 
-    def _attach(self) -> bool:
+    async def _attach(self) -> bool:
         """Listen at the owner of now, if one can be asked."""
         target = self._backend.target()
         if target is None:
             return False
         try:
             listening = target.listen(self._wanted, self._cursor)
-            listening.__enter__()
+            await listening.__aenter__()
         except Moved:
             self._backend.moved(target)
             return False
         self._target, self._listening = target, listening
         return True
 
-    def _detach(self, told: bool = True) -> None:
+    async def _detach(self, told: bool = True) -> None:
         """Listen there no more. told: whether what was told came from there, so that its cursor is the place to go on from."""
         listening, self._listening = self._listening, None
         if listening is not None:
             if told:
                 self._cursor = listening.cursor
-            listening.__exit__(None, None, None)
+            await listening.__aexit__(None, None, None)
 
     async def notices(self, limit: int, wait: float) -> list[Notice] | None:
         """See base.Listening."""
@@ -371,14 +371,14 @@ class ClusterListening:
         while True:
             if self._listening is None:
                 knew = self._cursor is not None
-                if not self._attach():
+                if not await self._attach():
                     if backend.draining:
                         return None
                     if not await backend.found(until, held=True) and not backend.draining:
                         return []
                     continue
                 if knew and self._missed():
-                    self._detach(told=False)
+                    await self._detach(told=False)
                     return None
             listening, target = self._listening, self._target
             assert listening is not None
@@ -386,7 +386,7 @@ class ClusterListening:
             try:
                 return await listening.notices(limit, max(0.0, until - backend.clock.now()))
             except Moved:
-                self._detach()
+                await self._detach()
                 backend.moved(target)
                 if backend.draining:
                     return None

@@ -10,9 +10,10 @@ import msgspec
 
 from jobqueue.backend.store import messages as m
 from jobqueue.backend.store.frames import BadFrame, Identity, Link, logger
+from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.shapes import Item, error_of
 from jobqueue.clock import Clock
-from jobqueue.errors import BadRequest, QueueError, StorageUnavailable, StorageUnconfirmed
+from jobqueue.errors import BadRequest, QueueError, StorageUnconfirmed
 from jobqueue.limits import Limits
 
 A = TypeVar("A", bound=m.Message)
@@ -48,9 +49,9 @@ class FrontLink(Link):
         self._retiring = False
 
     async def ask(self, kind: type[A], op: int, *arguments: Any) -> A:
-        """Ask, and wait for an answer of this kind. Raises what the owner raised, StorageUnavailable, Unconfirmed, BadRequest, TooLarge."""
+        """Ask, and wait for an answer of this kind. Raises what the owner raised, Moved, Unconfirmed, BadRequest, TooLarge."""
         if self.broken is not None:
-            raise StorageUnavailable(f"the link to the server that owns the queue ended: {self.broken}")
+            raise Moved(f"the link to the server that owns the queue ended: {self.broken}")
         n = self._newest = self._newest + 1
         try:
             self.send((op, n, *arguments))
@@ -61,7 +62,7 @@ class FrontLink(Link):
         if self.broken is not None:
             # By the send just now, which found too much unwritten.
             del self.asked[n]
-            raise StorageUnavailable(f"the link to the server that owns the queue ended: {self.broken}")
+            raise Moved(f"the link to the server that owns the queue ended: {self.broken}")
         try:
             return cast(A, await future)
         except QueueError:
@@ -123,11 +124,11 @@ class FrontLink(Link):
             if future.done():
                 continue
             if n > self._given:
-                future.set_exception(StorageUnavailable("the link to the server that owns the queue broke before this was sent"))
+                future.set_exception(Moved("the link to the server that owns the queue broke before this was sent"))
             elif op in m.CHANGES:
                 future.set_exception(StorageUnconfirmed("the link to the server that owns the queue broke; it may have been done"))
             else:
-                future.set_exception(StorageUnavailable("the link to the server that owns the queue broke"))
+                future.set_exception(Moved("the link to the server that owns the queue broke"))
 
     def fail_unmade(self) -> None:
         """There will be no link: nothing will come of it any more."""

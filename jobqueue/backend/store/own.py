@@ -186,16 +186,16 @@ class OwnListening:
         assert self._listening is not None
         return self._listening.cursor
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         self._reign = self._own.now()
         self._listening = self._reign.local.listen(self._wanted, self._after)
-        self._listening.__enter__()
+        await self._listening.__aenter__()
         self.missed = self._listening.missed
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         if self._listening is not None:
-            self._listening.__exit__(*exc_info)
+            await self._listening.__aexit__(*exc_info)
 
     async def notices(self, limit: int, wait: float) -> list[Notice] | None:
         """See base.Listening."""

@@ -44,11 +44,11 @@ _Serving = Coroutine[Any, Any, None]
 class PeerServer:
     """Lets other servers use a backend. A protocol factory, for loop.create_server; `listen` does it all.
 
-    backend: whose operations are done; None while this server owns nothing, and every request is answered StorageUnavailable.
+    backend: whose operations are done. While this server owns nothing it raises Moved, which goes over the link as it is.
     """
 
     def __init__(
-        self, backend: Backend | None, identity: Identity, limits: Limits, *, clock: Clock | None = None, links_max: int = LINKS_MAX
+        self, backend: Backend, identity: Identity, limits: Limits, *, clock: Clock | None = None, links_max: int = LINKS_MAX
     ) -> None:
         self.backend = backend
         self.identity = identity
@@ -132,9 +132,6 @@ class OwnerLink(Link):
                 raise BadFrame(f"used the number {n} for two requests")
             self._newest = n
             backend = self._server.backend
-            if backend is None:
-                self._failed(n, StorageUnavailable("the server that was asked does not own the queue"))
-                return
             op, serve = _SERVES[kind]
             self._begin(n, serve(self, backend, message), op, backend.at_once)
 

@@ -1,8 +1,8 @@
 """The front's side of a link: a Backend whose operations are carried out by the server that owns the queue.
 
-What is known when a link breaks decides what is raised. What was never given to the kernel was not done: StorageUnavailable. A change that
-was may have been done: Unconfirmed. Reads, and dequeues, whose jobs the owner puts back, are StorageUnavailable again. Nothing is asked
-twice by itself; the next request makes a new link.
+What is known when a link breaks decides what is raised. What was never given to the kernel was not done: Moved. A change that was may have
+been done: Unconfirmed. Reads, waits, and dequeues, whose jobs the owner puts back, are Moved again. Nothing is asked twice by itself; the
+next request makes a new link.
 
 Two things stay here, since functions cannot be sent: which queues somebody sees (`sees` of listings and listeners), and the drain, which
 answers those who are held by this server and takes nothing new here, and is none of the owner's business.
@@ -22,13 +22,14 @@ from jobqueue.backend.base import BackendStats, Conclude, Enqueued, Extend, List
 from jobqueue.backend.store import messages as m
 from jobqueue.backend.store.frames import Identity, Link
 from jobqueue.backend.store.front import DISMISSED, FrontLink
+from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.shapes import Item, error_of, job_of
 from jobqueue.clock import Clock, SystemClock, Timer
-from jobqueue.errors import Draining, QueueError, StorageUnavailable, StorageUnconfirmed, UnknownJob
+from jobqueue.errors import Draining, QueueError, StorageUnconfirmed, UnknownJob
 from jobqueue.limits import MIB, Limits
 from jobqueue.model import Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict, Want
 
-CONNECT_SECONDS = 2.0
+CONNECT_SECONDS = 1.0
 """The most that connecting and the first exchange may take, all that wait for it included."""
 
 CLOSE_SECONDS = 1.0
@@ -47,7 +48,7 @@ PAGES_MAX = 20
 NUMBER_MAX = (1 << 63) - 1
 """The largest number that goes over the link; no job has one near it."""
 
-_TLS_SECONDS = 2.0
+_TLS_SECONDS = 1.0
 
 A = TypeVar("A", bound=m.Message)
 _I = TypeVar("_I", JobSpec, Conclude, Extend)
@@ -124,20 +125,20 @@ class RemoteBackend:
         return link
 
     async def _linked(self) -> FrontLink:
-        """A link to the owner, once there is one. Raises StorageUnavailable."""
+        """A link to the owner, once there is one. Raises Moved."""
         if self._connecting is None:
             address = self._address()
             if address is None:
-                raise StorageUnavailable("no server owns the queue now")
+                raise Moved("no server owns the queue now")
             if self._refused is not None and self.clock.now() < self._refused_until:
-                raise StorageUnavailable(self._refused)
+                raise Moved(self._refused)
             self._connecting = asyncio.get_running_loop().create_task(self._connect(address))
         # Shielded: the others wait for it too.
         made = await asyncio.shield(self._connecting)
         if isinstance(made, str):
-            raise StorageUnavailable(made)
+            raise Moved(made)
         if made.broken is not None:
-            raise StorageUnavailable(f"the link to the server that owns the queue ended: {made.broken}")
+            raise Moved(f"the link to the server that owns the queue ended: {made.broken}")
         return made
 
     async def _connect(self, address: str) -> FrontLink | str:
@@ -311,9 +312,9 @@ class RemoteBackend:
     def check(self) -> None:
         self._check_open()
         if self._address() is None:
-            raise StorageUnavailable("no server owns the queue now")
-        if self._refused is not None and self._usable() is None:
-            raise StorageUnavailable(self._refused)
+            raise Moved("no server owns the queue now")
+        if self._usable() is None and (self.link is not None or self._refused is not None):
+            raise Moved(self._refused or "there is no link to the server that owns the queue now")
 
     async def stats(self) -> BackendStats:
         """The owner's totals, but for whether it drains: that is this server's."""
@@ -363,7 +364,7 @@ class RemoteTaking:
         if not answer.jobs:
             return []
         if link.broken is not None:
-            raise StorageUnavailable("the link to the server that owns the queue broke; it puts the jobs back")
+            raise Moved("the link to the server that owns the queue broke; it puts the jobs back")
         self._link, self._n = link, answer.n
         link.taken.add(answer.n)
         return [job_of(row) for row in answer.jobs]
@@ -412,17 +413,14 @@ class RemoteListening:
             link.finished()
 
     async def notices(self, limit: int, wait: float) -> list[Notice] | None:
-        """See base.Listening. None too when the link has ended."""
+        """See base.Listening. Raises Moved when the link has ended."""
         backend, link, sees = self._backend, self._link, self._wanted.sees
         assert link is not None
         until = backend.clock.now() + wait
-        while link.broken is None:
+        while True:
             draining = backend.draining
             left = 0.0 if draining else max(0.0, until - backend.clock.now())
-            try:
-                answer = await link.ask(m.GotNotices, m.NOTICES, self._n, limit, left)
-            except StorageUnavailable:
-                return None
+            answer = await link.ask(m.GotNotices, m.NOTICES, self._n, limit, left)
             if answer is DISMISSED:
                 continue
             if answer.notices is None:
@@ -433,7 +431,6 @@ class RemoteListening:
                 return found
             if not answer.notices:
                 return None if draining else []
-        return None
 
 
 def _cancel(task: asyncio.Task[Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from jobqueue import errors
+from jobqueue.backend.store.moved import Moved
 from jobqueue.errors import BadRequest, QueueError, StorageUnavailable, Unavailable, Unconfirmed
 from jobqueue.model import PLAIN, Conclusion, Details, Job, Lease, Status
 
@@ -108,7 +109,7 @@ def held_bytes(job: Job) -> int:
 
 
 KINDS: dict[str, type[QueueError]] = {
-    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, QueueError)
+    kind.__name__: kind for kind in (*vars(errors).values(), Moved) if isinstance(kind, type) and issubclass(kind, QueueError)
 }
 """Every error there is, by its name."""
 

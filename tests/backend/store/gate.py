@@ -175,14 +175,14 @@ class GateListening:
     def cursor(self) -> str:
         return self._listening.cursor
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         self._listening = self._gate.there().listen(self._wanted, self._after)
-        self._listening.__enter__()
+        await self._listening.__aenter__()
         self.missed = self._listening.missed
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._listening.__exit__(*exc_info)
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._listening.__aexit__(*exc_info)
 
     async def notices(self, limit: int, wait: float) -> list[Notice] | None:
         self._gate.there()

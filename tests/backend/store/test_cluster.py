@@ -188,7 +188,7 @@ async def test_a_wait_for_a_result_outlives_the_owner(cluster: Cluster) -> None:
 async def test_a_listener_is_told_that_it_missed_events_when_the_owner_changed(cluster: Cluster) -> None:
     """Its stream ends, since the new owner remembers other events; coming again with its cursor it is told, and then hears on."""
     backend = cluster["c"].backend
-    with backend.listen(Listen()) as listening:
+    async with backend.listen(Listen()) as listening:
         assert not listening.missed
         await put(cluster, "b", "one")
         notices = await cluster.done(listening.notices(10, 5))
@@ -199,7 +199,7 @@ async def test_a_listener_is_told_that_it_missed_events_when_the_owner_changed(c
         await cluster.advance(LEASE_SECONDS + 2)
         assert waiting.result() is None
         cursor = listening.cursor
-    with backend.listen(Listen(), cursor) as listening:
+    async with backend.listen(Listen(), cursor) as listening:
         assert listening.missed
         await put(cluster, "b", "two")
         notices = await cluster.done(listening.notices(10, 5))
@@ -212,7 +212,7 @@ async def test_a_listener_that_comes_while_nobody_owns_waits(cluster: Cluster) -
     cluster["a"].stop()
     await cluster.advance(LEASE_SECONDS - 1)
     cluster.cut("a", "c")
-    with cluster["c"].backend.listen(Listen()) as listening:
+    async with cluster["c"].backend.listen(Listen()) as listening:
         waiting = cluster.do(listening.notices(10, 20))
         await cluster.advance(3)
         await put(cluster, "b", "one")
