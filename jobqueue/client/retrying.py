@@ -157,7 +157,9 @@ class _Course:
         in_doubt = _may_have_been_carried_out(error)
         self._carried_out = self._carried_out or in_doubt
         if self._servers.several and is_away(error):
-            following = self._way.after(turn, error, in_doubt)
+            # What refuses by words that are not known here may have done something: a repeat must be harmless.
+            strange = isinstance(error, UnexpectedAnswer) and not self._call.idempotent
+            following = self._way.after(turn, error, in_doubt or strange)
             if following is not None:
                 return following, 0.0
         pause = self._retrying.pause(self.failures, error) if self._call.idempotent else None

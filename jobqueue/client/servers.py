@@ -165,14 +165,14 @@ class Way:
         """Whose turn the next try is, which may ask all of them again."""
         self._asked.clear()
         self._began = self._servers.clock()
-        return self._servers.current
+        return self._servers.begin(True)
 
     def forget(self) -> None:
         """What failed before counts no more."""
         self._said.clear()
 
     def name_all(self, error: QueueError) -> None:
-        """Have the last error tell what each server said."""
-        if len(self._said) > 1:
+        """Have the last error tell what each server said, unless it is no server's fault."""
+        if len(self._said) > 1 and is_away(error):
             error.detail = "; ".join(self._said.values())
             error.args = (error.detail,)

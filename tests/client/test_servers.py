@@ -135,6 +135,17 @@ def test_no_other_is_asked_where_the_time_of_the_try_is_up(made: Made) -> None:
         assert following.seconds == 10
 
 
+def test_one_that_never_answers_costs_one_call_its_time(made: Made) -> None:
+    """That call goes on at the next, if it may be repeated, with the whole time; the calls after it begin there."""
+    again = Retrying(clock=lambda: made.now, random=lambda: 1.0)
+    steps = carried_through(once("GET", "/queues", bool), again, Hold(55), made.servers)
+    assert turn_of(next(steps)).at == A
+    made.now += 10
+    assert steps.throw(ConnectionFailed("too late")) == 0.2
+    assert turn_of(next(steps)) == made.servers.turns[B]
+    assert turn_of(next(carried_through(once("GET", "/queues", bool), again, Hold(55), made.servers))).at == B
+
+
 @pytest.mark.parametrize(("seconds", "goes_on"), [(0.0, True), (5.0, True), (5.1, False)])
 def test_after_a_slow_refusal_the_next_is_not_cut_short(made: Made, seconds: float, goes_on: bool) -> None:
     """It is asked at once if it has half of the time at least."""

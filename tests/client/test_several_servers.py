@@ -80,6 +80,20 @@ async def test_the_next_is_asked_at_once_after_a_refusal(connect: Connect, url: 
     assert seen_by(first, second) == [1, 2]
 
 
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_what_must_not_be_repeated_goes_on_where_a_refusal_is_known_as_one(connect: Connect, url: str, refusal: str) -> None:
+    """What a proxy or a newer server says may mean that it was done."""
+    async with proxied(url, REFUSALS[refusal]) as first, proxied(url, PASS) as second:
+        api = connect([first.url, second.url], retrying=STILL)
+        await connect(url).put_queue("q")
+        if refusal in ("newer", "proxy"):
+            with pytest.raises(jobqueue.UnexpectedAnswer):
+                await api.purge("q")
+            assert seen_by(first, second) == [1, 0]
+        await api.purge("q")
+    assert seen_by(first, second) == [1, 1]
+
+
 @pytest.mark.parametrize("operation", ["purge", "cancel", "retry", "retry_failed"])
 async def test_what_must_not_be_repeated_goes_on_after_a_refusal_alone(connect: Connect, url: str, operation: str) -> None:
     """Once it was sent, and no answer says that it was not done, it is sent to nobody else."""
@@ -114,13 +128,11 @@ async def test_a_lease_taken_at_one_is_good_at_the_next(connect: Connect, url: s
         assert seen_by(first, second, third) == [2, 2, 1]
 
 
-async def test_one_that_never_answers_is_left_alone(connect: Connect, url: str) -> None:
-    """Its time-out is one try; the calls after it do not wait for it again."""
-    async with proxied(url, STALL) as first, proxied(url) as second:
-        api = connect([first.url, second.url], retrying=STILL, timeout=0.5)
-        assert await api.queues() == []
-        assert await api.queues() == []
-        assert (seen_by(first, second), api.pauses) == ([1, 2], [0.2])
+async def test_one_that_never_answers_is_gone_past(connect: Connect, url: str) -> None:
+    """After its time-out, which is one try."""
+    async with proxied(url, *[STALL] * 9) as first:
+        assert await connect([first.url, url], retrying=STILL, timeout=1).queues() == []
+        assert first.seen
 
 
 async def test_a_held_dequeue_goes_on_at_the_next(connect: Connect, url: str) -> None:
@@ -139,6 +151,23 @@ async def test_a_held_dequeue_goes_on_at_the_next(connect: Connect, url: str) ->
     asked = [json.loads(each.seen[0].body) for each in (first, second, third, fourth)]
     assert len({each["attempt_id"] for each in asked}) == 1
     assert (await direct.queue("q")).queued == 1
+
+
+async def test_a_held_dequeue_survives_the_end_of_its_server(connect: Connect, url: str) -> None:
+    """A server that shuts down answers whom it holds; they wait on at the next, where a job then comes."""
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(server())
+        api, direct = connect(f"{first},{url}", retrying=STILL), connect(url)
+        await direct.put_queue("q")
+        waiting = asyncio.ensure_future(api.dequeue("q", wait=50))
+        await connect(first).put_queue("q")
+        while not (await connect(first).queue("q")).waiters:
+            assert not waiting.done()
+    while not (await direct.queue("q")).waiters:
+        assert not waiting.done()
+    await direct.enqueue(1, queue="q")
+    assert (await waiting).payload == 1
+    assert api.pauses == []
 
 
 async def test_where_all_shut_down_a_wait_is_not_asked_for_in_a_whirl(connect: Connect, url: str) -> None:
@@ -181,7 +210,7 @@ async def test_one_of_them_is_enough_to_be_healthy_and_ready(connect: Connect, u
 
 
 async def test_an_error_of_the_caller_is_told_by_the_first(connect: Connect, url: str) -> None:
-    """Another server would say the same. So is a full queue, which is waited for."""
+    """Another server would say the same. So is a full queue, which is waited for. Those that were asked in vain before do not matter."""
     full = canned(429, b'{"type":"urn","title":"t","status":429,"code":"queue_full","detail":"full"}', "Retry-After: 1")
     async with proxied(url, PASS, full) as first, proxied(url) as second:
         api = connect([first.url, second.url], retrying=STILL)
@@ -189,6 +218,9 @@ async def test_an_error_of_the_caller_is_told_by_the_first(connect: Connect, url
             await api.job("nothing")
         await api.enqueue(1)
         assert (seen_by(first, second), api.pauses) == ([3, 0], [1.2])
+    async with proxied(url, REFUSALS["draining"]) as first, proxied(url, REFUSALS["storage"]) as second:
+        with pytest.raises(jobqueue.UnknownJob, match="no job has the id 'nothing'"):
+            await connect([first.url, second.url, url], retrying=STILL).job("nothing")
 
 
 async def test_events_go_on_at_the_next(connect: Connect, url: str, gone: str) -> None:
