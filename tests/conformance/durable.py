@@ -117,6 +117,8 @@ class DurableRig(LocalRig):
 class RestartingRig(DurableRig):
     """The same, closed and started anew before every operation that nobody else is in the middle of; a held request cannot survive it."""
 
+    jobs_max = JOBS_MAX
+
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self.restarts = self.undelivered = 0
@@ -137,7 +139,7 @@ class RestartingRig(DurableRig):
 
     async def _begin(self) -> LocalBackend:
         async with self._lock:
-            if not self.open and not self.local.draining and self.local.engine.live < JOBS_MAX:
+            if not self.open and not self.local.draining and self.local.engine.live < self.jobs_max:
                 before = kept(self.local.engine)
                 self.undelivered += self.local.undelivered_total
                 await self.local.close()

@@ -57,6 +57,8 @@ class StoreRig(DurableRig):
 class TakenOverRig(StoreRig, RestartingRig):
     """The same, with a new owner before every operation that nobody else is in the middle of."""
 
+    jobs_max = 40  # each takeover opens connections, and reads rows through them
+
 
 def store_rigs(name: str, place: Callable[[], MakeStore]) -> dict[str, Callable[[Limits], Awaitable[Rig]]]:
     """The rigs of a store, for RIGS. place: makes a new, empty place, each time it is called."""
