@@ -188,6 +188,22 @@ class PostgresServer:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGCONT)
 
+    @contextlib.contextmanager
+    def stopped_process(self, pid: int) -> Iterator[None]:
+        """Have one process of it stand still."""
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def wait_until_gone(self, pid: int) -> None:
+        """Return when one process of it has ended."""
+        deadline = time.monotonic() + START_SECONDS
+        while Path(f"/proc/{pid}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
 
 @contextlib.asynccontextmanager
 async def postgres_stores(server: PostgresServer) -> AsyncIterator[Callable[..., PostgresStore]]:

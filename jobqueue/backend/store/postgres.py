@@ -151,12 +151,14 @@ class _PostgresWriter:
     def __init__(self, link: Link, schema: str, epoch: int, seconds: float, renewed: Callable[[float], object]) -> None:
         self._link = link
         self._sql = (
-            f"SELECT {schema}.commit_1(%b, %b, %b::bigint[], %b::bytea[], %b::bigint[], %b::bigint[], %b::bytea[], %b::bigint[],"
+            f"SELECT {schema}.commit_1(%b, %b, %b, %b, %b::bigint[], %b::bytea[], %b::bigint[], %b::bigint[], %b::bytea[], %b::bigint[],"
             " %b::bigint[], %b::text[], %b::bytea[], %b::bigint[], %b::text[], %b, %b)"
         )
         self._epoch = epoch
         self._seconds = seconds
         self._renewed = renewed
+        self._acknowledged = 0
+        """The number of the last try that was."""
         self._task: asyncio.Task[None] | None = None
 
     def write(self, group: Group, finished: Finished) -> None:
@@ -167,7 +169,10 @@ class _PostgresWriter:
         error: Exception | None = None
         sent = time.monotonic()
         try:
-            await self._link.run(self._sql, self._values(group), self._link.seconds + group.held_bytes // BYTES_PER_SECOND)
+            # All tries of an epoch are made by one process, and the next claim begins at 0 again.
+            number = time.monotonic_ns()
+            await self._link.run(self._sql, self._values(group, number), self._link.seconds + group.held_bytes // BYTES_PER_SECOND)
+            self._acknowledged = number
             self._renewed(sent)
         except asyncio.CancelledError:
             error = NotNow("the server was stopped meanwhile")
@@ -180,12 +185,14 @@ class _PostgresWriter:
             # Not from here: in a loop with eager tasks `write` may not have returned yet.
             asyncio.get_running_loop().call_soon(finished, error)
 
-    def _values(self, group: Group) -> tuple[object, ...]:
+    def _values(self, group: Group, number: int) -> tuple[object, ...]:
         payloads, queues = group.payloads, group.queue_rows
         states = {number: state for number, state in group.states.items() if state is not None}
         kept = {name: row for name, row in queues.items() if row is not None}
         return (
             self._epoch,
+            self._acknowledged,
+            number,
             self._seconds,
             list(payloads),
             list(payloads.values()),

@@ -48,9 +48,10 @@ IDLE_SECONDS = 60.0
 
 _LIMITS = "SELECT set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)"  # milliseconds
 
-_PATIENCE = ("08", "25006", "28", "3D000", "40", "42501", "53", "55", "57", "58")
+_PATIENCE = ("08", "25006", "28", "3D000", "40", "42501", "53", "55", "57", "58", "JQ002")
 """SQLSTATEs, or their first characters, of what time, room or an operator cures: broken connections, a standby, passwords, deadlocks,
-rights, full disks and too many connections, locks, time-outs and shutdowns, errors of the system. Everything else is damage or a defect."""
+rights, full disks and too many connections, locks, time-outs and shutdowns, errors of the system, commits that came late. All else is
+damage or a defect."""
 
 _HOPELESS = (
     "authentication failed",

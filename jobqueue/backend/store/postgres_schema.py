@@ -6,6 +6,11 @@ would keep the next owner out for as long as TCP takes to notice. In a function 
 statement began, so what follows the lock on the owner's row sees the last word of an earlier owner, or of an earlier try of the same
 group; in one statement made of CTEs, a delete would not.
 
+A commit has a number too, larger with each try. One that its owner gave up, because its connection broke, may still lie in the buffers of
+that connection, and be carried out after the group was sent again, and later ones too. Its number is smaller then, and it is refused.
+A commit also says which one was acknowledged last. When the database does not know that one it has lost it, as in a failover to an
+asynchronous replica; then this owner's changes do not fit what is there, and the next owner has to begin from the rows.
+
 Epochs are milliseconds since 1970 when they can be, one more than the last otherwise: they grow, and one that was given out is not given
 out again when a failover to an asynchronous replica loses the claim. Otherwise two owners of one epoch would both write.
 
@@ -29,7 +34,7 @@ class Migration(NamedTuple):
 TABLES = ("counters", "format", "jobs", "members", "owner", "payloads", "queues")
 
 FENCED = "JQ001"
-"""The SQLSTATE of a refusal under an old epoch. Its message says why."""
+"""The SQLSTATE of a refusal under an old epoch. Its message says why. JQ002: a commit that comes late. JQ003: the database has lost one."""
 
 MEMBER_SECONDS = 60
 """How long a server is on the list after it said that it is there."""
@@ -40,7 +45,7 @@ CREATE TABLE {schema}.format (
 );
 CREATE TABLE {schema}.owner (
     id smallint PRIMARY KEY CHECK (id = 1), epoch bigint NOT NULL, name text, address text, until timestamptz NOT NULL,
-    change bigint NOT NULL
+    attempt bigint NOT NULL
 ) WITH (fillfactor = 10);
 INSERT INTO {schema}.owner VALUES (1, 0, NULL, NULL, '-infinity', 0);
 CREATE TABLE {schema}.jobs (number bigint PRIMARY KEY, state bytea NOT NULL, crc bigint NOT NULL) WITH (fillfactor = 70);
@@ -49,8 +54,8 @@ CREATE TABLE {schema}.queues (name text COLLATE "C" PRIMARY KEY, state bytea NOT
 CREATE TABLE {schema}.counters (id smallint PRIMARY KEY CHECK (id = 1), state bytea NOT NULL, crc bigint NOT NULL) WITH (fillfactor = 10);
 CREATE TABLE {schema}.members (name text PRIMARY KEY, address text NOT NULL, seen timestamptz NOT NULL) WITH (fillfactor = 50);
 
--- Lock the owner's row and refuse all epochs but the last, and that one once it is released.
-CREATE FUNCTION {schema}.fence_1(asked bigint) RETURNS void LANGUAGE plpgsql AS $$
+-- Lock the owner's row and refuse all epochs but the last, and that one once it is released. The number of the last commit.
+CREATE FUNCTION {schema}.fence_1(asked bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     last {schema}.owner;
 BEGIN
@@ -60,6 +65,7 @@ BEGIN
     ELSIF last.name IS NULL THEN
         RAISE EXCEPTION 'the queue was released' USING ERRCODE = 'JQ001';
     END IF;
+    RETURN last.attempt;
 END $$;
 
 -- On a claim that is lost hangs whose the next epoch is, so it is on disk before it is answered, whatever commits may do.
@@ -75,7 +81,7 @@ BEGIN
     IF last.name IS NULL OR last.name = asking OR last.until <= clock_timestamp() OR force THEN
         UPDATE {schema}.owner AS o
         SET epoch = greatest(o.epoch + 1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-            name = asking, address = at, until = clock_timestamp() + make_interval(secs => seconds)
+            attempt = 0, name = asking, address = at, until = clock_timestamp() + make_interval(secs => seconds)
         WHERE o.id = 1;
     END IF;
     RETURN QUERY SELECT o.name, o.address, o.epoch, extract(epoch FROM o.until - clock_timestamp())::float8
@@ -95,14 +101,21 @@ BEGIN
 END $$;
 
 CREATE FUNCTION {schema}.commit_1(
-    asked bigint, seconds float8,
+    asked bigint, acknowledged bigint, number_of_try bigint, seconds float8,
     payload_numbers bigint[], payload_bytes bytea[], payload_crcs bigint[],
     job_numbers bigint[], job_states bytea[], job_crcs bigint[], job_gone bigint[],
     queue_names text[], queue_states bytea[], queue_crcs bigint[], queue_gone text[],
     counters_state bytea, counters_crc bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    last bigint := {schema}.fence_1(asked);
 BEGIN
-    PERFORM {schema}.fence_1(asked);
+    IF last >= number_of_try THEN
+        RAISE EXCEPTION 'a later commit of the same owner came first' USING ERRCODE = 'JQ002';
+    ELSIF last < acknowledged THEN
+        RAISE EXCEPTION 'the database has lost commits that it had acknowledged, as after a failover to an asynchronous replica'
+            USING ERRCODE = 'JQ003';
+    END IF;
     IF cardinality(payload_numbers) > 0 THEN
         INSERT INTO {schema}.payloads SELECT * FROM unnest(payload_numbers, payload_bytes, payload_crcs)
             ON CONFLICT (number) DO UPDATE SET payload = excluded.payload, crc = excluded.crc;
@@ -124,7 +137,7 @@ BEGIN
     END IF;
     INSERT INTO {schema}.counters VALUES (1, counters_state, counters_crc)
         ON CONFLICT (id) DO UPDATE SET state = excluded.state, crc = excluded.crc;
-    UPDATE {schema}.owner SET until = clock_timestamp() + make_interval(secs => seconds), change = change + 1 WHERE id = 1;
+    UPDATE {schema}.owner SET until = clock_timestamp() + make_interval(secs => seconds), attempt = number_of_try WHERE id = 1;
 END $$;
 
 -- Who is there is said again every second, so it need not wait for a disk or a replica.

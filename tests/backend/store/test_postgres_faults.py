@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from jobqueue.backend.group import NotNow, Writer
+from jobqueue.backend.group import Fatal, NotNow, Writer
 from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.store.postgres import PostgresStore
 from jobqueue.backend.store.store import Fenced
@@ -236,3 +236,32 @@ async def test_two_silent_servers_do_not_lock_each_other_out(owned: Owned, serve
     server.sql(f"UPDATE {owned.store.schema}.members SET seen = seen - interval '2 minutes'")
     await asyncio.gather(*(store.announce(name, name) for store, name in zip(stores, names, strict=False)))
     assert [member.name for member in await owned.store.announce("s0", "s0")] == names[:5]
+
+
+async def test_a_commit_that_was_given_up_and_comes_late_changes_nothing(owned: Owned, server: PostgresServer) -> None:
+    """What the server reads of a connection that was given up, after the group was sent again on another one, must not undo that."""
+    pid = server.sql(f"SELECT pid FROM pg_stat_activity WHERE query LIKE '%{owned.store.schema}.commit_1%' AND pid <> pg_backend_pid()")[0][
+        0
+    ]
+    with server.stopped_process(pid):
+        assert type(await outcome(owned.writer, group({2: (b"old", b"p"), 3: (b"s", b"p")}))) is NotNow
+        await written(owned.writer, group({2: (b"new", b"p")}, gone=(3,)))
+    await asyncio.to_thread(server.wait_until_gone, pid)
+    assert await owned.numbers() == [1, 2]
+    assert server.sql(f"SELECT state FROM {owned.store.schema}.jobs WHERE number = 2") == [(b"new",)]
+
+
+async def test_a_database_that_lost_a_commit_ends_the_owner(owned: Owned, server: PostgresServer) -> None:
+    """After a failover that lost what was acknowledged, the owner writes nothing on top; the next one begins from what is there."""
+    before = server.sql(f"SELECT attempt FROM {owned.store.schema}.owner")[0][0]
+    await written(owned.writer, group({2: (b"s", b"p")}))
+    schema = owned.store.schema
+    server.sql(
+        f"DELETE FROM {schema}.jobs WHERE number = 2",
+        f"DELETE FROM {schema}.payloads WHERE number = 2",
+        f"UPDATE {schema}.owner SET attempt = {before}",
+    )
+    error = await outcome(owned.writer, group({3: (b"s", b"p")}, states={2: b"t"}))
+    assert type(error) is Fatal
+    assert "has lost commits that it had acknowledged" in str(error)
+    assert await owned.numbers() == [1]
