@@ -10,10 +10,18 @@ from typing import NamedTuple
 
 import pytest
 
+from jobqueue.backend import loading
 from jobqueue.backend.group import Fatal, NotNow, Writer
+from jobqueue.backend.group_journal import RETRY_SECONDS, GroupJournal
 from jobqueue.backend.loading import CannotOpen
+from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.store.postgres import PostgresStore
 from jobqueue.backend.store.store import Fenced
+from jobqueue.clock import ManualClock
+from jobqueue.engine.engine import Engine
+from jobqueue.errors import StorageUnavailable, Unconfirmed
+from jobqueue.limits import Limits
+from jobqueue.model import JobSpec
 from tests.backend.store.contract import group, outcome, written
 from tests.postgres import PostgresServer, postgres_server, postgres_stores
 
@@ -264,4 +272,32 @@ async def test_a_database_that_lost_a_commit_ends_the_owner(owned: Owned, server
     error = await outcome(owned.writer, group({3: (b"s", b"p")}, states={2: b"t"}))
     assert type(error) is Fatal
     assert "has lost commits that it had acknowledged" in str(error)
+    assert await owned.numbers() == [1]
+
+
+async def test_an_enqueue_whose_commit_broke_is_unconfirmed_and_stored_later(owned: Owned, server: PostgresServer) -> None:
+    """Through the journal: its caller is told that it may have been made, later ones that nothing can be, until the group is repeated."""
+    clock = ManualClock()
+    engine = Engine(Limits())
+    claimed = await owned.store.claim("b", "b:1", 60, force=True)
+    server.sql(f"TRUNCATE {owned.store.schema}.jobs, {owned.store.schema}.payloads, {owned.store.schema}.counters")
+    offset, change = loading.load(await owned.store.rows(claimed.epoch), engine, clock)
+    journal = GroupJournal(engine, clock, "store", offset=offset, change=change)
+    committed = asyncio.Event()
+    journal.use(owned.store.writer(claimed.epoch, 60, lambda _sent: committed.set()))
+    backend = LocalBackend(engine=engine, clock=clock, journal=journal)
+    backend.resume()
+    with contextlib.closing(server.connection()) as other:
+        other.execute(f"BEGIN; SELECT 1 FROM {owned.store.schema}.owner FOR UPDATE")
+        enqueue = asyncio.create_task(backend.enqueue(JobSpec(payload=b"1", id="one")))
+        other.execute(f"SELECT pg_terminate_backend({await until(server, WAITS_FOR_A_LOCK)})")
+        with pytest.raises(Unconfirmed):
+            await enqueue
+        with pytest.raises(StorageUnavailable):
+            await backend.enqueue(JobSpec(payload=b"2", id="two"))
+    clock.advance(RETRY_SECONDS)
+    await committed.wait()
+    await asyncio.sleep(0)
+    assert not (await backend.enqueue(JobSpec(payload=b"1", id="one"))).created
+    await backend.close()
     assert await owned.numbers() == [1]
