@@ -145,8 +145,19 @@ def with_replicas(replicas: int, **settings: object) -> list[Node]:
     """A primary without a cluster, then its replicas, all of them in step."""
     nodes = [Node(**settings)]
     nodes += [Node(replicaof=f"127.0.0.1 {nodes[0].port}", **settings) for _ in range(replicas)]
-    until("replicas are in step", lambda: nodes[0].info("replication").count("state=online") == replicas)
+    in_step(nodes[0], replicas)
     return nodes
+
+
+def in_step(primary: Node, replicas: int) -> None:
+    """Wait until all replicas of a primary have said that they have all that it has."""
+
+    def all_have() -> bool:
+        lines = primary.info("replication").splitlines()
+        offset = next(line.partition(":")[2] for line in lines if line.startswith("master_repl_offset"))
+        return sum("state=online" in line and f"offset={offset}," in line for line in lines) == replicas
+
+    until("replicas are in step", all_have)
 
 
 def cluster(replicas: int = 1, primaries: int = 3, **settings: object) -> list[Node]:
@@ -183,10 +194,11 @@ def _join(nodes: list[Node], primaries: int, replicas: int) -> None:
 
     until("all nodes know each other", lambda: all(says(node, f"cluster_known_nodes:{len(nodes)}\r") for node in nodes))
     for index, node in enumerate(nodes[primaries:]):
-        primary = nodes[index % primaries].tell("CLUSTER", "MYID")
-        until("a replica knows its primary", lambda node=node, primary=primary: node.ask("CLUSTER", "REPLICATE", primary) == b"OK")  # type: ignore[misc]
+        name = nodes[index % primaries].tell("CLUSTER", "MYID")
+        until("a replica knows its primary", lambda node=node, name=name: node.ask("CLUSTER", "REPLICATE", name) == b"OK")  # type: ignore[misc]
     until("the cluster serves", lambda: all(says(node, "cluster_state:ok") for node in nodes))
-    until("replicas are in step", lambda: all(node.info("replication").count("state=online") == replicas for node in nodes[:primaries]))
+    for primary in nodes[:primaries]:
+        in_step(primary, replicas)
     # Who does not know the replicas has nobody to elect.
     known = primaries * replicas
     until("all know the replicas", lambda: all(node.tell("CLUSTER", "NODES").count(b"slave ") == known for node in nodes))

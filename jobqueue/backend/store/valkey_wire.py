@@ -81,12 +81,12 @@ def pack(*commands: Command) -> bytes:
 
 
 class Wait:
-    """What is asked of replicas. acknowledge: see ValkeyStore; seconds: how long they may take."""
+    """What is asked of replicas. acknowledge: see ValkeyStore; seconds: the deadline of the whole question, of which they get half."""
 
     def __init__(self, acknowledge: Acknowledge, seconds: float) -> None:
         if acknowledge not in (0, 1, 2, "aof"):
             raise ValueError(f"acknowledge is 0, 1, 2 or 'aof', not {acknowledge!r}")
-        milliseconds = int(seconds * 1000)
+        milliseconds = int(seconds * 500)  # the server looks every tenth of a second, and its answer has a way to go
         self.aof = acknowledge == "aof"
         self.replicas = 1 if acknowledge == "aof" else acknowledge
         self.command: Command | None = None

@@ -66,7 +66,6 @@ class ValkeyWriter:
         seconds: str,
         wait: Wait,
         renewed: Callable[[float], object],
-        part_rows: int = PART_ROWS,
     ) -> None:
         self._link = link
         self._key = f"{keys}o"
@@ -75,7 +74,6 @@ class ValkeyWriter:
         self._seconds = seconds
         self._wait = wait
         self._renewed = renewed
-        self._part_rows = part_rows
         self._number = change
         """The highest number that was given."""
         self.acknowledged = change
@@ -119,7 +117,7 @@ class ValkeyWriter:
         base, calls = self.acknowledged, []
         below = base
         queues = self._queues(group)
-        for buckets in _parts(group, self._part_rows):
+        for buckets in _parts(group, PART_ROWS):
             self._number += 1
             arguments: list[str | int | bytes] = [self._token, self._number, below, self._seconds, _row(group.counters, 0), len(buckets)]
             for bucket, rows in buckets.items():
@@ -151,7 +149,15 @@ class ValkeyWriter:
         self._watch = self._loop.call_later(self._link.patience.look, self._look, connection)
         packet = b"".join([*(one.packet for one in before), commit.packet, self._wait.packed])
         count = sum(one.replies for one in before) + commit.replies + (self._wait.command is not None)
-        connection.send(packet, count, lambda result: self._replied(connection, before, result))
+        connection.send(packet, count, lambda result: self._came(connection, before, result))
+
+    def _came(self, connection: Connection, before: Sequence[_Commit], result: list[Any] | NotNow) -> None:
+        try:
+            self._replied(connection, before, result)
+        except Exception as error:
+            # A defect, here or in `renewed`, which must not leave the journal waiting.
+            self._end(Fatal(f"{type(error).__name__}: {error}"))
+            raise
 
     def _replied(self, connection: Connection, before: Sequence[_Commit], result: list[Any] | NotNow) -> None:
         assert self._watch is not None
@@ -271,7 +277,7 @@ class ValkeyWriter:
     def _keep(self, commit: _Commit) -> None:
         self._kept.append(commit)
         self._kept_bytes += len(commit.packet)
-        while self._kept_bytes > REDO_BYTES_MAX or self._kept[0].sent_at < commit.sent_at - REDO_SECONDS:
+        while self._kept and (self._kept_bytes > REDO_BYTES_MAX or self._kept[0].sent_at < commit.sent_at - REDO_SECONDS):
             self._forget(1)
 
     def _forget(self, count: int) -> None:
