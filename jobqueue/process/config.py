@@ -15,7 +15,7 @@ from dotenv.parser import Binding, parse_stream
 from jobqueue.api.access.origins import is_loopback
 from jobqueue.limits import Limits
 from jobqueue.process.settings import CLIENT_VARIABLES, FIXED, GROUPS, PREFIX, SETTINGS, BadSetting, Setting, Settings
-from jobqueue.process.units import TOKEN
+from jobqueue.process.units import STORE, TOKEN
 
 __all__ = [
     "CLIENT_VARIABLES",
@@ -30,6 +30,12 @@ __all__ = [
     "markdown",
     "read_dotenv",
 ]
+
+
+OWNER_LEASE_SECONDS_MIN = 2.0
+"""An owner gives up a second before its lease ends, and renews it after a third."""
+
+PEER_SECRET_CHARS_MIN = 16
 
 
 # Where values come from.
@@ -55,7 +61,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Pa
         try:
             (bounds if setting.bounds else plain)[setting.field] = setting.read(text)
         except ValueError as reason:
-            shown = "" if setting.kind is TOKEN else f"{text[:80]!r} "
+            shown = "" if setting.kind in (TOKEN, STORE) else f"{text[:80]!r} "
             raise BadSetting(f"{origin}: {shown}{reason}") from None
     try:
         limits = Limits(**bounds)
@@ -66,6 +72,8 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Pa
         given, missing = ("tls_cert", "--tls-key") if settings.tls_key is None else ("tls_key", "--tls-cert")
         raise BadSetting(f"{origins[given]}: needs {missing} too")
     _check_exposure(settings)
+    if settings.store is not None:
+        _check_peers(settings, origins)
     return settings
 
 
@@ -107,6 +115,23 @@ def _check_exposure(settings: Settings) -> None:
             "Set a token (JOBQUEUE_TOKEN=..., or --token-file), or say --allow-anonymous (JOBQUEUE_ALLOW_ANONYMOUS=true) "
             "if that is what you want."
         )
+
+
+def _check_peers(settings: Settings, origins: Mapping[str, str]) -> None:
+    if settings.data is not None:
+        raise BadSetting(f"{origins['store']}: jobs are kept in a store or in a file, and {origins['data']} names a file too")
+    if settings.owner_lease_seconds < OWNER_LEASE_SECONDS_MIN:
+        raise BadSetting(f"{origins['owner_lease_seconds']}: must be {OWNER_LEASE_SECONDS_MIN:g}s or more")
+    if settings.peer_secret is None:
+        if not is_loopback(settings.peer_host):
+            raise BadSetting(
+                f"refusing to listen on {settings.peer_host} for other servers without a secret, since anybody could then use this queue. "
+                "Set the same JOBQUEUE_PEER_SECRET at all of them."
+            )
+    elif len(settings.peer_secret) < PEER_SECRET_CHARS_MIN:
+        raise BadSetting(f"{origins['peer_secret']}: must have {PEER_SECRET_CHARS_MIN} characters or more")
+    if settings.peer_address is None and settings.peer_host in ("0.0.0.0", "::"):
+        raise BadSetting(f"{origins['peer_host']}: other servers cannot reach this one at {settings.peer_host}; set --peer-address too")
 
 
 # The docs.

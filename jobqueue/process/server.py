@@ -25,7 +25,7 @@ from jobqueue.api.mounts import Mounts
 from jobqueue.api.observe.lag import LagMeter
 from jobqueue.api.observe.observing import AccessLog, Observer
 from jobqueue.backend.loading import CannotOpen
-from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.base import Backend
 from jobqueue.http.fast import CannotServeFast, parser_is_weak, proven
 from jobqueue.http.peers import OVER_MAX
 from jobqueue.http.server import Server
@@ -115,16 +115,28 @@ async def running(
     CannotServeFast, CannotTrace, HandlersError.
     """
     exposure = exposure or Exposure(settings)
+    async with _backend(settings) as backend, _listening(settings, backend, hurry or asyncio.Event(), exposure) as listening:
+        yield listening
+
+
+@contextlib.asynccontextmanager
+async def _backend(settings: Settings) -> AsyncIterator[Backend]:
+    """What the settings ask for: in memory, on a file, or one of many servers on a store."""
+    if settings.store is not None:
+        from jobqueue.process.cluster import joined
+
+        async with joined(settings) as cluster:
+            yield cluster
+        return
     backend = open_backend(settings)
     try:
-        async with _listening(settings, backend, hurry or asyncio.Event(), exposure) as listening:
-            yield listening
+        yield backend
     finally:
         await backend.close()
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: Settings, backend: LocalBackend, hurry: asyncio.Event, exposure: Exposure) -> AsyncIterator[tuple[App, int]]:
+async def _listening(settings: Settings, backend: Backend, hurry: asyncio.Event, exposure: Exposure) -> AsyncIterator[tuple[App, int]]:
     pool = _pool(settings, backend)
     mounts = Mounts(dict(settings.mounts))
     app = build_app(backend, settings.limits, access=exposure.access, body_seconds=settings.body_seconds, mounts=mounts)
@@ -176,7 +188,7 @@ def _observers(settings: Settings) -> tuple[Observer, ...]:
     return tuple(observers)
 
 
-def _pool(settings: Settings, backend: LocalBackend) -> Worker | None:
+def _pool(settings: Settings, backend: Backend) -> Worker | None:
     """The workers inside the server, not started. Raises HandlersError."""
     if settings.pool is None:
         return None

@@ -15,6 +15,8 @@ from jobqueue.limits import Limits
 from jobqueue.model import DEFAULT_QUEUE
 from jobqueue.process.units import (
     ACCESS_LOG,
+    ACKNOWLEDGE,
+    ADDRESS,
     COUNT,
     DURATION,
     FORMAT,
@@ -30,6 +32,7 @@ from jobqueue.process.units import (
     QUEUES,
     RATE,
     SIZE,
+    STORE,
     SWITCH,
     SYNC,
     TOKEN,
@@ -50,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     API's name and its prefix, for those that do not stand where they do by default; pool: the module whose handlers this server runs
     itself; pool_unhandled_seconds: see Worker;
     data: the file that jobs are kept in, None for memory alone; sync: when a commit is on the disk (docs/semantics.md);
+    store: the URL of what keeps the jobs of several servers; acknowledge, owner_lease_seconds, peer_host, peer_port, peer_address and
+    peer_secret are about those (docs/scale-out.md); peer_address: None for peer_host and peer_port;
     token_file: see tokens.py; tls_cert and tls_key: PEM files, both or none; allowed_hosts, allowed_origins: see exposure.py;
     rate_limit: for each token, or each address that has none.
     """
@@ -72,6 +77,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 10.0
     data: str | None = None
     sync: str = "always"
+    store: str | None = None
+    acknowledge: str = "1"
+    owner_lease_seconds: float = 5.0
+    peer_host: str = "127.0.0.1"
+    peer_port: int = 8081
+    peer_address: str | None = None
+    peer_secret: str | None = None
     log_level: str = "info"
     log_format: str = "console"
     access_log: str = "off"
@@ -89,9 +101,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.token is not None or self.token_file is not None
 
     def __repr__(self) -> str:
-        """All but the token, so that no log or traceback shows it."""
+        """All but what is secret, so that no log or traceback shows it."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        shown["token"] = None if self.token is None else "***"
+        shown |= {name: "***" for name in ("token", "store", "peer_secret") if shown[name] is not None}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
@@ -141,6 +153,7 @@ class Setting(NamedTuple):
 
 
 _FULL = "429 `queue_full`"
+_NOT_STORED = "503 `storage_unavailable`"
 _OUT_OF_RANGE = "400 `bad_request` that names the bound"
 
 GROUPS: dict[str, tuple[Setting, ...]] = {
@@ -180,6 +193,18 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("data", PATH, "data", "File to keep jobs in; without it, in memory."),
         Setting("sync", SYNC, "sync", "When commits are synced: always, interval, off."),
         Setting("max_unwritten_bytes", SIZE, "unwritten_bytes_max", "Changes that wait for the disk.", _FULL),
+    ),
+    "Many servers, one queue": (
+        Setting("store", STORE, "store", "Share jobs with other servers: valkey://... or postgres://..."),
+        Setting("acknowledge", ACKNOWLEDGE, "acknowledge", "Valkey replicas that must have a change: 0, 1, 2, aof.", _NOT_STORED),
+        Setting(
+            "owner_lease", DURATION, "owner_lease_seconds", "Silence after which another server takes over.",
+            "503 `storage_unavailable` until one has"
+        ),
+        Setting("peer_host", HOST, "peer_host", "Address to listen on for the other servers."),
+        Setting("peer_port", PORT, "peer_port", "Port to listen on for them; 0 takes any free one."),
+        Setting("peer_address", ADDRESS, "peer_address", "Where they reach this one, if elsewhere."),
+        Setting("peer_secret", TOKEN, "peer_secret", "What they all know; prefer JOBQUEUE_PEER_SECRET."),
     ),
     "What the server holds": (
         Setting("max_jobs", COUNT, "jobs_max", "Live jobs in all queues.", _FULL),

@@ -83,6 +83,20 @@ def _one_of(*names: str) -> Callable[[str], str]:
     return parse
 
 
+def _store(text: str) -> str:
+    # What is in the rest is looked at by those who connect. It is not shown: there may be a password in it.
+    if re.fullmatch(r"(valkeys?|postgres(ql)?)://\S+", text) is None:
+        raise ValueError("is not the URL of a store, such as valkey://host:6379 or postgres://user@host/database")
+    return text
+
+
+def _address(text: str) -> str:
+    host, found, port = text.rpartition(":")
+    if not found or not re.fullmatch(r"\[[0-9a-fA-F:.]+\]|[^\s:\[\]/@]+", host) or not 0 < _port(port):
+        raise ValueError("is not HOST:PORT, as queue-1.example.org:8081")
+    return text
+
+
 def _path(text: str) -> str:
     if "\0" in text or text.endswith("/"):
         raise ValueError("is not the name of a file")
@@ -171,6 +185,9 @@ LEVEL = Kind("LEVEL", _one_of("debug", "info", "warning", "error"))
 HTTP_WAY = Kind("WAY", _one_of("auto", "fast", "plain"))
 FORMAT = Kind("FORMAT", _one_of("console", "json"))
 ACCESS_LOG = Kind("WHICH", _one_of("off", "sampled", "on"))
+STORE = Kind("URL", _store, lambda _: "none")
+ADDRESS = Kind("HOST:PORT", _address, lambda _: "none")
+ACKNOWLEDGE = Kind("N", _one_of("0", "1", "2", "aof"))
 PATH = Kind("FILE", _path, lambda _: "none")
 SYNC = Kind("WHEN", _one_of("always", "interval", "off"))
 COUNT = Kind("N", _whole)

@@ -1,0 +1,86 @@
+"""One server of many: its store, its part in owning the queue, and the port at which the others reach it (`jobqueue serve --store`)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+
+from jobqueue.backend.group import NotNow
+from jobqueue.backend.loading import CannotOpen
+from jobqueue.backend.store.cluster import ClusterBackend
+from jobqueue.backend.store.frames import Identity
+from jobqueue.backend.store.ownership import Ownership
+from jobqueue.backend.store.peer import PeerServer
+from jobqueue.backend.store.remote import RemoteBackend
+from jobqueue.backend.store.store import Store
+from jobqueue.clock import SystemClock
+from jobqueue.process.config import Settings
+
+_logger = logging.getLogger("jobqueue.cluster")
+
+LOOPBACK_SECRET = "jobqueue-on-this-machine"  # noqa: S105 - no secret
+"""What servers on one machine's loopback know each other by when no secret is set: whoever can connect there may use the queue anyway."""
+
+
+class CannotListenToPeersError(Exception):
+    """The peer port is taken, or not to be had."""
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name, not connected. Raises CannotOpen."""
+    assert settings.store is not None
+    try:
+        if settings.store.startswith("valkey"):
+            from jobqueue.backend.store.valkey import ValkeyStore
+
+            acknowledge = settings.acknowledge
+            return ValkeyStore(settings.store, "aof" if acknowledge == "aof" else int(acknowledge))
+        from jobqueue.backend.store.postgres import PostgresStore
+
+        return PostgresStore(settings.store)
+    except ImportError as error:
+        extra = "store-valkey" if settings.store.startswith("valkey") else "store-postgres"
+        raise CannotOpen(f"--store needs {error.name}: pip install 'jobqueue[{extra}]'") from None
+    except ValueError as error:
+        raise CannotOpen(f"--store: {error}") from None
+
+
+@contextlib.asynccontextmanager
+async def joined(settings: Settings) -> AsyncIterator[ClusterBackend]:
+    """This server's backend, for as long as it is one of the servers. Raises CannotOpen, CannotListenToPeersError.
+
+    Leaving hands the queue over, ends the links to the others, and closes the store.
+    """
+    store = open_store(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        try:
+            await store.open()
+        except NotNow as error:
+            raise CannotOpen(f"{store.path}: {error}") from None
+        clock, limits = SystemClock(), settings.limits
+        secret = settings.peer_secret or LOOPBACK_SECRET
+        # A server that was restarted has the name it had, and owns at once what it owned.
+        identity = Identity(f"{socket.gethostname()}:{settings.peer_port or os.getpid()}", secret)
+
+        def connect(address: str) -> RemoteBackend:
+            return RemoteBackend(lambda: address, identity, limits, clock=clock)
+
+        ownership = Ownership(store, identity.name, "", clock, limits, lease_seconds=settings.owner_lease_seconds)
+        backend = ClusterBackend(ownership, connect)
+        peers = PeerServer(backend.own, identity, limits, clock=clock)
+        try:
+            port = await peers.listen(settings.peer_host, settings.peer_port)
+        except OSError as error:
+            reason = error.strerror or error
+            raise CannotListenToPeersError(f"cannot listen on {settings.peer_host}:{settings.peer_port} for peers: {reason}") from error
+        stack.push_async_callback(peers.close)
+        host = f"[{settings.peer_host}]" if ":" in settings.peer_host else settings.peer_host
+        ownership.address = settings.peer_address or f"{host}:{port}"
+        stack.push_async_callback(backend.close)
+        ownership.start()
+        _logger.info("one of the servers on %s: %s, reached by the others at %s", store.path, identity.name, ownership.address)
+        yield backend
