@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator
+from typing import Literal
 
 from jobqueue.backend.group import NotNow
 from jobqueue.backend.loading import CannotOpen
@@ -18,15 +19,15 @@ from jobqueue.backend.store.remote import RemoteBackend
 from jobqueue.backend.store.store import Store
 from jobqueue.clock import SystemClock
 from jobqueue.process.config import Settings
+from jobqueue.process.exposure import CannotListenError
 
 _logger = logging.getLogger("jobqueue.cluster")
 
-LOOPBACK_SECRET = "jobqueue-on-this-machine"  # noqa: S105 - no secret
+LOOPBACK_SECRET = "jobqueue-on-this-machine"
 """What servers on one machine's loopback know each other by when no secret is set: whoever can connect there may use the queue anyway."""
 
 
-class CannotListenToPeersError(Exception):
-    """The peer port is taken, or not to be had."""
+_ACKNOWLEDGE: dict[str, Literal[0, 1, 2, "aof"]] = {"0": 0, "1": 1, "2": 2, "aof": "aof"}
 
 
 def open_store(settings: Settings) -> Store:
@@ -36,8 +37,7 @@ def open_store(settings: Settings) -> Store:
         if settings.store.startswith("valkey"):
             from jobqueue.backend.store.valkey import ValkeyStore
 
-            acknowledge = settings.acknowledge
-            return ValkeyStore(settings.store, "aof" if acknowledge == "aof" else int(acknowledge))
+            return ValkeyStore(settings.store, _ACKNOWLEDGE[settings.acknowledge])
         from jobqueue.backend.store.postgres import PostgresStore
 
         return PostgresStore(settings.store)
@@ -50,7 +50,7 @@ def open_store(settings: Settings) -> Store:
 
 @contextlib.asynccontextmanager
 async def joined(settings: Settings) -> AsyncIterator[ClusterBackend]:
-    """This server's backend, for as long as it is one of the servers. Raises CannotOpen, CannotListenToPeersError.
+    """This server's backend, for as long as it is one of the servers. Raises CannotOpen, CannotListenError.
 
     Leaving hands the queue over, ends the links to the others, and closes the store.
     """
@@ -76,7 +76,7 @@ async def joined(settings: Settings) -> AsyncIterator[ClusterBackend]:
             port = await peers.listen(settings.peer_host, settings.peer_port)
         except OSError as error:
             reason = error.strerror or error
-            raise CannotListenToPeersError(f"cannot listen on {settings.peer_host}:{settings.peer_port} for peers: {reason}") from error
+            raise CannotListenError(f"cannot listen on {settings.peer_host}:{settings.peer_port} for other servers: {reason}") from error
         stack.push_async_callback(peers.close)
         host = f"[{settings.peer_host}]" if ":" in settings.peer_host else settings.peer_host
         ownership.address = settings.peer_address or f"{host}:{port}"

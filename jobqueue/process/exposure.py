@@ -29,6 +29,10 @@ class CannotExpose(Exception):
     """A token file or a certificate that cannot be used. str() is one line: which and why."""
 
 
+class CannotListenError(Exception):
+    """The address is taken, not ours, or not to be had."""
+
+
 class Exposure:
     """What the settings say of who may use the server. Raises CannotExpose.
 

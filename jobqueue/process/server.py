@@ -24,15 +24,15 @@ from jobqueue.api.app import App, build_app
 from jobqueue.api.mounts import Mounts
 from jobqueue.api.observe.lag import LagMeter
 from jobqueue.api.observe.observing import AccessLog, Observer
-from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.base import Backend
+from jobqueue.backend.loading import CannotOpen
 from jobqueue.http.fast import CannotServeFast, parser_is_weak, proven
 from jobqueue.http.peers import OVER_MAX
 from jobqueue.http.server import Server
 from jobqueue.process import logs
 from jobqueue.process.config import Settings
 from jobqueue.process.durable import open_backend, stopped
-from jobqueue.process.exposure import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, CannotExpose, Exposure
+from jobqueue.process.exposure import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, CannotExpose, CannotListenError, Exposure
 from jobqueue.process.traces import CannotTrace, spans
 from jobqueue.worker import shutdown
 from jobqueue.worker.exits import run_through
@@ -60,10 +60,6 @@ GC_THRESHOLDS = (50_000, 20, 50)
 
 CONNECTIONS_FEW = 1_024
 """A cap below this, set by the file descriptors, is worth a warning: many systems' default of 1,024 is soon met by held requests."""
-
-
-class CannotListenError(Exception):
-    """The address is taken, not ours, or not to be had."""
 
 
 def connection_cap(wanted: int) -> int:

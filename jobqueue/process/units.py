@@ -92,7 +92,7 @@ def _store(text: str) -> str:
 
 def _address(text: str) -> str:
     host, found, port = text.rpartition(":")
-    if not found or not re.fullmatch(r"\[[0-9a-fA-F:.]+\]|[^\s:\[\]/@]+", host) or not 0 < _port(port):
+    if not found or not re.fullmatch(r"\[[0-9a-fA-F:.]+\]|[^\s:\[\]/@]+", host) or not _port(port) > 0:
         raise ValueError("is not HOST:PORT, as queue-1.example.org:8081")
     return text
 

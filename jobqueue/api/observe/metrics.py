@@ -21,7 +21,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from jobqueue import __version__
 from jobqueue.api.observe.metrics_queues import QUEUES_SHOWN, Queues
-from jobqueue.api.observe.metrics_server import bounds, gauge, log_lines, pool, requests, storage, times
+from jobqueue.api.observe.metrics_server import bounds, cluster, gauge, log_lines, pool, requests, storage, times
 from jobqueue.api.routes import Route
 from jobqueue.api.site import Site
 from jobqueue.http.answers import Answer
@@ -61,6 +61,7 @@ class Metrics:
             bounds(stats, site.limits, request.connection.server),
             times(stats, site.lag.timings()),
             storage(stats.storage, site.limits),
+            cluster(stats.cluster),
             requests(self._routes),
             pool(site.pool() if site.pool is not None else {}),
             log_lines(site.log_lines_dropped()),

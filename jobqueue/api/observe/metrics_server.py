@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.utils import floatToGoString
 
 from jobqueue.api.routes import Route
-from jobqueue.backend.base import BackendStats, StorageStats
+from jobqueue.backend.base import BackendStats, ClusterStats, StorageStats
 from jobqueue.histogram import Timings
 from jobqueue.http.request import Accepting
 from jobqueue.limits import Limits
@@ -98,6 +98,16 @@ def storage(stats: StorageStats | None, limits: Limits) -> Iterator[Metric]:
     yield gauge("jobqueue_unwritten_bytes", "Bytes of changes that wait for the disk.", stats.unwritten_bytes)
     yield gauge("jobqueue_unwritten_bytes_limit", "Bound of jobqueue_unwritten_bytes.", limits.unwritten_bytes_max)
     yield histogram("jobqueue_commit_seconds", "Time that a commit of everything that had gathered took.", (), [((), stats.commits)])
+
+
+def cluster(stats: ClusterStats | None) -> Iterator[Metric]:
+    """This server among many, if it is one of many. What is told of jobs and queues is the owner's, and the same at each of them."""
+    if stats is None:
+        return
+    yield gauge("jobqueue_servers", "Servers on the store that said in the last minute that they are there.", len(stats.members))
+    yield gauge("jobqueue_owner", "1 while this server owns the queue.", int(stats.owner == stats.name))
+    yield gauge("jobqueue_owner_known", "1 while any server owns the queue, as far as this one knows.", int(stats.owner is not None))
+    yield gauge("jobqueue_owner_epoch", "How often the queue has been claimed.", stats.epoch)
 
 
 def requests(routes: Iterable[Route]) -> Iterator[Metric]:
