@@ -34,7 +34,18 @@ def test_nothing_said_gives_the_defaults(tmp_path: Path) -> None:
     assert loaded(tmp_path) == Settings()
 
 
-OTHER = {"HOST": "127.0.0.9", "PORT": "1", "TOKEN": "t0ken", "LEVEL": "error", "N": "7", "SIZE": "7", "TIME": "7"}
+OTHER = {
+    "HOST": "127.0.0.9",
+    "PORT": "1",
+    "TOKEN": "t0ken",
+    "LEVEL": "error",
+    "N": "7",
+    "SIZE": "7",
+    "TIME": "7",
+    "URL": "valkey://other:1",
+    "HOST:PORT": "other:1",
+    "REPLICAS": "2",
+}
 OTHER |= {"PREFIX=API": "/=classic", "MODULE": "package.module:worker", "NAME": "urgent,default", "FILE": "jobs.db", "WHEN": "off"}
 OTHER |= {"FORMAT": "json", "WHICH": "on", "WAY": "plain", "RATE": "100/s:7", "ORIGIN": "https://queue.example.org"}
 """For each kind a value that is nobody's default."""
@@ -215,3 +226,25 @@ def test_a_pools_queue_that_is_no_name_is_refused(name: str, tmp_path: Path) -> 
 def test_a_pool_that_is_no_module_is_refused(module: str, tmp_path: Path) -> None:
     """Before anything is imported."""
     assert refusal(tmp_path, {"pool": module})
+
+
+STORE = {"store": "valkey://u:hidden@h:1"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"data": "jobs.db"}, "--store: jobs are kept in a store or in a file, and --data names a file too"),
+        ({"owner_lease": "1s"}, "--owner-lease: must be 2s or more"),
+        ({"peer_host": "10.0.0.1"}, "refusing to listen on 10.0.0.1 for other servers without a secret"),
+        ({"peer_secret": "short"}, "--peer-secret: must have 16 characters or more"),
+        ({"peer_host": "0.0.0.0", "peer_secret": "s" * 16}, "--peer-host: other servers cannot reach this one at 0.0.0.0"),
+        ({"peer_address": "nowhere"}, "--peer-address: 'nowhere' is not HOST:PORT"),
+        ({"store": "mysql://u:hidden@h"}, "--store: is not the URL of a store"),
+    ],
+)
+def test_a_server_of_many_is_refused_what_cannot_work(flags: dict[str, str], reason: str, tmp_path: Path) -> None:
+    """One line says which setting and why, and shows no password."""
+    said = refusal(tmp_path, STORE | flags)
+    assert said.startswith(reason)
+    assert "hidden" not in said + repr(loaded(tmp_path, STORE))
