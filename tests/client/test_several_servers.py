@@ -21,7 +21,7 @@ from jobqueue.testing import server, server_in_thread
 from jobqueue.worker.http_source import HttpSource, source_client
 
 from .conftest import Connect
-from .rig import CLIENTS, DROP, KEEP, PASS, STALL, SWALLOW, Face, Proxy, canned, proxied
+from .rig import CLIENTS, DROP, GUARD, KEEP, PASS, STALL, SWALLOW, Face, Proxy, canned, proxied
 from .test_listening import listening_to
 from .test_retrying import DRAINING
 
@@ -141,11 +141,13 @@ async def test_a_held_dequeue_goes_on_at_the_next(connect: Connect, url: str) ->
         api, direct = connect([each.url for each in (first, second, third, fourth)], retrying=STILL), connect(url)
         waiting = asyncio.ensure_future(api.dequeue("q", wait=20))
         while not second.seen:
+            assert not waiting.done()
             await direct.queues()
         assert api.pauses == []
         second.stalled.set()
         await direct.enqueue_batch([jobqueue.NewJob(n, queue="q") for n in range(2)])
-        await third.kept.wait()
+        async with asyncio.timeout(GUARD):
+            await third.kept.wait()
         third.stalled.set()
         assert (await waiting).payload == 0
     asked = [json.loads(each.seen[0].body) for each in (first, second, third, fourth)]
