@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import select
 import socket
@@ -68,7 +67,6 @@ _HOPELESS = (
 """What libpq says of a connection that no patience cures. It tells no SQLSTATE; a server of another language is tried again."""
 
 T = TypeVar("T")
-_logger = logging.getLogger("jobqueue.storage")
 
 
 def parameters(url: str) -> dict[str, Any]:
@@ -224,8 +222,12 @@ class Link:
         """A connection on which nothing is under way."""
         connection = self._connection
         if connection is not None and (connection.closed or _spoke(connection)):
+            idle = not connection.closed and connection.pgconn.transaction_status == TransactionStatus.IDLE
             self._drop()
             connection = None
+            if not idle:
+                # What follows would be carried out outside the transaction, on a new connection.
+                raise NotNow("the connection broke in a transaction")
         if self.closed:
             raise NotNow("the store is closed")
         if connection is None:

@@ -16,6 +16,7 @@ from jobqueue.backend.group_journal import RETRY_SECONDS, GroupJournal
 from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.store.postgres import PostgresStore
+from jobqueue.backend.store.postgres_link import Link, parameters
 from jobqueue.backend.store.store import Fenced
 from jobqueue.clock import ManualClock
 from jobqueue.engine.engine import Engine
@@ -301,3 +302,16 @@ async def test_an_enqueue_whose_commit_broke_is_unconfirmed_and_stored_later(own
     assert not (await backend.enqueue(JobSpec(payload=b"1", id="one"))).created
     await backend.close()
     assert await owned.numbers() == [1]
+
+
+async def test_a_transaction_does_not_go_on_over_a_new_connection(server: PostgresServer) -> None:
+    """A migration, or reading the rows, whose connection broke between two statements is over; what comes after it is not."""
+    link = Link(parameters(server.url()), 3.0)
+    await link.run("BEGIN")
+    ((pid,),) = await link.run("SELECT pg_backend_pid()")
+    server.sql(f"SELECT pg_terminate_backend({pid})")
+    await asyncio.to_thread(server.wait_until_gone, pid)
+    with pytest.raises(NotNow, match="broke in a transaction"):
+        await link.run("SELECT 1")
+    assert await link.run("SELECT 1") == [(1,)]
+    await link.close()
