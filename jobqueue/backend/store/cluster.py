@@ -19,16 +19,19 @@ from msgspec.structs import replace
 
 from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Listen, Listening, Notice, Taking
 from jobqueue.backend.store.moved import Moved
-from jobqueue.backend.store.own import OwnBackend
+from jobqueue.backend.store.own import OwnBackend, Reign
 from jobqueue.backend.store.ownership import Ownership
 from jobqueue.backend.store.passing import Ask, Passing, R
-from jobqueue.errors import Draining, QueueError, StorageUnavailable
+from jobqueue.errors import Draining, QueueError, StorageUnavailable, Unconfirmed
 from jobqueue.model import Job, Want
 
 _logger = logging.getLogger("jobqueue.cluster")
 
 WAIT_SECONDS = 2.0
 """How long a request that would not wait by itself waits for an owner."""
+
+RETURN_SECONDS = 60.0
+"""How long jobs that were not delivered wait for an owner to be given back to. Later the ends of their leases bring them back."""
 
 REVIVE_SECONDS = 0.05
 REVIVE_SECONDS_MAX = 0.5
@@ -50,7 +53,9 @@ class ClusterBackend(Passing):
     def __init__(self, ownership: Ownership, connect: Connect, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self.ownership = ownership
         self.own = OwnBackend(lambda: ownership.reign, self.return_jobs)
+        ownership.returned = self.follow
         self.draining = False
+        self._closed = False
         self.wait_seconds = wait_seconds
         self.clock = ownership.clock
         self._connect = connect
@@ -60,6 +65,11 @@ class ClusterBackend(Passing):
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Whom to ask.
+
+    @property
+    def epoch(self) -> int:
+        """Of the owner that was last seen."""
+        return 0 if self.ownership.owner is None else self.ownership.owner.epoch
 
     @property
     def at_once(self) -> bool:
@@ -84,7 +94,7 @@ class ClusterBackend(Passing):
     def moved(self, target: Backend) -> None:
         """Whoever was asked does not serve, or could not be reached."""
         owner = self.ownership.owner
-        if target is self.own or owner is None or target is not self._remotes.get(owner.address):
+        if self._closed or target is self.own or owner is None or target is not self._remotes.get(owner.address):
             return
         if self._away != (owner.address, owner.epoch):
             self._away = owner.address, owner.epoch
@@ -95,7 +105,7 @@ class ClusterBackend(Passing):
     async def _revive(self, target: Backend, away: tuple[str, int]) -> None:
         """Ask the owner until it can be reached, or there is another."""
         pause = REVIVE_SECONDS
-        while self._away == away:
+        while self._away == away and not self._closed:
             until = self.clock.now() + pause
             while self._away == away and self.clock.now() < until:
                 await self.ownership.changed.wait(until)
@@ -120,7 +130,7 @@ class ClusterBackend(Passing):
 
     async def found(self, until: float, held: bool = False) -> bool:
         """Wait until somebody can be asked; False when nobody could be up to engine time `until`, or for `held` when this server drains."""
-        while self.clock.now() < until:
+        while self.clock.now() < until and not self._closed:
             if self.target() is not None:
                 return True
             if held and self.draining:
@@ -194,18 +204,39 @@ class ClusterBackend(Passing):
         """Give back jobs that were handed out under a reign that is over, and whose answer could not be delivered."""
         self._spawn(self._return(jobs))
 
-    async def _return(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            if job.lease is None:
-                continue
+    def follow(self, reign: Reign, jobs: list[Job]) -> None:
+        """See to it that jobs which this server has put back as the owner stay so if its reign ends before that is committed."""
+        self._spawn(self._follow(reign, jobs))
+
+    async def _follow(self, reign: Reign, jobs: list[Job]) -> None:
+        ticket = reign.local.ticket
+        while not reign.over:
             try:
-                await self.release(job.id, job.lease.token, 0.0)
-            except StorageUnavailable as error:
-                _logger.warning("jobs that were not delivered come back when their leases end: %s", error)
+                await reign.journal.committed(ticket)
+            except StorageUnavailable:
+                # The journal tries again by itself.
+                await self.ownership.changed.wait(self.clock.now() + REVIVE_SECONDS_MAX)
+            else:
                 return
-            except QueueError:
-                # The lease has ended, or was lost with the store's tail: there is nothing to give back.
-                continue
+        await self._return(jobs)
+
+    async def _return(self, jobs: Sequence[Job]) -> None:
+        until = self.clock.now() + RETURN_SECONDS
+        for job in jobs:
+            while job.lease is not None:
+                try:
+                    await self._pass_later(_release(job.id, job.lease.token), until)
+                except Unconfirmed:
+                    # Asked again, it is refused if it was done.
+                    await self.ownership.changed.wait(self.clock.now() + REVIVE_SECONDS_MAX)
+                    continue
+                except StorageUnavailable as error:
+                    _logger.warning("jobs that were not delivered come back when their leases end: %s", error)
+                    return
+                except QueueError:
+                    # The lease has ended, or was lost with the store's tail: there is nothing to give back.
+                    pass
+                break
 
     # The whole.
 
@@ -258,14 +289,23 @@ class ClusterBackend(Passing):
 
     async def close(self) -> None:
         self.drain()
-        await self.ownership.close()
-        self._away = None
+        await self.ownership.handed_over()
+        until = self.clock.now() + self.wait_seconds
+        while self._tasks and self.clock.now() < until:
+            # Jobs that are given back to the next owner, while this server still looks who that is.
+            await self.ownership.changed.wait(min(until, self.clock.now() + REVIVE_SECONDS))
+        self._away, self._closed = None, True
         self.ownership.changed.notify()
+        await self.ownership.close()
         await asyncio.gather(*self._tasks)
         remotes, self._remotes = self._remotes, {}
         for remote in remotes.values():
             await remote.close()
         await self.ownership.store.close()
+
+
+def _release(job_id: str, token: str) -> Ask[Job]:
+    return lambda to: to.release(job_id, token, 0.0)
 
 
 class ClusterTaking:
@@ -276,6 +316,8 @@ class ClusterTaking:
         self._want = want
         self._wait = wait
         self._taking: Taking | None = None
+        self._jobs: list[Job] = []
+        self._epoch = 0
 
     async def __aenter__(self) -> list[Job]:
         backend = self._backend
@@ -294,7 +336,7 @@ class ClusterTaking:
                 if backend.draining:
                     return []
                 continue
-            self._taking = taking
+            self._taking, self._jobs, self._epoch = taking, jobs, backend.epoch
             return jobs
         if backend.draining:
             return []
@@ -303,9 +345,14 @@ class ClusterTaking:
     async def __aexit__(self, *exc_info: object) -> None:
         if self._taking is not None:
             await self._taking.__aexit__(*exc_info)
+        if self._jobs and self._epoch != self._backend.epoch:
+            # Whoever handed them out may be gone, and its word with it. A job that was put back has another lease by now, or none. One that
+            # was answered again may be with the worker since the first time.
+            self._backend.return_jobs([job for job in self._jobs if job.lease is not None and not job.lease.replayed])
 
     def delivered(self) -> None:
         """See base.Taking.delivered."""
+        self._jobs = []
         if self._taking is not None:
             self._taking.delivered()
 

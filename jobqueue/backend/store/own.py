@@ -21,6 +21,17 @@ from jobqueue.errors import Draining, StorageUnavailable, Unconfirmed
 from jobqueue.model import CONCLUDED, Job, Want
 
 
+class ReigningBackend(LocalBackend):
+    """The local backend of one reign. returned: called with jobs that were just put back, which nobody waits to be committed."""
+
+    returned: Callable[[list[Job]], object] = staticmethod(lambda jobs: None)
+
+    def put_back(self, jobs: list[Job]) -> None:
+        """See LocalBackend.put_back."""
+        super().put_back(jobs)
+        self.returned(jobs)
+
+
 class Reign:
     """One epoch of this server's: from when its rows were loaded until it is deposed or has handed over.
 

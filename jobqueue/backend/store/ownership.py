@@ -18,20 +18,21 @@ import hashlib
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from jobqueue.backend.group import Fatal, NotNow
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.loading import CannotOpen, load
-from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.store.lease import MARGIN_SECONDS, Lease, LeasedWriter
-from jobqueue.backend.store.own import Reign
+from jobqueue.backend.store.own import Reign, ReigningBackend
 from jobqueue.backend.store.signals import Signal
 from jobqueue.backend.store.store import Member, Owner, Store
 from jobqueue.clock import Clock
 from jobqueue.engine.engine import Engine
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
+from jobqueue.model import Job
 
 _logger = logging.getLogger("jobqueue.cluster")
 
@@ -124,6 +125,8 @@ class Ownership:
         self.owner: Owner | None = None
         """Who owned it at the last look; this server too, while it still reads the rows."""
         self.members: list[Member] = []
+        self.returned: Callable[[Reign, list[Job]], object] = lambda reign, jobs: None
+        """Called with jobs that were put back under a reign. It may end before that is committed."""
         self.leaving = False
         self._closed = False
         self._ruling: Reign | None = None
@@ -172,6 +175,12 @@ class Ownership:
         """
         self.leaving = True
         self.doubt()
+
+    async def handed_over(self) -> None:
+        """Return when this server owns nothing any more, once `hand_over` was called."""
+        self.hand_over()
+        while self._tasks and self._ruling is not None:
+            await self.changed.wait(self.clock.now() + LOOK_SECONDS)
 
     async def close(self) -> None:
         """Hand over, take this server off the list, and wait for all that it began. The store stays open."""
@@ -338,8 +347,9 @@ class Ownership:
         journal = GroupJournal(engine, self.clock, "store", offset=offset, change=change)
         writer = self.store.writer(lease.epoch, lease.seconds, lambda _sent: None)
         journal.use(LeasedWriter(writer, lease, self.clock))
-        local = LocalBackend(engine=engine, clock=self.clock, journal=journal)
+        local = ReigningBackend(engine=engine, clock=self.clock, journal=journal)
         reign = Reign(lease, local, journal, self.clock)
+        local.returned = partial(self.returned, reign)
         self.reign = self._ruling = reign
         local.resume()
         _logger.warning("owns the queue, epoch %d: %d jobs read in %.1f s", lease.epoch, len(engine.jobs.by_id), self.clock.now() - began)

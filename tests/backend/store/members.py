@@ -57,12 +57,16 @@ class Server:
     def __init__(self, cluster: Cluster, name: str, off: float = 0.0) -> None:
         self.cluster = cluster
         self.name = name
+        self.off = off
         self.address = f"{name}:1"
         self.alive, self.stopped, self.silent = True, False, False
         self.clock = ServerClock(cluster.clock.now() + off)
         self.store = MemoryStore(cluster.shared, name)
         self.gates: dict[str, Gate] = {}
         self.stopped_at = 0.0
+        self.died = asyncio.Event()
+        self.lied_to = False
+        """Whether it is told that the owner's port refuses connections, though the owner lives."""
         self._awake = asyncio.Event()
         self._awake.set()
         self.ownership = Ownership(self.store, name, self.address, self.clock, cluster.limits, probe=self._probe, aside=_here, ids=Ids())
@@ -81,7 +85,7 @@ class Server:
     async def _probe(self, address: str) -> bool:
         name = address.partition(":")[0]
         server = self.cluster.servers.get(name)
-        return server is not None and not server.alive and frozenset((self.name, name)) not in self.cluster.cuts
+        return self.lied_to or (server is not None and not server.alive and frozenset((self.name, name)) not in self.cluster.cuts)
 
     @property
     def reign(self) -> Reign | None:
@@ -97,9 +101,9 @@ class Server:
     def _found_out(self) -> None:
         if self.stopped:
             self.silent = True
-            self._break()
+            self.break_links()
 
-    def _break(self) -> None:
+    def break_links(self) -> None:
         """Break the others' links to it."""
         for server in self.cluster.servers.values():
             if self.name in server.gates:
@@ -116,8 +120,9 @@ class Server:
     def die(self) -> None:
         """kill -9: nothing of it runs or is heard any more."""
         self.alive = False
+        self.died.set()
         self.stop()
-        self._break()
+        self.break_links()
         for gate in self.gates.values():
             gate.cut()
 
@@ -165,10 +170,11 @@ class Cluster:
     async def idle(self) -> None:
         """Let everything happen that can without time passing."""
         for _ in range(TURNS):
-            self._advance(0)
+            self.move(0)
             await asyncio.sleep(0)
 
-    def _advance(self, seconds: float) -> None:
+    def move(self, seconds: float) -> None:
+        """Let time pass at once."""
         self.clock.advance(seconds)
         for server in self.servers.values():
             if not server.stopped:
@@ -177,7 +183,7 @@ class Cluster:
     async def advance(self, seconds: float) -> None:
         """Let time pass for everybody who does not stand still."""
         for _ in range(round(seconds / STEP)):
-            self._advance(STEP)
+            self.move(STEP)
             await self.idle()
 
     async def start(self, *names: str) -> None:
