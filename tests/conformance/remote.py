@@ -78,7 +78,8 @@ class RemoteRig(LocalRig):
         self.backend = self.between.front()  # type: ignore[assignment]
 
     async def idle(self) -> None:
-        while True:
+        # Bounded, since what was on its way over a link that broke is never read.
+        for _ in range(1_000):
             before = self.between.moved
             await super().idle()
             if self.between.moved == before and not self.between.under_way:

@@ -38,6 +38,9 @@ HEARTBEATS_MISSED = 3
 HELLO_SECONDS = 2.0
 """The most that the first exchange may take."""
 
+CLOSE_SECONDS = 1.0
+"""The most that a link which is closed takes to write what was sent before."""
+
 HELLO_BYTES_MAX = 512
 """What a frame may hold before its sender has proven anything."""
 
@@ -179,6 +182,8 @@ class Link(asyncio.Protocol):
         self.bytes_out += count
         self.writes += 1
         transport.write(b"".join(out))
+        if self._buffer and not self.front:
+            self._read_buffer()
 
     @property
     def unwritten_bytes(self) -> int:
@@ -186,7 +191,7 @@ class Link(asyncio.Protocol):
         return self._out_bytes + (0 if self.transport is None else self.transport.get_write_buffer_size())
 
     def pause_writing(self) -> None:
-        """See asyncio.Protocol. An owner then reads no more of what it would have to answer; a front always reads."""
+        """See asyncio.Protocol."""
         self._full = True
         if not self.front and self.transport is not None:
             self.transport.pause_reading()
@@ -196,6 +201,7 @@ class Link(asyncio.Protocol):
         self._full = False
         if not self.front and self.transport is not None and self.broken is None:
             self.transport.resume_reading()
+            self._read_buffer()
 
     # The connection.
 
@@ -247,6 +253,9 @@ class Link(asyncio.Protocol):
             transport = self.transport
             self._end("this server closed the link", abort=False)
             transport.close()
+            if transport.get_write_buffer_size():
+                # One that does not read must not keep the connection open.
+                self.clock.call_at(self.clock.now() + CLOSE_SECONDS, transport.abort)
 
     def _end(self, reason: str, abort: bool = True) -> None:
         if self.broken is not None:
@@ -268,23 +277,31 @@ class Link(asyncio.Protocol):
         if self.broken is not None:
             return
         self.bytes_in += len(data)
-        buffer = self._buffer
-        if buffer:
-            buffer += data
-            used = self._read(memoryview(buffer))
-            if used and self.broken is None:
-                # A new one: an exception that somebody keeps may hold a view of the old one, which then cannot be cut.
-                self._buffer = buffer[used:]
+        if self._buffer:
+            self._buffer += data
+            self._read_buffer()
         else:
             used = self._read(memoryview(data))
             if used < len(data) and self.broken is None:
-                buffer += data[used:] if used else data
+                self._buffer += data[used:] if used else data
+
+    def _read_buffer(self) -> None:
+        buffer = self._buffer
+        used = self._read(memoryview(buffer))
+        if used and self.broken is None:
+            # A new one: an exception that somebody keeps may hold a view of the old one, which then cannot be cut.
+            self._buffer = buffer[used:]
+
+    @property
+    def _held_up(self) -> bool:
+        """Whether an owner has so much to write that it does no more of what it would have to answer. A front always reads."""
+        return not self.front and (self._full or self._out_bytes > PAUSE_BYTES)
 
     def _read(self, view: memoryview) -> int:
         """Deal with all whole frames; how many bytes they are."""
         at, end = 0, len(view)
         try:
-            while end - at >= _LENGTH and self.broken is None:
+            while end - at >= _LENGTH and self.broken is None and not self._held_up:
                 size = int.from_bytes(view[at : at + _LENGTH])
                 if size > (self.frame_bytes_max if self.proven else HELLO_BYTES_MAX):
                     raise BadFrame(f"sent a frame of {size} bytes" if self.proven else "does not speak this protocol")

@@ -71,6 +71,7 @@ class FrontLink(Link):
             # Whoever asked has gone. The answer may be here already, or on its way.
             self.asked.pop(n, None)
             self._parts.pop(n, None)
+            self.taken.discard(n)
             self.send((m.CANCEL, n))
             self.finished()
             raise
@@ -104,6 +105,8 @@ class FrontLink(Link):
                 message = m.GotPart(n, earlier + message.items, False)
         del self.asked[n]
         if kind is asked.kind:
+            if kind is m.GotListener or (asked.op == m.DEQUEUE and message.jobs):
+                self.taken.add(n)
             asked.future.set_result(message)
         elif kind is m.Failed:
             asked.future.set_exception(error_of(message.error))

@@ -366,7 +366,6 @@ class RemoteTaking:
         if link.broken is not None:
             raise Moved("the link to the server that owns the queue broke; it puts the jobs back")
         self._link, self._n = link, answer.n
-        link.taken.add(answer.n)
         return [job_of(row) for row in answer.jobs]
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -401,7 +400,6 @@ class RemoteListening:
         link = backend._usable() or await backend._linked()
         answer = await link.ask(m.GotListener, m.LISTEN, wanted.queues, wanted.types, wanted.kinds, self._after)
         self._link, self._n = link, answer.n
-        link.taken.add(answer.n)
         self.cursor, self.missed = answer.cursor, answer.missed
         return self
 

@@ -1,0 +1,246 @@
+"""What servers send each other arrives as it was: every error, every type of the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from jobqueue import errors
+from jobqueue.backend.base import BackendStats, ClusterStats, Conclude, Extend, Notice, StorageStats
+from jobqueue.backend.store import messages as m
+from jobqueue.backend.store.moved import Moved
+from jobqueue.backend.store.shapes import KINDS, ErrorRow, error_of, error_row, job_of, job_row
+from jobqueue.engine.events import Kind
+from jobqueue.errors import BadRequest, QueueError, StorageUnavailable
+from jobqueue.histogram import Timings
+from jobqueue.model import (
+    Attempt,
+    Backoff,
+    Conclusion,
+    Details,
+    Job,
+    JobFilter,
+    JobSpec,
+    Lease,
+    Outcome,
+    QueuePolicy,
+    QueueStats,
+    Status,
+    Verdict,
+    Want,
+)
+
+BACKOFF = Backoff(2.0, 3.0, 40.0)
+POLICY = QueuePolicy(12.5, 7, BACKOFF, 100, True)
+TIMINGS = Timings((0.5, 1.0), (1, 2, 3), 4.5)
+LEASE = Lease("token", 5.0, 6.0, 7.0, "worker", "attempt", 0.5, "message", True, True, True, "who")
+CONCLUSION = Conclusion(Outcome.CANCELLED, 8.0, b"[1]", "token", Outcome.SUCCEEDED, "worker", 9.0)
+DETAILS = Details(
+    "description",
+    3,
+    BACKOFF,
+    30.0,
+    (1.0, None, 2.0),
+    10.0,
+    11.0,
+    b'"error"',
+    "00-aa-bb-01",
+    (Attempt(1, "worker", 1.0, 2.0, "failed", b'"first"'), Attempt(2, None, 3.0, 4.0, "lease_expired", None)),
+    77,
+)
+
+
+def subclasses(kind: type[QueueError]) -> list[type[QueueError]]:
+    return [kind, *(each for below in kind.__subclasses__() for each in subclasses(below))]
+
+
+OURS = sorted(
+    {kind for kind in subclasses(QueueError) if kind.__module__ in (errors.__name__, Moved.__module__)}, key=lambda kind: kind.__name__
+)
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_every_error_arrives_as_itself(kind: type[QueueError]) -> None:
+    """Its class, its words and each of its fields."""
+    error = kind.told("what went wrong", "priority")
+    error.job_id = "j"
+    for name, value in (("retry_after", 17), ("max", 55.5), ("ids", ("a", "b"))):
+        if hasattr(error, name):
+            setattr(error, name, value)
+    row = m.decode_answer(m.encode((m.FAILED, 1, error_row(error))))
+    assert isinstance(row, m.Failed)
+    arrived = error_of(row.error)
+    assert type(arrived) is kind
+    assert vars(arrived) == vars(error)
+    assert (str(arrived), arrived.args) == (str(error), error.args)
+
+
+def test_no_error_is_left_out() -> None:
+    """All of `jobqueue.errors` are known by their names."""
+    assert set(KINDS.values()) == set(OURS)
+
+
+def test_an_error_of_one_server_alone_arrives_as_the_nearest_that_both_know() -> None:
+    """A subclass goes as its base; a name that only the other server knows is StorageUnavailable."""
+
+    class Odd(BadRequest):
+        pass
+
+    assert error_row(Odd("field", "odd"))[0] == "BadRequest"
+    arrived = error_of(ErrorRow("OfTomorrow", "no room"))
+    assert type(arrived) is StorageUnavailable
+    assert "OfTomorrow" in str(arrived)
+
+
+def full(value: Any) -> Any:
+    """A struct of which no field has its default."""
+    for name, default in zip(reversed(value.__struct_fields__), reversed(value.__struct_defaults__), strict=False):
+        assert getattr(value, name) != default, name
+    return value
+
+
+@pytest.mark.parametrize("hold", [None, LEASE, CONCLUSION], ids=["waiting", "leased", "concluded"])
+def test_a_job_arrives_as_it_was(hold: Lease | Conclusion | None) -> None:
+    """Every field but its place in a ring, which is the owner's."""
+    job = Job("id", 5, "queue", 3, b"{}", 1.5, Status.SCHEDULED, "type", full(DETAILS), 4, hold and full(hold))
+    row = m.decode_answer(m.encode((m.GOT_JOB, 1, job_row(job))))
+    assert isinstance(row, m.GotJob)
+    arrived = job_of(row.job)
+    assert [getattr(arrived, name) for name in Job.__struct_fields__] == [getattr(job, name) for name in Job.__struct_fields__]
+    assert type(arrived.hold) is type(hold)
+
+
+SPEC = full(
+    JobSpec(
+        payload=b"[1]",
+        id="j",
+        queue="q",
+        type="t",
+        description="d",
+        priority=2,
+        delay=1.0,
+        run_at=2.0,
+        expires_in=3.0,
+        max_attempts=4,
+        backoff=BACKOFF,
+        lease_seconds=5.0,
+        traceparent="00",
+    )
+)
+VERDICT = full(Verdict(outcome=Outcome.FAILED, result=b"1", error=b"2", retry=False, retry_delay=3.0))
+WANT = full(Want(queues=("a", "b"), limit=9, lease_seconds=1.0, worker="w", attempt_id="a", who="me"))
+EXTEND = full(Extend("j", "t", 1.0, 0.5, "half"))
+
+ASKED: list[tuple[Any, ...]] = [
+    (m.ENQUEUE, 1, SPEC),
+    (m.ENQUEUE_BATCH, 1, [SPEC, JobSpec(payload=b"")]),
+    (m.DEQUEUE, 1, WANT, 2.5),
+    (m.CONCLUDE, 1, "j", "t", VERDICT),
+    (m.CONCLUDE_BATCH, 1, [Conclude("j", "t", VERDICT)]),
+    (m.EXTEND, 1, EXTEND),
+    (m.EXTEND_BATCH, 1, [EXTEND]),
+    (m.RELEASE, 1, "j", "t", 1.0),
+    (m.END, 1, "j"),
+    (m.RETRY, 1, "j"),
+    (m.JOB, 1, "j", 1.0),
+    (m.NUMBERED, 1, 5),
+    (m.JOBS, 1, Status.QUEUED, Outcome.FAILED, "q", "t", 10, 20, 30, True),
+    (m.QUEUE_PAGE, 1, "a", 10),
+    (m.QUEUE, 1, "q"),
+    (m.PUT_POLICY, 1, "q", full(POLICY)),
+    (m.DELETE_QUEUE, 1, "q"),
+    (m.SET_PAUSED, 1, "q", True),
+    (m.PURGE, 1, "q"),
+    (m.REDRIVE, 1, "q"),
+    (m.LISTEN, 1, frozenset({"q"}), frozenset({"t"}), frozenset({Kind.FORGOTTEN}), "r-1"),
+    (m.NOTICES, 1, 4, 100, 1.5),
+    (m.STATS, 1),
+    (m.CANCEL, 1),
+    (m.DELIVERED, 1),
+]
+
+
+@pytest.mark.parametrize("message", ASKED, ids=lambda message: str(message[0]))
+def test_every_request_arrives_as_it_was(message: tuple[Any, ...]) -> None:
+    """All arguments, of their types."""
+    arrived = m.decode_asked(m.encode(message))
+    assert [getattr(arrived, name) for name in arrived.__struct_fields__] == list(message[1:])
+
+
+def test_a_filter_arrives_whole() -> None:
+    """But for `sees`, which the asking server applies."""
+    fields = {
+        "status": Status.QUEUED,
+        "outcome": Outcome.FAILED,
+        "queue": "q",
+        "type": "t",
+        "limit": 10,
+        "before": 2,
+        "after": 3,
+        "payloads": True,
+    }
+    wanted = m.JobsOp(1, *fields.values()).wanted()  # type: ignore[arg-type]
+    assert wanted == JobFilter(**fields)  # type: ignore[arg-type]
+    assert set(JobFilter.__struct_fields__) - set(fields) == {"sees"}
+
+
+def test_totals_arrive_as_they_were() -> None:
+    """Every counter, histogram and part."""
+    stats = BackendStats(
+        1,
+        2,
+        3,
+        4,
+        5,
+        {outcome: (n, 2 * n) for n, outcome in enumerate(Outcome)},
+        6,
+        True,
+        7,
+        TIMINGS,
+        TIMINGS,
+        TIMINGS,
+        StorageStats(True, TIMINGS, 8),
+        9,
+        10,
+        11,
+        ClusterStats(name="a", owner="b", epoch=5, members=["a", "b"], store="valkey://x", lease_seconds_left=1.5, problem="none"),
+    )
+    arrived = m.decode_answer(m.encode((m.GOT_STATS, 1, full(stats))))
+    assert isinstance(arrived, m.GotStats)
+    assert arrived.stats == stats
+
+
+def test_queues_and_events_arrive_as_they_were() -> None:
+    """A queue's numbers, a notice of a job and of a queue."""
+    queue = QueueStats("q", POLICY, *range(1, 4), 1.5, *range(5, 14))
+    arrived = m.decode_answer(m.encode((m.GOT_QUEUES, 1, [queue], "q")))
+    assert arrived == m.GotQueues(1, [queue], "q")
+    notice = Notice(
+        cursor="r-1",
+        kind=Kind.EXTENDED,
+        at=1.0,
+        queue="q",
+        id="j",
+        number=2,
+        type="t",
+        priority=3,
+        status=Status.CONCLUDED,
+        outcome=Outcome.EXPIRED,
+        attempts=4,
+        run_at=5.0,
+        lease_expires_at=6.0,
+        worker="w",
+        progress=0.5,
+        message="half",
+        cancel_requested=True,
+        policy=POLICY,
+    )
+    assert m.decode_answer(m.encode((m.GOT_NOTICES, 1, [full(notice)], "r-2"))) == m.GotNotices(1, [notice], "r-2")
+
+
+def test_a_request_of_a_newer_server_is_read_without_what_is_new() -> None:
+    """A further field of a spec, and a further element of a message, are passed over."""
+    spec = msgspec.msgpack.encode([m.ENQUEUE, 1, {"payload": b"1", "of_tomorrow": True}, "more"])
+    assert m.decode_asked(spec) == m.EnqueueOp(1, JobSpec(payload=b"1"))
