@@ -8,13 +8,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from jobqueue.backend.store.cluster import ClusterBackend
 from jobqueue.backend.store.lease import MARGIN_SECONDS
 from jobqueue.backend.store.ownership import LEASE_SECONDS, Ownership, order, refuses
+from jobqueue.clock import SystemClock
 from jobqueue.errors import StorageUnavailable, Unconfirmed
 from jobqueue.model import Job
 from tests.conformance.rig import spec, token, want
 
+from .gate import Gate
 from .members import Cluster
+from .memory import MemoryStore, Shared
 
 
 @pytest.fixture
@@ -427,3 +431,20 @@ def test_a_lease_shorter_than_the_margin_is_refused() -> None:
     """An owner that gives up a second early needs a lease of two at least."""
     with pytest.raises(ValueError, match="too short"):
         Ownership(None, "a", "a:1", None, lease_seconds=1.5)  # type: ignore[arg-type]
+
+
+async def test_on_the_machines_own_clock_and_thread() -> None:
+    """With nothing injected, a server claims, reads the rows in a thread, serves, and hands over to the next, which has them all."""
+    clock = SystemClock()
+    shared = Shared(clock)
+    for name in ("a", "b"):
+        store = MemoryStore(shared, name)
+        backend = ClusterBackend(Ownership(store, name, f"{name}:1", clock), unreachable)
+        backend.ownership.start()
+        assert (await backend.enqueue(spec("one"))).created is (name == "a")
+        await backend.close()
+        assert shared.owner() is None
+
+
+def unreachable(address: str) -> Gate:
+    raise AssertionError(f"{address} is asked")
