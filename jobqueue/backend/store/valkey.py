@@ -50,6 +50,9 @@ class Address(NamedTuple):
     tls: bool
     path: str
 
+    def __repr__(self) -> str:
+        return f"<Address {self.path}>"
+
 
 def address_of(url: str) -> Address:
     """The parts of `valkey://[user:password@]host[:port][,host[:port]…]`; `valkeys` is TLS. Raises ValueError, without the password."""

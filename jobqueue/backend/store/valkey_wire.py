@@ -63,6 +63,9 @@ class Login(NamedTuple):
     password: str | None = None
     tls: ssl.SSLContext | None = None
 
+    def __repr__(self) -> str:
+        return f"<Login of {self.user or 'the default user'}>"
+
     def hidden(self, text: str) -> str:
         """A text without the password."""
         return text.replace(self.password, "***") if self.password else text

@@ -14,7 +14,7 @@ from jobqueue.backend.group import Fatal, NotNow
 from jobqueue.backend.store.store import Fenced
 from jobqueue.backend.store.valkey import ValkeyStore
 from jobqueue.backend.store.valkey_wire import Acknowledge, Patience, slot_of
-from tests.valkey import Node, cluster, in_step, needs_valkey, single, with_replicas
+from tests.valkey import Node, cluster, in_step, needs_valkey, single, until, with_replicas
 
 from .contract import LEASE, claimed, group, kept, outcome, writer_of, written
 
@@ -367,10 +367,14 @@ async def test_large_groups_in_parts_are_one(store_at: MakeStore, monkeypatch: p
 # A cluster.
 
 
-async def test_a_cluster_whose_primary_stops(store_at: MakeStore) -> None:
-    """A primary that stands still: its commit is given up, the replica that takes over is found, and nothing acknowledged is lost.
+def replicas_of(node: Node) -> list[bytes]:
+    """The lines of replicas in what a node knows."""
+    return [line for line in node.tell("CLUSTER", "NODES").splitlines() if b"slave " in line]
 
-    When the old one wakes, what it still has in its buffers does no harm.
+
+async def test_a_cluster_whose_primary_moves_and_stops(store_at: MakeStore) -> None:
+    """When a replica takes over by agreement, MOVED is followed and no commit fails. When the primary stands still, its commit is given
+    up, the one that takes over is found, and nothing acknowledged is lost; when the old one wakes, what it has in its buffers does no harm.
     """
     needs_valkey()
     nodes = cluster(replicas=1)
@@ -379,18 +383,26 @@ async def test_a_cluster_whose_primary_stops(store_at: MakeStore) -> None:
         epoch = await claimed(store)
         writer = writer_of(store, epoch)
         await written(writer, group({1: (b"s", b"p")}))
+        await store.announce("a", "a:1")
         place = store._link.primary(slot_of(store._keys))
-        owner = next(node for node in nodes if node.port == place.port)
-        in_step(owner, 1)
-        owner.stop()
-        acknowledged = [1]
+        first = next(node for node in nodes if node.port == place.port)
+        in_step(first, 1)
+        primary = first.tell("CLUSTER", "MYID")
+        replica = next(node for node in nodes if any(b"myself" in line and primary in line for line in replicas_of(node)))
+        replica.tell("CLUSTER", "FAILOVER")
+        until("the replica took over", lambda: str(first.ask("HLEN", f"{store._keys}o")).startswith("MOVED"))
+        for number in (11, 12):
+            await written(writer, group({number: (b"s", b"p")}))
+        await store.renew(epoch, LEASE)
+        in_step(replica, 1)
+        stopped = replica
+        stopped.stop()
         rows = group({2: (b"s", b"p")}, states={1: b"t"})
         while isinstance(error := await outcome(writer, rows), NotNow):
             pass
         assert error is None
-        acknowledged.append(2)
-        owner.go_on()
+        stopped.go_on()
         await written(writer, group({3: (b"s", b"p")}))
         await store.renew(epoch, LEASE)
-        assert [job[:2] for job in (await kept(store, epoch)).jobs] == [(1, b"t"), (2, b"s"), (3, b"s")]
+        assert [job[:2] for job in (await kept(store, epoch)).jobs] == [(1, b"t"), (2, b"s"), (3, b"s"), (11, b"s"), (12, b"s")]
         assert [member.name for member in await store.announce("a", "a:1")] == ["a"]

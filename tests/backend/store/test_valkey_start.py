@@ -209,6 +209,7 @@ async def test_a_password_is_needed_and_never_shown(opened: Callable[..., Any]) 
 def test_an_old_servers_complaint_is_hidden() -> None:
     """A server that repeats the command it does not know is not quoted with the password."""
     login = Login("joe", SECRET)
+    assert SECRET not in repr((login, address_of(f"valkey://joe:{QUOTED}@a")))
     assert SECRET not in login.hidden(f"ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'joe' '{SECRET}'")
 
 
