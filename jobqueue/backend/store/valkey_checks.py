@@ -23,12 +23,14 @@ PARTITIONS = "1"
 
 VALKEY_MIN = 8
 REDIS_MIN = 7
+REDIS_AOF_MIN = (7, 2)
+"""Where WAITAOF begins."""
 
 CLOCK_SECONDS_MAX = 5.0
 CLOCK_SECONDS_NOTED = 0.5
 
 RIGHTS = (
-    "~{{{name}* +hello +auth +ping +info +role +cluster|slots +cluster|info +time +wait +waitaof +fcall +fcall_ro +function|load +hscan "
+    "~{{{name}* +hello +auth +ping +info +role +cluster|slots +cluster|info +time +wait +fcall +fcall_ro +function|load +hscan "
     "+hget +hmget +hgetall +hset +hsetnx +hdel +hincrby +get +set +del +multi +exec"
 )
 """What ACL SETUSER has to give a user, for keys that begin with a name."""
@@ -53,7 +55,8 @@ async def check(link: Link, path: str, keys: Keys, wait: Wait) -> None:
         await _check_clock(link, path, keys.owner)
     except Denied as error:
         name = keys.meta[1:].partition("}")[0]
-        raise CannotOpen(f"{path}: {error}. The user and password stand in the URL; the user needs {RIGHTS.format(name=name)}") from None
+        rights = RIGHTS.format(name=name) + (" +waitaof" if wait.aof else "")
+        raise CannotOpen(f"{path}: {error}. The user and password stand in the URL; the user needs {rights}") from None
 
 
 async def _check_nodes(link: Link, path: str, slot: int, wait: Wait) -> None:
@@ -65,7 +68,7 @@ async def _check_nodes(link: Link, path: str, slot: int, wait: Wait) -> None:
             commands.append(("CLUSTER", "INFO"))
         replies = await connection.call(*commands, seconds=link.patience.call)
         server, memory, replication, persistence, *cluster = [_info(place, reply) for reply in replies]
-        _check_version(path, place, server)
+        _check_version(path, place, server, wait)
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise CannotOpen(f"{path}: {place} may forget jobs when its memory is full: set maxmemory-policy noeviction (it is {policy})")
@@ -78,11 +81,13 @@ async def _check_nodes(link: Link, path: str, slot: int, wait: Wait) -> None:
         raise CannotOpen(f"{path}: no node serves slot {slot}: give it to one with CLUSTER ADDSLOTS")
 
 
-def _check_version(path: str, place: Place, server: dict[str, str]) -> None:
+def _check_version(path: str, place: Place, server: dict[str, str], wait: Wait) -> None:
     name, oldest = ("Valkey", VALKEY_MIN) if "valkey_version" in server else ("Redis", REDIS_MIN)
     version = server.get("valkey_version") or server.get("redis_version", "0")
     if int(version.partition(".")[0]) < oldest:
         raise CannotOpen(f"{path}: {place} is {name} {version}; Valkey {VALKEY_MIN} or Redis {REDIS_MIN}, or later, is needed")
+    if wait.aof and name == "Redis" and tuple(map(int, version.split(".")[:2])) < REDIS_AOF_MIN:
+        raise CannotOpen(f"{path}: {place} is Redis {version}, which has no WAITAOF: use Redis 7.2 or Valkey, or acknowledge by replicas")
 
 
 def _check_replicas(path: str, place: Place, replication: dict[str, str], persistence: dict[str, str], wait: Wait) -> None:

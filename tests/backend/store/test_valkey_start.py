@@ -19,7 +19,7 @@ from jobqueue.backend.store import valkey_checks, valkey_functions
 from jobqueue.backend.store.store import Store
 from jobqueue.backend.store.valkey import ValkeyStore, address_of
 from jobqueue.backend.store.valkey_checks import RIGHTS
-from jobqueue.backend.store.valkey_wire import Login, Place, slot_of
+from jobqueue.backend.store.valkey_wire import Login, Place, Wait, slot_of
 from tests.valkey import Node, needs_valkey, single, with_replicas
 
 from .contract import claimed, group, kept, outcome, writer_of, written
@@ -138,6 +138,10 @@ async def test_what_is_refused_of_a_server(opened: Callable[..., Any], monkeypat
         await written(writer_of(store, await claimed(store)), group({1: (b"s", b"p")}))
         monkeypatch.setattr(valkey_checks, "VALKEY_MIN", 99)
         assert "Valkey 99 or Redis 7, or later, is needed" in await refused(opened, primary.url)
+        server = {"redis_version": "7.0.15"}
+        valkey_checks._check_version("valkey://a", Place("a", 1), server, Wait(1, 1.0))
+        with pytest.raises(CannotOpen, match="has no WAITAOF: use Redis 7.2"):
+            valkey_checks._check_version("valkey://a", Place("a", 1), server, Wait("aof", 1.0))
     finally:
         for node in nodes:
             node.remove()
