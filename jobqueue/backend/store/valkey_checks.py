@@ -121,7 +121,8 @@ async def _check_rights(link: Link, path: str, keys: Keys, wait: Wait) -> None:
     ]
     for reply in await link.ask(keys.attempt, *commands):
         if isinstance(reply, hiredis.ReplyError):
-            if "NOPERM" in str(reply) or "ACL" in str(reply):
+            # As each version says it of what a function does.
+            if any(words in str(reply) for words in ("NOPERM", "ACL", "can't run this command")):
                 raise Denied(str(reply))
             raise CannotOpen(f"{path}: {reply}")
 

@@ -140,7 +140,7 @@ async def test_what_is_refused_of_a_server(opened: Callable[..., Any], monkeypat
         assert "Valkey 99 or Redis 7, or later, is needed" in await refused(opened, primary.url)
         server = {"redis_version": "7.0.15"}
         valkey_checks._check_version("valkey://a", Place("a", 1), server, Wait(1, 1.0))
-        with pytest.raises(CannotOpen, match="has no WAITAOF: use Redis 7.2"):
+        with pytest.raises(CannotOpen, match="has no WAITAOF: use Redis"):
             valkey_checks._check_version("valkey://a", Place("a", 1), server, Wait("aof", 1.0))
     finally:
         for node in nodes:
