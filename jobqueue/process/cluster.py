@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator
 from typing import Literal
@@ -63,8 +64,8 @@ async def joined(settings: Settings) -> AsyncIterator[ClusterBackend]:
             raise CannotOpen(f"{store.path}: {error}") from None
         clock, limits = SystemClock(), settings.limits
         secret = settings.peer_secret or LOOPBACK_SECRET
-        # A server that was restarted has the name it had, and owns at once what it owned.
-        identity = Identity(f"{socket.gethostname()}:{settings.peer_port or os.getpid()}", secret)
+        # Another one for each process: two by one name would take the queue from each other.
+        identity = Identity(f"{socket.gethostname()[:150]}:{os.getpid()}-{secrets.token_hex(2)}", secret)
 
         def connect(address: str) -> RemoteBackend:
             return RemoteBackend(lambda: address, identity, limits, clock=clock)
@@ -77,10 +78,12 @@ async def joined(settings: Settings) -> AsyncIterator[ClusterBackend]:
         except OSError as error:
             reason = error.strerror or error
             raise CannotListenError(f"cannot listen on {settings.peer_host}:{settings.peer_port} for other servers: {reason}") from error
-        stack.push_async_callback(peers.close)
         host = f"[{settings.peer_host}]" if ":" in settings.peer_host else settings.peer_host
         ownership.address = settings.peer_address or f"{host}:{port}"
+        # Links end first: what was not delivered over them is put back, and is in the last commit.
         stack.push_async_callback(backend.close)
+        stack.push_async_callback(peers.close)
+        # Only now: a port that refuses connections is taken for a dead server's.
         ownership.start()
         _logger.info("one of the servers on %s: %s, reached by the others at %s", store.path, identity.name, ownership.address)
         yield backend
