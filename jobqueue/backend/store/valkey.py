@@ -128,7 +128,7 @@ class ValkeyStore:
         commands.append(("HGET", self._owner_key, "change"))
         if self._wait.command is not None:
             commands.append(self._wait.command)
-        (holder, at, epoch, left), change, *waited = await self._ask(*commands)
+        (holder, at, epoch, left), change, *waited = await self._ask(*commands, lane="claims", seconds=self._wait.deadline)
         owner = Owner(holder.decode(), at.decode(), int(epoch), float(left))
         if owner.name == name:
             if waited and (missing := self._wait.missing(waited[0])):
@@ -160,14 +160,14 @@ class ValkeyStore:
     def _function(self, name: str, *arguments: str) -> Command:
         return ("FCALL", name, 1, self._owner_key, *arguments)
 
-    async def _ask(self, *commands: Command, key: str | None = None, lane: str = "calls") -> list[Any]:
+    async def _ask(self, *commands: Command, key: str | None = None, lane: str = "calls", seconds: float | None = None) -> list[Any]:
         """Replies, none of them an error. Raises Fenced, NotNow."""
         key = key or self._owner_key
-        replies = await self._link.ask(key, *commands, lane=lane)
+        replies = await self._link.ask(key, *commands, lane=lane, seconds=seconds)
         if lacks_functions(replies):
             # A primary that joined since. Nothing was done.
             await install(self._link)
-            replies = await self._link.ask(key, *commands, lane=lane)
+            replies = await self._link.ask(key, *commands, lane=lane, seconds=seconds)
         for reply in replies:
             if code_of(reply) == "FENCED":
                 raise Fenced(f"{self._path}: another server owns the queue now")

@@ -119,7 +119,7 @@ async def _check_rights(link: Link, path: str, keys: Keys, wait: Wait) -> None:
         ("EXEC",),
         ("WAIT", 0, 1) if wait.command is None else wait.command,
     ]
-    for reply in await link.ask(keys.attempt, *commands):
+    for reply in await link.ask(keys.attempt, *commands, seconds=wait.deadline):
         if isinstance(reply, hiredis.ReplyError):
             # As each version says it of what a function does.
             if any(words in str(reply) for words in ("NOPERM", "ACL", "can't run this command")):

@@ -203,16 +203,16 @@ class Link:
         finally:
             self._connecting.pop(key, None)
 
-    async def ask(self, key: str, *commands: Command, lane: str = "calls") -> list[Any]:
+    async def ask(self, key: str, *commands: Command, lane: str = "calls", seconds: float | None = None) -> list[Any]:
         """Send commands to the primary of a key, in one packet; their replies, the errors among them that are not refusals.
 
-        Sent elsewhere when the server says that it is not the primary. Raises NotNow.
+        Sent elsewhere when the server says that it is not the primary. seconds: in place of the usual deadline. Raises NotNow.
         """
         slot = slot_of(key)
         sent = 0
         while True:
             connection = await self.to(slot, lane)
-            replies = await connection.call(*commands, seconds=self.patience.call)
+            replies = await connection.call(*commands, seconds=seconds or self.patience.call)
             refused = next((found for reply in replies if (found := refusal(connection.place, reply))), None)
             if refused is None:
                 return replies

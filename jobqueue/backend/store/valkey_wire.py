@@ -89,8 +89,11 @@ class Wait:
     def __init__(self, acknowledge: Acknowledge, seconds: float) -> None:
         if acknowledge not in (0, 1, 2, "aof"):
             raise ValueError(f"acknowledge is 0, 1, 2 or 'aof', not {acknowledge!r}")
-        milliseconds = int(seconds * 500)  # the server looks every tenth of a second, and its answer has a way to go
         self.aof = acknowledge == "aof"
+        # Of a deadline replicas get half: the server looks every tenth of a second, and its answer has a way to go. Disks get more: with
+        # `appendfsync everysec` a change is on them a second or two later.
+        self.deadline = seconds * 4 if self.aof else seconds
+        milliseconds = int(self.deadline * 500)
         self.replicas = 1 if acknowledge == "aof" else acknowledge
         self.command: Command | None = None
         if self.aof:

@@ -20,7 +20,7 @@ from jobqueue.backend.store.store import Store
 from jobqueue.backend.store.valkey import ValkeyStore, address_of
 from jobqueue.backend.store.valkey_checks import RIGHTS
 from jobqueue.backend.store.valkey_wire import Login, Place, Wait, slot_of
-from tests.valkey import Node, needs_valkey, single, with_replicas
+from tests.valkey import Node, needs_valkey, single, until, with_replicas
 
 from .contract import claimed, group, kept, outcome, writer_of, written
 
@@ -118,6 +118,12 @@ async def refused(opened: Callable[..., Any], url: str, acknowledge: Any = 0, **
     return str(told.value)
 
 
+def keeps_a_file(node: Node) -> bool:
+    """Whether its append-only file is in use."""
+    said = node.info("persistence")
+    return all(line in said for line in ("aof_enabled:1", "aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"))
+
+
 async def test_what_is_refused_of_a_server(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each setting that would lose jobs is refused, and the refusal says what to set."""
     needs_valkey()
@@ -134,6 +140,8 @@ async def test_what_is_refused_of_a_server(opened: Callable[..., Any], monkeypat
         await opened(primary.url, 1)
         for node in nodes:
             node.tell("CONFIG", "SET", "appendonly", "yes")
+        # Until the first one is written, nothing is in it.
+        until("append-only files are kept", lambda: all(keeps_a_file(node) for node in nodes))
         store = await opened(primary.url, "aof")
         await written(writer_of(store, await claimed(store)), group({1: (b"s", b"p")}))
         monkeypatch.setattr(valkey_checks, "VALKEY_MIN", 99)
