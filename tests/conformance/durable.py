@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -43,15 +44,19 @@ JOBS_MAX = 300
 """Live jobs from which on nothing is restarted: reading them again before every one of a thousand enqueues shows nothing new."""
 
 
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+"""Where files are made without a disk, on which the restarts of the suite would take most of its time. None: in the usual place."""
+
+
 class DurableRig(LocalRig):
-    """A SQLite file in a folder of its own, its commits not synced: what a power cut does is not what the suite is about."""
+    """A SQLite file in a folder of its own, in memory and its commits not synced: what a power cut does is not what the suite is about."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self.limits = limits
         # The ids of one millisecond are in order because one process makes them. The clock stands still here, so they are one process's.
         self.ids = Ids()
-        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY, ignore_cleanup_errors=True)
         self.local = self.start()
         self.backend = self.local
 
