@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -14,9 +15,23 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# pip does not compile a package that is used where it lies. With this variable set, as in many images, nobody else would either: each of the
+# hundreds of processes that the tests begin would compile all of it, which takes longer than the rest of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A process of pytest-xdist may carry a terminal's size in its environment, which goes before the size of the terminal that a test opens.
 for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` is: two a core, since a third of the time a test waits for a process, a browser or a disk.
+
+    More would not pay for their start: each collects all tests.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 2 * cores
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
