@@ -15,8 +15,8 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# pip does not compile a package that is used where it lies. With this variable set, as in many images, nobody else would either: each of the
-# hundreds of processes that the tests begin would compile all of it, which takes longer than the rest of its start.
+# pip does not compile a package that is used where it lies. With this variable set, as in many images, nobody else would either: each of
+# the hundreds of processes that the tests begin would compile all of it, which takes longer than the rest of its start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
