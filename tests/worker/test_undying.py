@@ -150,8 +150,8 @@ def test_a_server_with_a_pool_ends_whatever_its_handlers_do(start: Start, tmp_pa
     if pid != server.process.pid:
         while not gone(pid):
             pass
-    again = start("serve", "--port", "0", "--data", "jobs.db")
-    job = again.client.job(job_id)
+    with server_in_thread(data=str(tmp_path / "jobs.db")) as again, Client(again) as client:
+        job = client.job(job_id)
     assert (job.status, job.attempts) == ("queued", 0)
 
 
