@@ -87,6 +87,8 @@ async def cuts(folder: Path, sync: str, seed: int, count: int, luck: Random | No
         books = Books(backend)
         clients = [asyncio.create_task(books.work(f"c{n}", Random(seed + n))) for n in range(8)]
         moments = Random(seed)
+        # Before that a cut takes nothing that anybody was told of.
+        await until(lambda: books.enqueued, "something is acknowledged")
         for number in range(count):
             until_turn = moments.randrange(5, 120)
             for _ in range(until_turn):
