@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +35,24 @@ def pytest_xdist_auto_num_workers() -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 2 * cores
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Let each process of pytest-xdist import a share of the test files before it collects all.
+
+    A file is compiled when it is first imported. The first time each process would compile all of them, at the same time as the others.
+    """
+    here = Path(__file__).parent
+    ours: dict[str, Any] | None = getattr(session.config, "workerinput", None)
+    if ours is None or [Path(name).resolve() for name in session.config.args] != [here]:
+        return
+    share = sorted(here.rglob("test_*.py"))[int(ours["workerid"].removeprefix("gw")) :: ours["workercount"]]
+    for path in share:
+        if (path.parent / "__init__.py").exists():
+            # What cannot be imported, or skips itself, is told when it is collected.
+            with contextlib.suppress(Exception, pytest.skip.Exception):
+                importlib.import_module(".".join(path.relative_to(here.parent).with_suffix("").parts))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
