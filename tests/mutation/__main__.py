@@ -27,11 +27,11 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkResult
 ROOT = Path(__file__).parents[2]
 
 ROOMS: dict[str, tuple[str, str]] = {
-    "engine": ("jobqueue/engine", "tests/engine"),
-    "backend": ("jobqueue/backend", "tests/backend"),
+    "engine": ("jobqueue/engine", "tests/engine tests/conformance"),
+    "backend": ("jobqueue/backend", "tests/backend tests/conformance"),
     "http": ("jobqueue/http", "tests/http"),
 }
-"""Where mutants are made, and which tests should kill them."""
+"""Where mutants are made, and which tests should kill them, the quickest first."""
 
 TIMEOUT_SECONDS = 180.0
 """A mutant whose tests take longer hangs, which is noticed too."""
