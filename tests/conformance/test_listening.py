@@ -43,7 +43,8 @@ def kinds(notices: list[Notice]) -> list[tuple[str, str]]:
 
 
 async def test_a_listener_is_told_of_everything_from_then_on_in_order(rig: Rig, listen: Listener) -> None:
-    """What happened before is not told; a whole life is, each event once."""
+    """What happened before is not told; a whole life is, each event once, in UTC wherever the wall clock was set to."""
+    rig.step_wall_clock(3_600.0)
     await rig.put("old")
     listening = listen()
     await rig.take()
