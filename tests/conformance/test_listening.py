@@ -43,8 +43,7 @@ def kinds(notices: list[Notice]) -> list[tuple[str, str]]:
 
 
 async def test_a_listener_is_told_of_everything_from_then_on_in_order(rig: Rig, listen: Listener) -> None:
-    """What happened before is not told; a whole life is, each event once, in UTC wherever the wall clock was set to."""
-    rig.step_wall_clock(3_600.0)
+    """What happened before is not told; a whole life is, each event once."""
     await rig.put("old")
     listening = listen()
     await rig.take()
@@ -83,6 +82,8 @@ async def test_a_listener_is_told_of_everything_from_then_on_in_order(rig: Rig, 
 
 async def test_an_event_tells_how_the_job_stood_then(rig: Rig, listen: Listener) -> None:
     """A job that goes to a waiter at once was enqueued first, and is told so; times are UTC."""
+    # Times are in UTC, wherever the wall clock is set to.
+    rig.step_wall_clock(3_600.0)
     await rig.backend.put_policy("default", QueuePolicy(lease_seconds=30))
     listening = listen()
     await rig.stand(worker="w")
