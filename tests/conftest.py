@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import signal
+import sys
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +18,41 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# pip does not compile a package that is used where it lies. With this variable set, as in many images, nobody else would either: each of
+# the hundreds of processes that the tests begin would compile all of it, which takes longer than the rest of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A process of pytest-xdist may carry a terminal's size in its environment, which goes before the size of the terminal that a test opens.
 for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` is: two a core, since a third of the time a test waits for a process, a browser or a disk.
+
+    More would not pay for their start: each collects all tests.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 2 * cores
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Let each process of pytest-xdist import a share of the test files before it collects all.
+
+    A file is compiled when it is first imported. The first time each process would compile all of them, at the same time as the others.
+    """
+    here = Path(__file__).parent
+    ours: dict[str, Any] | None = getattr(session.config, "workerinput", None)
+    if ours is None or [Path(name).resolve() for name in session.config.args] != [here]:
+        return
+    share = sorted(here.rglob("test_*.py"))[int(ours["workerid"].removeprefix("gw")) :: ours["workercount"]]
+    for path in share:
+        if (path.parent / "__init__.py").exists():
+            # What cannot be imported, or skips itself, is told when it is collected.
+            with contextlib.suppress(Exception, pytest.skip.Exception):
+                importlib.import_module(".".join(path.relative_to(here.parent).with_suffix("").parts))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:

@@ -11,6 +11,7 @@ import fnmatch
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +86,13 @@ SLEEP_SECONDS_MAX = 0.05
 UNFINISHED = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error")
 
 
+@cache
+def nodes_of(text: str) -> tuple[ast.AST, ...]:
+    """The nodes of a text that rules look at. Each text is parsed once for all rules, since that is what takes long about them."""
+    wanted = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.Call
+    return tuple(node for node in ast.walk(ast.parse(text)) if isinstance(node, wanted))
+
+
 class File(NamedTuple):
     """A Python file, by its path from the repository's top."""
 
@@ -92,8 +100,9 @@ class File(NamedTuple):
     text: str
 
     @property
-    def tree(self) -> ast.Module:
-        return ast.parse(self.text)
+    def nodes(self) -> Sequence[ast.AST]:
+        """What the rules look at in it."""
+        return nodes_of(self.text)
 
     @property
     def module(self) -> str:
@@ -102,7 +111,7 @@ class File(NamedTuple):
 
     def imports(self) -> Iterator[str]:
         """Every module imported anywhere in it, dotted; `from a import b` as a.b."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -184,7 +193,7 @@ def import_graph(all_files: Sequence[File]) -> dict[str, set[str]]:
 
 
 def functions(file: File) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(file.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return (node for node in file.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def is_too_long(file: File) -> Iterator[str]:
@@ -208,7 +217,7 @@ def has_a_test_without_a_docstring(file: File) -> Iterator[str]:
 def sleeps(file: File) -> Iterator[str]:
     if file.path.startswith("tests/faults/"):
         return
-    for node in ast.walk(file.tree):
+    for node in file.nodes:
         if not isinstance(node, ast.Call) or not node.args:
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -295,6 +304,13 @@ GOOD: list[tuple[Rule, str, str]] = [
     (sleeps, "tests/faults/test_a.py", "time.sleep(5)"),
     (refers_to_what_is_not_here, "tests/test_a.py", "# docs/semantics.md, semantics.md and README.md; https://example.org/page.md"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trees() -> Iterator[None]:
+    """What was parsed is let go again: a collector would walk it in every test that this process runs later."""
+    yield
+    nodes_of.cache_clear()
 
 
 @pytest.mark.parametrize(("rule", "path", "text"), BAD)

@@ -13,6 +13,7 @@ import json
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from functools import cache
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -33,6 +34,9 @@ from jobqueue.limits import Limits
 SIZE = Limits().body_bytes_max
 TARGET_CHARS = 8_000
 RATIO = 2.5
+SHORT_SECONDS = 0.004
+"""Allowed on any machine: none parses such a list so fast that what is allowed were less. The time of the list need not be taken then."""
+
 CYCLES_MAX = 500
 """Objects that only the collector can free, after one request: some frames, not a list of items."""
 
@@ -73,6 +77,7 @@ ITEMS = (
 )
 
 
+@cache
 def distinct() -> bytes:
     """An object of as many different keys as there is room for."""
     keys = ",".join(f'"{number:x}":1' for number in range(SIZE // 10))
@@ -118,7 +123,8 @@ def queries(route: Route) -> Iterator[tuple[str, str]]:
     names = [field.encode_name for field in msgspec.structs.fields(route.query)] if route.query is not None else []
     for name in [*names, "x"]:
         for value in ("a", "1" * 4_000, "%5B" * 1_000, "9" * 300, "%00", "\u00e9"):
-            yield name, (f"{name}={value}&" * TARGET_CHARS)[:TARGET_CHARS]
+            pair = f"{name}={value}&"
+            yield name, (pair * (TARGET_CHARS // len(pair) + 1))[:TARGET_CHARS]
         yield name, f"{name}=" + "1" * TARGET_CHARS
     yield "separators", "&" * TARGET_CHARS
 
@@ -192,7 +198,7 @@ async def attacked(route: Route) -> tuple[list[str], int]:
     """What goes wrong when a route is sent junk of every kind, and of how many requests."""
     app = build_app(LocalBackend(clock=ManualClock()))
     wrong: list[str] = []
-    bound = RATIO * reference()
+    bound = SHORT_SECONDS
     asked = [(name, body, "") for name, body in bodies(route)] + [(name, b"", query) for name, query in queries(route)]
     for name, body, query in asked:
 
@@ -201,6 +207,8 @@ async def attacked(route: Route) -> tuple[list[str], int]:
 
         seconds, status = await longest(app, make)
         left = gc.collect()
+        if seconds > bound == SHORT_SECONDS:
+            bound = max(bound, RATIO * reference())
         for _ in range(2):
             if seconds > bound:
                 seconds = min(seconds, (await longest(app, make))[0])
@@ -213,16 +221,23 @@ async def attacked(route: Route) -> tuple[list[str], int]:
     return wrong, len(asked)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> Iterator[None]:
+    """What exists already is no request's, and walking it in each collection would take longer than the requests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_junk_of_the_largest_size_costs_little_and_leaves_nothing(route: Route) -> None:
     """Whatever a body or a query of the largest size is filled with: no long turn, nothing for the collector, no 5xx."""
     gc.collect()
-    gc.freeze()
     gc.disable()
     try:
         wrong, asked = asyncio.run(attacked(route))
     finally:
         gc.enable()
-        gc.unfreeze()
     assert not wrong, "\n".join(wrong)
     assert asked > 20

@@ -200,7 +200,9 @@ async def test_a_failed_commit_is_made_good(durable: Durable) -> None:
     assert set(durable.backend.engine.jobs.by_id) == {"a", "b"}
     assert (await durable.backend.job("a")).status is Status.QUEUED
     # Time goes on: b falls due, which is a change that nobody asked for. Then the commit is tried again, by itself.
-    durable.clock.advance(RETRY_SECONDS)
+    durable.clock.advance(0.9 * RETRY_SECONDS)
+    assert not durable.writer.busy
+    durable.clock.advance(0.1 * RETRY_SECONDS)
     durable.writer.commit(NotNow("still no room"))
     durable.clock.advance(5)
     assert [len(group.states) for group in durable.writer.groups] == [1, 2, 2]
@@ -298,15 +300,24 @@ async def test_after_a_sync_error_nothing_is_acknowledged(durable: Durable) -> N
 async def test_new_jobs_wait_outside_when_the_disk_lags(tmp_path: Path) -> None:
     """Beyond the bound an enqueue is refused and changes nothing; what is there already can be worked on."""
     durable = Durable(tmp_path / "jobs.db", unwritten_bytes_max=5_500)
-    await durable.done(durable.backend.enqueue(spec("old")))
+    for name in ("worked on", "released", "old"):
+        await durable.done(durable.backend.enqueue(spec(name)))
+    worked_on, released = (await durable.done(durable.take()))[0], (await durable.done(durable.take()))[0]
+    assert worked_on.lease is not None
+    assert released.lease is not None
     tasks = [await durable.start(durable.backend.enqueue(spec(f"j{n}", payload=b"1" * 2_000))) for n in range(3)]
     for refused in (durable.backend.enqueue(spec("more")), durable.backend.enqueue_batch([spec("more")])):
         with pytest.raises(QueueFull, match="the disk lags"):
             await refused
     assert "more" not in durable.backend.engine.jobs.by_id
-    taking = await durable.start(durable.take())
+    handed_in = [
+        durable.backend.extend(Extend(worked_on.id, worked_on.lease.token)),
+        durable.backend.conclude(worked_on.id, worked_on.lease.token, SUCCEEDED),
+        durable.backend.release(released.id, released.lease.token, 60.0),
+    ]
+    tasks += [await durable.start(operation) for operation in (durable.take(), *handed_in)]
     await durable.settle()
-    await asyncio.gather(*tasks, taking)
+    await asyncio.gather(*tasks)
     assert (await durable.done(durable.backend.enqueue(spec("more")))).created
     assert durable.journal.unwritten_bytes == 0
     await end(durable)

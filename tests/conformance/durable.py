@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -44,8 +45,12 @@ JOBS_MAX = 300
 """Live jobs from which on nothing is restarted: reading them again before every one of a thousand enqueues shows nothing new."""
 
 
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+"""Where files are made without a disk, on which the restarts of the suite would take most of its time. None: in the usual place."""
+
+
 class DurableRig(LocalRig):
-    """A SQLite file in a folder of its own, its commits not synced: what a power cut does is not what the suite is about."""
+    """A SQLite file in a folder of its own, in memory and its commits not synced: what a power cut does is not what the suite is about."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
@@ -84,7 +89,7 @@ class DurableRig(LocalRig):
     @functools.cached_property
     def folder(self) -> tempfile.TemporaryDirectory[str]:
         """Where the file is."""
-        return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        return tempfile.TemporaryDirectory(dir=MEMORY, ignore_cleanup_errors=True)
 
     async def idle(self) -> None:
         quiet = False

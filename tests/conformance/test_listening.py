@@ -86,6 +86,8 @@ async def test_a_listener_is_told_of_everything_from_then_on_in_order(rig: Rig, 
 
 async def test_an_event_tells_how_the_job_stood_then(rig: Rig, listen: Listener) -> None:
     """A job that goes to a waiter at once was enqueued first, and is told so; times are UTC."""
+    # Times are in UTC, wherever the wall clock is set to.
+    rig.step_wall_clock(3_600.0)
     await rig.backend.put_policy("default", QueuePolicy(lease_seconds=30))
     listening = await listen()
     await rig.stand(worker="w")

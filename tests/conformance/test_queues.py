@@ -122,6 +122,22 @@ async def test_queues_are_listed_by_name(rig: Rig) -> None:
     assert [queue.name for queue in await rig.backend.queues()] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+async def test_queues_are_listed_a_page_at_a_time(rig: Rig, limit: int) -> None:
+    """Each page begins behind the one before; the last, full or not, says that there is no other."""
+    for name in ("c", "a", "b"):
+        await rig.put(queue=name)
+    found: list[str] = []
+    sizes: list[int] = []
+    after: str | None = ""
+    while after is not None:
+        page, after = await rig.backend.queue_page(after, limit)
+        found += [queue.name for queue in page]
+        sizes.append(len(page))
+    assert found == ["a", "b", "c"]
+    assert sizes == {1: [1, 1, 1], 2: [2, 1]}.get(limit, [3])
+
+
 async def test_jobs_are_listed_newest_first_and_paged(rig: Rig) -> None:
     """Following the cursors shows every job exactly once, newest first, jobs that are enqueued meanwhile aside."""
     await rig.put_all(*(f"j{n}" for n in range(25)))

@@ -413,6 +413,16 @@ def test_a_lease_that_its_worker_extended_is_held_longer_in_the_next_stall_too()
     assert job.lease.expires_at == NOW + 425.0
 
 
+def test_a_lease_that_ends_as_the_stall_does_is_held_longer() -> None:
+    """The very last moment of a stall is part of it."""
+    engine = make_engine()
+    job = enqueue(engine)
+    dequeue(engine, lease_seconds=10.0)
+    engine.tick(NOW + 10.0, stalled=NOW + 10.0, held_until=NOW + 15.0)
+    assert job.lease is not None
+    assert job.lease.expires_at == NOW + 15.0
+
+
 def test_a_lease_that_ran_out_before_the_stall_is_not_held_longer() -> None:
     """What was due after the stall had ended is no matter of it."""
     engine = make_engine()

@@ -11,7 +11,8 @@ import pytest
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Kind
 from jobqueue.engine.restore import TOTALS, Inconsistent, Stored, StoredQueue, restore
-from jobqueue.model import Details, Job, Outcome, Status
+from jobqueue.errors import QueueFull, TooManyQueues
+from jobqueue.model import Details, Job, Outcome, QueuePolicy, Status
 from tests.factories import NOW, STATES, bring, dequeue, drain_ids, enqueue, make_engine, token_of
 
 from .invariants import fingerprint, invariants
@@ -202,14 +203,18 @@ def test_a_narrower_history_forgets_the_oldest() -> None:
 
 
 def test_narrower_bounds_drop_no_live_job() -> None:
-    """A server with less room than it has jobs keeps them all, and takes no more."""
+    """A server with less room than it has jobs and queues keeps them all, and takes no more."""
     engine = make_engine()
     record = Record(engine)
-    for _ in range(5):
-        enqueue(engine)
+    for name in "abcde":
+        enqueue(engine, queue=name)
     record.note()
-    restored = record.restored(make_engine(jobs_max=2))
-    assert restored.live == 5
+    restored = record.restored(make_engine(jobs_max=2, queues_max=2))
+    assert (restored.live, len(restored.queues)) == (5, 5)
+    with pytest.raises(QueueFull):
+        enqueue(restored, queue="a")
+    with pytest.raises(TooManyQueues):
+        restored.put_policy("f", QueuePolicy())
 
 
 Damage = Callable[[Record], object]

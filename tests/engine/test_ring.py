@@ -113,19 +113,23 @@ def test_holes_are_swept_instead_of_growing() -> None:
     assert ring.capacity == 16
 
 
-def test_ring_gives_memory_back_after_a_burst() -> None:
+@pytest.mark.parametrize(("left", "capacity"), [(3, 64), (100, 1_024)])
+def test_ring_gives_memory_back_after_a_burst(left: int, capacity: int) -> None:
     """Emptied from the front, from the back or in any order, a large ring shrinks, and what is left keeps its order."""
-    for order in ("front", "back", "any"):
+    for order in ("front", "front, taken", "back", "any"):
         ring, made = Ring(), loose_jobs(2_000)
         for job in made:
             ring.append(job)
         assert ring.capacity == 2_048
-        leaving = made[:-3] if order == "front" else made[3:] if order == "back" else Random(1).sample(made, len(made) - 3)
+        leaving = made[:-left] if "front" in order else made[left:] if order == "back" else Random(1).sample(made, len(made) - left)
         for job in leaving:
-            ring.remove(job)
+            if order == "front, taken":
+                assert ring.popleft() is job
+            else:
+                ring.remove(job)
         gone = {job.id for job in leaving}
         assert ring.jobs() == [job for job in made if job.id not in gone]
-        assert ring.capacity <= 64
+        assert ring.capacity <= capacity
 
 
 @settings(deadline=None)

@@ -82,14 +82,18 @@ async def test_45_auth_matrix(start: START, tmp_path: Path) -> None:
 ODD = ("", " ", "é", "\xff\xfe", "x" * 8_192, "Bearer x", "a b", "%", "{}", "jq_" + "\xff" * 4_000)
 
 
-@pytest.mark.parametrize("token", ODD, ids=range(len(ODD)))
-async def test_46_odd_token(start: START, token: str) -> None:
-    """401, whatever bytes it has, and nothing of it in the log."""
+async def test_46_odd_token(start: START) -> None:
+    """401, whatever bytes it has, and nothing of it in the log; the right one opens afterwards, and any name of the server does."""
     process = start("--token", "right")
-    answer = await call(process.port, "GET", "/jobs", None, bearer(token))
-    assert (answer.status, answer.code) == (401, "unauthorized")
-    assert process.clean() == []
-    assert (await call(process.port, "GET", "/jobs", None, bearer("right"))).status == 200
+    for token in ODD:
+        answer = await call(process.port, "GET", "/jobs", None, bearer(token))
+        assert (answer.status, answer.code) == (401, "unauthorized"), token[:20]
+        assert process.clean() == []
+        assert (await call(process.port, "GET", "/jobs", None, bearer("right"))).status == 200
+    client = await Client.connect(process.port)
+    await client.send(request("GET", "/jobs", None, bearer("right"), "Host: any.example\r\n"))
+    assert (await client.answer()).status == 200
+    client.fin()
 
 
 EVIL = "evil.example"
@@ -132,7 +136,7 @@ async def test_47_csrf_rebind_of_a_get_that_takes(process: Process) -> None:
 
 
 async def test_47_csrf_rebind_may_be_set_otherwise(start: START) -> None:
-    """Names and origins that the operator lists, and no others; with a token any name."""
+    """Names and origins that the operator lists, and no others."""
     process = start("--allowed-hosts", "queue.example.org,[::1]", "--allowed-origins", "https://queue.example.org")
     for host, origin, status in (
         ("queue.example.org", "", 201),
@@ -148,11 +152,6 @@ async def test_47_csrf_rebind_may_be_set_otherwise(start: START) -> None:
         await client.send(request("POST", "/jobs/enqueue", {"payload": 1}, origin, f"Host: {host}\r\n"))
         assert (await client.answer()).status == status, (host, origin)
         client.fin()
-    guarded = start("--token", "right")
-    client = await Client.connect(guarded.port)
-    await client.send(request("GET", "/jobs", None, bearer("right"), "Host: any.example\r\n"))
-    assert (await client.answer()).status == 200
-    client.fin()
 
 
 async def test_tokens_are_read_again_without_dropping_a_waiter(start: START, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once (default: one a core)")
     given = parser.parse_args()
     folder, tests = ROOMS[given.room]
-    command = f"{sys.executable} -m pytest -n0 -x -q -p no:randomly -p no:cacheprovider {tests}"
+    command = f"{sys.executable} -m pytest -n0 -x -q -p tests.mutation.quick -p no:randomly -p no:cacheprovider {tests}"
     with tempfile.TemporaryDirectory() as scratch:
         tree = f"{scratch}/tree"
         names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
