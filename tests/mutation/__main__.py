@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 ROOMS: dict[str, tuple[str, str]] = {
     "engine": ("jobqueue/engine", "tests/engine tests/conformance"),
-    "backend": ("jobqueue/backend", "tests/backend tests/conformance"),
+    "backend": ("jobqueue/backend", "tests/backend tests/conformance tests/faults/test_datafile.py tests/faults/test_linked_file.py"),
     "http": ("jobqueue/http", "tests/http"),
 }
 """Where mutants are made, and which tests should kill them, the quickest first."""
