@@ -55,9 +55,10 @@ RIGS |= store_rigs("postgres", _postgres)
 RIGS |= store_rigs("valkey", _valkey)
 
 LONG_BUT_FOR = {
-    "postgres": ("test_leases", "test_time"),
+    "postgres": ("test_time",),
     "postgres_taken_over": ("test_time",),
-    "valkey_taken_over": ("test_batches", "test_delivery", "test_replay"),
+    "valkey": ("test_delivery", "test_leases", "test_time"),
+    "valkey_taken_over": ("test_replay",),
 }
 """Rigs that take so long, since each step goes to a store and back many times, that they run with the other long tests.
 What they store and read is the same in every module; these few are for those who run the suite often."""
