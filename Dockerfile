@@ -5,7 +5,7 @@ COPY jobqueue jobqueue
 # A wheel is built and installed, not the tree, so that what runs is what is published. The venv needs no pip of its own.
 RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
  && python -m venv --without-pip /opt/jobqueue \
- && python -m pip --python /opt/jobqueue/bin/python install --no-cache-dir /wheels/*.whl
+ && python -m pip --python /opt/jobqueue/bin/python install --no-cache-dir "$(echo /wheels/*.whl)[store-valkey,store-postgres]"
 
 FROM python:3.13-slim
 COPY --from=build /opt/jobqueue /opt/jobqueue
