@@ -195,7 +195,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("max_unwritten_bytes", SIZE, "unwritten_bytes_max", "Changes that wait for the disk.", _FULL),
     ),
     "Many servers, one queue": (
-        Setting("store", STORE, "store", "Share jobs with other servers: valkey://... or postgres://..."),
+        Setting("store", STORE, "store", "Share jobs with other servers: valkey:// or postgres://."),
         Setting("acknowledge", ACKNOWLEDGE, "acknowledge", "Valkey replicas that must have a change: 0, 1, 2, aof.", _NOT_STORED),
         Setting(
             "owner_lease", DURATION, "owner_lease_seconds", "Silence after which another server takes over.",

@@ -25,18 +25,25 @@ MakeWriter = Callable[[Store, GroupJournal], Writer]
 
 def load(store: Store, engine: Engine, clock: Clock, progress: Progress = no_progress) -> tuple[float, int]:
     """As `loading.load`, once it is sure that the log has all that was committed. Raises CannotOpen."""
-    check_log(store)
+    if store.pages_missing:
+        # Without counters everything that was committed was in the log, and is gone.
+        _cut(store, _counters(store) or Counters(1, 1, 0.0, ""))
     return loading.load(store, engine, clock, progress)
 
 
 def check_log(store: Store) -> None:
     """Whether the log of a file has all that was committed, for somebody who does not `load` it. Raises CannotOpen."""
-    row = store.counters() if store.pages_missing else None
-    if row is not None:
-        try:
-            _cut(store, decode_counters(row))
-        except BadRow as error:
-            raise CannotOpen(f"{store.path}: is damaged: {error}") from error
+    counters = _counters(store) if store.pages_missing else None
+    if counters is not None:
+        _cut(store, counters)
+
+
+def _counters(store: Store) -> Counters | None:
+    row = store.counters()
+    try:
+        return None if row is None else decode_counters(row)
+    except BadRow as error:
+        raise CannotOpen(f"{store.path}: is damaged: {error}") from error
 
 
 def _cut(store: Store, counters: Counters) -> None:
