@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-# What runs in the background of a script may have been started with SIGINT ignored, which every process begun from here would inherit:
-# none would heed Ctrl-C. A signal that is handled is at its default in them.
+# What runs in the background of a script may have been started with SIGINT and SIGQUIT ignored, which every process begun from here would
+# inherit: none would heed Ctrl-C. A signal that is handled is at its default in them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # pip does not compile a package that is used where it lies. With this variable set, as in many images, nobody else would either: each of
 # the hundreds of processes that the tests begin would compile all of it, which takes longer than the rest of its start.
