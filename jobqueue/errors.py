@@ -179,9 +179,13 @@ class Full(QueueError):
 
 
 class QueueFull(Full):
-    """The server, or this queue, holds as many jobs or bytes as it may."""
+    """The server, this queue, or this key of it holds as many jobs or bytes as it may. field: "key" where it is the key."""
 
     code = "queue_full"
+
+    def __init__(self, detail: str, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.field = field
 
 
 class TooManyQueues(Full):

@@ -39,6 +39,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     answer_bytes_max: int = 4 * MIB
     unwritten_bytes_max: int = 64 * MIB
     queues_max: int = 10_000
+    keys_max: int = 1_000_000
+    paused_keys_max: int = 1_000
+    weights_max: int = 1_000
+    key_chars_max: int = 128
     waiters_max: int = 20_000
     listeners_max: int = 100
     notices_max: int = 10_000

@@ -63,12 +63,45 @@ class Backoff(msgspec.Struct, frozen=True, gc=False):
     cap: float = 300.0
 
 
+class Rate(msgspec.Struct, frozen=True, gc=False):
+    """At most `limit` hand-outs in `per` seconds, evenly spaced, but for `burst` at once after a time of rest.
+
+    It is the generic cell rate algorithm (ITU-T I.371): a bucket of `burst`, which gains one every per / limit seconds.
+    """
+
+    limit: int
+    per: float
+    burst: int = 1
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two hand-outs at the steady rate."""
+        return self.per / self.limit
+
+
+Order = Literal["none", "fifo", "halt"]
+"""What a key's jobs do to each other: nothing; one after the other, in order; the same, and a final failure stops the key."""
+
+
+class PerKey(msgspec.Struct, frozen=True, gc=False):
+    """What holds for each key of a queue by itself.
+
+    concurrency: the most of its jobs that may be in progress, 1 where there is an order; max_jobs: the most that may be live.
+    """
+
+    order: Order = "none"
+    concurrency: int | None = None
+    rate: Rate | None = None
+    max_jobs: int | None = None
+
+
 class QueuePolicy(msgspec.Struct, frozen=True, gc=False):
     """What a queue does with jobs that do not say otherwise.
 
     lease_seconds: how long a lease holds; max_attempts: attempts before a failure is final; max_jobs: the most
     jobs that may be live (not concluded) in this queue, None for the server's bound alone; paused: hands out
-    nothing, accepts everything.
+    nothing, accepts everything. concurrency: the most jobs that may be in progress; fair: of the keys of a priority, the one with the least
+    in progress goes first; weights: how much of that a key may have beside those that are not named, which have 1.
     """
 
     lease_seconds: float = 300.0
@@ -76,13 +109,33 @@ class QueuePolicy(msgspec.Struct, frozen=True, gc=False):
     backoff: Backoff = Backoff()
     max_jobs: int | None = None
     paused: bool = False
+    concurrency: int | None = None
+    rate: Rate | None = None
+    per_key: PerKey | None = None
+    fair: bool = False
+    weights: dict[str, float] = {}
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it matters to the queue which key a job has."""
+        return self.fair or self.per_key is not None
+
+    @property
+    def limited(self) -> bool:
+        """Whether a lease takes something that another job may have to wait for."""
+        per_key = self.per_key
+        return (
+            self.concurrency is not None
+            or self.rate is not None
+            or (per_key is not None and (per_key.order != "none" or per_key.concurrency is not None or per_key.rate is not None))
+        )
 
 
 class JobSpec(msgspec.Struct, gc=False, kw_only=True):
     """A job as its producer asked for it. None means "not said": the queue's policy or the server's default decides.
 
     run_at is UTC (seconds since the epoch); delay and run_at exclude each other. traceparent: the trace this belongs to (W3C Trace
-    Context), for the worker to go on with.
+    Context), for the worker to go on with. key: what the job is about; order, limits and fairness are by key.
     """
 
     payload: bytes
@@ -98,6 +151,7 @@ class JobSpec(msgspec.Struct, gc=False, kw_only=True):
     backoff: Backoff | None = None
     lease_seconds: float | None = None
     traceparent: str | None = None
+    key: str | None = None
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
@@ -105,7 +159,8 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 
     replayed: the lease was handed out again under its attempt_id, so a failed write of an earlier answer no
     longer proves that nobody has it. prolonged: it ran out while the server stood still and was held longer for that; an extend by its
-    worker takes that back. who: whose attempt_id it is, see Want.
+    worker takes that back. who: whose attempt_id it is, see Want. limited: it takes something that another job may have to wait for, so a
+    worker should not take it before it can begin.
     """
 
     token: str
@@ -120,12 +175,14 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     replayed: bool = False
     prolonged: bool = False
     who: str = ""
+    limited: bool = False
 
 
 class Conclusion(msgspec.Struct, frozen=True, gc=False):
     """How and when a job ended. token: the lease that ended it, None if no worker did.
 
-    said: the outcome the worker asked for, kept apart from outcome because a cancel request overrides it.
+    said: the outcome the worker asked for, kept apart from outcome because a cancel request overrides it. halts: the job's key stands still
+    for this failure, and history does not forget it until somebody has said what is to become of it.
     """
 
     outcome: Outcome
@@ -135,6 +192,7 @@ class Conclusion(msgspec.Struct, frozen=True, gc=False):
     said: Outcome | None = None
     worker: str | None = None
     started_at: float | None = None
+    halts: bool = False
 
 
 Ended = Literal["failed", "lease_expired"]
@@ -156,7 +214,8 @@ class Details(msgspec.Struct, frozen=True, gc=False):
     """What most jobs have none of. Frozen: a change makes new ones, so snapshots share them, and all plain jobs share `PLAIN`.
 
     asked: (delay, run_at, expires_in) as the producer sent them, kept to tell a repeated enqueue from a conflicting one; error: the last
-    failure's; past: the last attempts that failed, oldest first; seq: see Job.seq, None where it is the job's number.
+    failure's; past: the last attempts that failed, oldest first; seq: see Job.seq, None where it is the job's number; key: see JobSpec;
+    holds: the job was handed out, has come back, and holds its key until it is concluded.
     """
 
     description: str | None = None
@@ -170,6 +229,8 @@ class Details(msgspec.Struct, frozen=True, gc=False):
     traceparent: str | None = None
     past: tuple[Attempt, ...] = ()
     seq: int | None = None
+    key: str | None = None
+    holds: bool = False
 
 
 PLAIN: Final = Details()
@@ -262,6 +323,11 @@ class Job(msgspec.Struct, gc=False, eq=False):
         return self.details.traceparent
 
     @property
+    def key(self) -> str | None:
+        """See JobSpec."""
+        return self.details.key
+
+    @property
     def past(self) -> tuple[Attempt, ...]:
         """See Details."""
         return self.details.past
@@ -307,6 +373,7 @@ class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     outcome: Outcome | None = None
     queue: str | None = None
     type: str | None = None
+    key: str | None = None
     limit: int = 100
     before: int | None = None
     after: int | None = None
@@ -314,8 +381,17 @@ class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     sees: Callable[[str], bool] | None = None
 
 
+Block = Literal["order", "halted", "paused", "concurrency", "rate"]
+"""What keeps a key's jobs back: one that is before them; a failure; somebody's word; as many as may be in progress; a rate."""
+
+
 class QueueStats(msgspec.Struct, frozen=True, gc=False):
-    """One queue's policy, its jobs by status, and what it did since the server started."""
+    """One queue's policy, its jobs by status, and what it did since the server started.
+
+    held: how many of those that are queued may not be handed out now, for whatever reason but the queue's own pause; held_by: for which;
+    keys: how many keys it keeps count of, 0 where keys do not matter; rate_next_at: when its rate lets the next job go, None when one may
+    go now.
+    """
 
     name: str
     policy: QueuePolicy
@@ -332,3 +408,45 @@ class QueueStats(msgspec.Struct, frozen=True, gc=False):
     cancelled_total: int
     expired_total: int
     retried_total: int
+    held: int = 0
+    held_by: dict[str, int] = {}
+    keys: int = 0
+    rate_next_at: float | None = None
+
+
+class KeyStats(msgspec.Struct, frozen=True, gc=False):
+    """One key of a queue. block: what keeps its queued jobs back, None when one may go or there is none.
+
+    holder: the number of the job that it waits for: in progress, between two attempts, or failed. next_at: when its rate lets the next go.
+    """
+
+    key: str | None
+    queued: int
+    scheduled: int
+    in_progress: int
+    block: Block | None
+    paused: bool
+    holder: int | None = None
+    next_at: float | None = None
+
+
+Why = Literal["time", "paused", "key", "concurrency", "rate", "line", "workers"]
+
+
+class Reason(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """One thing that a job waits for. What the kind does not have is None.
+
+    time: `until`. paused: the queue. key: of the job's key, `block`; `job` is what it waits for, with the `worker` that has it and
+    `until` when its lease ends or it runs again. concurrency: of the queue, or of `key`: `used` of `total`. rate: likewise, the next slot
+    at `until`. line: `ahead` jobs go before it, roughly. workers: nobody waits for a job of this queue now; `used` are in progress.
+    """
+
+    kind: Why
+    until: float | None = None
+    key: str | None = None
+    block: Block | None = None
+    job: str | None = None
+    worker: str | None = None
+    used: int | None = None
+    total: int | None = None
+    ahead: int | None = None

@@ -28,7 +28,7 @@ from jobqueue.backend.rows import Counters, encode_counters, encode_job, encode_
 from jobqueue.backend.shell import copied
 from jobqueue.clock import Clock, Timer, Uptime
 from jobqueue.engine.engine import Engine
-from jobqueue.engine.events import K_ENQUEUED, K_FORGOTTEN, Event
+from jobqueue.engine.events import K_ENQUEUED, K_FORGOTTEN, K_FREED, Event
 from jobqueue.errors import QueueFull, StorageUnavailable, StorageUnconfirmed, Unconfirmed
 from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.model import Job
@@ -117,7 +117,8 @@ class GroupJournal:
         for event in events:
             job = event.job
             if job is None:
-                group.queues.add(event.queue)
+                if event.kind is not K_FREED:
+                    group.queues.add(event.queue)
             elif event.kind is K_FORGOTTEN:
                 changed.pop(job.number, None)
                 group.forget(job.number)

@@ -15,13 +15,32 @@ import math
 
 import msgspec
 
+from jobqueue.engine.flow import FlowQueue
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.restore import TOTALS, Stored, StoredQueue
-from jobqueue.model import PLAIN, Attempt, Backoff, Conclusion, Details, Ended, Job, Lease, Outcome, QueuePolicy, Status
+from jobqueue.model import (
+    PLAIN,
+    Attempt,
+    Backoff,
+    Conclusion,
+    Details,
+    Ended,
+    Job,
+    Lease,
+    Order,
+    Outcome,
+    PerKey,
+    QueuePolicy,
+    Rate,
+    Status,
+)
 
 _Backoff = tuple[float, float, float]
 _Lease = tuple[str, float, float, float, str | None, str | None, float | None, str | None, bool, bool]
 _Conclusion = tuple[Outcome, float, bytes | None, str | None, Outcome | None, str | None, float | None]
+
+_Rate = tuple[int, float, int]
+_PerKey = tuple[Order, int | None, _Rate | None, int | None]
 
 _Attempt = tuple[int, str | None, float, float, Ended, bytes | None]
 
@@ -49,6 +68,9 @@ class _JobRow(msgspec.Struct, array_like=True, gc=False):
     traceparent: str | None = None
     past: tuple[_Attempt, ...] = ()
     who: str = ""
+    key: str | None = None
+    holds: bool = False
+    halts: bool = False
 
 
 class _QueueRow(msgspec.Struct, array_like=True, gc=False):
@@ -58,6 +80,12 @@ class _QueueRow(msgspec.Struct, array_like=True, gc=False):
     max_jobs: int | None
     paused: bool
     totals: tuple[int, int, int, int, int, int, int, int]
+    concurrency: int | None = None
+    rate: _Rate | None = None
+    per_key: _PerKey | None = None
+    fair: bool = False
+    weights: dict[str, float] = {}
+    paused_keys: tuple[str, ...] = ()
 
 
 class Counters(msgspec.Struct, array_like=True, frozen=True):
@@ -114,6 +142,9 @@ def encode_job(job: Job, change: int) -> bytes:
             details.traceparent,
             details.past and [(one.number, one.worker, one.started_at, one.ended_at, one.ended, one.error) for one in details.past],
             "" if lease is None else lease.who,
+            details.key,
+            details.holds,
+            end is not None and end.halts,
         )
     )
 
@@ -151,6 +182,8 @@ def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
         row.traceparent,
         tuple(Attempt(*attempt) for attempt in row.past),
         None if row.seq == number else row.seq,
+        row.key,
+        row.holds,
     )
     if row.lease is not None and row.conclusion is not None:
         raise BadRow(f"job number {number}: is both leased and concluded")
@@ -166,7 +199,7 @@ def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
         row.type,
         PLAIN if details == PLAIN else details,
         row.attempts,
-        hold if row.conclusion is None else Conclusion(*row.conclusion),
+        hold if row.conclusion is None else Conclusion(*row.conclusion, halts=row.halts),
     )
     return Stored(job, row.change)
 
@@ -174,6 +207,7 @@ def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
 def encode_queue(queue: QueueState) -> bytes:
     """A queue's policy and totals."""
     policy = queue.policy
+    per_key = policy.per_key
     backoff = policy.backoff
     totals = tuple(getattr(queue, f"{name}_total") for name in TOTALS)
     return _encode(
@@ -184,7 +218,33 @@ def encode_queue(queue: QueueState) -> bytes:
             policy.max_jobs,
             policy.paused,
             totals,
+            policy.concurrency,
+            _rate(policy.rate),
+            per_key and (per_key.order, per_key.concurrency, _rate(per_key.rate), per_key.max_jobs),
+            policy.fair,
+            policy.weights,
+            list(queue.paused_keys) if isinstance(queue, FlowQueue) else (),
         )
+    )
+
+
+def _rate(rate: Rate | None) -> _Rate | None:
+    return None if rate is None else (rate.limit, rate.per, rate.burst)
+
+
+def _policy(row: _QueueRow) -> QueuePolicy:
+    per_key = row.per_key
+    return QueuePolicy(
+        row.lease_seconds,
+        row.max_attempts,
+        Backoff(*row.backoff),
+        row.max_jobs,
+        row.paused,
+        row.concurrency,
+        None if row.rate is None else Rate(*row.rate),
+        None if per_key is None else PerKey(per_key[0], per_key[1], None if per_key[2] is None else Rate(*per_key[2]), per_key[3]),
+        row.fair,
+        row.weights,
     )
 
 
@@ -194,7 +254,7 @@ def decode_queue(name: str, state: bytes) -> StoredQueue:
         row = _decode_queue(state)
     except (msgspec.MsgspecError, ValueError) as error:
         raise BadRow(f"queue {name!r}: {error}") from None
-    return StoredQueue(name, QueuePolicy(row.lease_seconds, row.max_attempts, Backoff(*row.backoff), row.max_jobs, row.paused), row.totals)
+    return StoredQueue(name, _policy(row), row.totals, row.paused_keys)
 
 
 def encode_counters(counters: Counters) -> bytes:

@@ -18,7 +18,7 @@ from jobqueue.backend.listening import Listeners
 from jobqueue.backend.waiters import Registry, Waiter
 from jobqueue.clock import Clock, SystemClock, Timer
 from jobqueue.engine.engine import Engine
-from jobqueue.engine.events import K_CONCLUDED, K_ENQUEUED, K_QUEUE_RESUMED, K_QUEUED, Event
+from jobqueue.engine.events import K_CHANGED, K_CONCLUDED, K_ENQUEUED, K_FREED, K_QUEUE_RESUMED, K_QUEUED, Event
 from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.limits import Limits
 from jobqueue.model import PLAIN, Conclusion, Job, Lease, QueuePolicy, Want
@@ -52,7 +52,10 @@ TICK_SECONDS = 0.008
 WAKES = 200
 """Requests answered in one step: jobs handed to them, results told, waits that end, a drain. The rest follows, as many a turn."""
 
-_AVAILABLE = frozenset({K_ENQUEUED, K_QUEUED, K_QUEUE_RESUMED})
+_AVAILABLE = frozenset({K_ENQUEUED, K_QUEUED, K_QUEUE_RESUMED, K_FREED})
+
+_SILENT = frozenset({K_FREED, K_CHANGED})
+"""What no listener is told."""
 
 
 Attempt = tuple[str, str | None, str]
@@ -124,7 +127,7 @@ class Shell:
         while engine.events:
             events = engine.take_events()
             for event in events:
-                if ring is not None:
+                if ring is not None and event.kind not in _SILENT:
                     # Before a hand-out changes the job.
                     self.listeners.add(event, now)
                 if event.kind in _AVAILABLE:
@@ -236,6 +239,7 @@ class Shell:
         """
         now = self.clock.now()
         self._stalled, self._held_until = now, now + STALL_GRACE_SECONDS_MAX
+        self.engine.resume(now)
         self._act(now)
 
     # The ticker: one timer, set to the earliest thing that may be due. Nothing polls.

@@ -9,12 +9,14 @@ import msgspec
 
 from jobqueue.engine import checks
 from jobqueue.engine.events import K_QUEUE_CHANGED, K_QUEUE_DELETED, K_QUEUE_PAUSED, K_QUEUE_RESUMED, Event
+from jobqueue.engine.flow import FlowQueue
+from jobqueue.engine.keys import NO_RULE
 from jobqueue.engine.lifecycle import T_CANCEL, T_RETRY, Rule, allow, refuse
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.ring import pieces
 from jobqueue.engine.sizes import details_bytes, job_bytes, own_bytes, shown_bytes
-from jobqueue.engine.state import BACK, State
-from jobqueue.errors import Full, QueueNotEmpty
+from jobqueue.engine.state import BACK, FRONT, State
+from jobqueue.errors import Full, QueueFull, QueueNotEmpty
 from jobqueue.model import CANCELLED, FAILED, QUEUED, SCHEDULED, SUCCEEDED, Conclusion, Job, JobFilter, QueuePolicy
 
 
@@ -35,8 +37,63 @@ class QueueAdmin(State):
         kind = K_QUEUE_CHANGED
         if queue.policy.paused is not policy.paused:
             kind = K_QUEUE_PAUSED if policy.paused else K_QUEUE_RESUMED
-        queue.policy = policy
+        self._shape(queue, policy)
         self.events.append(Event(kind, queue.name))
+
+    def _shape(self, queue: QueueState, policy: QueuePolicy) -> None:
+        """Give a queue a policy, and what it needs to keep to it. What touches each of its jobs or keys is done in slices."""
+        was, queue.policy = queue.policy, policy
+        paused_keys = isinstance(queue, FlowQueue) and queue.paused_keys
+        keyed = policy.keyed or bool(paused_keys)
+        if not isinstance(queue, FlowQueue):
+            if not policy.limited and not keyed:
+                return
+            queue = self.queues[queue.name] = FlowQueue.of(queue, policy, self.limits, self.deadlines)
+        queue.rule = policy.per_key or NO_RULE
+        if keyed and not queue.keyed:
+            self.do_later(queue.sort(self.jobs), queue.name)
+        elif keyed and (was.per_key, was.fair, was.weights) != (policy.per_key, policy.fair, policy.weights):
+            self.do_later(queue.look_again(), queue.name)
+        elif not keyed and queue.keyed:
+            self.do_later(queue.forget_keys())
+        if not keyed and self.pinned:
+            self.do_later(self._give_up_what_halts_nothing())
+        if not keyed and not policy.limited:
+            self.deadlines.drop(queue)
+            self.queues[queue.name] = queue.plain(policy)
+            return
+        if was.rate != policy.rate:
+            queue.reckon()
+        self.freed(queue)
+
+    def _give_up_what_halts_nothing(self) -> Iterator[int]:
+        for job in list(self.pinned):
+            queue = self.queues.get(job.queue)
+            if job in self.pinned and not (isinstance(queue, FlowQueue) and queue.keyed):
+                self.give_up(job)
+                yield 1
+
+    def pause_key(self, queue_name: str, key: str, paused: bool) -> FlowQueue:
+        """Let a key of a queue hand out nothing, whatever comes, or go on; a failed job that halts it is given up then.
+
+        Doing it twice is the same as once. Raises UnknownQueue, BadRequest (key), QueueFull (field key: too many are paused).
+        """
+        checks.key(key, self.limits)
+        queue = self.queue(queue_name)
+        flow = queue if isinstance(queue, FlowQueue) else FlowQueue.of(queue, queue.policy, self.limits, self.deadlines)
+        if paused and key not in flow.paused_keys and len(flow.paused_keys) >= self.limits.paused_keys_max:
+            raise QueueFull(f"{len(flow.paused_keys)} keys of queue {queue_name!r} are paused, as many as may be", "key")
+        if not paused:
+            for job in flow.halted(key):
+                self.give_up(job)
+        if (key in flow.paused_keys) is not paused:
+            if flow is not queue and not paused:
+                return flow
+            self.queues[queue_name] = flow
+            flow.pause_key(key, paused)
+            self._shape(flow, flow.policy)
+            self.events.append(Event(K_QUEUE_CHANGED, queue_name))
+        return flow
 
     def set_paused(self, name: str, paused: bool) -> None:
         """Pause or resume; doing it twice is the same as once. Raises UnknownQueue."""
@@ -50,6 +107,10 @@ class QueueAdmin(State):
         if queue.live:
             raise QueueNotEmpty(name, queue.live)
         del self.queues[name]
+        if queue.flow:
+            self.deadlines.drop(queue)
+            if self.pinned:
+                self.do_later(self._give_up_what_halts_nothing())
         self.events.append(Event(K_QUEUE_DELETED, name))
 
     def waiting(self, name: str, count: int) -> Iterator[list[Job]]:
@@ -82,24 +143,32 @@ class QueueAdmin(State):
         allow(job, T_RETRY)
         if job.outcome is SUCCEEDED:
             refuse(job, Rule.NOT_RETRYABLE)
-        # It waits since now, not since it was made.
-        details = msgspec.structs.replace(job.details, error=None, expires_at=None, run_at=now, past=())
+        assert job.conclusion is not None
+        halts = job.conclusion.halts
+        # It waits since now, not since it was made. If its key stands still for it, it holds that on, in its old place.
+        details = msgspec.structs.replace(job.details, error=None, expires_at=None, run_at=now, past=(), holds=halts)
         size = own_bytes(job) - details_bytes(job.details) + details_bytes(details)
-        queue = self.make_room(job.queue, size)
-        self.history.remove(job)
+        queue = self.make_room(job.queue, size, job.key)
+        if halts:
+            self.unpin(job)
+        else:
+            self.history.remove(job)
         job.hold = None
         job.details = details
         job.attempts = 0
         self.live += 1
         self.live_bytes += size
         queue.retried_total += 1
-        self.to_queued(job, queue, now, T_RETRY, BACK)
+        if queue.flow:
+            queue.enter(job)
+        self.to_queued(job, queue, now, T_RETRY, FRONT if halts else BACK)
         return job
 
     def failed(self, name: str, count: int) -> Iterator[list[Job]]:
         """A queue's failed jobs in history, oldest first; slices as those of `waiting`. Raises UnknownQueue."""
         self.queue(name)
-        span = self.history.span(FAILED)
+        # Those that halt their keys first: they are as old as any, and each is retried before what its key holds.
+        span: list[Job | None] = [*self.pinned, *self.history.span(FAILED)]
         return ([job for job in part if job is not None and job.queue == name] for part in pieces(span, count))
 
     def redrive(self, now: float, jobs: list[Job]) -> int:
@@ -134,6 +203,7 @@ class QueueAdmin(State):
                 and (wanted.outcome is None or job.outcome is wanted.outcome)
                 and (wanted.queue is None or job.queue == wanted.queue)
                 and (wanted.type is None or job.type == wanted.type)
+                and (wanted.key is None or job.details.key == wanted.key)
                 and (wanted.sees is None or wanted.sees(job.queue))
             ):
                 room -= job_bytes(job) if wanted.payloads else shown_bytes(job)

@@ -10,8 +10,8 @@ import re
 from collections.abc import Container
 
 from jobqueue.errors import BadRequest, TooLarge
-from jobqueue.limits import CONTROL, CONTROL_BUT_LINES, NAME, Limits
-from jobqueue.model import FAILED, PRIORITIES, Backoff, JobSpec, QueuePolicy, Verdict, Want
+from jobqueue.limits import CONTROL, CONTROL_BUT_LINES, DAY, NAME, Limits
+from jobqueue.model import FAILED, PRIORITIES, Backoff, JobSpec, PerKey, QueuePolicy, Rate, Verdict, Want
 
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """Version, trace, parent and flags (W3C Trace Context, section 3.2.2)."""
@@ -29,6 +29,11 @@ def text(field: str, value: str, chars_max: int, chars_min: int = 0, forbidden: 
         raise BadRequest(field, f"has {len(value)} characters; {chars_min} to {chars_max} are allowed")
     if forbidden.search(value) is not None:
         raise BadRequest(field, "holds a control character or a lone surrogate")
+
+
+def key(value: str, limits: Limits) -> None:
+    """A job's key."""
+    text("key", value, limits.key_chars_max, 1)
 
 
 def job_id(value: str, limits: Limits) -> None:
@@ -97,6 +102,7 @@ def spec(value: JobSpec, limits: Limits) -> bool:
         and value.max_attempts is None
         and value.backoff is None
         and value.lease_seconds is None
+        and value.key is None
     ):
         return False
     _details(value, limits)
@@ -120,6 +126,8 @@ def _details(value: JobSpec, limits: Limits) -> None:
         backoff(value.backoff, limits)
     if value.lease_seconds is not None:
         lease_seconds(value.lease_seconds, limits)
+    if value.key is not None:
+        key(value.key, limits)
 
 
 def run_at(value: float, now: float, limits: Limits) -> None:
@@ -128,8 +136,44 @@ def run_at(value: float, now: float, limits: Limits) -> None:
         raise BadRequest("run_at", f"is more than {limits.delay_seconds_max:.15g} seconds ahead")
 
 
+def rate(value: Rate, field: str = "rate") -> None:
+    """A rate's limit, time and burst."""
+    number(f"{field}.limit", value.limit, 1, 1_000_000)
+    number(f"{field}.per", value.per, 1.0, DAY, " seconds")
+    number(f"{field}.burst", value.burst, 1, value.limit)
+
+
+def per_key(value: PerKey, limits: Limits) -> None:
+    """What holds for each key of a queue."""
+    if value.concurrency is not None:
+        number("per_key.concurrency", value.concurrency, 1, 10_000)
+        if value.order != "none" and value.concurrency != 1:
+            raise BadRequest("per_key.concurrency", f"is 1 where the order is {value.order}")
+    if value.rate is not None:
+        rate(value.rate, "per_key.rate")
+    if value.max_jobs is not None:
+        number("per_key.max_jobs", value.max_jobs, 1, limits.jobs_max)
+
+
+def weights(value: dict[str, float], limits: Limits) -> None:
+    """What keys may have of a fair queue."""
+    if len(value) > limits.weights_max:
+        raise BadRequest("weights", f"names {len(value)} keys; {limits.weights_max} are allowed")
+    for name, weight in value.items():
+        text("weights", name, limits.key_chars_max, 1)
+        number(f"weights.{name}", weight, 0.01, 100.0)
+
+
 def policy(value: QueuePolicy, limits: Limits) -> None:
     """A queue's policy."""
+    if value.concurrency is not None:
+        number("concurrency", value.concurrency, 1, 1_000_000)
+    if value.rate is not None:
+        rate(value.rate)
+    if value.per_key is not None:
+        per_key(value.per_key, limits)
+    if value.weights:
+        weights(value.weights, limits)
     lease_seconds(value.lease_seconds, limits)
     max_attempts(value.max_attempts, limits)
     backoff(value.backoff, limits)

@@ -13,11 +13,13 @@ import msgspec
 from jobqueue.engine import checks
 from jobqueue.engine.admin import QueueAdmin
 from jobqueue.engine.events import K_CANCEL_REQUESTED, K_DEQUEUED, K_ENQUEUED, K_EXTENDED, Event
+from jobqueue.engine.flow import FlowQueue
+from jobqueue.engine.keys import KeyState
 from jobqueue.engine.leases import LeaseOperations
 from jobqueue.engine.lifecycle import T_CANCEL, T_DEQUEUE, T_DUE, T_EXPIRE, T_UNDELIVERED, allow
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.sizes import details_bytes, names_bytes, own_bytes, text_bytes
-from jobqueue.engine.state import BACK, FRONT
+from jobqueue.engine.state import BACK, FRONT, Chore
 from jobqueue.errors import IdConflict
 from jobqueue.model import (
     CANCELLED,
@@ -35,7 +37,7 @@ from jobqueue.model import (
     Want,
 )
 
-_COMPARED = ("queue", "payload", "type", "description", "priority", "max_attempts", "lease_seconds")
+_COMPARED = ("queue", "payload", "type", "description", "priority", "max_attempts", "lease_seconds", "key")
 """What makes an enqueue of a known id the same enqueue, byte for byte, the queue first: of a job in another one nothing else is looked at.
 Beside these, backoff, and delay, run_at and expires_in as sent. Not traceparent: a producer that tries again may do so in another span."""
 
@@ -81,7 +83,7 @@ class Engine(LeaseOperations, QueueAdmin):
             size += text_bytes(kind)
         if not plain:
             size += details_bytes(details)
-        queue = self.make_room(spec.queue, size)
+        queue = self.make_room(spec.queue, size, spec.key)
         # By position, in the order of the fields: keywords cost half as much again, and this is the hottest line of the engine.
         job = Job(
             self.ids.job_id(now) if spec.id is None else spec.id,
@@ -98,6 +100,8 @@ class Engine(LeaseOperations, QueueAdmin):
         self.live += 1
         self.live_bytes += size
         queue.enqueued_total += 1
+        if queue.flow:
+            queue.enter(job)
         # The first status is the only one not set by `move`: a new job has none to move from.
         if details.seq is not None:
             job.status = SCHEDULED
@@ -132,6 +136,7 @@ class Engine(LeaseOperations, QueueAdmin):
             expires_at=None if spec.expires_in is None else now + spec.expires_in,
             traceparent=spec.traceparent,
             seq=0 if run_at is not None and run_at > now else None,
+            key=spec.key,
         )
 
     def _same(self, job: Job, spec: JobSpec) -> None:
@@ -183,6 +188,8 @@ class Engine(LeaseOperations, QueueAdmin):
                         break
                 self._lease(job, queue, now, want)
                 taken.append(job)
+            if queue.flow:
+                queue.finish()
             if len(taken) >= want.limit or passed >= PASSED_OVER_MAX:
                 break
         if want.worker is not None or want.attempt_id is not None:
@@ -205,6 +212,10 @@ class Engine(LeaseOperations, QueueAdmin):
             self.attempts.setdefault((want.attempt_id, want.worker, want.who, job.queue), {})[job] = None
         queue.in_progress += 1
         queue.dequeued_total += 1
+        if queue.flow:
+            queue.leased(job, now)
+            if queue.policy.limited:
+                job.hold = msgspec.structs.replace(job.hold, limited=True)
         if job.attempts > 1:
             queue.redelivered_total += 1
         else:
@@ -217,7 +228,7 @@ class Engine(LeaseOperations, QueueAdmin):
     def available(self, name: str) -> bool:
         """Whether a dequeue of this queue might find a job now."""
         queue = self.queues.get(name)
-        return queue is not None and queue.queued > 0 and not queue.policy.paused
+        return queue is not None and not queue.policy.paused and (queue.may_go() if queue.flow else queue.queued > 0)
 
     def replay(self, want: Want) -> list[Job]:
         """At most `want.limit` of the jobs whose leases were taken under this attempt_id and still live, to be handed out again; [] when
@@ -255,6 +266,8 @@ class Engine(LeaseOperations, QueueAdmin):
         queue = self.queues[job.queue]
         self.let_go(job, queue, lease)
         job.attempts -= 1
+        if queue.flow:
+            queue.undelivered(job, now)
         if lease.cancel_requested:
             self.to_concluded(job, queue, T_UNDELIVERED, Conclusion(CANCELLED, now))
         else:
@@ -262,11 +275,15 @@ class Engine(LeaseOperations, QueueAdmin):
         return True
 
     def cancel(self, now: float, job_id: str) -> Job:
-        """Stop a job: at once if it waits, by a request its worker sees at the next extend if it is in progress.
+        """Stop a job: at once if it waits, by a request its worker sees at the next extend if it is in progress. One that failed and halts
+        its key is given up: it stays failed, and the key goes on.
 
         Raises UnknownJob, NotInProgress (it is concluded).
         """
         job = self.job(job_id)
+        if job.conclusion is not None and job.conclusion.halts:
+            self.give_up(job)
+            return job
         allow(job, T_CANCEL)
         queue = self.queues[job.queue]
         lease = job.lease
@@ -278,6 +295,12 @@ class Engine(LeaseOperations, QueueAdmin):
             self.detach(job, queue)
             self.to_concluded(job, queue, T_CANCEL, Conclusion(CANCELLED, now))
         return job
+
+    def resume(self, now: float) -> None:
+        """Go on after a restore: what rates had left is not known, so they have nothing."""
+        for queue in self.queues.values():
+            if isinstance(queue, FlowQueue):
+                queue.empty_buckets(now)
 
     def tick(
         self, now: float, limit: int = 1_000, *, heard: float = math.inf, stalled: float = -math.inf, held_until: float = -math.inf
@@ -298,10 +321,12 @@ class Engine(LeaseOperations, QueueAdmin):
                 if job is not None:
                     self._lease_ends(job, now, stalled, held_until)
             elif waiting.earliest <= now:
-                job = waiting.pop(min(now, leases.earliest) if leases.earliest <= heard else now, limit)
+                item = waiting.pop(min(now, leases.earliest) if leases.earliest <= heard else now, limit)
                 limit -= waiting.looked
-                if job is not None:
-                    self._due(job, now)
+                if type(item) is Job:
+                    self._due(item, now)
+                elif item is not None:
+                    limit -= self._flow_due(item, now)
             else:
                 return
 
@@ -314,6 +339,27 @@ class Engine(LeaseOperations, QueueAdmin):
             self.events.append(Event(K_EXTENDED, job.queue, job))
         else:
             self.expire_lease(job, self.queues[job.queue], now)
+
+    def _flow_due(self, item: object, now: float) -> int:
+        """Something that is due and is no job; how much was looked at."""
+        if isinstance(item, Chore):
+            looked = next(item.work, None)
+            if looked is not None:
+                self.deadlines.set(item, now)
+                return looked
+            queue = None if item.queue is None else self.queues.get(item.queue)
+        elif isinstance(item, KeyState):
+            queue = self.queues.get(item.queue)
+            if isinstance(queue, FlowQueue):
+                queue.key_refilled(item, now)
+        else:
+            assert isinstance(item, FlowQueue)
+            queue = self.queues.get(item.name)
+            if queue is item:
+                item.refilled(now)
+        if queue is not None:
+            self.freed(queue)
+        return 0
 
     def _due(self, job: Job, now: float) -> None:
         queue = self.queues[job.queue]

@@ -30,6 +30,10 @@ class Kind(StrEnum):
     QUEUE_PAUSED = "queue_paused"
     QUEUE_RESUMED = "queue_resumed"
     QUEUE_DELETED = "queue_deleted"
+    FREED = "freed"
+    """A limit lets jobs of this queue go that it held back. Nothing of it is stored, and no listener is told."""
+    CHANGED = "changed"
+    """Something of a job is to be stored that no listener is told."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -53,3 +57,5 @@ K_QUEUE_CHANGED: Final = Kind.QUEUE_CHANGED
 K_QUEUE_PAUSED: Final = Kind.QUEUE_PAUSED
 K_QUEUE_RESUMED: Final = Kind.QUEUE_RESUMED
 K_QUEUE_DELETED: Final = Kind.QUEUE_DELETED
+K_FREED: Final = Kind.FREED
+K_CHANGED: Final = Kind.CHANGED

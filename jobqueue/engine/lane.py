@@ -79,6 +79,12 @@ class Lane(Ring):
             self._heap = [entry for entry in self._heap if entry[2].slot == entry[1]]
             heapq.heapify(self._heap)
 
+    def before(self, job: Job) -> int:
+        """How many are before a job that is here, roughly: never fewer than there are but for those that came back, never more than all."""
+        if job.slot <= _RETURNED:
+            return 0
+        return self.returned + min(self.live - 1, max(0, job.slot - self._head))
+
     def slices(self, count: int) -> Iterator[list[Job]]:
         """The jobs that are here now and still are when it comes to them, looking at so many places at a time; those that came back first,
         in no order. A million are copied in milliseconds; looking at them takes its time, a slice by a slice.

@@ -176,6 +176,8 @@ class LeaseOperations(State):
             conclusion = Conclusion(outcome, now, None, None, None, lease.worker, lease.started_at)
         else:
             conclusion = Conclusion(outcome, now, verdict.result, lease.token, verdict.outcome, lease.worker, lease.started_at)
+        if queue.flow and outcome is FAILED and queue.halting(job):
+            conclusion = msgspec.structs.replace(conclusion, halts=True)
         self.to_concluded(job, queue, trigger, conclusion)
 
     def expire_lease(self, job: Job, queue: QueueState, now: float) -> None:

@@ -115,10 +115,15 @@ TABLE: dict[Trigger, dict[Status, Cell]] = {
         _S: _to("→ concluded/cancelled", _C),
         _Q: _to("→ concluded/cancelled", _C),
         _P: _to("`cancel_requested`: the next extend says so; conclude, release or expiry ends it as cancelled", _P),
-        _C: _OVER,
+        _C: Cell(Rule.NOT_IN_PROGRESS, text="409 `not_in_progress`, but a failed job that halts its key is given up: it stays as it is"),
     },
     Trigger.EXPIRE: {_S: _to("→ concluded/expired", _C), _Q: _to("→ concluded/expired", _C), _P: _NOTHING, _C: _NOTHING},
-    Trigger.RETRY: {_S: _KEEP, _Q: _KEEP, _P: _KEEP, _C: _to("not succeeded → queued, attempts 0; succeeded → 409 `not_retryable`", _Q)},
+    Trigger.RETRY: {
+        _S: _KEEP,
+        _Q: _KEEP,
+        _P: _KEEP,
+        _C: _to("not succeeded → queued, attempts 0, in its old place if it halts its key; succeeded → 409 `not_retryable`", _Q),
+    },
     Trigger.FORGET: {_S: _NOTHING, _Q: _NOTHING, _P: _NOTHING, _C: _to("oldest of its outcome class forgotten", _C)},
 }
 

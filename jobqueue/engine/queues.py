@@ -31,6 +31,9 @@ class QueueState:
         "succeeded_total",
     )
 
+    flow = False
+    """Whether it may hold jobs back (flow.py). If so, it is a FlowQueue, and is told of what becomes of them."""
+
     def __init__(self, name: str, policy: QueuePolicy) -> None:
         self.name = name
         self.policy = policy
@@ -98,6 +101,56 @@ class QueueState:
         self.queued -= 1
         if not lane:
             self.ready &= ~(1 << job.priority)
+
+    # What a FlowQueue is told and asked, see there. A plain queue has nothing to do for any of it, and `flow` saves the call.
+
+    def may_go(self) -> bool:
+        """Whether a queued job may be handed out now, the queue's pause aside."""
+        return self.queued > 0
+
+    def check_room(self, key: str | None) -> None:
+        """Raise QueueFull if no more live jobs of this key may be here."""
+
+    def enter(self, job: Job) -> None:
+        """A job becomes live here, before it is queued or scheduled."""
+
+    def leave(self, job: Job) -> None:
+        """A job has ended."""
+
+    def leased(self, job: Job, now: float) -> None:
+        """A job was handed out."""
+
+    def running(self, job: Job) -> None:
+        """A job is in progress, as it was stored."""
+
+    def let_go(self, job: Job) -> None:
+        """A lease has ended."""
+
+    def undelivered(self, job: Job, now: float) -> None:
+        """A hand-out did not take place."""
+
+    def put_away(self, job: Job) -> None:
+        """A job is scheduled."""
+
+    def fetched(self, job: Job) -> None:
+        """A job is scheduled no more."""
+
+    def holds(self, job: Job) -> bool:
+        """Whether a job that comes back from a worker keeps its key meanwhile."""
+        return False
+
+    def halting(self, job: Job) -> bool:
+        """Whether a job's final failure stops its key."""
+        return False
+
+    def halt(self, job: Job) -> None:
+        """A job that failed for good stops its key."""
+
+    def unhalt(self, job: Job) -> None:
+        """It does no more."""
+
+    def finish(self) -> None:
+        """A dequeue is over."""
 
     def jobs(self) -> list[Job]:
         """The queued jobs in the order in which they leave."""

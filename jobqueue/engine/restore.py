@@ -13,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from jobqueue.engine.engine import Engine
+from jobqueue.engine.flow import FlowQueue
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.sizes import job_bytes
 from jobqueue.model import CONCLUDED, IN_PROGRESS, PRIORITIES, QUEUED, SCHEDULED, Job, Outcome, QueuePolicy
@@ -32,6 +35,7 @@ class StoredQueue(NamedTuple):
     name: str
     policy: QueuePolicy
     totals: tuple[int, ...]
+    paused_keys: tuple[str, ...] = ()
 
 
 class Stored(NamedTuple):
@@ -87,7 +91,12 @@ def _check(job: Job) -> None:
 def _add_queue(engine: Engine, stored: StoredQueue) -> None:
     if stored.name in engine.queues or min(stored.totals) < 0:
         raise Inconsistent(f"queue {stored.name!r} is stored twice or counts below zero")
-    queue = engine.queues[stored.name] = QueueState(stored.name, stored.policy)
+    queue: QueueState = QueueState(stored.name, stored.policy)
+    if stored.policy.limited or stored.policy.keyed or stored.paused_keys:
+        queue = flow = FlowQueue(stored.name, stored.policy, engine.limits, engine.deadlines)
+        flow.keyed = stored.policy.keyed or bool(stored.paused_keys)
+        flow.paused_keys = dict.fromkeys(stored.paused_keys)
+    engine.queues[stored.name] = queue
     for name, total in zip(TOTALS, stored.totals, strict=True):
         setattr(queue, f"{name}_total", total)
 
@@ -111,7 +120,10 @@ class _Places:
             return
         _require(job.queue in engine.queues, job, f"its queue {job.queue!r} is not stored")
         # One text for all jobs, as for those that are enqueued.
-        job.queue = engine.queues[job.queue].name
+        queue = engine.queues[job.queue]
+        job.queue = queue.name
+        if queue.flow:
+            queue.enter(job)
         if job.type is not None:
             job.type = engine.shared_type(job.type)
         engine.live += 1
@@ -137,14 +149,34 @@ class _Places:
         # Those of one dequeue of one queue in the order in which it took them: so they are replayed.
         for job in sorted(self.leased, key=_taken):
             assert job.lease is not None
-            engine.queues[job.queue].in_progress += 1
+            queue = engine.queues[job.queue]
+            queue.in_progress += 1
+            if queue.flow:
+                queue.running(job)
+                if queue.policy.limited:
+                    job.hold = replace(job.lease, limited=True)
             engine.lease_ends.set(job, job.lease.expires_at)
             if job.lease.attempt_id is not None:
                 key = (job.lease.attempt_id, job.lease.worker, job.lease.who, job.queue)
                 engine.attempts.setdefault(key, {})[job] = None
         for outcome, ended in self.ended.items():
             for job, _ in sorted(ended, key=_change):
-                engine.remember(job, outcome, job_bytes(job))
+                assert job.conclusion is not None
+                if job.conclusion.halts:
+                    self._halt(engine, job)
+                else:
+                    engine.remember(job, outcome, job_bytes(job))
+
+    @staticmethod
+    def _halt(engine: Engine, job: Job) -> None:
+        queue = engine.queues.get(job.queue)
+        if isinstance(queue, FlowQueue) and queue.keyed:
+            engine.pin(job, queue, job_bytes(job))
+            return
+        # Its queue minds keys no more, and the server ended before this was stored of it.
+        assert job.conclusion is not None
+        job.hold = replace(job.conclusion, halts=False)
+        engine.remember(job, Outcome.FAILED, job_bytes(job))
 
     @staticmethod
     def _line_up(engine: Engine, queue: QueueState, jobs: list[Job], away: int) -> None:

@@ -49,6 +49,8 @@ def details_bytes(details: Details) -> int:
         size = text_bytes(details.description)
     if details.traceparent is not None:
         size += len(details.traceparent)
+    if details.key is not None:
+        size += text_bytes(details.key)
     if details.error is not None and details.error not in _OWN:
         size += len(details.error)
     for attempt in details.past:
@@ -78,6 +80,8 @@ def shown_bytes(job: Job) -> int:
     size = 0 if job.error is None else len(job.error)
     if job.description is not None:
         size += text_bytes(job.description)
+    if job.key is not None:
+        size += text_bytes(job.key)
     lease = job.lease
     return size if lease is None or lease.message is None else size + text_bytes(lease.message)
 

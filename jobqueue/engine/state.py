@@ -8,6 +8,7 @@ scheduled, leased or expiring job has its due time in a heap. `move` is the only
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from random import Random
 
 from msgspec.structs import replace
@@ -15,11 +16,11 @@ from msgspec.structs import replace
 from jobqueue.engine import checks
 from jobqueue.engine.catalogue import Catalogue
 from jobqueue.engine.deadlines import Deadlines
-from jobqueue.engine.events import K_CONCLUDED, K_FORGOTTEN, K_QUEUE_CHANGED, K_QUEUED, K_SCHEDULED, Event
+from jobqueue.engine.events import K_CHANGED, K_CONCLUDED, K_FORGOTTEN, K_FREED, K_QUEUE_CHANGED, K_QUEUED, K_SCHEDULED, Event
 from jobqueue.engine.history import History
-from jobqueue.engine.lifecycle import T_EXPIRE, TABLE, Trigger
+from jobqueue.engine.lifecycle import T_EXPIRE, T_LEASE_EXPIRED, T_RELEASE, TABLE, Trigger
 from jobqueue.engine.queues import QueueState
-from jobqueue.engine.sizes import conclusion_bytes, lease_bytes, own_bytes
+from jobqueue.engine.sizes import conclusion_bytes, job_bytes, lease_bytes, own_bytes
 from jobqueue.errors import QueueFull, TooManyQueues, UnknownJob, UnknownQueue
 from jobqueue.histogram import JOB_SECONDS, Histogram
 from jobqueue.ids import Ids
@@ -50,6 +51,16 @@ _TYPES_MAX = 1_000
 """Types remembered. Beyond it all are forgotten, so that a client that makes up a type for every job fills no memory."""
 
 
+class Chore:
+    """Something long that the ticker does in slices. work: yields how much a slice looked at; queue: whose jobs may go when it is done."""
+
+    __slots__ = ("queue", "work")
+
+    def __init__(self, work: Iterator[int], queue: str | None) -> None:
+        self.work = work
+        self.queue = queue
+
+
 class State:
     """Jobs, queues, due times and history. Not thread-safe; every method is one synchronous step."""
 
@@ -59,8 +70,8 @@ class State:
         self.random = random or Random()
         self.jobs = Catalogue()
         self.queues: dict[str, QueueState] = {}
-        self.deadlines: Deadlines[Job] = Deadlines()
-        """When jobs that wait are due: run_at, expires_at."""
+        self.deadlines: Deadlines[object] = Deadlines()
+        """When jobs that wait are due: run_at, expires_at. And queues and keys that wait for a rate, and chores."""
         self.lease_ends: Deadlines[Job] = Deadlines()
         """When leases end. By themselves, since they may have to wait until the server has read what workers sent."""
         self.history = History(self.limits.history_jobs_max, self.limits.history_bytes_max)
@@ -69,6 +80,11 @@ class State:
         self.types: dict[str, str] = {}
         self.live = 0
         self.live_bytes = 0
+        self.pinned: dict[Job, None] = {}
+        """Failed jobs that halt their keys. They are no part of history, which would forget them, and take room from live jobs."""
+        self.jobs_max = self.limits.jobs_max
+        self.bytes_max = self.limits.payload_total_bytes_max
+        """What live jobs may be and hold: what the limits say, less what is pinned."""
         self.errors_left_out_total = 0
         self.messages_left_out_total = 0
         self.events: list[Event] = []
@@ -82,6 +98,43 @@ class State:
         events = self.events
         self.events = []
         return events
+
+    def pin(self, job: Job, queue: QueueState, size: int) -> None:
+        """Keep a failed job for as long as it halts its key."""
+        self.pinned[job] = None
+        self.jobs_max -= 1
+        self.bytes_max -= size
+        queue.halt(job)
+
+    def unpin(self, job: Job) -> int:
+        """Let a key go on that a failed job halts; the bytes of that job, which is in no place now."""
+        conclusion = job.conclusion
+        assert conclusion is not None
+        del self.pinned[job]
+        size = job_bytes(job)
+        self.jobs_max += 1
+        self.bytes_max += size
+        job.hold = replace(conclusion, halts=False)
+        queue = self.queues.get(job.queue)
+        if queue is not None and queue.flow:
+            queue.unhalt(job)
+            self.freed(queue)
+        return size
+
+    def give_up(self, job: Job) -> None:
+        """Put a failed job in history that halted its key until now."""
+        size = self.unpin(job)
+        self.events.append(Event(K_CHANGED, job.queue, job))
+        self.remember(job, FAILED, size)
+
+    def freed(self, queue: QueueState) -> None:
+        """Jobs of a queue may go that were held back."""
+        if queue.queued:
+            self.events.append(Event(K_FREED, queue.name))
+
+    def do_later(self, work: Iterator[int], queue: str | None = None) -> None:
+        """Have the ticker do something long in slices; then jobs of `queue` may go."""
+        self.deadlines.set(Chore(work, queue), -math.inf)
 
     def next_deadline(self) -> float | None:
         """When `tick` must run next; it may be early, never late. None: nothing is due ever."""
@@ -109,25 +162,27 @@ class State:
             raise UnknownQueue(name)
         return queue
 
-    def make_room(self, queue_name: str, size: int) -> QueueState:
-        """The queue one more job of so many bytes may enter, made if need be.
+    def make_room(self, queue_name: str, size: int, key: str | None = None) -> QueueState:
+        """The queue one more job of this key and of so many bytes may enter, made if need be.
 
         Raises QueueFull, TooManyQueues or BadRequest (name); changes nothing then.
         """
-        if self.live >= self.limits.jobs_max:
+        if self.live >= self.jobs_max:
             raise QueueFull(f"the server holds {self.live} live jobs, as many as it may")
         if not self.has_room(size):
-            raise QueueFull(f"the server's live jobs hold {self.live_bytes} bytes; {self.limits.payload_total_bytes_max} are allowed")
+            raise QueueFull(f"the server's live jobs hold {self.live_bytes} bytes; {self.bytes_max} are allowed")
         queue = self.queues.get(queue_name)
         if queue is None:
             return self.make_queue(queue_name)
+        if queue.flow:
+            queue.check_room(key)
         if queue.policy.max_jobs is not None and queue.live >= queue.policy.max_jobs:
             raise QueueFull(f"queue {queue_name!r} holds {queue.live} live jobs, as many as it may")
         return queue
 
     def has_room(self, size: int) -> bool:
         """Whether live jobs may hold so many bytes more."""
-        return self.live_bytes + size <= self.limits.payload_total_bytes_max
+        return self.live_bytes + size <= self.bytes_max
 
     def make_queue(self, name: str) -> QueueState:
         """A new queue with the default policy. Raises TooManyQueues or BadRequest."""
@@ -167,6 +222,8 @@ class State:
             queue.remove(job)
         else:
             del queue.scheduled[job.number]
+            if queue.flow:
+                queue.fetched(job)
         self.deadlines.drop(job)
 
     def let_go(self, job: Job, queue: QueueState, lease: Lease) -> None:
@@ -182,10 +239,20 @@ class State:
             if not held:
                 del self.attempts[key]
         self.lease_ends.drop(job)
+        if queue.flow:
+            queue.let_go(job)
+            self.freed(queue)
+
+    def comes_back(self, job: Job, queue: QueueState) -> None:
+        """A worker had this job, and it is not concluded."""
+        if not job.details.holds and queue.holds(job):
+            job.details = replace(job.details, holds=True)
 
     def to_queued(self, job: Job, queue: QueueState, now: float, trigger: Trigger, front: bool) -> None:
         """Make a detached job available, in its old place or at the back; conclude it if its time is over."""
         self.move(job, trigger, QUEUED)
+        if queue.flow and (trigger is T_RELEASE or trigger is T_LEASE_EXPIRED):
+            self.comes_back(job, queue)
         if front:
             queue.give_back(job)
         else:
@@ -207,6 +274,8 @@ class State:
         """Put a detached job away until `run_at`, or until it expires if that is sooner."""
         self.move(job, trigger, SCHEDULED)
         job.details = replace(job.details, run_at=run_at)
+        if queue.flow:
+            self.comes_back(job, queue)
         self.schedule(job, queue)
         self.events.append(Event(K_SCHEDULED, queue.name, job))
 
@@ -215,6 +284,8 @@ class State:
         run_at, expires_at = job.details.run_at, job.details.expires_at
         assert run_at is not None
         queue.scheduled[job.number] = job
+        if queue.flow:
+            queue.put_away(job)
         self.deadlines.set(job, run_at if expires_at is None else min(run_at, expires_at))
 
     def to_concluded(self, job: Job, queue: QueueState, trigger: Trigger, conclusion: Conclusion) -> None:
@@ -224,6 +295,8 @@ class State:
         size = len(job.payload) if job.details is PLAIN and job.type is None else own_bytes(job)
         self.live -= 1
         self.live_bytes -= size
+        if queue.flow:
+            queue.leave(job)
         outcome = conclusion.outcome
         if outcome is SUCCEEDED:
             queue.succeeded_total += 1
@@ -236,7 +309,10 @@ class State:
         self.events.append(Event(K_CONCLUDED, queue.name, job))
         if conclusion.result is not None or conclusion.worker is not None:
             size += conclusion_bytes(conclusion)
-        self.remember(job, outcome, size)
+        if conclusion.halts:
+            self.pin(job, queue, size)
+        else:
+            self.remember(job, outcome, size)
 
     def remember(self, job: Job, outcome: Outcome, size: int) -> None:
         """Put a concluded job of so many bytes in history, which may forget older ones."""

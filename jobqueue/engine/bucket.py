@@ -1,0 +1,52 @@
+"""A rate, kept by the generic cell rate algorithm (ITU-T I.371): one time says all that a bucket has to remember."""
+
+from __future__ import annotations
+
+from jobqueue.model import Rate
+
+
+class Bucket:
+    """What a rate has left. full_at: when it is full again; waits: it has nothing to give until the ticker says so.
+
+    Nothing here asks for the time: who changes it says when that was.
+    """
+
+    __slots__ = ("full_at", "waits")
+
+    def __init__(self) -> None:
+        self.full_at = 0.0
+        self.waits = False
+
+    def take(self, rate: Rate, now: float) -> None:
+        """Take one out."""
+        self.full_at = max(self.full_at, now) + rate.interval
+
+    def give_back(self, rate: Rate) -> None:
+        """Undo a `take`."""
+        self.full_at -= rate.interval
+
+    def empty(self, rate: Rate, now: float) -> None:
+        """Let it have nothing, and fill from now on."""
+        self.full_at = now + rate.burst * rate.interval
+
+    def next_at(self, rate: Rate) -> float:
+        """When it has, or had, the next one to give."""
+        return self.full_at - (rate.burst - 1) * rate.interval
+
+    def reckon(self, rate: Rate | None, now: float) -> float | None:
+        """See whether it has one to give now. When to ask again: once it has, or once it is full; None when it is full.
+
+        rate: may have changed since, to None too. A bucket never owes more than its own size.
+        """
+        if rate is None:
+            self.full_at = 0.0
+        else:
+            self.full_at = min(self.full_at, now + rate.burst * rate.interval)
+        at = now if rate is None else self.next_at(rate)
+        self.waits = at > now
+        if self.waits:
+            return at
+        if self.full_at > now:
+            return self.full_at
+        self.full_at = 0.0
+        return None

@@ -1,0 +1,491 @@
+"""A queue that holds jobs back: by a limit of its own, or by what their keys allow.
+
+A plain queue is a `QueueState` and pays nothing for this. One whose policy has a limit, keys or fairness is a `FlowQueue`, which the engine
+tells of every job that is leased, let go, put away, comes back or ends. All its limits are looked at before any is taken, in one step:
+whoever is handed out by `pop` may go. The lease itself is the slot, so none can be lost: what is in progress is counted by who is.
+
+Nothing here looks at a clock. What waits for a rate stands among the engine's due times, and only the ticker lets it go: so a request
+that comes a moment before the ticker does not pass those that wait.
+
+Which jobs belong to which key is built in slices when a queue begins to mind keys, and every key is looked at anew, in slices, when
+the rules change. The queue hands out nothing until that is done: `moving`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+
+from msgspec.structs import replace
+
+from jobqueue.engine.bucket import Bucket
+from jobqueue.engine.catalogue import Catalogue
+from jobqueue.engine.deadlines import Deadlines
+from jobqueue.engine.keys import NO_RULE, ORDERED, KeyState, Rank, Ready
+from jobqueue.engine.queues import QueueState
+from jobqueue.errors import QueueFull
+from jobqueue.limits import Limits
+from jobqueue.model import CONCLUDED, IN_PROGRESS, QUEUED, Block, Job, KeyStats, QueuePolicy, QueueStats
+
+SLICE = 500
+"""Jobs or keys looked at in one step of a move."""
+
+
+class FlowQueue(QueueState):
+    """See above. `restored_at`: buckets begin empty then, since nobody knows what was taken before."""
+
+    __slots__ = (
+        "bucket",
+        "counted_by",
+        "deadlines",
+        "fresh_from",
+        "keyed",
+        "last",
+        "limits",
+        "moving",
+        "passed",
+        "paused_keys",
+        "ready_keys",
+        "restored_at",
+        "rule",
+        "states",
+        "taking",
+        "upto",
+    )
+
+    flow = True
+
+    def __init__(self, name: str, policy: QueuePolicy, limits: Limits, deadlines: Deadlines[object]) -> None:
+        super().__init__(name, policy)
+        self.limits = limits
+        self.deadlines = deadlines
+        self.rule = policy.per_key or NO_RULE
+        self.keyed = policy.keyed
+        self.states: dict[str | None, KeyState] = {}
+        self.ready_keys = Ready()
+        self.paused_keys: dict[str, None] = {}
+        self.counted_by: dict[Block, int] = {}
+        """Queued jobs that their keys keep back, by what for."""
+        self.passed = 0.0
+        """What the last key to be served had had: where a key that comes begins, so that nobody saves up by staying away."""
+        self.taking: dict[KeyState, None] = {}
+        """Keys that the dequeue that is under way has taken from."""
+        self.last: KeyState | None = None
+        """The last of them, which is looked at again when the dequeue goes on, or is over: for one job, once."""
+        self.bucket = Bucket()
+        self.restored_at: float | None = None
+        self.moving = 0
+        """How many walks over jobs or keys are under way. Until they are done nothing is handed out."""
+        self.upto = -1
+        """While jobs are being sorted: those up to this number belong to their keys, and those from `fresh_from` on."""
+        self.fresh_from = 0
+
+    @classmethod
+    def of(cls, plain: QueueState, policy: QueuePolicy, limits: Limits, deadlines: Deadlines[object]) -> FlowQueue:
+        """A queue that has been a plain one until now, with all that is in it. It minds no keys yet; see `sort`."""
+        queue = cls(plain.name, policy, limits, deadlines)
+        for slot in QueueState.__slots__:
+            if slot != "policy":
+                setattr(queue, slot, getattr(plain, slot))
+        queue.keyed = False
+        return queue
+
+    def plain(self, policy: QueuePolicy) -> QueueState:
+        """The same queue without anything that holds jobs back."""
+        queue = QueueState(self.name, policy)
+        for slot in QueueState.__slots__:
+            if slot != "policy":
+                setattr(queue, slot, getattr(self, slot))
+        return queue
+
+    # Walks, in slices, from the ticker. Each yields how much it looked at.
+
+    def sort(self, jobs: Catalogue) -> Iterator[int]:
+        """Begin to mind keys: sort the jobs that there are by key, and those that come at once. Over all of the server's jobs by number,
+        since those in progress stand in no list of their queue.
+        """
+        self.keyed = True
+        self.moving += 1
+        self.upto, self.fresh_from = 0, jobs.next_number
+        return self._sort(jobs)
+
+    def _sort(self, jobs: Catalogue) -> Iterator[int]:
+        while self.upto >= 0:
+            part = list(islice(jobs.oldest_first(self.upto), SLICE))
+            for job in part:
+                if job.number >= self.fresh_from:
+                    part.clear()
+                    break
+                self.upto = job.number
+                if job.queue == self.name and (job.status is not CONCLUDED or (job.conclusion is not None and job.conclusion.halts)):
+                    self._sort_in(job)
+            if not part:
+                self.upto = -1
+                self.moving -= 1
+            yield SLICE
+
+    def _sort_in(self, job: Job) -> None:
+        if job.status is CONCLUDED:
+            self.halt(job)
+            return
+        state = self._state(job.key)
+        state.live += 1
+        if job.status is QUEUED:
+            state.add(job)
+        elif job.status is IN_PROGRESS:
+            state.running[job] = None
+        elif job.details.holds:
+            state.away[job] = None
+        self._look(state)
+
+    def look_again(self) -> Iterator[int]:
+        """Look at every key anew, since the rules have changed."""
+        self.moving += 1
+        return self._look_again(list(self.states.values()))
+
+    def _look_again(self, states: list[KeyState]) -> Iterator[int]:
+        while states:
+            part = states[-SLICE:]
+            del states[-SLICE:]
+            for state in part:
+                if self.states.get(state.key) is state:
+                    if state.bucket.full_at:
+                        self.deadlines.set(state, -math.inf)
+                    self._look(state)
+            yield len(part)
+        self.moving -= 1
+
+    def forget_keys(self) -> Iterator[int]:
+        """Mind keys no more. What was known of them is let go of in slices: a million places take a tenth of a second to free."""
+        states, self.states = self.states, {}
+        if self.upto >= 0:
+            self.upto = -1
+            self.moving -= 1
+        self.keyed = False
+        self.ready_keys = Ready()
+        self.counted_by.clear()
+        return _let_go_of(states)
+
+    def _away_from_here(self, job: Job) -> bool:
+        """Whether a job is not sorted by its key yet."""
+        return self.upto >= 0 and self.upto < job.number < self.fresh_from
+
+    # May one go, and which.
+
+    def may_go(self) -> bool:
+        """Whether a queued job may be handed out now, the queue's pause aside."""
+        if not self.queued or self.moving or self.bucket.waits:
+            return False
+        concurrency = self.policy.concurrency
+        if concurrency is not None and self.in_progress >= concurrency:
+            return False
+        return not self.keyed or self.ready_keys.live > 0
+
+    def pop(self) -> Job | None:
+        """Take the next job that may go, None when there is none. Whatever becomes of it, the queue is told, and then looks at its key."""
+        if self.last is not None:
+            self._look(self.last)
+            self.last = None
+        if not self.may_go():
+            return None
+        if not self.keyed:
+            return super().pop()
+        state = self.ready_keys.pop()
+        assert state is not None
+        job = state.pop()
+        super().remove(job)
+        return job
+
+    def append(self, job: Job) -> None:
+        """See QueueState."""
+        super().append(job)
+        self._queued(job)
+
+    def give_back(self, job: Job) -> None:
+        """See QueueState."""
+        super().give_back(job)
+        self._queued(job)
+
+    def _queued(self, job: Job) -> None:
+        if self.keyed and not self._away_from_here(job):
+            state = self._state(job.key)
+            state.add(job)
+            self._look(state)
+
+    def remove(self, job: Job) -> None:
+        """See QueueState."""
+        super().remove(job)
+        if self.keyed and not self._away_from_here(job):
+            state = self.states[job.key]
+            state.remove(job)
+            self._look(state)
+
+    # What the engine tells.
+
+    def check_room(self, key: str | None) -> None:
+        """Raise QueueFull if no more live jobs of this key may be here. Changes nothing."""
+        if not self.keyed or key is None:
+            return
+        state = self.states.get(key)
+        if state is None:
+            if len(self.states) >= self.limits.keys_max:
+                raise QueueFull(f"queue {self.name!r} keeps count of {len(self.states)} keys, as many as it may", "key")
+        elif self.rule.max_jobs is not None and state.live >= self.rule.max_jobs:
+            raise QueueFull(f"queue {self.name!r} holds {state.live} live jobs of key {key!r}, as many as it may", "key")
+
+    def enter(self, job: Job) -> None:
+        """A job becomes live here: before it is queued, scheduled or leased."""
+        if self.keyed and not self._away_from_here(job):
+            self._state(job.key).live += 1
+
+    def leave(self, job: Job) -> None:
+        """A job has ended."""
+        if self.keyed and not self._away_from_here(job):
+            state = self.states[job.key]
+            state.live -= 1
+            self._look(state)
+
+    def leased(self, job: Job, now: float) -> None:
+        """A job was handed out."""
+        rate = self.policy.rate
+        if rate is not None:
+            self.bucket.take(rate, now)
+            self.refilled(now)
+        if self.keyed:
+            state = self.states[job.key]
+            state.running[job] = None
+            rate = self.rule.rate
+            if rate is not None and state.key is not None:
+                state.bucket.take(rate, now)
+                self._reckon(state, now)
+            if self.policy.fair:
+                self.passed = max(self.passed, state.passed)
+                state.passed += 1.0 / self.weight(state.key)
+            self.taking[state] = None
+            self.last = state
+
+    def running(self, job: Job) -> None:
+        """A job is in progress, as it was stored. What its rate had been is not known."""
+        if self.keyed:
+            state = self._state(job.key)
+            state.running[job] = None
+            self._look(state)
+
+    def let_go(self, job: Job) -> None:
+        """A lease has ended."""
+        if self.keyed and not self._away_from_here(job):
+            state = self.states[job.key]
+            del state.running[job]
+            self._look(state)
+
+    def undelivered(self, job: Job, now: float) -> None:
+        """A hand-out did not take place: what it took of a rate is given back."""
+        rate = self.policy.rate
+        if rate is not None:
+            self.bucket.give_back(rate)
+            self.refilled(now)
+        rate = self.rule.rate
+        if rate is not None and self.keyed and job.key is not None and not self._away_from_here(job):
+            state = self.states[job.key]
+            state.bucket.give_back(rate)
+            self._reckon(state, now)
+            self._look(state)
+
+    def holds(self, job: Job) -> bool:
+        """Whether a job that comes back from a worker keeps its key meanwhile."""
+        return self.ordered and job.key is not None
+
+    def put_away(self, job: Job) -> None:
+        """A job is scheduled."""
+        if self.keyed and job.details.holds and not self._away_from_here(job):
+            state = self._state(job.key)
+            state.away[job] = None
+            self._look(state)
+
+    def fetched(self, job: Job) -> None:
+        """A job is scheduled no more."""
+        if self.keyed and job.details.holds and not self._away_from_here(job):
+            state = self.states[job.key]
+            state.away.pop(job, None)
+            self._look(state)
+
+    # Keys.
+
+    def finish(self) -> None:
+        """A dequeue is over, which may take several of an ordered key, in order. From now on those hold it."""
+        if self.taking:
+            taken, self.taking = self.taking, {}
+            self.last = None
+            for state in taken:
+                self._look(state)
+
+    def weight(self, key: str | None) -> float:
+        """How much of a fair queue a key may have."""
+        return 1.0 if key is None else self.policy.weights.get(key, 1.0)
+
+    def halting(self, job: Job) -> bool:
+        """Whether a job's final failure stops its key."""
+        return self.rule.order == "halt" and job.key is not None
+
+    def halt(self, job: Job) -> None:
+        """A job that failed for good stops its key."""
+        if not self._away_from_here(job):
+            state = self._state(job.key)
+            state.halted[job] = None
+            self._look(state)
+
+    def unhalt(self, job: Job) -> None:
+        """It does no more."""
+        state = self.states.get(job.key)
+        if state is not None and job in state.halted:
+            del state.halted[job]
+            self._look(state)
+
+    def pause_key(self, key: str, paused: bool) -> None:
+        """Let a key hand out nothing, or go on."""
+        if paused:
+            self.paused_keys[key] = None
+        else:
+            self.paused_keys.pop(key, None)
+        if self.keyed:
+            state = self._state(key)
+            state.paused = paused
+            self._look(state)
+
+    def reckon(self) -> None:
+        """The queue's rate has changed: the next tick sees until when that lets nothing go."""
+        if self.bucket.full_at:
+            self.deadlines.set(self, -math.inf)
+
+    def refilled(self, now: float) -> None:
+        """The queue's rate may have one to give, or its rule has changed."""
+        at = self.bucket.reckon(self.policy.rate, now)
+        if at is None:
+            self.deadlines.drop(self)
+        else:
+            self.deadlines.set(self, at)
+
+    def key_refilled(self, state: KeyState, now: float) -> None:
+        """A key's rate may have one to give, or is full again and need not be remembered."""
+        if self.states.get(state.key) is state:
+            self._reckon(state, now)
+            self._look(state)
+
+    def _reckon(self, state: KeyState, now: float) -> None:
+        at = state.bucket.reckon(self.rule.rate, now)
+        if at is None:
+            self.deadlines.drop(state)
+        else:
+            self.deadlines.set(state, at)
+
+    def halted(self, key: str) -> list[Job]:
+        """The failed jobs that halt a key."""
+        state = self.states.get(key)
+        return [] if state is None else list(state.halted)
+
+    def empty_buckets(self, now: float) -> None:
+        """Every bucket is empty: the server did not run, or another did, and nobody knows what was taken."""
+        self.restored_at = now
+        rate = self.policy.rate
+        if rate is not None:
+            self.bucket.empty(rate, now)
+            self.refilled(now)
+        rate = self.rule.rate
+        if rate is not None:
+            for state in list(self.states.values()):
+                if state.key is not None:
+                    state.bucket.empty(rate, now)
+                    self.key_refilled(state, now)
+
+    def _state(self, key: str | None) -> KeyState:
+        state = self.states.get(key)
+        if state is None:
+            state = self.states[key] = KeyState(self.name, key)
+            state.paused = key in self.paused_keys
+            rate = self.rule.rate
+            if rate is not None and self.restored_at is not None:
+                state.bucket.empty(rate, self.restored_at)
+        return state
+
+    def _look(self, state: KeyState) -> None:
+        """Enter a key among those that may go, or take it out, by what is true of it now."""
+        if not state.queued:
+            block = None
+            self.ready_keys.drop(state)
+        else:
+            block = state.blocked(self.rule, state in self.taking)
+            if block is None:
+                fresh = state.entry is None
+                self.ready_keys.set(state, self._rank(state, fresh))
+            else:
+                self.ready_keys.drop(state)
+        counted = self.counted_by
+        if state.block is not None:
+            counted[state.block] -= state.counted
+        state.block = block
+        if block is not None:
+            state.counted = state.queued
+            counted[block] = counted.get(block, 0) + state.queued
+        elif state.idle and not state.bucket.full_at and self.states.get(state.key) is state:
+            del self.states[state.key]
+
+    def _rank(self, state: KeyState, fresh: bool) -> Rank:
+        rank, seq, job = state.peek()
+        if not self.policy.fair:
+            return (rank, seq)
+        if fresh and not state.running:
+            state.passed = max(state.passed, self.passed)
+        return (job.priority, len(state.running) / self.weight(state.key), state.passed, seq)
+
+    # Looking at it.
+
+    def held_by(self) -> dict[str, int]:
+        """Queued jobs that may not go now, by why. What the whole queue waits for comes before what its keys do."""
+        concurrency = self.policy.concurrency
+        if self.queued and concurrency is not None and self.in_progress >= concurrency:
+            return {"concurrency": self.queued}
+        if self.queued and self.bucket.waits:
+            return {"rate": self.queued}
+        return {block: count for block, count in self.counted_by.items() if count}
+
+    def stats(self) -> QueueStats:
+        """See QueueState."""
+        plain = super().stats()
+        held = self.held_by()
+        rate = self.policy.rate
+        at = self.bucket.next_at(rate) if rate is not None and self.bucket.waits else None
+        return replace(plain, held=sum(held.values()), held_by=held, keys=len(self.states), rate_next_at=at)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether jobs of a key go one after the other."""
+        return self.rule.order in ORDERED
+
+    def block_of(self, state: KeyState) -> Block | None:
+        """What would keep back a job of this key, whether one is queued or not."""
+        return state.blocked(self.rule, False)
+
+    def key_stats(self, state: KeyState) -> KeyStats:
+        """One key as it is now."""
+        block = self.block_of(state)
+        holder = None if block is None else state.holder(block)
+        rate = self.rule.rate
+        return KeyStats(
+            key=state.key,
+            queued=state.queued,
+            scheduled=state.live - state.queued - len(state.running),
+            in_progress=len(state.running),
+            block=block,
+            paused=state.paused,
+            holder=None if holder is None else holder.number,
+            next_at=state.bucket.next_at(rate) if rate is not None and state.bucket.waits else None,
+        )
+
+
+def _let_go_of(states: dict[str | None, KeyState]) -> Iterator[int]:
+    while states:
+        done = 0
+        while states and done < SLICE:
+            done += 1 + len(states.popitem()[1].places)
+        yield done

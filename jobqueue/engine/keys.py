@@ -1,0 +1,198 @@
+"""The keys of one queue: which of them may have a job handed out, and which of those goes first.
+
+A key that counts for something has a `KeyState`, from its first live job until the last is gone and its rate is at rest. A key whose next
+job may go has one entry in `Ready`, a heap; one that is held back has none, so no hand-out ever looks at it.
+
+A queued job stands in its lane as every other does, so that listings, purges, counts and places know of no keys, and once more in its
+key's own heap. What leaves its lane by itself (cancelled, expired) leaves its place in that heap behind, to be skipped.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from jobqueue.engine.bucket import Bucket
+from jobqueue.model import PRIORITIES, QUEUED, Block, Job, Order, PerKey
+
+_STALE_MAX = 64
+_SWEPT = 8
+
+Place = tuple[int, int, Job]
+"""Rank, seq, job: how a key's jobs leave. Those that hold their key go before all others, whatever their priority."""
+
+Rank = tuple[float, ...]
+
+
+def place_of(job: Job) -> Place:
+    """A queued job's place among those of its key."""
+    return (job.priority - PRIORITIES if job.details.holds else job.priority, job.seq, job)
+
+
+class KeyState:
+    """One key of one queue, and its live jobs by where they are.
+
+    running: in progress; away: they hold the key and wait for their next attempt; halted: failed, and stop the key. passed: what it has
+    had of a fair queue, in hand-outs by weight.
+    """
+
+    __slots__ = (
+        "away",
+        "block",
+        "bucket",
+        "counted",
+        "entry",
+        "halted",
+        "key",
+        "live",
+        "passed",
+        "paused",
+        "places",
+        "queue",
+        "queued",
+        "running",
+    )
+
+    def __init__(self, queue: str, key: str | None) -> None:
+        self.queue = queue
+        self.key = key
+        self.places: list[Place] = []
+        self.queued = 0
+        self.live = 0
+        self.running: dict[Job, None] = {}
+        self.away: dict[Job, None] = {}
+        self.halted: dict[Job, None] = {}
+        self.paused = False
+        self.bucket = Bucket()
+        self.passed = 0.0
+        self.block: Block | None = None
+        self.counted = 0
+        """How many of `queued` the queue counts as held back."""
+        self.entry: Entry | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be lost with it but what its rate remembers."""
+        return not (self.live or self.paused or self.halted)
+
+    def add(self, job: Job) -> None:
+        """A job of the key is queued."""
+        heappush(self.places, place_of(job))
+        self.queued += 1
+
+    def peek(self) -> Place:
+        """The place of the next job to leave; there must be one."""
+        places = self.places
+        while (job := places[0][2]).status is not QUEUED or job.seq != places[0][1]:
+            heappop(places)
+        return places[0]
+
+    def pop(self) -> Job:
+        """Take the next job to leave; there must be one."""
+        self.peek()
+        self.queued -= 1
+        return heappop(self.places)[2]
+
+    def remove(self, job: Job) -> None:
+        """A queued job of the key has left its lane by itself, and is about to be no longer queued."""
+        self.queued -= 1
+        places = self.places
+        if not self.queued:
+            places.clear()
+            return
+        while (first := places[0][2]) is job or first.status is not QUEUED or first.seq != places[0][1]:
+            heappop(places)
+        # If it was not the first, its place stays behind, to be skipped or swept.
+        if len(places) > 2 * self.queued + _STALE_MAX:
+            self.places = [place for place in places if place[2] is not job and place[2].status is QUEUED and place[2].seq == place[1]]
+            heapify(self.places)
+
+    def holder(self, block: Block) -> Job | None:
+        """The job that the key waits for, where there is one."""
+        if block == "halted":
+            return next(iter(self.halted), None)
+        return next(iter(self.away or self.running), None) if block == "order" else None
+
+    def blocked(self, rule: PerKey, taking: bool) -> Block | None:
+        """What keeps its jobs back. taking: the one request that took all that is running may take more."""
+        if self.paused:
+            return "paused"
+        if self.halted:
+            return "halted"
+        if self.key is None:
+            return None
+        if rule.order != "none":
+            if self.away or (self.running and not taking):
+                return "order"
+        elif rule.concurrency is not None and len(self.running) >= rule.concurrency:
+            return "concurrency"
+        return "rate" if self.bucket.waits else None
+
+
+Entry = tuple[Rank, int, KeyState]
+
+
+class Ready:
+    """The keys that may have a job handed out, by rank, smallest first; ties by which came first. Each has at most one entry that counts.
+
+    A rank that changes leaves its old entry behind, stale. They are swept a few a change, as in `Deadlines`, which says why.
+    """
+
+    __slots__ = ("_aside", "_count", "_heap", "live")
+
+    def __init__(self) -> None:
+        self._heap: list[Entry] = []
+        self._aside: list[Entry] = []
+        self._count = 0
+        self.live = 0
+
+    def set(self, state: KeyState, rank: Rank) -> None:
+        """Enter a key, or change its rank."""
+        if state.entry is not None:
+            if state.entry[0] == rank:
+                return
+        else:
+            self.live += 1
+        self._count = count = self._count + 1
+        state.entry = entry = (rank, count, state)
+        heappush(self._heap, entry)
+        if self._aside or len(self._heap) > 2 * self.live + _STALE_MAX:
+            self._sweep()
+
+    def drop(self, state: KeyState) -> None:
+        """Take a key out; harmless when it is not in."""
+        if state.entry is not None:
+            state.entry = None
+            self.live -= 1
+            if self._aside or len(self._heap) > 2 * self.live + _STALE_MAX:
+                self._sweep()
+
+    def pop(self) -> KeyState | None:
+        """Take out the first, None when there is none."""
+        heap, aside = self._heap, self._aside
+        while heap or aside:
+            entry = heappop(aside if aside and (not heap or aside[0] < heap[0]) else heap)
+            state = entry[2]
+            if state.entry is entry:
+                state.entry = None
+                self.live -= 1
+                return state
+        return None
+
+    @property
+    def entries(self) -> int:
+        """Entries held, stale ones included."""
+        return len(self._heap) + len(self._aside)
+
+    def _sweep(self) -> None:
+        if not self._aside:
+            self._heap, self._aside = [], self._heap
+        heap, aside = self._heap, self._aside
+        for _ in range(min(_SWEPT, len(aside))):
+            entry = aside.pop()
+            if entry[2].entry is entry:
+                heappush(heap, entry)
+
+
+NO_RULE: Final = PerKey()
+ORDERED: Final[tuple[Order, ...]] = ("fifo", "halt")
