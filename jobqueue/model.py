@@ -131,6 +131,26 @@ class QueuePolicy(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+class PolicyChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Some fields of a policy; what is not set stays as it is."""
+
+    lease_seconds: float | msgspec.UnsetType = msgspec.UNSET
+    max_attempts: int | msgspec.UnsetType = msgspec.UNSET
+    backoff: Backoff | msgspec.UnsetType = msgspec.UNSET
+    max_jobs: int | msgspec.UnsetType | None = msgspec.UNSET
+    paused: bool | msgspec.UnsetType = msgspec.UNSET
+    concurrency: int | msgspec.UnsetType | None = msgspec.UNSET
+    rate: Rate | msgspec.UnsetType | None = msgspec.UNSET
+    per_key: PerKey | msgspec.UnsetType | None = msgspec.UNSET
+    fair: bool | msgspec.UnsetType = msgspec.UNSET
+    weights: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
+
+    def of(self, policy: QueuePolicy) -> QueuePolicy:
+        """The policy with the change made to it."""
+        said = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not msgspec.UNSET}
+        return msgspec.structs.replace(policy, **said)
+
+
 class JobSpec(msgspec.Struct, gc=False, kw_only=True):
     """A job as its producer asked for it. None means "not said": the queue's policy or the server's default decides.
 
@@ -417,7 +437,7 @@ class QueueStats(msgspec.Struct, frozen=True, gc=False):
 class KeyStats(msgspec.Struct, frozen=True, gc=False):
     """One key of a queue. block: what keeps its queued jobs back, None when one may go or there is none.
 
-    holder: the number of the job that it waits for: in progress, between two attempts, or failed. next_at: when its rate lets the next go.
+    holder: the id of the job that it waits for: in progress, between two attempts, or failed. next_at: when its rate lets the next go.
     """
 
     key: str | None
@@ -426,7 +446,7 @@ class KeyStats(msgspec.Struct, frozen=True, gc=False):
     in_progress: int
     block: Block | None
     paused: bool
-    holder: int | None = None
+    holder: str | None = None
     next_at: float | None = None
 
 

@@ -31,7 +31,20 @@ import msgspec
 from jobqueue.engine.events import Kind
 from jobqueue.errors import QueueError
 from jobqueue.histogram import Timings
-from jobqueue.model import Job, JobFilter, JobSpec, Outcome, QueuePolicy, QueueStats, Status, Verdict, Want
+from jobqueue.model import (
+    Job,
+    JobFilter,
+    JobSpec,
+    KeyStats,
+    Outcome,
+    PolicyChange,
+    QueuePolicy,
+    QueueStats,
+    Reason,
+    Status,
+    Verdict,
+    Want,
+)
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
@@ -281,6 +294,25 @@ class Backend(Protocol):
 
     async def put_policy(self, name: str, policy: QueuePolicy) -> QueueStats:
         """Make a queue or set its policy. Raises BadRequest, TooManyQueues."""
+
+    async def change_policy(self, name: str, change: PolicyChange) -> QueueStats:
+        """Change some fields of a queue's policy. Raises UnknownQueue, BadRequest."""
+
+    async def keys(self, name: str, after: str, limit: int) -> tuple[list[KeyStats], str | None]:
+        """Up to `limit` keys that a queue keeps count of, those that hold most up first, then those with most queued; and the cursor of the
+        next page, None at the end. after: such a cursor, "" for the first page.
+
+        None where the queue's policy minds no keys. Keys come and go between pages. Raises UnknownQueue, BadRequest (cursor).
+        """
+
+    async def set_key_paused(self, name: str, key: str, paused: bool) -> KeyStats:
+        """Let a key of a queue hand out nothing, or go on, also when it was a failed job that halted it, which is given up then.
+
+        Raises UnknownQueue, BadRequest, QueueFull (as many keys are paused as may be).
+        """
+
+    async def waiting_for(self, ids: Sequence[str]) -> list[list[Reason]]:
+        """For each job what it waits for: all that keeps it from being in progress now. Empty for one that is, has ended or is unknown."""
 
     async def delete_queue(self, name: str) -> None:
         """Delete a queue that has no live jobs. Raises UnknownQueue, QueueNotEmpty."""

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from jobqueue.backend.base import Conclude, Enqueued, Extend, Listen
+from jobqueue.backend.keys import KeyPlace, key_cursor, key_cursor_of, key_place, later
 from jobqueue.backend.listening import LocalListening
-from jobqueue.backend.shell import SLICE, Shell, attempt_of, copied
+from jobqueue.backend.shell import SLICE, Shell, attempt_of, copied, later_at
 from jobqueue.backend.waiters import Waiter, check_room
 from jobqueue.engine import checks
+from jobqueue.engine.flow import FlowQueue
+from jobqueue.engine.why import waiting_for
 from jobqueue.errors import Draining, QueueError, StorageUnavailable, Unconfirmed
-from jobqueue.model import CONCLUDED, IN_PROGRESS, Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict, Want
+from jobqueue.model import (
+    CONCLUDED,
+    IN_PROGRESS,
+    Job,
+    JobFilter,
+    JobSpec,
+    KeyStats,
+    PolicyChange,
+    QueuePolicy,
+    QueueStats,
+    Reason,
+    Verdict,
+    Want,
+)
 
 _Item = TypeVar("_Item")
 _Reply = TypeVar("_Reply")
@@ -224,9 +241,12 @@ class LocalBackend(Shell):
 
     def _stats(self, name: str) -> QueueStats:
         stats = self.engine.queue(name).stats()
-        oldest = stats.oldest_queued_at
+        skew = self.clock.skew()
         return msgspec.structs.replace(
-            stats, waiters=self._dequeues.count(name), oldest_queued_at=None if oldest is None else oldest + self.clock.skew()
+            stats,
+            waiters=self._dequeues.count(name),
+            oldest_queued_at=later_at(stats.oldest_queued_at, skew),
+            rate_next_at=later_at(stats.rate_next_at, skew),
         )
 
     async def queues(self) -> list[QueueStats]:
@@ -253,6 +273,48 @@ class LocalBackend(Shell):
         self.engine.put_policy(name, policy)
         await self._commit(self.clock.now())
         return self._stats(name)
+
+    async def change_policy(self, name: str, change: PolicyChange) -> QueueStats:
+        self._check_open()
+        self.engine.change_policy(name, change)
+        await self._commit(self.clock.now())
+        return self._stats(name)
+
+    async def keys(self, name: str, after: str, limit: int) -> tuple[list[KeyStats], str | None]:
+        queue = self.engine.queue(name)
+        start = key_cursor(after)
+        if not isinstance(queue, FlowQueue) or not queue.keyed:
+            return [], None
+        best: list[KeyPlace] = []
+        states = list(queue.states.values())
+        for at in range(0, len(states), SLICE):
+            if at:
+                # Others run between the slices.
+                await asyncio.sleep(0)
+            places = (key_place(state) for state in states[at : at + SLICE] if state.key is not None)
+            best = heapq.nsmallest(limit + 1, [*best, *(place for place in places if start is None or place > start)])
+        skew = self.clock.skew()
+        found = [later(queue.key_stats(state), skew) for *_, key in best[:limit] if (state := queue.states.get(key)) is not None]
+        return found, key_cursor_of(best[limit - 1]) if len(best) > limit else None
+
+    async def set_key_paused(self, name: str, key: str, paused: bool) -> KeyStats:
+        self._check_open()
+        self.engine.pause_key(name, key, paused)
+        await self._commit(self.clock.now())
+        queue = self.engine.queue(name)
+        state = queue.states.get(key) if isinstance(queue, FlowQueue) else None
+        if isinstance(queue, FlowQueue) and state is not None:
+            return later(queue.key_stats(state), self.clock.skew())
+        return KeyStats(key, 0, 0, 0, "paused" if paused else None, paused)
+
+    async def waiting_for(self, ids: Sequence[str]) -> list[list[Reason]]:
+        skew = self.clock.skew()
+        found = []
+        for job_id in ids:
+            job = self.engine.jobs.by_id.get(job_id)
+            reasons = [] if job is None else waiting_for(self.engine, job, self._dequeues.count(job.queue))
+            found.append([each if each.until is None else msgspec.structs.replace(each, until=each.until + skew) for each in reasons])
+        return found
 
     async def delete_queue(self, name: str) -> None:
         self._check_open()

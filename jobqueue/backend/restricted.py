@@ -18,7 +18,7 @@ import msgspec
 
 from jobqueue.backend.base import Backend, BackendStats, Conclude, Enqueued, Extend, Listen, Listening, Taking
 from jobqueue.errors import Forbidden, IdConflict, QueueError, UnknownJob
-from jobqueue.model import Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict, Want
+from jobqueue.model import Job, JobFilter, JobSpec, KeyStats, PolicyChange, QueuePolicy, QueueStats, Reason, Verdict, Want
 
 K = TypeVar("K", str, int)
 
@@ -170,6 +170,22 @@ class RestrictedBackend:
     async def put_policy(self, name: str, policy: QueuePolicy) -> QueueStats:
         self._check(name)
         return await self._backend.put_policy(name, policy)
+
+    async def change_policy(self, name: str, change: PolicyChange) -> QueueStats:
+        self._check(name)
+        return await self._backend.change_policy(name, change)
+
+    async def keys(self, name: str, after: str, limit: int) -> tuple[list[KeyStats], str | None]:
+        self._check(name)
+        return await self._backend.keys(name, after, limit)
+
+    async def set_key_paused(self, name: str, key: str, paused: bool) -> KeyStats:
+        self._check(name)
+        return await self._backend.set_key_paused(name, key, paused)
+
+    async def waiting_for(self, ids: Sequence[str]) -> list[list[Reason]]:
+        # Whoever asks has been shown these jobs.
+        return await self._backend.waiting_for(ids)
 
     async def delete_queue(self, name: str) -> None:
         self._check(name)

@@ -376,13 +376,14 @@ def shifted(job: Job, skew: float) -> Job:
     details, hold = job.details, job.hold
     if details is not PLAIN:
         past = tuple(replace(one, started_at=one.started_at + skew, ended_at=one.ended_at + skew) for one in details.past)
-        job.details = replace(details, run_at=_later(details.run_at, skew), expires_at=_later(details.expires_at, skew), past=past)
+        job.details = replace(details, run_at=later_at(details.run_at, skew), expires_at=later_at(details.expires_at, skew), past=past)
     if type(hold) is Lease:
         job.hold = replace(hold, expires_at=hold.expires_at + skew, started_at=hold.started_at + skew)
     elif type(hold) is Conclusion:
-        job.hold = replace(hold, concluded_at=hold.concluded_at + skew, started_at=_later(hold.started_at, skew))
+        job.hold = replace(hold, concluded_at=hold.concluded_at + skew, started_at=later_at(hold.started_at, skew))
     return job
 
 
-def _later(at: float | None, seconds: float) -> float | None:
+def later_at(at: float | None, seconds: float) -> float | None:
+    """A time moved, if there is one."""
     return None if at is None else at + seconds

@@ -17,7 +17,7 @@ from jobqueue.engine.ring import pieces
 from jobqueue.engine.sizes import details_bytes, job_bytes, own_bytes, shown_bytes
 from jobqueue.engine.state import BACK, FRONT, State
 from jobqueue.errors import Full, QueueFull, QueueNotEmpty
-from jobqueue.model import CANCELLED, FAILED, QUEUED, SCHEDULED, SUCCEEDED, Conclusion, Job, JobFilter, QueuePolicy
+from jobqueue.model import CANCELLED, FAILED, QUEUED, SCHEDULED, SUCCEEDED, Conclusion, Job, JobFilter, PolicyChange, QueuePolicy
 
 
 class QueueAdmin(State):
@@ -32,6 +32,13 @@ class QueueAdmin(State):
             queue = self.make_queue(name)
         self._set_policy(queue, policy)
         return made
+
+    def change_policy(self, name: str, change: PolicyChange) -> None:
+        """Change some fields of a queue's policy. Raises UnknownQueue, BadRequest."""
+        queue = self.queue(name)
+        policy = change.of(queue.policy)
+        checks.policy(policy, self.limits)
+        self._set_policy(queue, policy)
 
     def _set_policy(self, queue: QueueState, policy: QueuePolicy) -> None:
         kind = K_QUEUE_CHANGED

@@ -478,7 +478,7 @@ class FlowQueue(QueueState):
             in_progress=len(state.running),
             block=block,
             paused=state.paused,
-            holder=None if holder is None else holder.number,
+            holder=None if holder is None else holder.id,
             next_at=state.bucket.next_at(rate) if rate is not None and state.bucket.waits else None,
         )
 

@@ -1,8 +1,9 @@
 """One priority of one queue: jobs leave in the order of their `seq`, whatever road they came back by.
 
 New jobs get ever greater numbers and join a ring. A job that comes back (released, lease expired, answer not delivered)
-keeps its number, which is smaller than that of every job still waiting in the ring, and goes to a heap that is emptied first:
-that is what "at the front of its priority" and "in its old place" mean, even when several come back in any order.
+keeps its number, which is smaller than that of every job still waiting in the ring unless keys hold some of those back (flow.py), and
+goes to a heap. The smaller number leaves first: that is what "at the front of its priority" and "in its old place" mean, even when several
+come back in any order.
 
 Rejected: pushing returned jobs onto the ring's front. Two that come back in the wrong order would stay in it, and an
 ordered insertion is O(n) when many leases end together.
@@ -49,12 +50,15 @@ class Lane(Ring):
 
     def peek(self) -> Job | None:
         """The next job to leave, None when empty."""
-        if self.returned:
-            heap = self._heap
-            while heap[0][2].slot != heap[0][1]:
-                heapq.heappop(heap)
-            return heap[0][2]
-        return super().peek()
+        if not self.returned:
+            return super().peek()
+        heap = self._heap
+        while heap[0][2].slot != heap[0][1]:
+            heapq.heappop(heap)
+        seq, _, job = heap[0]
+        # Where keys were held back, jobs left from behind others, and are younger than the front when they come back.
+        front = super().peek()
+        return job if front is None or seq < front.seq else front
 
     def popleft(self) -> Job:
         """Take the next job to leave; IndexError when empty."""
@@ -103,4 +107,8 @@ class Lane(Ring):
     def jobs(self) -> list[Job]:
         """Every job in the order in which they leave. O(n log n)."""
         returned = sorted((seq, n, job) for seq, n, job in self._heap if job.slot == n)
-        return [job for _, _, job in returned] + super().jobs()
+        return list(heapq.merge([job for _, _, job in returned], super().jobs(), key=_seq))
+
+
+def _seq(job: Job) -> int:
+    return job.seq

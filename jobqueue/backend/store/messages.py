@@ -15,7 +15,7 @@ import msgspec
 from jobqueue.backend.base import BackendStats, Conclude, Enqueued, Extend, Listen, Notice
 from jobqueue.backend.store.shapes import ErrorRow, Item, JobRow, job_of
 from jobqueue.engine.events import Kind
-from jobqueue.model import JobFilter, JobSpec, Outcome, QueuePolicy, QueueStats, Status, Verdict, Want
+from jobqueue.model import JobFilter, JobSpec, KeyStats, Outcome, PolicyChange, QueuePolicy, QueueStats, Reason, Status, Verdict, Want
 
 VERSION = 1
 
@@ -24,7 +24,9 @@ HELLO, PROOF, PING, PONG, CANCEL, DELIVERED, FAILED = 1, 2, 3, 4, 5, 6, 7
 ENQUEUE, ENQUEUE_BATCH, DEQUEUE, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH, RELEASE, END, RETRY = range(10, 20)
 JOB, NUMBERED, JOBS, QUEUE_PAGE, QUEUE, PUT_POLICY, DELETE_QUEUE, SET_PAUSED, PURGE, REDRIVE = range(20, 30)
 LISTEN, NOTICES, STATS = 30, 31, 32
+CHANGE_POLICY, KEYS, SET_KEY_PAUSED, WHY = 34, 35, 36, 37
 DONE, GOT_ENQUEUED, GOT_JOB, GOT_JOBS, GOT_PART, GOT_COUNT, GOT_QUEUE, GOT_QUEUES, GOT_STATS, GOT_LISTENER, GOT_NOTICES = range(40, 51)
+GOT_KEYS, GOT_KEY, GOT_REASONS = 60, 61, 62
 
 CHANGES = frozenset({ENQUEUE, ENQUEUE_BATCH, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH, RELEASE, END, RETRY}) | {
     PUT_POLICY,
@@ -32,6 +34,8 @@ CHANGES = frozenset({ENQUEUE, ENQUEUE_BATCH, CONCLUDE, CONCLUDE_BATCH, EXTEND, E
     SET_PAUSED,
     PURGE,
     REDRIVE,
+    CHANGE_POLICY,
+    SET_KEY_PAUSED,
 }
 """Requests that may have been carried out when their answer is lost. A dequeue is none: what it took is put back."""
 
@@ -167,6 +171,7 @@ class JobsOp(Message, tag=JOBS):
     before: int | None
     after: int | None
     payloads: bool
+    key: str | None = None
 
     def wanted(self) -> JobFilter:
         """The filter."""
@@ -179,6 +184,7 @@ class JobsOp(Message, tag=JOBS):
             before=self.before,
             after=self.after,
             payloads=self.payloads,
+            key=self.key,
         )
 
 
@@ -246,6 +252,35 @@ class NoticesOp(Message, tag=NOTICES):
     listener: int
     limit: int
     wait: float
+
+
+class ChangePolicyOp(Message, tag=CHANGE_POLICY):
+    """See Backend."""
+
+    name: str
+    change: PolicyChange
+
+
+class KeysOp(Message, tag=KEYS):
+    """See Backend."""
+
+    name: str
+    after: str
+    limit: int
+
+
+class SetKeyPausedOp(Message, tag=SET_KEY_PAUSED):
+    """See Backend."""
+
+    name: str
+    key: str
+    paused: bool
+
+
+class WhyOp(Message, tag=WHY):
+    """Backend.waiting_for."""
+
+    ids: list[str]
 
 
 class StatsOp(Message, tag=STATS):
@@ -316,6 +351,25 @@ class GotQueues(Message, tag=GOT_QUEUES):
     next: str | None
 
 
+class GotKeys(Message, tag=GOT_KEYS):
+    """A page of keys."""
+
+    page: list[KeyStats]
+    next: str | None
+
+
+class GotKey(Message, tag=GOT_KEY):
+    """One key."""
+
+    stats: KeyStats
+
+
+class GotReasons(Message, tag=GOT_REASONS):
+    """What each job waits for."""
+
+    reasons: list[list[Reason]]
+
+
 class GotStats(Message, tag=GOT_STATS):
     """The totals."""
 
@@ -360,8 +414,28 @@ Op = (
     | ListenOp
     | NoticesOp
     | StatsOp
+    | ChangePolicyOp
+    | KeysOp
+    | SetKeyPausedOp
+    | WhyOp
 )
-Answer = Done | GotEnqueued | GotJob | GotJobs | GotPart | GotCount | GotQueue | GotQueues | GotStats | GotListener | GotNotices | Failed
+Answer = (
+    Done
+    | GotEnqueued
+    | GotJob
+    | GotJobs
+    | GotPart
+    | GotCount
+    | GotQueue
+    | GotQueues
+    | GotStats
+    | GotListener
+    | GotNotices
+    | GotKeys
+    | GotKey
+    | GotReasons
+    | Failed
+)
 
 encode = msgspec.msgpack.Encoder().encode
 decode_first = msgspec.msgpack.Decoder(Hello | Proof).decode

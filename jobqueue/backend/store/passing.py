@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from jobqueue.backend.base import Backend, Conclude, Enqueued, Extend
 from jobqueue.errors import QueueError
-from jobqueue.model import Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict
+from jobqueue.model import Job, JobFilter, JobSpec, KeyStats, PolicyChange, QueuePolicy, QueueStats, Reason, Verdict
 
 R = TypeVar("R")
 Ask = Callable[[Backend], Awaitable[R]]
@@ -73,6 +73,18 @@ class Passing(ABC):
 
     async def delete_queue(self, name: str) -> None:
         await self._change(lambda to: to.delete_queue(name))
+
+    async def change_policy(self, name: str, change: PolicyChange) -> QueueStats:
+        return await self._change(lambda to: to.change_policy(name, change))
+
+    async def keys(self, name: str, after: str, limit: int) -> tuple[list[KeyStats], str | None]:
+        return await self._pass(lambda to: to.keys(name, after, limit))
+
+    async def set_key_paused(self, name: str, key: str, paused: bool) -> KeyStats:
+        return await self._change(lambda to: to.set_key_paused(name, key, paused))
+
+    async def waiting_for(self, ids: Sequence[str]) -> list[list[Reason]]:
+        return await self._pass(lambda to: to.waiting_for(ids))
 
     async def set_paused(self, name: str, paused: bool) -> QueueStats:
         return await self._change(lambda to: to.set_paused(name, paused))

@@ -279,6 +279,19 @@ class OwnerLink(Link):
     async def _set_paused(self, backend: Backend, op: m.SetPausedOp) -> None:
         self._answer((m.GOT_QUEUE, op.n, await backend.set_paused(op.name, op.paused)))
 
+    async def _change_policy(self, backend: Backend, op: m.ChangePolicyOp) -> None:
+        self._answer((m.GOT_QUEUE, op.n, await backend.change_policy(op.name, op.change)))
+
+    async def _keys(self, backend: Backend, op: m.KeysOp) -> None:
+        page, after = await backend.keys(op.name, op.after, op.limit)
+        self._answer((m.GOT_KEYS, op.n, page, after))
+
+    async def _set_key_paused(self, backend: Backend, op: m.SetKeyPausedOp) -> None:
+        self._answer((m.GOT_KEY, op.n, await backend.set_key_paused(op.name, op.key, op.paused)))
+
+    async def _why(self, backend: Backend, op: m.WhyOp) -> None:
+        self._answer((m.GOT_REASONS, op.n, await backend.waiting_for(op.ids)))
+
     async def _purge(self, backend: Backend, op: m.PurgeOp) -> None:
         self._answer((m.GOT_COUNT, op.n, await backend.purge(op.name)))
 
@@ -367,5 +380,9 @@ _SERVES: dict[type[m.Message], tuple[int, _Serve]] = {
     m.ListenOp: (m.LISTEN, OwnerLink._listen),
     m.NoticesOp: (m.NOTICES, OwnerLink._notices),
     m.StatsOp: (m.STATS, OwnerLink._stats),
+    m.ChangePolicyOp: (m.CHANGE_POLICY, OwnerLink._change_policy),
+    m.KeysOp: (m.KEYS, OwnerLink._keys),
+    m.SetKeyPausedOp: (m.SET_KEY_PAUSED, OwnerLink._set_key_paused),
+    m.WhyOp: (m.WHY, OwnerLink._why),
 }
 _OPS = frozenset(op for op, _ in _SERVES.values())

@@ -27,7 +27,7 @@ from jobqueue.backend.store.shapes import Item, error_of, job_of
 from jobqueue.clock import Clock, SystemClock, Timer
 from jobqueue.errors import Draining, QueueError, StorageUnconfirmed, UnknownJob
 from jobqueue.limits import MIB, Limits
-from jobqueue.model import Job, JobFilter, JobSpec, QueuePolicy, QueueStats, Verdict, Want
+from jobqueue.model import Job, JobFilter, JobSpec, KeyStats, PolicyChange, QueuePolicy, QueueStats, Reason, Verdict, Want
 
 CONNECT_SECONDS = 1.0
 """The most that connecting and the first exchange may take, all that wait for it included."""
@@ -259,6 +259,7 @@ class RemoteBackend:
                 None if before is None else max(-NUMBER_MAX, min(before, NUMBER_MAX)),
                 None if after is None else max(-NUMBER_MAX, min(after, NUMBER_MAX)),
                 wanted.payloads,
+                wanted.key,
             )
             found += [job_of(row) for row in answer.jobs if sees is None or sees(row.queue)]
             cursor = answer.next
@@ -291,6 +292,21 @@ class RemoteBackend:
     async def delete_queue(self, name: str) -> None:
         self._check_open()
         await self._ask(m.Done, m.DELETE_QUEUE, name)
+
+    async def change_policy(self, name: str, change: PolicyChange) -> QueueStats:
+        self._check_open()
+        return (await self._ask(m.GotQueue, m.CHANGE_POLICY, name, change)).stats
+
+    async def keys(self, name: str, after: str, limit: int) -> tuple[list[KeyStats], str | None]:
+        answer = await self._ask(m.GotKeys, m.KEYS, name, after, limit)
+        return answer.page, answer.next
+
+    async def set_key_paused(self, name: str, key: str, paused: bool) -> KeyStats:
+        self._check_open()
+        return (await self._ask(m.GotKey, m.SET_KEY_PAUSED, name, key, paused)).stats
+
+    async def waiting_for(self, ids: Sequence[str]) -> list[list[Reason]]:
+        return (await self._ask(m.GotReasons, m.WHY, list(ids))).reasons
 
     async def set_paused(self, name: str, paused: bool) -> QueueStats:
         self._check_open()
