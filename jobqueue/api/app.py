@@ -104,8 +104,8 @@ class App:
             identify(request)
         try:
             route, argument = self.router.find(message.method, message.path)
-            if argument == IN_QUERY and "?" in message.path:
-                argument, request.head = named_in_query(route, message)
+            if argument[-1:] == IN_QUERY and "?" in message.path:
+                argument, request.head = named_in_query(route, message, argument)
                 message = request.head
             if message.version is not HTTP_11:
                 # For 1.1, the connection has seen to it that there is one Host.

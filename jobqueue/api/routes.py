@@ -27,18 +27,21 @@ from jobqueue.http.request import Request
 IN_QUERY = "-"
 """In a path, in place of an id that stands in the query: `/jobs/-?id=a%2Fb`."""
 
+BETWEEN = "\0"
+"""Between two variable segments, as a handler is given them: neither a queue's name nor a key may hold one."""
+
 _UNDONE = re.compile(r"[/\\%?#;]")
 """What proxies decode in a path, and then take for a part of its grammar, or encode once more."""
 
 Handler = Callable[[Site, Request, str], Awaitable[Answer]]
-"""A handler is given the one variable segment of its path, decoded, or ""."""
+"""A handler is given the variable segment of its path, decoded, or ""; where there are two, both, with BETWEEN between them."""
 
 
 class Route:
     """One operation: its place, its handler, and what the reference documentation says of it.
 
-    path: a template with at most one variable segment, `{id}` or `{name}`, behind the prefix of the API it belongs to; body and answer: the
-    msgspec types of request and response; errors: codes beside those every route may answer; counts and latency: answers by status,
+    path: a template with at most two variable segments, `{id}`, or `{name}` and `{key}`, behind the prefix of the API it belongs to; body
+    and answer: the msgspec types of request and response; errors: codes beside those every route may answer; counts and latency: answers by status,
     and how long they took, read by /metrics; api: whose route it is, which says how its errors look; held: it may be held open or
     stream; whole: it tells of every queue, so a token that holds for some only may not use it.
     """
@@ -83,8 +86,8 @@ class Route:
 
     @property
     def variable(self) -> str:
-        """The name of the variable segment, "" where there is none."""
-        return self.path.partition("{")[2].partition("}")[0]
+        """The name of the last variable segment, which the query may give; "" where there is none."""
+        return self.path.rpartition("{")[2].partition("}")[0] if "{" in self.path else ""
 
     @property
     def template(self) -> str:
@@ -108,11 +111,18 @@ class Router:
         self.routes = routes
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: dict[int, list[tuple[int, dict[str, dict[str, Route]]]]] = {}
+        self._pairs: dict[tuple[int, int], dict[str, dict[str, Route]]] = {}
         for route in routes:
             segments = route.path.split("/")
-            at = next((index for index, segment in enumerate(segments) if _variable(segment)), None)
-            if at is None:
+            variables = [index for index, segment in enumerate(segments) if _variable(segment)]
+            if not variables:
                 self._add(self._exact.setdefault(route.path, {}), route)
+                continue
+            at = variables[0]
+            if len(variables) > 1:
+                first, second = variables
+                segments[first] = segments[second] = "*"
+                self._add(self._pairs.setdefault((first, second), {}).setdefault("/".join(segments), {}), route)
                 continue
             patterns = self._patterns.setdefault(len(segments), [])
             table = next((table for index, table in patterns if index == at), None)
@@ -157,16 +167,34 @@ class Router:
             if route is not None:
                 return route, _decode(variable) if "%" in variable else variable
             allowed.update(found)
+        for (first, second), table in self._pairs.items():
+            methods, names = _pair(segments, first, second, table)
+            if method in methods:
+                return methods[method], names
+            allowed.update(methods)
         if allowed:
             raise MethodNotAllowed(method, sorted(allowed))
         raise NotFound(f"no such path: {path[:200]!r}")
 
 
-def named_in_query(route: Route, head: Head) -> tuple[str, Head]:
-    """The id or name that a query gives in place of the path's segment IN_QUERY, and the head without it; IN_QUERY itself if none does.
+def _pair(segments: list[str], first: int, second: int, table: dict[str, dict[str, Route]]) -> tuple[dict[str, Route], str]:
+    """The routes of a path that has two variable segments, by method, and both segments, decoded."""
+    if second >= len(segments) or not segments[first] or not segments[second]:
+        return {}, ""
+    fixed = [*segments]
+    fixed[first] = fixed[second] = "*"
+    return table.get("/".join(fixed), {}), f"{_decode(segments[first])}{BETWEEN}{_decode(segments[second])}"
+
+
+def named_in_query(route: Route, head: Head, argument: str) -> tuple[str, Head]:
+    """What a query gives in place of the path's last variable segment, where that is IN_QUERY, and the head without it; the argument itself
+    if it gives none.
 
     Raises BadRequest.
     """
+    before, between, last = argument.rpartition(BETWEEN)
+    if last != IN_QUERY:
+        return argument, head
     path, _, query = head.path.partition("?")
     given: list[str] = []
     rest: list[str] = []
@@ -177,11 +205,11 @@ def named_in_query(route: Route, head: Head) -> tuple[str, Head]:
         else:
             rest.append(pair)
     if not given:
-        return IN_QUERY, head
+        return argument, head
     if len(given) > 1:
         raise BadRequest(route.variable, "is given more than once")
     target = f"{path}?{'&'.join(rest)}" if rest else path
-    return _decode(given[0].replace("+", " ")), msgspec.structs.replace(head, path=target)
+    return before + between + _decode(given[0].replace("+", " ")), msgspec.structs.replace(head, path=target)
 
 
 def place_of(job_id: str) -> str:

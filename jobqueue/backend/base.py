@@ -155,6 +155,7 @@ class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     message: str | None = None
     cancel_requested: bool | None = None
     policy: QueuePolicy | None = None
+    key: str | None = None
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True):

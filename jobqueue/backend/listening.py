@@ -90,6 +90,7 @@ def _of_job(event: Event, job: Job, cursor: str, at: float, skew: float) -> Noti
         progress=None if lease is None else lease.progress,
         message=None if lease is None else lease.message,
         cancel_requested=lease is not None and lease.cancel_requested,
+        key=job.key,
     )
 
 

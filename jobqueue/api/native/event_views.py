@@ -27,6 +27,7 @@ class JobEventView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     progress: float | None
     message: str | None
     cancel_requested: bool
+    key: str | None
 
 
 class QueueEventView(msgspec.Struct, frozen=True, gc=False):
@@ -61,4 +62,5 @@ def event(notice: Notice) -> JobEventView | QueueEventView:
         progress=notice.progress,
         message=notice.message,
         cancel_requested=notice.cancel_requested is True,
+        key=notice.key,
     )

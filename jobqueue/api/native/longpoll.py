@@ -14,7 +14,7 @@ from jobqueue.engine import checks
 from jobqueue.errors import BadRequest
 from jobqueue.http.answers import Answer
 from jobqueue.http.request import Request
-from jobqueue.model import Job, Want
+from jobqueue.model import CONCLUDED, IN_PROGRESS, Job, Want
 
 _NAMES_MAX = 1_000
 """Queues that one dequeue lists, doubles included, which count once in the end."""
@@ -122,7 +122,11 @@ async def job(site: Site, request: Request, job_id: str) -> Answer:
         asked = wire.decode_query(wire.query_of(request.head.path), wire.WaitQuery)
         wait = wait_seconds(site, asked.wait)
     found = await waited(site, request, site.job_id(job_id), wait)
-    return Answer(200, views.encode(views.job_view(found, whole=True)), headers=RETRY_AFTER if wait and site.draining else b"")
+    # Nobody but the backend knows, and it knows without looking that an ended job waits for nothing.
+    reasons = [] if found.status in (CONCLUDED, IN_PROGRESS) else (await site.backend.waiting_for([found.id]))[0]
+    return Answer(
+        200, views.encode(views.job_view(found, whole=True, reasons=reasons)), headers=RETRY_AFTER if wait and site.draining else b""
+    )
 
 
 async def waited(site: Site, request: Request, job_id: str, wait: float) -> Job:

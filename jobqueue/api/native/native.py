@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from jobqueue.api.native import views, wire
 from jobqueue.api.problems import describe
-from jobqueue.api.routes import place_of
+from jobqueue.api.routes import BETWEEN, place_of
 from jobqueue.api.site import Site
 from jobqueue.backend.base import Conclude, Extend
 from jobqueue.engine import checks
@@ -18,7 +18,7 @@ from jobqueue.errors import BadRequest, Draining, QueueError
 from jobqueue.http.answers import Answer
 from jobqueue.http.body import body_at_once, check_depth
 from jobqueue.http.request import Request
-from jobqueue.model import FAILED, SUCCEEDED, Job, JobFilter, QueueStats, Verdict
+from jobqueue.model import FAILED, SUCCEEDED, Job, JobFilter, QueueStats, Reason, Verdict
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -183,9 +183,15 @@ async def jobs(site: Site, request: Request, _: str) -> Answer:
     asked = wire.decode_query(wire.query_of(request.head.path), wire.ListQuery)
     limit = site.limits.page_jobs_default if asked.limit is None else asked.limit
     checks.number("limit", limit, 1, site.limits.page_jobs_max)
-    wanted = JobFilter(status=asked.status, outcome=asked.outcome, queue=asked.queue, type=asked.type, limit=limit, before=asked.cursor)
+    wanted = JobFilter(
+        status=asked.status, outcome=asked.outcome, queue=asked.queue, type=asked.type, key=asked.key, limit=limit, before=asked.cursor
+    )
     found, cursor = await site.backend.jobs(wanted)
-    return Answer(200, views.encode(views.PageView([views.job_view(job, whole=False) for job in found], cursor)))
+    reasons: list[list[Reason] | None] = [None] * len(found)
+    if asked.waiting_for:
+        reasons = [*await site.backend.waiting_for([job.id for job in found])]
+    shown = [views.job_view(job, whole=False, reasons=why) for job, why in zip(found, reasons, strict=True)]
+    return Answer(200, views.encode(views.PageView(shown, cursor)))
 
 
 # Queues.
@@ -215,6 +221,39 @@ async def put_queue(site: Site, request: Request, name: str) -> Answer:
     """PUT /queues/{name}."""
     asked: wire.PolicyBody = wire.decode_policy(await site.read_body(request))
     return _queue(await site.backend.put_policy(name, asked.policy(site.default_policy)))
+
+
+async def patch_queue(site: Site, request: Request, name: str) -> Answer:
+    """PATCH /queues/{name}."""
+    asked: wire.PolicyPatch = wire.decode_policy_patch(await site.read_body(request))
+    return _queue(await site.backend.change_policy(name, asked.change()))
+
+
+async def keys(site: Site, request: Request, name: str) -> Answer:
+    """GET /queues/{name}/keys."""
+    asked = wire.KeysQuery()
+    if "?" in request.head.path:
+        asked = wire.decode_query(wire.query_of(request.head.path), wire.KeysQuery)
+    limit = site.limits.page_jobs_default if asked.limit is None else asked.limit
+    checks.number("limit", limit, 1, site.limits.page_jobs_max)
+    found, cursor = await site.backend.keys(name, asked.cursor or "", limit)
+    return Answer(200, views.encode(views.KeysView([views.key_view(stats) for stats in found], cursor)))
+
+
+async def pause_key(site: Site, request: Request, names: str) -> Answer:
+    """POST /queues/{name}/keys/{key}/pause."""
+    return await _set_key_paused(site, request, names, True)
+
+
+async def resume_key(site: Site, request: Request, names: str) -> Answer:
+    """POST /queues/{name}/keys/{key}/resume."""
+    return await _set_key_paused(site, request, names, False)
+
+
+async def _set_key_paused(site: Site, request: Request, names: str, paused: bool) -> Answer:
+    await _read_nothing(site, request)
+    name, _, key = names.partition(BETWEEN)
+    return Answer(200, views.encode(views.key_view(await site.backend.set_key_paused(name, key, paused))))
 
 
 async def delete_queue(site: Site, request: Request, name: str) -> Answer:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from jobqueue.api.problems import Problem
-from jobqueue.model import Attempt, Ended, Job, Outcome, QueuePolicy, QueueStats, Status
+from jobqueue.model import Attempt, Block, Ended, Job, KeyStats, Outcome, QueuePolicy, QueueStats, Reason, Status, Why
 
 _TOTALS = [(field.removesuffix("_total"), field) for field in QueueStats.__struct_fields__ if field.endswith("_total")]
 _seconds: dict[int, str] = {}
@@ -55,6 +55,7 @@ class EnqueuedView(msgspec.Struct, frozen=True, gc=False):
     run_at: str | None
     expires_at: str | None
     created: bool
+    key: str | UnsetType = UNSET
 
 
 class LeaseView(msgspec.Struct, frozen=True, gc=False):
@@ -67,7 +68,8 @@ class LeaseView(msgspec.Struct, frozen=True, gc=False):
 class DequeuedView(msgspec.Struct, frozen=True, gc=False):
     """A job as a worker is handed it. attempts counts this one; error is the last failure's, null before the first.
 
-    traceparent is there if the producer gave one.
+    traceparent and key are there if the producer gave one; limited, true, if the lease takes something that other jobs may have to wait
+    for, so that a worker should not take the job before it can begin.
     """
 
     id: str
@@ -82,6 +84,8 @@ class DequeuedView(msgspec.Struct, frozen=True, gc=False):
     error: Raw | None
     payload: Raw
     traceparent: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    limited: bool | UnsetType = UNSET
 
 
 class AttemptView(msgspec.Struct, frozen=True, gc=False):
@@ -95,8 +99,24 @@ class AttemptView(msgspec.Struct, frozen=True, gc=False):
     error: Raw | None
 
 
+class ReasonView(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """One thing that a job waits for. Only what goes with the reason is there."""
+
+    reason: Why
+    until: str | None = None
+    key: str | None = None
+    block: Block | None = None
+    job: str | None = None
+    worker: str | None = None
+    used: int | None = None
+    total: int | None = None
+    ahead: int | None = None
+
+
 class JobView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A job as anyone may see it. Lists leave past, payload and result out; max_attempts null follows the queue's policy."""
+    """A job as anyone may see it. Lists leave past, payload and result out, and waiting_for unless it is asked for; max_attempts null
+    follows the queue's policy.
+    """
 
     id: str
     number: int
@@ -119,6 +139,8 @@ class JobView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     message: str | None
     cancel_requested: bool
     error: Raw | None
+    key: str | None
+    waiting_for: list[ReasonView] | UnsetType = UNSET
     past: list[AttemptView] | UnsetType = UNSET
     result: Raw | UnsetType | None = UNSET
     payload: Raw | UnsetType = UNSET
@@ -164,7 +186,31 @@ class QueueView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     in_progress: int
     waiters: int
     oldest_queued_at: str | None
+    held: int
+    held_by: dict[str, int]
+    keys: int
+    rate_next_at: str | None
     totals: dict[str, int]
+
+
+class KeyView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A key of a queue. block says what keeps its queued jobs back, null when the next may go; holder is the job that it waits for."""
+
+    key: str
+    queued: int
+    scheduled: int
+    in_progress: int
+    block: Block | None
+    paused: bool
+    holder: str | None
+    next_at: str | None
+
+
+class KeysView(msgspec.Struct, frozen=True):
+    """A page of keys, those that hold most jobs up first. cursor asks for the next page, null at the end."""
+
+    keys: list[KeyView]
+    cursor: str | None
 
 
 class QueuesView(msgspec.Struct, frozen=True):
@@ -212,26 +258,29 @@ def enqueued(job: Job, created: bool) -> EnqueuedView:
         _stamp(job.run_at),
         _stamp(job.expires_at),
         created,
+        UNSET if job.key is None else job.key,
     )
 
 
 def dequeued(job: Job) -> DequeuedView:
     """See DequeuedView. The job must be under a lease."""
-    lease = job.lease
+    lease, details = job.lease, job.details
     assert lease is not None
     return DequeuedView(
         job.id,
         job.number,
         job.queue,
         job.type,
-        job.description,
+        details.description,
         job.priority,
         job.attempts,
         stamp(job.created_at),
         LeaseView(lease.token, stamp(lease.expires_at)),
-        raw(job.error),
+        raw(details.error),
         Raw(job.payload),
-        UNSET if job.traceparent is None else job.traceparent,
+        UNSET if details.traceparent is None else details.traceparent,
+        UNSET if details.key is None else details.key,
+        True if lease.limited else UNSET,
     )
 
 
@@ -241,8 +290,23 @@ def _attempt(attempt: Attempt) -> AttemptView:
     )
 
 
-def job_view(job: Job, whole: bool) -> JobView:
-    """See JobView; whole: with past, payload and result."""
+def reason_view(reason: Reason) -> ReasonView:
+    """See ReasonView."""
+    return ReasonView(
+        reason=reason.kind,
+        until=_stamp(reason.until),
+        key=reason.key,
+        block=reason.block,
+        job=reason.job,
+        worker=reason.worker,
+        used=reason.used,
+        total=reason.total,
+        ahead=reason.ahead,
+    )
+
+
+def job_view(job: Job, whole: bool, reasons: list[Reason] | None = None) -> JobView:
+    """See JobView; whole: with past, payload and result; reasons: what it waits for, None to leave that out."""
     lease, end = job.lease, job.conclusion
     ran = lease or end
     return JobView(
@@ -267,6 +331,8 @@ def job_view(job: Job, whole: bool) -> JobView:
         message=None if lease is None else lease.message,
         cancel_requested=lease is not None and lease.cancel_requested,
         error=raw(job.error),
+        key=job.key,
+        waiting_for=UNSET if reasons is None else [reason_view(reason) for reason in reasons],
         past=[_attempt(attempt) for attempt in job.past] if whole else UNSET,
         result=(raw(end.result) if end is not None else None) if whole else UNSET,
         payload=Raw(job.payload) if whole else UNSET,
@@ -276,6 +342,21 @@ def job_view(job: Job, whole: bool) -> JobView:
 def concluded(job: Job) -> ConcludedView:
     """See ConcludedView."""
     return ConcludedView(job.id, job.status, job.outcome, job.attempts, _stamp(job.run_at))
+
+
+def key_view(stats: KeyStats) -> KeyView:
+    """See KeyView."""
+    assert stats.key is not None
+    return KeyView(
+        key=stats.key,
+        queued=stats.queued,
+        scheduled=stats.scheduled,
+        in_progress=stats.in_progress,
+        block=stats.block,
+        paused=stats.paused,
+        holder=stats.holder,
+        next_at=_stamp(stats.next_at),
+    )
 
 
 def queue_view(stats: QueueStats) -> QueueView:
@@ -288,6 +369,10 @@ def queue_view(stats: QueueStats) -> QueueView:
         in_progress=stats.in_progress,
         waiters=stats.waiters,
         oldest_queued_at=_stamp(stats.oldest_queued_at),
+        held=stats.held,
+        held_by=stats.held_by,
+        keys=stats.keys,
+        rate_next_at=_stamp(stats.rate_next_at),
         totals={word: getattr(stats, field) for word, field in _TOTALS},
     )
 

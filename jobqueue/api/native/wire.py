@@ -19,7 +19,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from jobqueue.engine.events import Kind
 from jobqueue.errors import BadRequest
 from jobqueue.http.body import check_depth
-from jobqueue.model import DEFAULT_QUEUE, Backoff, JobSpec, Outcome, QueuePolicy, Status
+from jobqueue.model import DEFAULT_QUEUE, Backoff, JobSpec, Outcome, PerKey, PolicyChange, QueuePolicy, Rate, Status
 
 T = TypeVar("T")
 
@@ -39,6 +39,21 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True, gc=False):
     """Parts of a backoff; what is missing is as `Backoff` has it."""
+
+
+class RateBody(Rate, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A rate; without a burst, one at a time."""
+
+    limit: _Int
+    burst: _Int = 1
+
+
+class PerKeyBody(PerKey, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What holds for each key; what is missing is as `PerKey` has it."""
+
+    concurrency: _Int | None = None
+    rate: RateBody | None = None
+    max_jobs: _Int | None = None
 
 
 class EnqueueBody(JobSpec, forbid_unknown_fields=True, kw_only=True, gc=False):
@@ -126,6 +141,11 @@ class PolicyBody(_Body, kw_only=True):
     backoff: BackoffBody | None = None
     max_jobs: _Int | None = None
     paused: bool = False
+    concurrency: _Int | None = None
+    rate: RateBody | None = None
+    per_key: PerKeyBody | None = None
+    fair: bool = False
+    weights: dict[str, float] = {}
 
     def policy(self, default: QueuePolicy) -> QueuePolicy:
         """What the backend is asked for."""
@@ -135,7 +155,38 @@ class PolicyBody(_Body, kw_only=True):
             backoff=default.backoff if self.backoff is None else self.backoff,
             max_jobs=self.max_jobs,
             paused=self.paused,
+            concurrency=self.concurrency,
+            rate=self.rate,
+            per_key=self.per_key,
+            fair=self.fair,
+            weights=self.weights,
         )
+
+
+class PolicyPatch(_Body, kw_only=True):
+    """PATCH /queues/{name}: some fields of a policy; what is missing stays as it is."""
+
+    lease_seconds: float | UnsetType = UNSET
+    max_attempts: _Int | UnsetType = UNSET
+    backoff: BackoffBody | UnsetType = UNSET
+    max_jobs: _Int | UnsetType | None = UNSET
+    paused: bool | UnsetType = UNSET
+    concurrency: _Int | UnsetType | None = UNSET
+    rate: RateBody | UnsetType | None = UNSET
+    per_key: PerKeyBody | UnsetType | None = UNSET
+    fair: bool | UnsetType = UNSET
+    weights: dict[str, float] | UnsetType = UNSET
+
+    def change(self) -> PolicyChange:
+        """What the backend is asked for."""
+        return PolicyChange(**{name: getattr(self, name) for name in self.__struct_fields__})
+
+
+class KeysQuery(_Body, kw_only=True):
+    """GET /queues/{name}/keys."""
+
+    limit: _Int | None = None
+    cursor: str | None = None
 
 
 class WaitQuery(_Body, kw_only=True):
@@ -151,6 +202,8 @@ class ListQuery(_Body, kw_only=True):
     outcome: Outcome | None = None
     queue: str | None = None
     type: str | None = None
+    key: str | None = None
+    waiting_for: bool = False
     limit: _Int | None = None
     cursor: _Int | None = None
 
@@ -307,6 +360,7 @@ decode_extend = Decoder(ExtendBody)
 decode_extend_item = Decoder(ExtendItem)
 decode_release = Decoder(ReleaseBody)
 decode_policy = Decoder(PolicyBody)
+decode_policy_patch = Decoder(PolicyPatch)
 decode_batch = Decoder(BatchBody)
 decode_batch_enqueue = Decoder(BatchEnqueueBody)
 decode_batch_extend = Decoder(BatchExtendBody)
