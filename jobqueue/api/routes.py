@@ -40,10 +40,10 @@ Handler = Callable[[Site, Request, str], Awaitable[Answer]]
 class Route:
     """One operation: its place, its handler, and what the reference documentation says of it.
 
-    path: a template with at most two variable segments, `{id}`, or `{name}` and `{key}`, behind the prefix of the API it belongs to; body
-    and answer: the msgspec types of request and response; errors: codes beside those every route may answer; counts and latency: answers by status,
-    and how long they took, read by /metrics; api: whose route it is, which says how its errors look; held: it may be held open or
-    stream; whole: it tells of every queue, so a token that holds for some only may not use it.
+    path: a template with at most two variable segments, `{id}`, or `{name}` and `{key}`, behind the prefix of the API it belongs to;
+    body and answer: the msgspec types of request and response; errors: codes beside those every route may answer; counts and latency:
+    answers by status, and how long they took, read by /metrics; api: whose route it is, which says how its errors look; held: it may be
+    held open or stream; whole: it tells of every queue, so a token that holds for some only may not use it.
     """
 
     api = "native"
