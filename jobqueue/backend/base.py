@@ -76,7 +76,8 @@ class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
 
     name: its own; owner: who owns the queue, None while nobody does; epoch: of the owner's claim; members: those who said in the last
     minute that they are there; store: where the rows are; lease_seconds_left: of the owner, as of the last look; problem: why this server
-    would not own the queue, None while it would.
+    would not own the queue, None while it would. standby: who follows the owner closely enough to take over without reading the rows, None
+    while nobody does; behind: commits that it has yet to follow, as of its last word.
     """
 
     name: str
@@ -86,6 +87,8 @@ class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     lease_seconds_left: float | None = None
     problem: str | None = None
+    standby: str | None = None
+    behind: int = 0
 
 
 class BackendStats(msgspec.Struct, frozen=True):
