@@ -122,11 +122,16 @@ def _check_peers(settings: Settings, origins: Mapping[str, str]) -> None:
         raise BadSetting(f"{origins['store']}: jobs are kept in a store or in a file, and {origins['data']} names a file too")
     if settings.owner_lease_seconds < OWNER_LEASE_SECONDS_MIN:
         raise BadSetting(f"{origins['owner_lease_seconds']}: must be {OWNER_LEASE_SECONDS_MIN:g}s or more")
+    certificates = {name: getattr(settings, name) for name in ("peer_cert", "peer_key", "peer_ca")}
+    given = [name for name, value in certificates.items() if value is not None]
+    missing = [f"--{name.replace('_', '-')}" for name in certificates if name not in given]
+    if given and missing:
+        raise BadSetting(f"{origins[given[0]]}: needs {' and '.join(missing)} too")
     if settings.peer_secret is None:
-        if not is_loopback(settings.peer_host):
+        if not given and not is_loopback(settings.peer_host):
             raise BadSetting(
-                f"refusing to listen on {settings.peer_host} for other servers without a secret, since anybody could then use this queue. "
-                "Set the same JOBQUEUE_PEER_SECRET at all of them."
+                f"refusing to listen on {settings.peer_host} for other servers without a secret or certificates, since anybody could then "
+                "use this queue. Set the same JOBQUEUE_PEER_SECRET at all of them, or --peer-cert, --peer-key and --peer-ca, or both."
             )
     elif len(settings.peer_secret) < PEER_SECRET_CHARS_MIN:
         raise BadSetting(f"{origins['peer_secret']}: must have {PEER_SECRET_CHARS_MIN} characters or more")

@@ -20,7 +20,7 @@ import msgspec
 
 from jobqueue.backend.base import BackendStats, Conclude, Enqueued, Extend, Listen, Notice
 from jobqueue.backend.store import messages as m
-from jobqueue.backend.store.frames import Identity, Link
+from jobqueue.backend.store.frames import Identity, Link, logger
 from jobqueue.backend.store.front import DISMISSED, FrontLink
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.shapes import Item, error_of, job_of
@@ -57,7 +57,11 @@ Dial = Callable[[Callable[[], Link], str], Awaitable[object]]
 """Connects a protocol to an address. Raises OSError."""
 
 
-def dialler(tls: ssl.SSLContext | None = None) -> Dial:
+Tls = Callable[[], ssl.SSLContext]
+"""Asked for with each link, since certificates are renewed."""
+
+
+def dialler(tls: Tls | None = None) -> Dial:
     """What connects by TCP to an address of the form host:port, an IPv6 host in brackets or not."""
 
     async def dial(factory: Callable[[], Link], address: str) -> object:
@@ -69,7 +73,7 @@ def dialler(tls: ssl.SSLContext | None = None) -> Dial:
         if tls is None:
             return await loop.create_connection(factory, host, int(port))
         return await loop.create_connection(
-            factory, host, int(port), ssl=tls, ssl_handshake_timeout=_TLS_SECONDS, ssl_shutdown_timeout=_TLS_SECONDS
+            factory, host, int(port), ssl=tls(), ssl_handshake_timeout=_TLS_SECONDS, ssl_shutdown_timeout=_TLS_SECONDS
         )
 
     return dial
@@ -91,7 +95,7 @@ class RemoteBackend:
         limits: Limits,
         *,
         clock: Clock | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
         dial: Dial | None = None,
     ) -> None:
         if identity.secret is None and tls is None and dial is None:
@@ -161,7 +165,11 @@ class RemoteBackend:
             self._connecting = None
         if reason is not None:
             link.fail_unmade()
-            self._refused = f"the server at {address}, which owns the queue, cannot be reached: {reason}"
+            refused = f"the server at {address}, which owns the queue, cannot be reached: {reason}"
+            if refused != self._refused:
+                # Once, however often it is tried.
+                logger.warning("%s", refused)
+            self._refused = refused
             self._refused_until = self.clock.now() + RETRY_SECONDS
             return self._refused
         self._refused = None
