@@ -10,10 +10,10 @@ cannot now; a method that changes something may have been carried out then. None
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
-from jobqueue.backend.group import Fatal, Writer
+from jobqueue.backend.group import Fatal, Group, Writer
 from jobqueue.backend.loading import Rows
 
 
@@ -36,6 +36,14 @@ class Member(NamedTuple):
     name: str
     address: str
     seconds: float
+
+
+class Whole(NamedTuple):
+    """What a store held at one moment beside its jobs. jobs: how many there were."""
+
+    counters: bytes | None
+    queues: dict[str, bytes]
+    jobs: int
 
 
 class Store(Protocol):
@@ -65,6 +73,16 @@ class Store(Protocol):
 
     async def rows(self, epoch: int) -> Rows:
         """All rows, read into memory, as they are for the owner of this epoch. Raises Fenced, NotNow, CannotOpen."""
+
+    async def counters(self) -> bytes | None:
+        """The row of counters as it is now, whoever owns the queue; None in a new store. Raises NotNow, CannotOpen."""
+
+    async def moment(self, apply: Callable[[Group], Awaitable[object]]) -> Whole:
+        """All rows as they were at one moment after the call, whoever owns the queue and writes meanwhile; nobody waits for it.
+
+        apply: called with groups of jobs, one after the other. Written in that order to an empty place they leave the jobs of that moment;
+        a later one may change or delete what an earlier one held. Raises NotNow, CannotOpen, and what `apply` does.
+        """
 
     def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
         """What commits groups under an epoch, each holding the queue for `seconds` more. Fenced is its Fatal.

@@ -17,19 +17,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 from zlib import crc32
 
 import hiredis
 
-from jobqueue.backend.group import Writer
+from jobqueue.backend.group import Group, Writer
 from jobqueue.backend.loading import CannotOpen, JobRows
 from jobqueue.backend.store import valkey_checks
-from jobqueue.backend.store.store import Fenced, Member, Owner
+from jobqueue.backend.store.store import Fenced, Member, Owner, Whole
 from jobqueue.backend.store.valkey_functions import install, lacks_functions
 from jobqueue.backend.store.valkey_link import Link
+from jobqueue.backend.store.valkey_moment import Moment, whole
 from jobqueue.backend.store.valkey_wire import Acknowledge, Command, Login, Patience, Place, Refused, Wait, code_of
 from jobqueue.backend.store.valkey_writer import ValkeyWriter
 
@@ -217,6 +219,15 @@ class ValkeyStore:
             if cursor == b"0":
                 return found
 
+    async def counters(self) -> bytes | None:
+        """See Store.counters."""
+        (row,) = await self._ask(("GET", f"{self._keys}c"), lane="rows")
+        return None if row is None else whole(self._path, row, 0, "the row of counters")
+
+    async def moment(self, apply: Callable[[Group], Awaitable[object]]) -> Whole:
+        """See Store.moment."""
+        return await Moment(partial(self._ask, lane="rows"), self._keys, self._path, self._wait).read(apply)
+
     def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
         """See Store.writer."""
         token, change = self._claims.get(epoch, ("", 0))
@@ -301,10 +312,7 @@ class ValkeyRows:
                 yield JobRows(number, state, self._whole(payload, number, f"the payload of job number {number}"))
 
     def _whole(self, row: bytes, salt: int, what: str) -> bytes:
-        content = row[4:]
-        if crc32(content, salt) != int.from_bytes(row[:4], "big") or len(row) < 4:
-            raise self._damaged(f"{what} does not have its checksum")
-        return content
+        return whole(self._path, row, salt, what)
 
     def _damaged(self, what: str) -> CannotOpen:
         return CannotOpen(f"{self._path}: is damaged: {what}")

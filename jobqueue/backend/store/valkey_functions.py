@@ -12,7 +12,7 @@ from jobqueue.backend.store.valkey_link import Link
 from jobqueue.backend.store.valkey_wire import Place, Refused, refusal
 
 LIBRARY = "jqown1"
-REVISION = 1
+REVISION = 2
 """REVISION of valkey.lua. A server brings its own where there is none or an older one, and leaves a newer one alone."""
 
 

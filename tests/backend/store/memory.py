@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from jobqueue.backend.group import Finished, Group, NotNow, Writer
 from jobqueue.backend.loading import JobRows
 from jobqueue.backend.store.signals import Signal
-from jobqueue.backend.store.store import Fenced, Member, Owner
+from jobqueue.backend.store.store import Fenced, Member, Owner, Whole
 from jobqueue.clock import Clock
 
 DEADLINE = 1.0
@@ -220,6 +220,18 @@ class MemoryStore:
             return _Rows(self.shared)
 
         return await self.call("rows", read)  # type: ignore[return-value]
+
+    async def counters(self) -> bytes | None:
+        return await self.call("counters", lambda: self.shared.counters)  # type: ignore[return-value]
+
+    async def moment(self, apply: Callable[[Group], Awaitable[object]]) -> Whole:
+        rows: _Rows = await self.call("moment", lambda: _Rows(self.shared))  # type: ignore[assignment]
+        for job in rows.jobs():
+            group = Group()
+            group.put(job.number, job.state)
+            group.put_payload(job.number, job.payload)
+            await apply(group)
+        return Whole(rows.counters(), dict(rows.queues()), rows.count())
 
     def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
         return MemoryWriter(self, self._name, epoch, seconds, renewed)

@@ -179,13 +179,14 @@ async def test_a_newer_library_is_left_alone(opened: Callable[..., Any], monkeyp
     needs_valkey()
     node = Node()
     try:
-        newer = resources.files("jobqueue.backend.store").joinpath("valkey.lua").read_bytes().replace(b"REVISION = 1", b"REVISION = 2")
-        node.tell("FUNCTION", "LOAD", newer)
+        ours = valkey_functions.REVISION
+        code = resources.files("jobqueue.backend.store").joinpath("valkey.lua").read_bytes()
+        node.tell("FUNCTION", "LOAD", code.replace(b"REVISION = %d" % ours, b"REVISION = %d" % (ours + 1)))
         await opened(node.url)
-        assert node.tell("FCALL_RO", "jo_revision", 0) == 2
-        monkeypatch.setattr(valkey_functions, "REVISION", 3)
+        assert node.tell("FCALL_RO", "jo_revision", 0) == ours + 1
+        monkeypatch.setattr(valkey_functions, "REVISION", ours + 2)
         await opened(node.url)
-        assert node.tell("FCALL_RO", "jo_revision", 0) == 1
+        assert node.tell("FCALL_RO", "jo_revision", 0) == ours
     finally:
         node.remove()
 
