@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from jobqueue.backend.base import BackendStats, Conclude, Enqueued, Extend, Listen, Notice
+from jobqueue.backend.base import BackendStats, ClusterStats, Conclude, Enqueued, Extend, Listen, Notice
 from jobqueue.backend.store import messages as m
 from jobqueue.backend.store.frames import Identity, Link, logger
 from jobqueue.backend.store.front import DISMISSED, FrontLink
@@ -328,6 +328,10 @@ class RemoteBackend:
         """The owner's totals, but for whether it drains: that is this server's."""
         stats = (await self._ask(m.GotStats, m.STATS)).stats
         return msgspec.structs.replace(stats, draining=self.draining)
+
+    def cluster(self) -> ClusterStats | None:
+        """None: the backend that this is a part of tells."""
+        return None
 
     def drain(self) -> None:
         """See Backend.drain. Whoever is held by this server is answered; the owner, and who is held elsewhere, notice nothing."""
