@@ -102,15 +102,31 @@ def backup(file: str, data: str | None) -> None:
 
 
 @main.command()
-@click.argument("file")
-def check(file: str) -> None:
-    """Say what FILE holds, or what is wrong with it. Changes nothing, and works beside a running server.
+@click.argument("file", required=False)
+@click.option("--store", metavar="URL", help="Store to check; else JOBQUEUE_STORE, from the environment or .env.")
+@click.option("--acknowledge", metavar="REPLICAS", help="As servers are told; else JOBQUEUE_ACKNOWLEDGE, or 1.")
+def check(file: str | None, store: str | None, acknowledge: str | None) -> None:
+    """Say what FILE or a store holds, or what is wrong with it. Changes nothing, and works beside running servers.
+
+    Of a store it also looks at all that a server looks at when it starts, and says who owns it and which servers are there.
 
     \b
     Example:
       jobqueue check jobs-monday.db
+      jobqueue check --store valkey://10.0.0.1,10.0.0.2,10.0.0.3
     """
-    _told(lambda durable: f"{file}: whole; {durable.check(file)}")
+    if file is not None:
+        if store is not None or acknowledge is not None:
+            raise _Refused("check a FILE or a store, one at a time")
+        _told(lambda durable: f"{file}: whole; {durable.check(file)}")
+        return
+    settings = _settings({"store": store, "acknowledge": acknowledge})
+    if settings.store is None:
+        raise _Refused("nothing to check: give FILE, or --store URL, or set JOBQUEUE_STORE")
+    # Here, so that a file is checked without what only stores need.
+    from jobqueue.process.inspecting import check_store
+
+    _told(lambda _: check_store(settings))
 
 
 def _told(act: Callable[[Any], str]) -> None:

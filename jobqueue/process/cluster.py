@@ -17,7 +17,7 @@ from jobqueue.backend.store.frames import Identity
 from jobqueue.backend.store.ownership import Ownership
 from jobqueue.backend.store.peer import PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
-from jobqueue.backend.store.store import Store
+from jobqueue.backend.store.store import Inspected
 from jobqueue.clock import SystemClock
 from jobqueue.process.certificates import PeerTls
 from jobqueue.process.config import Settings
@@ -32,7 +32,7 @@ LOOPBACK_SECRET = "jobqueue-on-this-machine"
 _ACKNOWLEDGE: dict[str, Literal[0, 1, 2, "aof"]] = {"0": 0, "1": 1, "2": 2, "aof": "aof"}
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings) -> Inspected:
     """The store that the settings name, not connected. Raises CannotOpen."""
     assert settings.store is not None
     try:

@@ -33,7 +33,7 @@ _logger = logging.getLogger("jobqueue.storage")
 SLOW_JOBS = 100_000
 """Jobs from which on reading them takes long enough to show how far it is."""
 
-_ALL = Limits(history_jobs_max=1 << 62, history_bytes_max=1 << 62)
+ALL = Limits(history_jobs_max=1 << 62, history_bytes_max=1 << 62)
 """Bounds that forget nothing of what a file holds."""
 
 
@@ -148,12 +148,17 @@ def _clear(part: str) -> None:
 def check(path: str) -> str:
     """Read all of a file and check it as a server would at its start; a line that says what it holds. Raises CannotOpen."""
     store = Store.read_only(os.path.abspath(path))
-    engine = Engine(_ALL)
+    engine = Engine(ALL)
     try:
         with progress_shown(path) as progress:
             load(store, engine, SystemClock(), progress)
     finally:
         store.close(tidy=False)
+    return holds(engine)
+
+
+def holds(engine: Engine) -> str:
+    """What an engine holds, on one line."""
     found = Counter(str(job.status) for job in engine.jobs.by_id.values())
     counts = ", ".join(f"{count} {status}" for status, count in sorted(found.items())) or "none"
     return f"{len(engine.jobs.by_id)} jobs ({counts}) in {len(engine.queues)} queues, {engine.live_bytes} bytes in live jobs"

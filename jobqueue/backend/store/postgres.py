@@ -79,6 +79,10 @@ class PostgresStore:
         """See Store.open."""
         await Opening(self._path, self.schema, self._link, self._new_link, lossy=self._lossy, wall=self._wall).run()
 
+    async def inspect(self) -> None:
+        """See Inspected.inspect."""
+        await Opening(self._path, self.schema, self._link, self._new_link, lossy=self._lossy, wall=self._wall).inspect()
+
     # Who owns the queue.
 
     async def claim(self, name: str, address: str, seconds: float, force: bool = False) -> Owner:
@@ -135,6 +139,14 @@ class PostgresStore:
         """See Store.announce."""
         found = await self._link.run(f"SELECT * FROM {self.schema}.announce_1(%b, %b, %b)", (name, address, float(MEMBER_SECONDS)))
         return [Member(*row) for row in found]
+
+    async def members(self) -> list[Member]:
+        """See Inspected.members."""
+        found = await self._link.run(
+            "SELECT name, address, greatest(0, extract(epoch FROM clock_timestamp() - seen))::float8 AS ago"
+            f" FROM {self.schema}.members ORDER BY name"
+        )
+        return [member for member in (Member(*row) for row in found) if member.seconds < MEMBER_SECONDS]
 
     async def depart(self, name: str) -> None:
         """See Store.depart."""

@@ -101,3 +101,13 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of every connection. Calling it again changes nothing."""
+
+
+class Inspected(Store, Protocol):
+    """A store that somebody can look at who is no server on it (`jobqueue check`)."""
+
+    async def inspect(self) -> None:
+        """Look at what `open` looks at, and change nothing. Raises NotNow; CannotOpen, also where no server has been on it yet."""
+
+    async def members(self) -> list[Member]:
+        """The servers that said in the last minute that they are there. Raises NotNow."""

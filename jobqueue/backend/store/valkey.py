@@ -37,6 +37,9 @@ from jobqueue.backend.store.valkey_writer import ValkeyWriter
 
 DEFAULT_PORT = 6379
 SCAN_ROWS = 2_000
+MEMBER_SECONDS = 60.0
+"""How long a server is on the list after it said that it is there, as in valkey.lua."""
+
 SCANS_AT_ONCE = 8
 """Buckets read at a time."""
 
@@ -118,8 +121,15 @@ class ValkeyStore:
 
     async def open(self) -> None:
         """See Store.open."""
-        keys = valkey_checks.Keys(self._owner_key, f"{self._keys}try", self._meta_key)
-        await valkey_checks.check(self._link, self._path, keys, self._wait)
+        await valkey_checks.check(self._link, self._path, self._checked, self._wait)
+
+    async def inspect(self) -> None:
+        """See Inspected.inspect."""
+        await valkey_checks.check(self._link, self._path, self._checked, self._wait, change=False)
+
+    @property
+    def _checked(self) -> valkey_checks.Keys:
+        return valkey_checks.Keys(self._owner_key, f"{self._keys}try", self._meta_key)
 
     # Ownership.
 
@@ -243,6 +253,16 @@ class ValkeyStore:
         parts = iter(found)
         return [Member(one.decode(), at.decode(), float(since)) for one, at, since in zip(parts, parts, parts, strict=True)]
 
+    async def members(self) -> list[Member]:
+        """See Inspected.members."""
+        (seconds, microseconds), flat = await self._ask(("TIME",), ("HGETALL", self._members_key), key=self._members_key)
+        now, found = int(seconds) + int(microseconds) / 1e6, []
+        for name, kept in sorted(_pairs(flat)):
+            seen, _, address = kept.decode().partition(" ")
+            if (since := max(0.0, now - float(seen))) < MEMBER_SECONDS:
+                found.append(Member(name.decode(), address, since))
+        return found
+
     async def depart(self, name: str) -> None:
         """See Store.depart."""
         await self._ask(("HDEL", self._members_key, name), key=self._members_key)
@@ -316,6 +336,11 @@ class ValkeyRows:
 
     def _damaged(self, what: str) -> CannotOpen:
         return CannotOpen(f"{self._path}: is damaged: {what}")
+
+
+def _pairs(reply: Any) -> Iterable[tuple[bytes, bytes]]:
+    """The fields and values of a hash, however the protocol told them."""
+    return reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
 
 
 def _seconds(seconds: float) -> str:

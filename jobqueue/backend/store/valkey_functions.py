@@ -21,6 +21,16 @@ def lacks_functions(replies: Iterable[object]) -> bool:
     return any(isinstance(reply, hiredis.ReplyError) and "Function not found" in str(reply) for reply in replies)
 
 
+async def revision_of(link: Link, key: str) -> int | None:
+    """Which revision the primary of a key has; None for none. Raises NotNow; Denied where the user may not ask."""
+    (there,) = await link.ask(key, ("FCALL_RO", "jo_revision", 0))
+    if isinstance(there, hiredis.ReplyError):
+        if lacks_functions([there]):
+            return None
+        raise Refused(f"jo_revision: {there}")
+    return int(there)
+
+
 async def install(link: Link) -> None:
     """Bring the library to every primary that has none, or an older one. Raises NotNow; Denied where the user may not."""
     await link.refresh()

@@ -136,6 +136,12 @@ async def test_what_is_refused_of_a_server(opened: Callable[..., Any], monkeypat
         assert "has 1 replicas, and 2 must have each change" in await refused(opened, primary.url, 2)
         assert "set min-replicas-to-write 1" in await refused(opened, primary.url, 1)
         primary.tell("CONFIG", "SET", "min-replicas-to-write", 1)
+        replica = nodes[1]
+        assert f"127.0.0.1:{replica.port} as the primary goes on alone" in await refused(opened, primary.url, 1)
+        replica.tell("CONFIG", "SET", "min-replicas-to-write", 1)
+        replica.tell("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        assert f"127.0.0.1:{replica.port} may forget jobs" in await refused(opened, primary.url, 1)
+        replica.tell("CONFIG", "SET", "maxmemory-policy", "noeviction")
         assert "set appendonly yes" in await refused(opened, primary.url, "aof")
         await opened(primary.url, 1)
         for node in nodes:
