@@ -90,7 +90,7 @@ class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
 
     What is this server's own: renewed_seconds: since it renewed its lease, None where it is not the owner; link_seconds: what the owner's
     answer to this server took the last time that it was asked for its totals, None at the owner and while it cannot be asked;
-    clock_seconds: how far its clock is ahead of the store's, None until it has compared them.
+    clock_seconds: how far its clock is ahead of the store's at the least, None until it has compared them.
     """
 
     name: str

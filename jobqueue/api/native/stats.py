@@ -125,7 +125,7 @@ def _storage(found: StorageStats) -> CommitStats:
 
 def _rounded(seconds: float | None) -> float | None:
     """To a tenth of a millisecond, which is finer than anything here is known."""
-    return None if seconds is None else round(seconds, 4)
+    return None if seconds is None else round(seconds, 4) + 0.0  # which makes 0.0 of -0.0
 
 
 def _cluster(seen: ClusterStats) -> ClusterView:

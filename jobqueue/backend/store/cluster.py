@@ -142,7 +142,7 @@ class ClusterBackend(Passing):
     def nobody(self) -> StorageUnavailable:
         """What is told to whoever has waited long enough."""
         owner, problem = self.ownership.owner, self.ownership.problem
-        if owner is None:
+        if owner is None or (owner.name == self.ownership.name and self.ownership.lease is None):
             said = "no server owns the queue now"
         elif owner.name == self.ownership.name:
             said = "this server is about to own the queue and does not serve yet"

@@ -130,7 +130,7 @@ class Ownership:
         self.members: list[Member] = []
         self.members_seen_at = clock.now()
         self.clock_seconds: float | None = None
-        """How far this server's UTC is ahead of the store's; None until they were compared."""
+        """How far this server's UTC is ahead of the store's, at the least; None until they were compared."""
         self.returned: Callable[[Reign, list[Job]], object] = lambda reign, jobs: None
         """Called with jobs that were put back under a reign. It may end before that is committed."""
         self.leaving = False
@@ -227,9 +227,9 @@ class Ownership:
         there = await self.store.now()
         took = self.clock.now() - before
         off = before + took / 2 + self.clock.skew() - there
-        self.clock_seconds = off
         # Where in that time the store looked at its clock is not known.
         certain = abs(off) - took / 2
+        self.clock_seconds = math.copysign(max(0.0, certain), off)
         if certain > CLOCK_SECONDS_MAX:
             if self._clock_off is None:
                 _logger.error("this server claims nothing: its clock is %+.1f s off the store's", off)
