@@ -54,6 +54,23 @@ class Rows(Protocol):
         """Every job's rows, in order of number."""
 
 
+class LooseRows(Protocol):
+    """All rows, read while somebody went on writing them: each is as it was at some moment meanwhile. Any method may raise CannotOpen."""
+
+    @property
+    def path(self) -> str:
+        """See Rows."""
+
+    def counters(self) -> bytes | None:
+        """See Rows."""
+
+    def queues(self) -> Iterable[tuple[str, bytes]]:
+        """See Rows."""
+
+    def jobs(self) -> Iterable[tuple[int, bytes, bytes | None]]:
+        """Every job's number, state and payload, in order of number. The payload is None where the two were not seen together."""
+
+
 def no_progress(_done: int, _total: int) -> None:
     """Report nothing."""
 
@@ -89,7 +106,7 @@ def load(rows: Rows, engine: Engine, clock: Clock, progress: Progress = no_progr
     try:
         row = rows.counters()
         counters = Counters(1, 1, clock.skew(), "") if row is None else decode_counters(row)
-        offset = _offset(counters, clock)
+        offset = offset_of(counters, clock)
         reader = _Reader(rows, offset, progress)
         queues = (decode_queue(name, state) for name, state in rows.queues())
         restore(engine, queues, reader.jobs(), counters.next_number, counters.next_seq)
@@ -101,7 +118,7 @@ def load(rows: Rows, engine: Engine, clock: Clock, progress: Progress = no_progr
     return offset, reader.change
 
 
-def _offset(counters: Counters, clock: Clock) -> float:
+def offset_of(counters: Counters, clock: Clock) -> float:
     """Engine time minus the line that the stored times are on.
 
     The wall clock says how much time has passed since the rows were written, and may have been set meanwhile. On the same boot of the

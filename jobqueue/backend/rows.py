@@ -64,7 +64,8 @@ class Counters(msgspec.Struct, array_like=True, frozen=True):
     """What is stored once. next_seq: next_number again, since both come from one counter now; older files have two.
 
     skew: UTC minus the line that times are stored on; sync: the mode of the server that wrote it. at: where on that line it was
-    written; boot and up: the machine's uptime then. Older files do not have these."""
+    written; boot and up: the machine's uptime then. reign: of the owner that wrote it, where there are many servers, a name that no other
+    reign has; group: how many it has written by then, this one included. Older files do not have these."""
 
     next_number: int
     next_seq: int
@@ -73,6 +74,8 @@ class Counters(msgspec.Struct, array_like=True, frozen=True):
     at: float = -math.inf
     boot: str = ""
     up: float = 0.0
+    reign: str = ""
+    group: int = 0
 
 
 class BadRow(Exception):

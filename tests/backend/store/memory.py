@@ -118,7 +118,7 @@ class Shared:
         self.states, self.payloads, self.queues = dict(states), dict(payloads), dict(queues)
 
 
-class _Rows:
+class Rows:
     path = "memory"
 
     def __init__(self, shared: Shared) -> None:
@@ -214,10 +214,10 @@ class MemoryStore:
     async def release(self, epoch: int) -> None:
         await self.call("release", lambda: self.shared.release(self._name, epoch))
 
-    async def rows(self, epoch: int) -> _Rows:
-        def read() -> _Rows:
+    async def rows(self, epoch: int) -> Rows:
+        def read() -> Rows:
             self.shared.check(self._name, epoch)
-            return _Rows(self.shared)
+            return Rows(self.shared)
 
         return await self.call("rows", read)  # type: ignore[return-value]
 
@@ -225,7 +225,7 @@ class MemoryStore:
         return await self.call("counters", lambda: self.shared.counters)  # type: ignore[return-value]
 
     async def moment(self, apply: Callable[[Group], Awaitable[object]]) -> Whole:
-        rows: _Rows = await self.call("moment", lambda: _Rows(self.shared))  # type: ignore[assignment]
+        rows: Rows = await self.call("moment", lambda: Rows(self.shared))  # type: ignore[assignment]
         for job in rows.jobs():
             group = Group()
             group.put(job.number, job.state)
