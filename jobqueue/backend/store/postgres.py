@@ -24,7 +24,7 @@ from jobqueue.backend.store.postgres_link import Link, parameters, shown
 from jobqueue.backend.store.postgres_opening import Opening
 from jobqueue.backend.store.postgres_rows import PostgresReading, queue_crc
 from jobqueue.backend.store.postgres_schema import MEMBER_SECONDS
-from jobqueue.backend.store.store import Member, Owner, Whole
+from jobqueue.backend.store.store import Member, Owner, Standing, Whole
 
 SCHEMA = "jobqueue"
 DEADLINE_SECONDS = 3.0
@@ -110,12 +110,23 @@ class PostgresStore:
 
     async def rows(self, epoch: int) -> Rows:
         """See Store.rows."""
+        return await self._rows(epoch)
+
+    async def _rows(self, epoch: int | None) -> Rows:
         link = self._new_link()
         try:
             return await PostgresReading(link, self._path, self.schema).rows(epoch)
         finally:
             # It may be in the middle of a transaction, which ends with it.
             await link.close()
+
+    async def standing(self, epoch: int) -> Standing:
+        """See Store.standing."""
+        return await PostgresReading(self._link, self._path, self.schema).standing(epoch)
+
+    async def beside(self) -> Rows:
+        """See Store.beside."""
+        return await self._rows(None)
 
     async def counters(self) -> bytes | None:
         """See Store.counters."""

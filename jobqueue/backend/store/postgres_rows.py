@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from jobqueue.backend.group import Group
 from jobqueue.backend.loading import CannotOpen, JobRows
 from jobqueue.backend.store.postgres_link import Link
-from jobqueue.backend.store.store import Fenced, Whole
+from jobqueue.backend.store.store import Fenced, Standing, Whole
 
 READ_ROWS = 1_000
 """Jobs in one answer while all are read; the loop is free between two of them."""
@@ -61,20 +61,33 @@ class PostgresReading:
             return self._whole(state, crc, 0, "the counters")
         return None
 
-    async def rows(self, epoch: int) -> ReadRows:
-        """See Store.rows."""
+    async def standing(self, epoch: int) -> Standing:
+        """See Store.standing."""
+        schema = self._schema
+        ((last, state, crc),) = await self._link.run(
+            f"SELECT CASE WHEN name IS NOT NULL THEN epoch END, state, crc FROM {schema}.owner LEFT JOIN {schema}.counters ON true"
+        )
+        self._check(last, epoch)
+        return Standing(None if state is None else self._whole(state, crc, 0, "the counters"), None)
+
+    async def rows(self, epoch: int | None) -> ReadRows:
+        """See Store.rows; for None, Store.beside."""
         rows = ReadRows(self._path)
         await self._begin()
         found = await self._link.run(f"SELECT epoch FROM {self._schema}.owner WHERE name IS NOT NULL")
         last = found[0][0] if found else None
-        if last != epoch:
-            raise Fenced("the queue was released" if last is None else f"another server has claimed the queue since, under epoch {last}")
+        if epoch is not None:
+            self._check(last, epoch)
 
         async def keep(some: list[JobRows]) -> None:
             rows.read_jobs += some
 
         rows.read = await self._read(keep)
         return rows
+
+    def _check(self, last: int | None, epoch: int) -> None:
+        if last != epoch:
+            raise Fenced("the queue was released" if last is None else f"another server has claimed the queue since, under epoch {last}")
 
     async def moment(self, apply: Callable[[Group], Awaitable[object]]) -> Whole:
         """See Store.moment."""

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from jobqueue.backend.group import Fatal, Group, Writer
-from jobqueue.backend.loading import Rows
+from jobqueue.backend.loading import LooseRows, Rows
 
 
 class Fenced(Fatal):
@@ -46,6 +46,13 @@ class Whole(NamedTuple):
     jobs: int
 
 
+class Standing(NamedTuple):
+    """Which group a store took last, by its row of counters; and how many jobs it has, None where counting them takes long."""
+
+    counters: bytes | None
+    jobs: int | None
+
+
 class Store(Protocol):
     """One queue's place in a store."""
 
@@ -73,6 +80,12 @@ class Store(Protocol):
 
     async def rows(self, epoch: int) -> Rows:
         """All rows, read into memory, as they are for the owner of this epoch. Raises Fenced, NotNow, CannotOpen."""
+
+    async def standing(self, epoch: int) -> Standing:
+        """Where it stands, for the owner of this epoch, at once. Raises Fenced, NotNow, CannotOpen."""
+
+    async def beside(self) -> LooseRows:
+        """All rows, read into memory while another server goes on writing, which need not wait for it. Raises NotNow, CannotOpen."""
 
     async def counters(self) -> bytes | None:
         """The row of counters as it is now, whoever owns the queue; None in a new store. Raises NotNow, CannotOpen."""

@@ -28,7 +28,7 @@ import hiredis
 from jobqueue.backend.group import Group, Writer
 from jobqueue.backend.loading import CannotOpen, JobRows
 from jobqueue.backend.store import valkey_checks
-from jobqueue.backend.store.store import Fenced, Member, Owner, Whole
+from jobqueue.backend.store.store import Fenced, Member, Owner, Standing, Whole
 from jobqueue.backend.store.valkey_functions import install, lacks_functions
 from jobqueue.backend.store.valkey_link import Link
 from jobqueue.backend.store.valkey_moment import Moment, whole
@@ -182,7 +182,7 @@ class ValkeyStore:
             replies = await self._link.ask(key, *commands, lane=lane, seconds=seconds)
         for reply in replies:
             if code_of(reply) == "FENCED":
-                raise Fenced(f"{self._path}: another server owns the queue now")
+                raise self._fenced()
             if code_of(reply) == "WRONGTYPE" and lane == "rows":
                 raise CannotOpen(f"{self._path}: is damaged: {commands[0][1]!r}: {reply}")
             if isinstance(reply, hiredis.ReplyError):
@@ -195,6 +195,32 @@ class ValkeyStore:
         """See Store.rows."""
         token = ("HGET", self._owner_key, "token")
         (before,) = await self._ask(token, lane="rows")
+        rows, after = await self._read(token)
+        # Once before, since others' rows are no business of one who was deposed; once after, since they may have changed meanwhile.
+        if not before == after == self._token(epoch).encode():
+            raise self._fenced()
+        return rows
+
+    async def beside(self) -> LooseValkeyRows:
+        """See Store.beside."""
+        rows, _ = await self._read(("HGET", self._owner_key, "token"))
+        return LooseValkeyRows(rows)
+
+    async def standing(self, epoch: int) -> Standing:
+        """See Store.standing."""
+        counters, buckets, token = await self._ask(
+            ("GET", f"{self._keys}c"), ("HGETALL", f"{self._keys}b"), ("HGET", self._owner_key, "token"), lane="rows"
+        )
+        if token != self._token(epoch).encode():
+            raise self._fenced()
+        found = None if counters is None else whole(self._path, counters, 0, "the row of counters")
+        return Standing(found, sum(map(int, buckets.values() if isinstance(buckets, dict) else buckets[1::2])))
+
+    def _fenced(self) -> Fenced:
+        return Fenced(f"{self._path}: another server owns the queue now")
+
+    async def _read(self, token: Command) -> tuple[ValkeyRows, bytes | None]:
+        """All rows, bit by bit, and at the end what `token` asks for."""
         counts, queues = await asyncio.gather(self._scan(f"{self._keys}b"), self._scan(f"{self._keys}q"))
         gate = asyncio.Semaphore(SCANS_AT_ONCE)
 
@@ -214,13 +240,10 @@ class ValkeyStore:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         counters, after = await self._ask(("GET", f"{self._keys}c"), token, lane="rows")
-        # Once before, since others' rows are no business of one who was deposed; once after, since they may have changed meanwhile.
-        if not before == after == self._token(epoch).encode():
-            raise Fenced(f"{self._path}: another server owns the queue now")
-        return ValkeyRows(self._path, counters, queues, jobs, buckets)
+        return ValkeyRows(self._path, counters, queues, jobs, buckets), after
 
     async def _scan(self, key: str) -> Pairs:
-        """A whole hash that nobody changes meanwhile."""
+        """A whole hash; fields that are changed meanwhile, as they were before or after that."""
         found: Pairs = {}
         cursor = b"0"
         while True:
@@ -319,6 +342,13 @@ class ValkeyRows:
 
     def jobs(self) -> Iterator[JobRows]:
         """See Rows.jobs."""
+        for number, state, payload in self.loose_jobs():
+            if payload is None:
+                raise self._damaged(f"job number {number} has no payload")
+            yield JobRows(number, state, payload)
+
+    def loose_jobs(self) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """See LooseRows.jobs."""
         for bucket, states, payloads in self._buckets:
             try:
                 numbers = sorted((int(key), key) for key in states)
@@ -326,10 +356,8 @@ class ValkeyRows:
                 raise self._damaged(f"bucket {bucket} has a job without a number") from None
             for number, key in numbers:
                 payload = payloads.get(key)
-                if payload is None:
-                    raise self._damaged(f"job number {number} has no payload")
                 state = self._whole(states[key], number, f"job number {number}")
-                yield JobRows(number, state, self._whole(payload, number, f"the payload of job number {number}"))
+                yield number, state, None if payload is None else self._whole(payload, number, f"the payload of job number {number}")
 
     def _whole(self, row: bytes, salt: int, what: str) -> bytes:
         return whole(self._path, row, salt, what)
@@ -341,6 +369,16 @@ class ValkeyRows:
 def _pairs(reply: Any) -> Iterable[tuple[bytes, bytes]]:
     """The fields and values of a hash, however the protocol told them."""
     return reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+
+
+class LooseValkeyRows:
+    """Rows that were read while they changed."""
+
+    def __init__(self, rows: ValkeyRows) -> None:
+        self.path = rows.path
+        self.counters = rows.counters
+        self.queues = rows.queues
+        self.jobs = rows.loose_jobs
 
 
 def _seconds(seconds: float) -> str:

@@ -318,6 +318,34 @@ class StoreContract:
 
     # Reading without owning.
 
+    async def test_the_owner_is_told_where_the_store_stands(self, make_store: MakeStore) -> None:
+        """The last group's counters, and how many jobs there are where that is known; for nobody but the owner."""
+        store, other = await make_store(), await make_store()
+        epoch = await claimed(store)
+        assert (await store.standing(epoch)).counters is None
+        writer = writer_of(store, epoch)
+        await written(writer, group({1: (b"s1", b"p1"), 2: (b"s2", b"p2")}, counters=b"first"))
+        await written(writer, group(gone=(1,), counters=b"second"))
+        found = await store.standing(epoch)
+        assert found.counters == b"second"
+        assert found.jobs in (1, None)
+        await claimed(other, "b", force=True)
+        with pytest.raises(Fenced):
+            await store.standing(epoch)
+        await writer.close(tidy=False)
+
+    async def test_rows_are_read_beside_the_owner(self, make_store: MakeStore) -> None:
+        """Whoever is not the owner reads all rows, too."""
+        store, other = await make_store(), await make_store()
+        epoch = await claimed(store)
+        writer = writer_of(store, epoch)
+        await written(writer, group({1: (b"s1", b"p1"), 2: (b"s2", b"p2")}, queues={"q": b"row"}, counters=b"first"))
+        rows = await other.beside()
+        assert (rows.counters(), dict(rows.queues())) == (b"first", {"q": b"row"})
+        assert [tuple(job) for job in rows.jobs()] == [(1, b"s1", b"p1"), (2, b"s2", b"p2")]
+        await written(writer, group({3: (b"s3", b"p3")}))
+        await writer.close(tidy=False)
+
     async def test_the_counters_are_read_by_anybody(self, make_store: MakeStore) -> None:
         """Whoever asks is told the last counters, None before there are any."""
         one, other = await make_store(), await make_store()

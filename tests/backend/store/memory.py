@@ -13,7 +13,7 @@ from typing import NamedTuple
 from jobqueue.backend.group import Finished, Group, NotNow, Writer
 from jobqueue.backend.loading import JobRows
 from jobqueue.backend.store.signals import Signal
-from jobqueue.backend.store.store import Fenced, Member, Owner, Whole
+from jobqueue.backend.store.store import Fenced, Member, Owner, Standing, Whole
 from jobqueue.clock import Clock
 
 DEADLINE = 1.0
@@ -220,6 +220,16 @@ class MemoryStore:
             return Rows(self.shared)
 
         return await self.call("rows", read)  # type: ignore[return-value]
+
+    async def beside(self) -> Rows:
+        return await self.call("beside", lambda: Rows(self.shared))  # type: ignore[return-value]
+
+    async def standing(self, epoch: int) -> Standing:
+        def look() -> Standing:
+            self.shared.check(self._name, epoch)
+            return Standing(self.shared.counters, len(self.shared.states))
+
+        return await self.call("standing", look)  # type: ignore[return-value]
 
     async def counters(self) -> bytes | None:
         return await self.call("counters", lambda: self.shared.counters)  # type: ignore[return-value]
