@@ -40,13 +40,15 @@ def brief(seconds: float) -> str:
     return f"{seconds:.1f}s" if abs(seconds) < 59.95 else span(seconds)
 
 
-def _silent(member: Member) -> bool:
-    return member.seen_seconds > SILENT_SECONDS
+def _silent(member: Member, cluster: Cluster) -> bool:
+    """Whether it is silent to a server that hears of the others. While the store does not answer that one, silence says nothing."""
+    heard = next((other.seen_seconds for other in cluster.members if other.asked), 0.0)
+    return member.seen_seconds - heard > SILENT_SECONDS
 
 
-def _state(member: Member) -> str:
+def _state(member: Member, cluster: Cluster) -> str:
     """One word for a member, or that it is silent."""
-    return f"silent for {span(member.seen_seconds)}" if _silent(member) else member.role
+    return f"silent for {span(member.seen_seconds)}" if _silent(member, cluster) else member.role
 
 
 def _state_style(text: str) -> str:
@@ -65,7 +67,7 @@ MEMBER_COLUMNS = (
 def member_rows(cluster: Cluster) -> list[tuple[str, ...]]:
     """A row for each server."""
     return [
-        (member.name, member.address, _state(member), f"{member.seen_seconds:.1f}s", "this one" if member.asked else "")
+        (member.name, member.address, _state(member, cluster), f"{member.seen_seconds:.1f}s", "this one" if member.asked else "")
         for member in cluster.members
     ]
 
@@ -118,7 +120,7 @@ def _clock(ahead: float | None) -> str:
 
 def heading(cluster: Cluster) -> tuple[str, bool]:
     """One line for the head of a screen, and whether something is wrong."""
-    silent = sum(map(_silent, cluster.members))
+    silent = sum(_silent(member, cluster) for member in cluster.members)
     count = len(cluster.members)
     there = f"{count} server{'' if count == 1 else 's'}" + (f", {silent} silent" if silent else "")
     if cluster.owner is None:

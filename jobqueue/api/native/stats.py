@@ -93,7 +93,7 @@ async def stats(site: Site, request: Request, _: str) -> Answer:
     found: BackendStats | None = None
     unavailable = None
     try:
-        found = await site.backend.stats()
+        found = await site.stats()
     except StorageUnavailable as error:
         unavailable = error.detail
     # After it: it measures the link.

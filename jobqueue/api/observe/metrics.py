@@ -96,7 +96,7 @@ class Metrics:
         This server's own counts are wanted then more than ever.
         """
         try:
-            stats = await site.backend.stats()
+            stats = await site.stats()
             queues = await site.backend.queues()
         except StorageUnavailable:
             return ()
