@@ -247,9 +247,6 @@ class Ownership:
             began = self.clock.now()
             try:
                 pause = await self._look()
-                if self._silent is not None:
-                    self._silent = None
-                    _logger.warning("the store answers again")
             except NotNow as error:
                 if self._silent is None:
                     _logger.error("the store does not answer, trying again every %g s: %s", RETRY_SECONDS, error)
@@ -291,6 +288,10 @@ class Ownership:
         """See who owns the queue, claim it if that is due and serve; seconds until the next look. Raises NotNow, Fatal, CannotOpen."""
         doubted, self._doubted = self._doubted, False
         owner = await self.store.owner()
+        if self._silent is not None:
+            # Here, since a look in which this server comes to own the queue ends with its reign.
+            self._silent = None
+            _logger.warning("the store answers again")
         self._saw(owner)
         poll = self.lease_seconds / 3
         if owner is not None and owner.name == self.name and owner.address != self.address:

@@ -405,6 +405,22 @@ async def test_a_server_that_the_store_does_not_answer_tells_so(cluster: Cluster
     assert (seen.owner, seen.problem) == ("a", None)
 
 
+async def test_an_owner_does_not_go_on_about_a_store_that_was_silent_before(cluster: Cluster) -> None:
+    """A server that claims as soon as the store answers again has no problem any more."""
+    for name in ("b", "c"):
+        cluster[name].die()
+    cluster["a"].store.busy = True
+    await cluster.advance(LEASE_SECONDS + 3)
+    seen = cluster["a"].backend.cluster()
+    assert seen is not None
+    assert (seen.owner, seen.problem is None) == (None, False)
+    cluster["a"].store.busy = False
+    await cluster.advance(LEASE_SECONDS)
+    seen = cluster["a"].backend.cluster()
+    assert seen is not None
+    assert (seen.owner, seen.problem) == ("a", None)
+
+
 async def test_a_server_takes_new_work_while_somebody_owns(cluster: Cluster) -> None:
     """Its check passes while the owner can be asked, and says what is wrong when not."""
     cluster["b"].backend.check()

@@ -129,7 +129,7 @@ function drawTop() {
 
 /** How fresh the numbers are, and whether the server takes new work. */
 function lights() {
-  const fresh = page.wrong !== null ? ["bad", context.servers.unavailable === null ? "Not reached" : "Old numbers"] : { events: ["ok", "Live"], polling: ["ok", "Each second"], connecting: ["idle", "Connecting"] }[live.mode];
+  const fresh = page.wrong !== null ? ["bad", context.servers.unavailable === null ? "Not reached" : page.loaded ? "Old numbers" : "No numbers"] : { events: ["ok", "Live"], polling: ["ok", "Each second"], connecting: ["idle", "Connecting"] }[live.mode];
   const { ready } = page;
   const health = ready === null ? ["idle", "…"] : ready.ready ? ["ok", "Ready"] : ["bad", ready.said];
   // What does not fit is cut; its title has all of it.
