@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from jobqueue.backend.rows import BadRow, Counters, decode_counters, decode_job, decode_queue
+from jobqueue.backend.rows import RESTORING, BadRow, Counters, decode_counters, decode_job, decode_queue
 from jobqueue.backend.shell import shifted
 from jobqueue.clock import SKEW_STEP_SECONDS, Clock
 from jobqueue.engine.engine import Engine
@@ -75,6 +75,12 @@ def no_progress(_done: int, _total: int) -> None:
     """Report nothing."""
 
 
+def check_whole(path: str, counters: bytes | None) -> None:
+    """Whether a store's counters say that it holds half of a restore. Raises CannotOpen."""
+    if counters == RESTORING:
+        raise CannotOpen(f"{path}: a restore into it is under way, or was broken off: let `jobqueue restore` finish, or run it again")
+
+
 class _Reader:
     """Reads jobs, keeping count."""
 
@@ -105,6 +111,7 @@ def load(rows: Rows, engine: Engine, clock: Clock, progress: Progress = no_progr
     gc.disable()
     try:
         row = rows.counters()
+        check_whole(rows.path, row)
         counters = Counters(1, 1, clock.skew(), "") if row is None else decode_counters(row)
         offset = offset_of(counters, clock)
         reader = _Reader(rows, offset, progress)

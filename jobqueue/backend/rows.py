@@ -78,6 +78,11 @@ class Counters(msgspec.Struct, array_like=True, frozen=True):
     group: int = 0
 
 
+RESTORING = b"\xa9restoring"
+"""What stands in place of the counters while a store is filled from a file, and after that was broken off. No server starts on it, nor
+does one that does not know it, since it is no row of counters."""
+
+
 class BadRow(Exception):
     """A row that cannot be read. str() says why."""
 

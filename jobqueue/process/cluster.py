@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Literal
 
 from jobqueue.backend.group import NotNow
-from jobqueue.backend.loading import CannotOpen
+from jobqueue.backend.loading import CannotOpen, check_whole
 from jobqueue.backend.store.cluster import ClusterBackend
 from jobqueue.backend.store.frames import Identity
 from jobqueue.backend.store.ownership import Ownership
@@ -61,6 +61,7 @@ async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[Clust
         stack.push_async_callback(store.close)
         try:
             await store.open()
+            check_whole(store.path, await store.counters())
         except NotNow as error:
             raise CannotOpen(f"{store.path}: {error}") from None
         clock, limits = SystemClock(), settings.limits

@@ -6,7 +6,7 @@ What there is to set is the table in settings.py. `python -m jobqueue.process.co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,18 @@ PEER_SECRET_CHARS_MIN = 16
 # Where values come from.
 
 
-def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Path) -> Settings:
-    """The settings, by name in `flags` (None where not given), then `environ`, then the file `dotenv`, then defaults. Raises BadSetting."""
+def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Path, without: Collection[str] = ()) -> Settings:
+    """The settings, by name in `flags` (None where not given), then `environ`, then the file `dotenv`, then defaults. Raises BadSetting.
+
+    without: those that are left at their defaults, wherever they are given.
+    """
     lines = read_dotenv(dotenv)
     plain: dict[str, Any] = {}
     bounds: dict[str, Any] = {}
     origins = {setting.field: f"the default of {setting.flag}" for setting in SETTINGS}
     for setting in SETTINGS:
+        if setting.name in without:
+            continue
         flag = flags.get(setting.name)
         if flag is not None:
             origin, text = setting.flag, flag
