@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jobqueue.client.sync_client import Client
     from jobqueue.client.types import (
         Attempt,
+        Cluster,
         Conclude,
         Concluded,
         Enqueued,
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
         JobInfo,
         Lease,
         LeasedJob,
+        Member,
         NewJob,
         Page,
         Queue,
+        Stats,
         Token,
         Totals,
     )
@@ -78,6 +81,7 @@ __all__ = [
     "BadRequest",
     "CallerError",
     "Client",
+    "Cluster",
     "Conclude",
     "Concluded",
     "ConnectionFailed",
@@ -97,6 +101,7 @@ __all__ = [
     "LeaseLost",
     "LeasedJob",
     "LostRace",
+    "Member",
     "NewJob",
     "NotInProgress",
     "NotRetryable",
@@ -114,6 +119,7 @@ __all__ = [
     "Retry",
     "Retrying",
     "RunningJob",
+    "Stats",
     "Status",
     "StorageUnavailable",
     "StorageUnconfirmed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,34 +83,92 @@ def serve(**given: str | bool | tuple[str, ...] | None) -> None:
     sys.exit(run(settings))
 
 
+def _of_store(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which store."""
+    store = click.option("--store", metavar="URL", help="Store of several servers; else JOBQUEUE_STORE, from the environment or .env.")
+    waits = click.option("--acknowledge", metavar="REPLICAS", help="As servers are told; else JOBQUEUE_ACKNOWLEDGE, or 1.")
+    return store(waits(command))
+
+
 @main.command()
 @click.argument("file")
 @click.option("--data", metavar="FILE", help="File to copy; else JOBQUEUE_DATA, from the environment or .env.")
-def backup(file: str, data: str | None) -> None:
-    """Copy the jobs into FILE, also while the server serves.
+@_of_store
+def backup(file: str, data: str | None, store: str | None, acknowledge: str | None) -> None:
+    """Copy the jobs into FILE, also while servers serve.
 
-    The copy holds them as they are at one moment.
+    The copy holds them as they are at one moment. `jobqueue serve --data` serves it, and `jobqueue restore` fills a store from it.
 
     \b
-    Example:
+    Examples:
       jobqueue backup --data jobs.db jobs-monday.db
+      jobqueue backup --store valkey://10.0.0.1:6379 jobs-monday.db
     """
-    source = _settings({"data": data}).data
-    if source is None:
-        raise _Refused("nothing to copy: give --data FILE, or set JOBQUEUE_DATA")
-    _told(lambda durable: f"{file}: {durable.backup(source, file)}")
+    # Whichever is named here is meant, whatever the server's own settings name.
+    other = "store" if data is not None else "data" if store is not None else ""
+    if data is not None and store is not None:
+        raise _Refused("--data and --store: jobs are copied from one or the other")
+    settings = _settings({"data": data, "store": store, "acknowledge": acknowledge}, {other})
+    source = settings.data
+    if settings.store is not None:
+        _told(lambda _: f"{file}: {_moving().backup(settings, file)}")
+    elif source is not None:
+        _told(lambda durable: f"{file}: {durable.backup(source, file)}")
+    else:
+        raise _Refused("nothing to copy: give --data FILE or --store URL, or set JOBQUEUE_DATA or JOBQUEUE_STORE")
 
 
 @main.command()
 @click.argument("file")
-def check(file: str) -> None:
-    """Say what FILE holds, or what is wrong with it. Changes nothing, and works beside a running server.
+@_of_store
+def restore(file: str, store: str | None, acknowledge: str | None) -> None:
+    """Fill an empty store from FILE, a backup or the data file of a server that was stopped.
+
+    No server may use the store meanwhile. If it is broken off, no server starts on what is there; run it again.
+
+    \b
+    Example:
+      jobqueue restore jobs.db --store valkey://10.0.0.1:6379
+    """
+    settings = _settings({"store": store, "acknowledge": acknowledge}, {"data"})
+    if settings.store is None:
+        raise _Refused(
+            "nowhere to restore to: give --store URL, or set JOBQUEUE_STORE. A backup is served as it is by `jobqueue serve --data FILE`"
+        )
+    _told(lambda _: _moving().restore(settings, file))
+
+
+def _moving() -> Any:
+    from jobqueue.process import moving
+
+    return moving
+
+
+@main.command()
+@click.argument("file", required=False)
+@_of_store
+def check(file: str | None, store: str | None, acknowledge: str | None) -> None:
+    """Say what FILE or a store holds, or what is wrong with it. Changes nothing, and works beside running servers.
+
+    Of a store it also looks at all that a server looks at when it starts, and says who owns it and which servers are there.
 
     \b
     Example:
       jobqueue check jobs-monday.db
+      jobqueue check --store valkey://10.0.0.1,10.0.0.2,10.0.0.3
     """
-    _told(lambda durable: f"{file}: whole; {durable.check(file)}")
+    if file is not None:
+        if store is not None or acknowledge is not None:
+            raise _Refused("check a FILE or a store, one at a time")
+        _told(lambda durable: f"{file}: whole; {durable.check(file)}")
+        return
+    settings = _settings({"store": store, "acknowledge": acknowledge})
+    if settings.store is None:
+        raise _Refused("nothing to check: give FILE, or --store URL, or set JOBQUEUE_STORE")
+    # Here, so that a file is checked without what only stores need.
+    from jobqueue.process.inspecting import check_store
+
+    _told(lambda _: check_store(settings))
 
 
 def _told(act: Callable[[Any], str]) -> None:
@@ -124,8 +182,8 @@ def _told(act: Callable[[Any], str]) -> None:
         raise click.ClickException(str(error)) from None
 
 
-def _settings(flags: Mapping[str, str | None]) -> Settings:
+def _settings(flags: Mapping[str, str | None], without: Collection[str] = ()) -> Settings:
     try:
-        return load(flags, os.environ, Path(".env"))
+        return load(flags, os.environ, Path(".env"), without)
     except BadSetting as error:
         raise _Refused(str(error)) from None

@@ -27,6 +27,22 @@ class Timings(msgspec.Struct, frozen=True, gc=False):
     counts: tuple[int, ...] = (0,)
     total: float = 0.0
 
+    def quantile(self, share: float) -> float | None:
+        """The value below which that share of all lies, reckoned as if they lay evenly between two bounds; None while there are none.
+
+        Where it lies beyond the last bound, that bound.
+        """
+        wanted = share * sum(self.counts)
+        if not wanted:
+            return None
+        below = 0.0
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            if count >= wanted:
+                return below + (bound - below) * wanted / count
+            wanted -= count
+            below = bound
+        return below
+
 
 class Histogram:
     """bounds: the upper ends, ascending, each belonging to what lies below it. counts: one more than bounds, the last for all beyond."""

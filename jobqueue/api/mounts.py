@@ -31,7 +31,7 @@ APIS = (NATIVE, *DIALECTS)
 
 _PREFIX = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
 _TAKEN = frozenset(
-    {"jobs", "batch", "queues", "job", "status", "result", "token", "events"}
+    {"jobs", "batch", "queues", "job", "status", "result", "token", "events", "stats"}
     | {"metrics", "openapi.json", "healthz", "readyz", "docs", "dashboard"}
 )
 """First segments of paths that some API or the server itself has at the root."""

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Self
 
 from jobqueue.api.access.grants import Grant
-from jobqueue.backend.base import Backend
+from jobqueue.backend.base import Backend, BackendStats
 from jobqueue.engine import checks
+from jobqueue.errors import StorageUnavailable
 from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.http.body import body_at_once, read_body
 from jobqueue.http.request import Request
@@ -67,6 +68,13 @@ class Site:
     def native_prefix(self) -> str:
         """Where the native API stands, "" at the root."""
         return self.prefixes["native"]
+
+    async def stats(self) -> BackendStats:
+        """The backend's totals, without a wait where it is known that no server owns the queue. Raises StorageUnavailable."""
+        cluster = self.backend.cluster()
+        if cluster is not None and cluster.owner is None:
+            raise StorageUnavailable("no server owns the queue now")
+        return await self.backend.stats()
 
     def restricted(self, backend: Backend) -> Self:
         """The same site on a backend that shows less."""

@@ -84,21 +84,42 @@ class StorageStats(msgspec.Struct, frozen=True):
     unwritten_bytes: int
 
 
-class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One server of many on a store, as it sees the others.
+class MemberStats(msgspec.Struct, frozen=True):
+    """A server on the store. address: of its peer port; seen_seconds: since it last said that it is there."""
 
-    name: its own; owner: who owns the queue, None while nobody does; epoch: of the owner's claim; members: those who said in the last
-    minute that they are there; store: where the rows are; lease_seconds_left: of the owner, as of the last look; problem: why this server
-    would not own the queue, None while it would.
+    name: str
+    address: str
+    seen_seconds: float
+
+
+class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
+    """One server of many on a store, as it sees itself and the others.
+
+    name, address: its own; store: where the rows are; owner: who owns the queue and where it is reached, None while nobody does, or its
+    lease has passed; epoch: of the last claim; members: those who said in the last minute that they are there; lease_left_seconds: until
+    another may claim if the owner is not heard of again; problem: why this server would not own the queue, None while it would.
+    standby: who follows the owner closely enough to take over without reading the rows, None while nobody does; behind: commits that it
+    has yet to follow, as of its last word.
+
+    What is this server's own: renewed_seconds: since it renewed its lease, None where it is not the owner; link_seconds: what the owner's
+    answer to this server took the last time that it was asked for its totals, None at the owner and while it cannot be asked;
+    clock_seconds: how far its clock is ahead of the store's at the least, None until it has compared them.
     """
 
     name: str
-    owner: str | None
-    epoch: int
-    members: list[str]
+    address: str
     store: str
-    lease_seconds_left: float | None = None
+    owner: str | None
+    owner_address: str | None
+    epoch: int
+    members: list[MemberStats]
+    lease_left_seconds: float | None = None
     problem: str | None = None
+    standby: str | None = None
+    behind: int = 0
+    renewed_seconds: float | None = None
+    link_seconds: float | None = None
+    clock_seconds: float | None = None
 
 
 class BackendStats(msgspec.Struct, frozen=True):
@@ -108,7 +129,7 @@ class BackendStats(msgspec.Struct, frozen=True):
     because the answer could not be delivered. In seconds: time_in_queue, from when a job was created, fell due or was retried to its
     first hand-out; time_in_progress, from a hand-out to its conclude; pickup, from what made a job available to a dequeue that was held
     for it to the end of that one's answer. storage: None where jobs are in memory alone. errors_left_out_total,
-    messages_left_out_total: what workers said that there was no room for. cluster: None where there is one server.
+    messages_left_out_total: what workers said that there was no room for.
     """
 
     jobs_live: int
@@ -127,7 +148,6 @@ class BackendStats(msgspec.Struct, frozen=True):
     listeners: int = 0
     errors_left_out_total: int = 0
     messages_left_out_total: int = 0
-    cluster: ClusterStats | None = None
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -339,6 +359,9 @@ class Backend(Protocol):
 
     async def stats(self) -> BackendStats:
         """Totals of one moment. Raises StorageUnavailable, where they are another server's."""
+
+    def cluster(self) -> ClusterStats | None:
+        """This server among those on its store, at once, whether or not any of them owns the queue; None where there is one server."""
 
     def drain(self) -> None:
         """Take no new work and answer every waiter now. Calling it again changes nothing."""

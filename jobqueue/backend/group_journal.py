@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from jobqueue.backend.base import StorageStats
 from jobqueue.backend.group import Fatal, Group, NotNow, Writer
@@ -46,10 +47,24 @@ def unconfirmed(reason: str) -> str:
     return f"the change is not stored yet, and may be later or not: repeat it to find out: {reason}"
 
 
+class Feed(Protocol):
+    """Is told of every group, in order. It must not wait, and raises nothing."""
+
+    def handed(self, group: Group, number: int) -> None:
+        """A group is about to be handed to the writer. It is not changed any more."""
+
+    def committed(self, number: int) -> None:
+        """The group of this number is committed, and acknowledged. Those before it are, or all that they held is in it."""
+
+    def over(self) -> None:
+        """There will be no more."""
+
+
 class GroupJournal:
     """A Journal for one engine. offset: engine time minus the line that the file's times are on; change: the last one stored.
 
-    lost: what of the file is no longer where it was, None when all is; asked once a group, and may be asked in any thread.
+    lost: what of the file is no longer where it was, None when all is; asked once a group, and may be asked in any thread. reign: stands in
+    every group with its number, so that a store says which one it took last.
     """
 
     def __init__(
@@ -60,6 +75,7 @@ class GroupJournal:
         *,
         offset: float = 0.0,
         change: int = 0,
+        reign: str = "",
         lost: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.lost = lost
@@ -68,6 +84,12 @@ class GroupJournal:
         self.unwritten_bytes_max = engine.limits.unwritten_bytes_max
         self._writer: Writer | None = None
         self.sync = sync
+        self.reign = reign
+        self.number = 0
+        """Of the last group that was handed to the writer, from 1 on. One that failed comes again in the next, which has all of it."""
+        self.committed_number = 0
+        """Of the last group that was committed."""
+        self.feed: Feed | None = None
         self._offset = offset
         self._change = change
         self._gathering = Group()
@@ -93,6 +115,11 @@ class GroupJournal:
         self._writer, self._on_close = writer, on_close
 
     # The Journal protocol; see there.
+
+    @property
+    def writing(self) -> Group | None:
+        """The group that is being committed, of the number `number`."""
+        return self._writing
 
     @property
     def unwritten_bytes(self) -> int:
@@ -199,11 +226,16 @@ class GroupJournal:
         skew = self.clock.skew() + self._offset
         boot, up = self.clock.uptime() or _NO_UPTIME
         at = self.clock.now() - self._offset
-        group.counters = encode_counters(Counters(engine.jobs.next_number, engine.jobs.next_number, skew, self.sync, at, boot, up))
+        number = self.number = self.number + 1
+        following = engine.jobs.next_number
+        group.counters = encode_counters(Counters(following, following, skew, self.sync, at, boot, up, self.reign, number))
         self._gathering, self._writing = Group(), group
         self._handed = self._ticket
         self._now, self._next = self._next, []
         assert self._writer is not None
+        if self.feed is not None:
+            # Before the store has it: whoever goes on in this server's place then has at least what the store has.
+            self.feed.handed(group, number)
         self._handed_at = self.clock.now()
         self._writer.write(group, self._finished)
         # Asked here and not in the thread, where it would wait for the GIL, and while the thread waits for the disk.
@@ -221,6 +253,9 @@ class GroupJournal:
         if error is None:
             self._commits.observe(self.clock.now() - self._handed_at)
             self._done = self._handed
+            self.committed_number = self.number
+            if self.feed is not None:
+                self.feed.committed(self.number)
             if self._failing is not None:
                 _logger.warning("changes can be stored again")
                 self._failing = None
@@ -281,3 +316,5 @@ class GroupJournal:
                 self._retry = None
             self._refuse(reason)
             self._breaking.set()
+            if self.feed is not None:
+                self.feed.over()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from jobqueue.backend.rows import BadRow, Counters, decode_counters, decode_job, decode_queue
+from jobqueue.backend.rows import RESTORING, BadRow, Counters, decode_counters, decode_job, decode_queue
 from jobqueue.backend.shell import shifted
 from jobqueue.clock import SKEW_STEP_SECONDS, Clock
 from jobqueue.engine.engine import Engine
@@ -54,8 +54,31 @@ class Rows(Protocol):
         """Every job's rows, in order of number."""
 
 
+class LooseRows(Protocol):
+    """All rows, read while somebody went on writing them: each is as it was at some moment meanwhile. Any method may raise CannotOpen."""
+
+    @property
+    def path(self) -> str:
+        """See Rows."""
+
+    def counters(self) -> bytes | None:
+        """See Rows."""
+
+    def queues(self) -> Iterable[tuple[str, bytes]]:
+        """See Rows."""
+
+    def jobs(self) -> Iterable[tuple[int, bytes, bytes | None]]:
+        """Every job's number, state and payload, in order of number. The payload is None where the two were not seen together."""
+
+
 def no_progress(_done: int, _total: int) -> None:
     """Report nothing."""
+
+
+def check_whole(path: str, counters: bytes | None) -> None:
+    """Whether a store's counters say that it holds half of a restore. Raises CannotOpen."""
+    if counters == RESTORING:
+        raise CannotOpen(f"{path}: a restore into it is under way, or was broken off: let `jobqueue restore` finish, or run it again")
 
 
 class _Reader:
@@ -88,8 +111,9 @@ def load(rows: Rows, engine: Engine, clock: Clock, progress: Progress = no_progr
     gc.disable()
     try:
         row = rows.counters()
+        check_whole(rows.path, row)
         counters = Counters(1, 1, clock.skew(), "") if row is None else decode_counters(row)
-        offset = _offset(counters, clock)
+        offset = offset_of(counters, clock)
         reader = _Reader(rows, offset, progress)
         queues = (decode_queue(name, state) for name, state in rows.queues())
         restore(engine, queues, reader.jobs(), counters.next_number, counters.next_seq)
@@ -101,7 +125,7 @@ def load(rows: Rows, engine: Engine, clock: Clock, progress: Progress = no_progr
     return offset, reader.change
 
 
-def _offset(counters: Counters, clock: Clock) -> float:
+def offset_of(counters: Counters, clock: Clock) -> float:
     """Engine time minus the line that the stored times are on.
 
     The wall clock says how much time has passed since the rows were written, and may have been set meanwhile. On the same boot of the

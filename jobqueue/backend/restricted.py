@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from jobqueue.backend.base import Backend, BackendStats, Conclude, Enqueued, Extend, Listen, Listening, Taking
+from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Conclude, Enqueued, Extend, Listen, Listening, Taking
 from jobqueue.errors import Forbidden, IdConflict, QueueError, UnknownJob
 from jobqueue.model import Job, JobFilter, JobSpec, KeyStats, PolicyChange, QueuePolicy, QueueStats, Reason, Verdict, Want
 
@@ -208,6 +208,9 @@ class RestrictedBackend:
 
     async def stats(self) -> BackendStats:
         return await self._backend.stats()
+
+    def cluster(self) -> ClusterStats | None:
+        return self._backend.cluster()
 
     def drain(self) -> None:
         self._backend.drain()

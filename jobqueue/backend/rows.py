@@ -15,7 +15,6 @@ import math
 
 import msgspec
 
-from jobqueue.engine.flow import FlowQueue
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.restore import TOTALS, Stored, StoredQueue
 from jobqueue.model import (
@@ -92,7 +91,8 @@ class Counters(msgspec.Struct, array_like=True, frozen=True):
     """What is stored once. next_seq: next_number again, since both come from one counter now; older files have two.
 
     skew: UTC minus the line that times are stored on; sync: the mode of the server that wrote it. at: where on that line it was
-    written; boot and up: the machine's uptime then. Older files do not have these."""
+    written; boot and up: the machine's uptime then. reign: of the owner that wrote it, where there are many servers, a name that no other
+    reign has; group: how many it has written by then, this one included. Older files do not have these."""
 
     next_number: int
     next_seq: int
@@ -101,6 +101,13 @@ class Counters(msgspec.Struct, array_like=True, frozen=True):
     at: float = -math.inf
     boot: str = ""
     up: float = 0.0
+    reign: str = ""
+    group: int = 0
+
+
+RESTORING = b"\xa9restoring"
+"""What stands in place of the counters while a store is filled from a file, and after that was broken off. No server starts on it, nor
+does one that does not know it, since it is no row of counters."""
 
 
 class BadRow(Exception):
@@ -223,7 +230,7 @@ def encode_queue(queue: QueueState) -> bytes:
             per_key and (per_key.order, per_key.concurrency, _rate(per_key.rate), per_key.max_jobs),
             policy.fair,
             policy.weights,
-            list(queue.paused_keys) if isinstance(queue, FlowQueue) else (),
+            list(queue.paused_keys),
         )
     )
 

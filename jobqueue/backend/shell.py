@@ -12,7 +12,7 @@ import math
 
 from msgspec.structs import replace
 
-from jobqueue.backend.base import BackendStats
+from jobqueue.backend.base import BackendStats, ClusterStats
 from jobqueue.backend.journal import Journal
 from jobqueue.backend.listening import Listeners
 from jobqueue.backend.waiters import Registry, Waiter
@@ -309,6 +309,9 @@ class Shell:
 
     async def stats(self) -> BackendStats:
         return self.totals()
+
+    def cluster(self) -> ClusterStats | None:
+        return None
 
     def totals(self) -> BackendStats:
         """What `stats` tells, without a turn of the loop: for whoever has this backend in its process."""

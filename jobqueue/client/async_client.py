@@ -27,6 +27,7 @@ from jobqueue.client.types import (
     NewJob,
     Page,
     Queue,
+    Stats,
     Token,
     WorkOutcome,
 )
@@ -449,6 +450,15 @@ class AsyncClient(AsyncTransport):
         Returns Token.
         """
         return await self._run(once("GET", "/token", reading.token))
+
+    async def stats(self) -> Stats:
+        """What the server holds in all, what keeps it, and, where it is one of many, how it sees the others.
+
+        It is answered also while no server owns the queue. Raises Forbidden for a token that holds for some queues only.
+
+        Returns Stats.
+        """
+        return await self._run(once("GET", "/stats", reading.stats))
 
     async def metrics(self) -> str:
         """The server's counts in the text format of Prometheus.

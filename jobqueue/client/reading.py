@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from jobqueue.client.problems import Problem, error_of
 from jobqueue.client.sending import Decode
-from jobqueue.client.types import Concluded, Enqueued, Extended, Job, JobInfo, LeasedJob, Page, Queue, Token
+from jobqueue.client.types import Concluded, Enqueued, Extended, Job, JobInfo, LeasedJob, Page, Queue, Stats, Token
 from jobqueue.errors import QueueError
 
 T = TypeVar("T")
@@ -76,6 +76,7 @@ job = msgspec.json.Decoder(Job).decode
 page = msgspec.json.Decoder(Page).decode
 queue = msgspec.json.Decoder(Queue).decode
 token = msgspec.json.Decoder(Token).decode
+stats = msgspec.json.Decoder(Stats).decode
 document = msgspec.json.Decoder(dict[str, Any]).decode
 
 _leased = msgspec.json.Decoder(LeasedJob).decode

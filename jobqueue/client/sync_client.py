@@ -24,6 +24,7 @@ from jobqueue.client.types import (
     NewJob,
     Page,
     Queue,
+    Stats,
     Token,
     WorkOutcome,
 )
@@ -445,6 +446,15 @@ class Client(SyncTransport):
         Returns Token.
         """
         return self._run(once("GET", "/token", reading.token))
+
+    def stats(self) -> Stats:
+        """What the server holds in all, what keeps it, and, where it is one of many, how it sees the others.
+
+        It is answered also while no server owns the queue. Raises Forbidden for a token that holds for some queues only.
+
+        Returns Stats.
+        """
+        return self._run(once("GET", "/stats", reading.stats))
 
     def metrics(self) -> str:
         """The server's counts in the text format of Prometheus.

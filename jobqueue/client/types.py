@@ -305,6 +305,96 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[str]
 
 
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server holds over all queues. payload_bytes: of live jobs, texts included; leases: live ones."""
+
+    jobs_live: int
+    payload_bytes: int
+    queues: int
+    waiters: int
+    listeners: int
+    leases: int
+
+
+class Commits(msgspec.Struct, frozen=True, kw_only=True):
+    """How a file or a store takes changes. failing: it does not now; unwritten_bytes: what waits for it; commits: since it was opened.
+
+    p50_seconds, p99_seconds: what half of the commits took at most, and 99 of 100; None before the first.
+    """
+
+    failing: bool
+    unwritten_bytes: int
+    commits: int
+    p50_seconds: float | None
+    p99_seconds: float | None
+
+
+class ServerName(msgspec.Struct, frozen=True, kw_only=True):
+    """A server, and where the others reach it."""
+
+    name: str
+    address: str | None
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A server on the store. role: owner, standby or front; asked: whether it is the one that answered.
+
+    seen_seconds: since it last said that it is there, which it does once a second.
+    """
+
+    name: str
+    address: str
+    role: str
+    asked: bool
+    seen_seconds: float
+
+
+class Lag(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies between the server that was asked and the others; each is None where there is no such thing, or it is not known.
+
+    renewed_seconds: since it renewed its lease, at the owner; link_seconds: what the owner took to answer it, at the others;
+    clock_seconds: how far its clock is ahead of the store's; standby_commits: commits that the standby has yet to follow.
+    """
+
+    renewed_seconds: float | None
+    link_seconds: float | None
+    clock_seconds: float | None
+    standby_commits: int | None
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the servers on a store, as it sees itself and the others.
+
+    owner: None while nobody owns the queue; epoch: how often it was claimed; lease_left_seconds: until another may claim it if the owner is
+    not heard of again; standby: the name of the one that takes over at once; problem: why this server would not own the queue, None while
+    it would; members: who said in the last minute that they are there.
+    """
+
+    name: str
+    address: str
+    store: str
+    owner: ServerName | None
+    epoch: int
+    lease_left_seconds: float | None
+    standby: str | None
+    problem: str | None
+    lag: Lag
+    members: list[Member]
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """A server as a whole. held, storage: None while nobody can tell, and unavailable says why; storage also where jobs are in memory.
+
+    cluster: None where the server is the only one of its queue.
+    """
+
+    draining: bool
+    unavailable: str | None
+    held: Held | None
+    storage: Commits | None
+    cluster: Cluster | None
+
+
 class EventData(msgspec.Struct, frozen=True, kw_only=True):
     """What an event says: all of JobEvent but its name and id."""
 

@@ -11,11 +11,13 @@ import click
 from jobqueue.commands.exits import Exit
 from jobqueue.commands.options import verb
 from jobqueue.commands.output import Output
+from jobqueue.commands.servers import MEMBER_COLUMNS, cluster_fields, commit_fields, member_rows, stats_of
 from jobqueue.commands.shapes import QUEUE_COLUMNS, queue_fields, queue_row, utc_now
+from jobqueue.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from jobqueue.client.sync_client import Client
-    from jobqueue.client.types import Queue
+    from jobqueue.client.types import Queue, Stats
 
 
 @verb("queues", click.argument("name", required=False))
@@ -100,16 +102,43 @@ def purge_command(client: Client, output: Output, name: str, yes: bool) -> int:
 def stats_command(client: Client, output: Output) -> None:
     """Show what the server holds and did, in all queues. Totals count since the server started.
 
+    With a store, also who owns the queue, which servers are there, and what lies between them, as the server sees it that was asked.
+    While no server owns the queue, that is all it can show.
+
     \b
-    Example:
+    Examples:
+      jobqueue stats
       jobqueue stats --json | jq .totals.failed
+      jobqueue stats --url http://queue-2:8080
     """
-    found = client.queues()
-    held = {name: sum(getattr(queue, name) for queue in found) for name in ("queued", "scheduled", "in_progress", "waiters")}
-    kinds = ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried")
-    totals = {name: sum(getattr(queue.totals, name) for queue in found) for name in kinds}
+    stats = stats_of(client)
+    if stats is not None and stats.unavailable is not None:
+        _show(output, None, stats)
+        raise StorageUnavailable(stats.unavailable)
+    _show(output, client.queues(), stats)
+
+
+def _show(output: Output, found: list[Queue] | None, stats: Stats | None) -> None:
+    """found: None while nobody can tell."""
+    storage, cluster, unavailable = (None, None, None) if stats is None else (stats.storage, stats.cluster, stats.unavailable)
+    held = None if found is None else {"queues": len(found), **{name: sum(getattr(queue, name) for queue in found) for name in _HELD}}
+    totals = None if found is None else {name: sum(getattr(queue.totals, name) for queue in found) for name in _TOTALS}
     if output.as_json:
-        output.json({"queues": len(found), **held, "totals": totals})
+        counts = dict.fromkeys(("queues", *_HELD)) if held is None else held
+        output.json({**counts, "totals": totals, "storage": storage, "cluster": cluster, "unavailable": unavailable})
         return
-    pairs = {"queues": len(found), **held, **{f"{name} in all": count for name, count in totals.items()}}
-    output.fields((name.replace("_", " "), f"{count:,}" if output.terminal else str(count)) for name, count in pairs.items())
+    pairs = {**(held or {}), **{f"{name} in all": count for name, count in (totals or {}).items()}}
+    fields = [(name.replace("_", " "), f"{count:,}" if output.terminal else str(count)) for name, count in pairs.items()]
+    fields += commit_fields(storage)
+    output.fields(fields)
+    if cluster is None:
+        return
+    if fields:
+        output.line("")
+    output.fields(cluster_fields(cluster))
+    output.line("")
+    output.table(MEMBER_COLUMNS, member_rows(cluster), "no server says that it is there")
+
+
+_HELD = ("queued", "scheduled", "in_progress", "waiters")
+_TOTALS = ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried")

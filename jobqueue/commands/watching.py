@@ -16,12 +16,14 @@ import click
 from jobqueue.commands.exits import Exit
 from jobqueue.commands.options import TIME, Where, connect, verb
 from jobqueue.commands.output import Column, Output, plain, rich_table
+from jobqueue.commands.servers import heading, stats_of
 from jobqueue.commands.shapes import span, status_style, utc_now
-from jobqueue.errors import QueueError
+from jobqueue.errors import QueueError, StorageUnavailable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from jobqueue.client.sync_client import Client
     from jobqueue.client.types import Queue
 
 COLUMNS = (
@@ -49,6 +51,32 @@ class Sample(NamedTuple):
     at: float
     now: datetime
     queues: Sequence[Queue]
+
+
+class Servers:
+    """The line about the servers on the store; none where there is one server, or where nobody may be told.
+
+    line: as it was at the last look; wrong: whether something needs a look.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._told = True
+        self.line = ""
+        self.wrong = False
+
+    def look(self) -> None:
+        """Ask, unless the answer was before that there is nothing to be told. Raises StorageUnavailable while no server owns the queue."""
+        if not self._told:
+            return
+        stats = stats_of(self._client)
+        cluster = None if stats is None else stats.cluster
+        if stats is None or cluster is None:
+            self._told = False
+            return
+        self.line, self.wrong = heading(cluster)
+        if stats.unavailable is not None:
+            raise StorageUnavailable(stats.unavailable)
 
 
 class Rates(NamedTuple):
@@ -139,13 +167,16 @@ def top_command(where: Where, output: Output, interval: float) -> int:
     interval = max(interval, INTERVAL_SECONDS_MIN)
     # One try for each look: the next is soon, and the screen says what went wrong.
     with connect(where, tries=1) as client:
+        servers = Servers(client)
 
         def look() -> Sample:
+            if output.terminal:
+                servers.look()
             return Sample(time.monotonic(), utc_now(), client.queues())
 
         if output.terminal and sys.stdin.isatty():
             with contextlib.suppress(KeyboardInterrupt):
-                _live(output, look, interval)
+                _live(output, look, interval, servers)
             return Exit.DONE
         before = look()
         time.sleep(interval)
@@ -158,7 +189,7 @@ def top_command(where: Where, output: Output, interval: float) -> int:
         return Exit.DONE
 
 
-def _live(output: Output, look: Callable[[], Sample], interval: float) -> None:
+def _live(output: Output, look: Callable[[], Sample], interval: float, servers: Servers) -> None:
     """Until q: look, show, wait. What goes wrong is shown in the heading, and looked past the next time."""
     from rich.live import Live
 
@@ -170,7 +201,7 @@ def _live(output: Output, look: Callable[[], Sample], interval: float) -> None:
                 before, sample = sample, look()
             except QueueError as error:
                 before, trouble = None, f"{error.code}: {error.detail}"
-            live.update(screen(output.console, sample, before, trouble), refresh=True)
+            live.update(screen(output.console, sample, before, trouble, servers), refresh=True)
             deadline = time.monotonic() + interval
             while (left := deadline - time.monotonic()) > 0:
                 if key(left) in ("q", "Q"):
@@ -202,20 +233,23 @@ def _key(descriptor: int) -> str:
     return pressed.decode("latin-1") or "q"
 
 
-def screen(console: Console, sample: Sample | None, before: Sample | None, trouble: str) -> RenderableType:
+def screen(console: Console, sample: Sample | None, before: Sample | None, trouble: str, servers: Servers | None = None) -> RenderableType:
     """One screen: a heading, then as many queues as there is room for, then all of them together."""
     from rich.console import Group
     from rich.text import Text
 
     width, height = console.size
-    heading = Text("jobqueue top", style="bold").append(f"   {time.strftime('%H:%M:%S')}   q ends", style="not bold dim")
-    parts: list[RenderableType] = [heading]
+    title = Text("jobqueue top", style="bold").append(f"   {time.strftime('%H:%M:%S')}   q ends", style="not bold dim")
+    parts: list[RenderableType] = [title]
+    line = servers.line if servers is not None else ""
+    if line and servers is not None:
+        parts.append(Text(plain(line), style="red" if servers.wrong else "dim", no_wrap=True, overflow="ellipsis"))
     if trouble:
         parts.append(Text(plain(trouble), style="red", no_wrap=True, overflow="ellipsis"))
     if sample is None:
         return Group(*parts)
     rows, total = rows_of(sample, before)
-    room = max(1, height - HEAD_LINES - bool(trouble))
+    room = max(1, height - HEAD_LINES - bool(trouble) - bool(line))
     hidden = len(rows) - room + 1 if len(rows) > room else 0
     shown = [row.cells for row in rows[: len(rows) - hidden]]
     table = rich_table(COLUMNS, [*shown, total.cells], width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 import msgspec
@@ -44,19 +44,24 @@ class QueueAdmin(State):
         kind = K_QUEUE_CHANGED
         if queue.policy.paused is not policy.paused:
             kind = K_QUEUE_PAUSED if policy.paused else K_QUEUE_RESUMED
-        self._shape(queue, policy)
+        self.shape(queue, policy, queue.paused_keys)
         self.events.append(Event(kind, queue.name))
 
-    def _shape(self, queue: QueueState, policy: QueuePolicy) -> None:
-        """Give a queue a policy, and what it needs to keep to it. What touches each of its jobs or keys is done in slices."""
+    def shape(self, queue: QueueState, policy: QueuePolicy, paused_keys: Iterable[str]) -> QueueState:
+        """Give a queue a policy and keys that are paused, and what it needs to keep to them: the queue from now on.
+
+        What touches each of its jobs or keys is done in slices, by chores.
+        """
+        paused_keys = dict.fromkeys(paused_keys)
         was, queue.policy = queue.policy, policy
-        paused_keys = isinstance(queue, FlowQueue) and queue.paused_keys
         keyed = policy.keyed or bool(paused_keys)
         if not isinstance(queue, FlowQueue):
             if not policy.limited and not keyed:
-                return
+                return queue
             queue = self.queues[queue.name] = FlowQueue.of(queue, policy, self.limits, self.deadlines)
         queue.rule = policy.per_key or NO_RULE
+        for key in {*queue.paused_keys} ^ {*paused_keys}:
+            queue.pause_key(key, key in paused_keys)
         if keyed and not queue.keyed:
             self.do_later(queue.sort(self.jobs), queue.name)
         elif keyed and (was.per_key, was.fair, was.weights) != (policy.per_key, policy.fair, policy.weights):
@@ -67,11 +72,12 @@ class QueueAdmin(State):
             self.do_later(self._give_up_what_halts_nothing())
         if not keyed and not policy.limited:
             self.deadlines.drop(queue)
-            self.queues[queue.name] = queue.plain(policy)
-            return
+            plain = self.queues[queue.name] = queue.plain(policy)
+            return plain
         if was.rate != policy.rate:
             queue.reckon()
         self.freed(queue)
+        return queue
 
     def _give_up_what_halts_nothing(self) -> Iterator[int]:
         for job in list(self.pinned):
@@ -80,27 +86,26 @@ class QueueAdmin(State):
                 self.give_up(job)
                 yield 1
 
-    def pause_key(self, queue_name: str, key: str, paused: bool) -> FlowQueue:
+    def pause_key(self, queue_name: str, key: str, paused: bool) -> None:
         """Let a key of a queue hand out nothing, whatever comes, or go on; a failed job that halts it is given up then.
 
         Doing it twice is the same as once. Raises UnknownQueue, BadRequest (key), QueueFull (field key: too many are paused).
         """
         checks.key(key, self.limits)
         queue = self.queue(queue_name)
-        flow = queue if isinstance(queue, FlowQueue) else FlowQueue.of(queue, queue.policy, self.limits, self.deadlines)
-        if paused and key not in flow.paused_keys and len(flow.paused_keys) >= self.limits.paused_keys_max:
-            raise QueueFull(f"{len(flow.paused_keys)} keys of queue {queue_name!r} are paused, as many as may be", "key")
-        if not paused:
-            for job in flow.halted(key):
-                self.give_up(job)
-        if (key in flow.paused_keys) is not paused:
-            if flow is not queue and not paused:
-                return flow
-            self.queues[queue_name] = flow
-            flow.pause_key(key, paused)
-            self._shape(flow, flow.policy)
+        keys = dict(queue.paused_keys)
+        if (key in keys) is not paused:
+            if not paused:
+                del keys[key]
+            elif len(keys) >= self.limits.paused_keys_max:
+                raise QueueFull(f"{len(keys)} keys of queue {queue_name!r} are paused, as many as may be", "key")
+            else:
+                keys[key] = None
+            queue = self.shape(queue, queue.policy, keys)
             self.events.append(Event(K_QUEUE_CHANGED, queue_name))
-        return flow
+        if not paused and isinstance(queue, FlowQueue):
+            for job in queue.halted(key):
+                self.give_up(job)
 
     def set_paused(self, name: str, paused: bool) -> None:
         """Pause or resume; doing it twice is the same as once. Raises UnknownQueue."""

@@ -45,6 +45,11 @@ class Catalogue:
         chunk.live += 1
         self.next_number = number + 1
 
+    def exchange(self, job: Job, other: Job) -> None:
+        """Know another object as this job: one of the same id and number."""
+        self.by_id[job.id] = other
+        self._chunks[job.number >> _CHUNK_BITS].jobs[job.number & _CHUNK_MASK] = other
+
     def remove(self, job: Job) -> None:
         """Forget a job."""
         del self.by_id[job.id]

@@ -45,7 +45,7 @@ class FlowQueue(QueueState):
         "limits",
         "moving",
         "passed",
-        "paused_keys",
+        "paused",
         "ready_keys",
         "restored_at",
         "rule",
@@ -64,7 +64,7 @@ class FlowQueue(QueueState):
         self.keyed = policy.keyed
         self.states: dict[str | None, KeyState] = {}
         self.ready_keys = Ready()
-        self.paused_keys: dict[str, None] = {}
+        self.paused: dict[str, None] = {}
         self.counted_by: dict[Block, int] = {}
         """Queued jobs that their keys keep back, by what for."""
         self.passed = 0.0
@@ -98,6 +98,11 @@ class FlowQueue(QueueState):
             if slot != "policy":
                 setattr(queue, slot, getattr(self, slot))
         return queue
+
+    @property
+    def paused_keys(self) -> dict[str, None]:
+        """See QueueState."""
+        return self.paused
 
     # Walks, in slices, from the ticker. Each yields how much it looked at.
 
@@ -345,9 +350,9 @@ class FlowQueue(QueueState):
     def pause_key(self, key: str, paused: bool) -> None:
         """Let a key hand out nothing, or go on."""
         if paused:
-            self.paused_keys[key] = None
+            self.paused[key] = None
         else:
-            self.paused_keys.pop(key, None)
+            self.paused.pop(key, None)
         if self.keyed:
             state = self._state(key)
             state.paused = paused
@@ -402,7 +407,7 @@ class FlowQueue(QueueState):
         state = self.states.get(key)
         if state is None:
             state = self.states[key] = KeyState(self.name, key)
-            state.paused = key in self.paused_keys
+            state.paused = key in self.paused
             rate = self.rule.rate
             if rate is not None and self.restored_at is not None:
                 state.bucket.empty(rate, self.restored_at)

@@ -26,7 +26,7 @@ class History:
 
     __slots__ = ("_bytes_max", "_jobs_max", "_kept")
 
-    def __init__(self, jobs_max: int, bytes_max: int) -> None:
+    def __init__(self, jobs_max: float, bytes_max: float) -> None:
         self._jobs_max = jobs_max
         self._bytes_max = bytes_max
         self._kept = {outcome: _Kept() for outcome in Outcome}
@@ -38,6 +38,14 @@ class History:
         kept.bytes += size
         if kept.live <= self._jobs_max and kept.bytes <= self._bytes_max:
             return None
+        return self._cut(kept)
+
+    def bound(self, jobs_max: float, bytes_max: float) -> list[Job]:
+        """Set other bounds; those that are forgotten for them."""
+        self._jobs_max, self._bytes_max = jobs_max, bytes_max
+        return [job for kept in self._kept.values() for job in self._cut(kept)]
+
+    def _cut(self, kept: _Kept) -> list[Job]:
         forgotten = []
         while kept.live > self._jobs_max or kept.bytes > self._bytes_max:
             oldest = kept.popleft()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from jobqueue.engine.lane import Lane
 from jobqueue.engine.ring import Ring
 from jobqueue.model import PRIORITIES, Job, QueuePolicy, QueueStats
@@ -33,6 +35,11 @@ class QueueState:
 
     flow = False
     """Whether it may hold jobs back (flow.py). If so, it is a FlowQueue, and is told of what becomes of them."""
+
+    @property
+    def paused_keys(self) -> Mapping[str, None]:
+        """Keys that somebody has paused, in that order."""
+        return {}
 
     def __init__(self, name: str, policy: QueuePolicy) -> None:
         self.name = name

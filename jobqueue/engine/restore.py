@@ -4,13 +4,16 @@ Pure, like the rest of the engine: who reads the storage hands over jobs and que
 derived (places, counts, due times), and everything that was stored is checked against it: `Inconsistent` says what does not fit, so that
 a server never starts on jobs that contradict each other.
 
+Here, once, is where a job goes by its state (`Places`) and how it leaves there (`leave`): restoring places all jobs, following another
+engine (follow.py) those that have changed. A new index of jobs is filled in `Places` and left in `leave`.
+
 Owns: which part of its lane a job goes to. A job that is away (leased, or scheduled after it had a place) will come back ahead of every
 job of the ring, so queued jobs older than the newest one that is away must stand in the heap (see lane.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -19,10 +22,14 @@ from jobqueue.engine.engine import Engine
 from jobqueue.engine.flow import FlowQueue
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.sizes import job_bytes
+from jobqueue.engine.state import AttemptKey
 from jobqueue.model import CONCLUDED, IN_PROGRESS, PRIORITIES, QUEUED, SCHEDULED, Job, Outcome, QueuePolicy
 
 TOTALS = ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried")
 """What a queue counts, in the order in which it is stored."""
+
+SLICE = 200
+"""Jobs that are dealt with between two pauses: a few milliseconds."""
 
 
 class Inconsistent(Exception):
@@ -52,73 +59,124 @@ def restore(engine: Engine, queues: Iterable[StoredQueue], jobs: Iterable[Stored
     Bounds on live jobs are not applied: nothing acknowledged is dropped because a setting changed.
     """
     for queue in queues:
-        _add_queue(engine, queue)
-    places = _Places()
+        if queue.name in engine.queues:
+            raise Inconsistent(f"queue {queue.name!r} is stored twice")
+        set_queue(engine, queue)
+    places = Places(engine)
     number = 0
     for stored in jobs:
         job = stored.job
-        _require(number < job.number < next_number, job, "its number was given twice or never")
-        _require(job.id not in engine.jobs.by_id, job, "another job has its id")
-        _require(job.seq < next_seq, job, "its place in the queue was never given")
+        require(number < job.number, job, "its number was given twice or never")
         number = job.number
-        _check(job)
-        places.add(engine, stored)
-        engine.jobs.add(job)
+        add(engine, job, next_number, next_seq)
+        places.add(stored)
     # Servers before numbers and places came from one counter stored two.
     engine.jobs.next_number = max(next_number, next_seq)
-    places.settle(engine)
+    for _ in places.settle():
+        pass
     for state in engine.queues.values():
-        ended = state.succeeded_total + state.failed_total + state.cancelled_total + state.expired_total
-        if state.enqueued_total + state.retried_total != state.live + ended:
-            raise Inconsistent(f"queue {state.name!r}: what came in is neither here nor has ended")
+        check_totals(state)
 
 
-def _require(fits: bool, job: Job, fault: str) -> None:
+def add(engine: Engine, job: Job, next_number: int, next_seq: int) -> None:
+    """Make a job known by its id and number. Raises Inconsistent."""
+    require(job.number < next_number, job, "its number was given twice or never")
+    require(job.id not in engine.jobs.by_id, job, "another job has its id")
+    require(job.seq < next_seq, job, "its place in the queue was never given")
+    engine.jobs.add(job)
+
+
+def check_totals(queue: QueueState) -> None:
+    """Whether what a queue counted is what it holds. Raises Inconsistent."""
+    ended = queue.succeeded_total + queue.failed_total + queue.cancelled_total + queue.expired_total
+    if queue.enqueued_total + queue.retried_total != queue.live + ended:
+        raise Inconsistent(f"queue {queue.name!r}: what came in is neither here nor has ended")
+
+
+def require(fits: bool, job: Job, fault: str) -> None:
+    """Raise Inconsistent unless it fits."""
     if not fits:
         raise Inconsistent(f"job {job.id!r}, number {job.number}: {fault}")
 
 
 def _check(job: Job) -> None:
     """Whether a job's own fields agree."""
-    _require((job.lease is not None) == (job.status is IN_PROGRESS), job, f"it is {job.status}, and its lease says otherwise")
-    _require((job.conclusion is not None) == (job.status is CONCLUDED), job, f"it is {job.status}, and its conclusion says otherwise")
-    _require(0 <= job.priority < PRIORITIES, job, f"its priority is {job.priority}")
-    _require(job.attempts >= (job.lease is not None), job, f"its attempts are {job.attempts}")
-    _require(job.status is not SCHEDULED or job.run_at is not None, job, "it is scheduled for no time")
-    _require(job.status not in (QUEUED, IN_PROGRESS) or job.seq > 0, job, "it has no place in its queue")
+    require((job.lease is not None) == (job.status is IN_PROGRESS), job, f"it is {job.status}, and its lease says otherwise")
+    require((job.conclusion is not None) == (job.status is CONCLUDED), job, f"it is {job.status}, and its conclusion says otherwise")
+    require(0 <= job.priority < PRIORITIES, job, f"its priority is {job.priority}")
+    require(job.attempts >= (job.lease is not None), job, f"its attempts are {job.attempts}")
+    require(job.status is not SCHEDULED or job.run_at is not None, job, "it is scheduled for no time")
+    require(job.status not in (QUEUED, IN_PROGRESS) or job.seq > 0, job, "it has no place in its queue")
 
 
-def _add_queue(engine: Engine, stored: StoredQueue) -> None:
-    if stored.name in engine.queues or min(stored.totals) < 0:
-        raise Inconsistent(f"queue {stored.name!r} is stored twice or counts below zero")
-    queue: QueueState = QueueState(stored.name, stored.policy)
-    if stored.policy.limited or stored.policy.keyed or stored.paused_keys:
-        queue = flow = FlowQueue(stored.name, stored.policy, engine.limits, engine.deadlines)
-        flow.keyed = stored.policy.keyed or bool(stored.paused_keys)
-        flow.paused_keys = dict.fromkeys(stored.paused_keys)
-    engine.queues[stored.name] = queue
+def set_queue(engine: Engine, stored: StoredQueue) -> QueueState:
+    """Make a queue, or give it the policy, the totals and the paused keys that are stored. Raises Inconsistent."""
+    if min(stored.totals) < 0:
+        raise Inconsistent(f"queue {stored.name!r} counts below zero")
+    queue = engine.queues.get(stored.name)
+    if queue is None:
+        queue = engine.queues[stored.name] = _new_queue(engine, stored)
+    else:
+        queue = engine.shape(queue, stored.policy, stored.paused_keys)
     for name, total in zip(TOTALS, stored.totals, strict=True):
         setattr(queue, f"{name}_total", total)
+    return queue
 
 
-class _Places:
-    """Where jobs go, collected while they are read, since their order there is not that of their numbers."""
+def _new_queue(engine: Engine, stored: StoredQueue) -> QueueState:
+    policy, keyed = stored.policy, stored.policy.keyed or bool(stored.paused_keys)
+    if not policy.limited and not keyed:
+        return QueueState(stored.name, policy)
+    queue = FlowQueue(stored.name, policy, engine.limits, engine.deadlines)
+    queue.keyed = keyed
+    queue.paused = dict.fromkeys(stored.paused_keys)
+    return queue
 
-    def __init__(self) -> None:
-        self.queued: dict[tuple[str, int], list[Job]] = {}
-        self.away: dict[tuple[str, int], int] = {}
-        self.scheduled: list[Stored] = []
-        self.leased: list[Job] = []
-        self.ended: dict[Outcome, list[Stored]] = {outcome: [] for outcome in Outcome}
-        self.tokens: set[str] = set()
 
-    def add(self, engine: Engine, stored: Stored) -> None:
-        """Note where a job belongs, and count it."""
-        job = stored.job
+def leave(engine: Engine, job: Job) -> None:
+    """Take a job out of wherever its state has put it. It is still known by its id and number, and its hold is gone if it was a lease."""
+    if job.conclusion is not None:
+        if job in engine.pinned:
+            engine.unpin(job)
+        else:
+            engine.history.remove(job)
+        return
+    queue = engine.queues[job.queue]
+    if job.lease is not None:
+        engine.let_go(job, queue, job.lease)
+    else:
+        engine.detach(job, queue)
+    if queue.flow:
+        queue.leave(job)
+    engine.live -= 1
+    engine.live_bytes -= job_bytes(job)
+
+
+class Places:
+    """Where jobs go, collected while they are read, since their order there is not that of their numbers.
+
+    since: numbers and places from here on were given after all other jobs of the engine had theirs; those that are older have been in
+    their queue before.
+    """
+
+    def __init__(self, engine: Engine, since: int = 0) -> None:
+        self._engine = engine
+        self._since = since
+        self._queued: dict[tuple[str, int], list[Job]] = {}
+        self._away: dict[tuple[str, int], int] = {}
+        self._scheduled: list[Stored] = []
+        self._leased: list[Job] = []
+        self._ended: dict[Outcome, list[Stored]] = {outcome: [] for outcome in Outcome}
+        self._tokens: set[str] = set()
+
+    def add(self, stored: Stored) -> None:
+        """Note where a job belongs, and count it. Raises Inconsistent."""
+        engine, job = self._engine, stored.job
+        _check(job)
         if job.conclusion is not None:
-            self.ended[job.conclusion.outcome].append(stored)
+            self._ended[job.conclusion.outcome].append(stored)
             return
-        _require(job.queue in engine.queues, job, f"its queue {job.queue!r} is not stored")
+        require(job.queue in engine.queues, job, f"its queue {job.queue!r} is not stored")
         # One text for all jobs, as for those that are enqueued.
         queue = engine.queues[job.queue]
         job.queue = queue.name
@@ -130,66 +188,86 @@ class _Places:
         engine.live_bytes += job_bytes(job)
         lane = (job.queue, job.priority)
         if job.status is QUEUED:
-            self.queued.setdefault(lane, []).append(job)
+            self._queued.setdefault(lane, []).append(job)
             return
-        self.away[lane] = max(self.away.get(lane, 0), job.seq)
+        self._away[lane] = max(self._away.get(lane, 0), job.seq)
         if job.lease is None:
-            self.scheduled.append(stored)
+            self._scheduled.append(stored)
             return
-        _require(job.lease.token not in self.tokens, job, "another job has its lease's token")
-        self.tokens.add(job.lease.token)
-        self.leased.append(job)
+        require(job.lease.token not in self._tokens, job, "another job has its lease's token")
+        self._tokens.add(job.lease.token)
+        self._leased.append(job)
 
-    def settle(self, engine: Engine) -> None:
-        """Put every job in its place."""
-        for (name, priority), jobs in self.queued.items():
-            self._line_up(engine, engine.queues[name], jobs, self.away.get((name, priority), 0))
-        for job, _ in sorted(self.scheduled, key=_change):
+    def settle(self) -> Iterator[None]:
+        """Put every job in its place. It pauses after every so many, and is to be run to its end. Raises Inconsistent."""
+        engine, count = self._engine, 0
+        for (name, priority), jobs in self._queued.items():
+            yield from self._line_up(engine.queues[name], jobs, self._away.get((name, priority), 0))
+        for job, _ in sorted(self._scheduled, key=_change):
             engine.schedule(job, engine.queues[job.queue])
+            count += 1
+            if count % SLICE == 0:
+                yield
         # Those of one dequeue of one queue in the order in which it took them: so they are replayed.
-        for job in sorted(self.leased, key=_taken):
-            assert job.lease is not None
-            queue = engine.queues[job.queue]
-            queue.in_progress += 1
-            if queue.flow:
-                queue.running(job)
-                if queue.policy.limited:
-                    job.hold = replace(job.lease, limited=True)
-            engine.lease_ends.set(job, job.lease.expires_at)
-            if job.lease.attempt_id is not None:
-                key = (job.lease.attempt_id, job.lease.worker, job.lease.who, job.queue)
-                engine.attempts.setdefault(key, {})[job] = None
-        for outcome, ended in self.ended.items():
+        for job in sorted(self._leased, key=_taken):
+            self._lease(job)
+            count += 1
+            if count % SLICE == 0:
+                yield
+        for outcome, ended in self._ended.items():
             for job, _ in sorted(ended, key=_change):
-                assert job.conclusion is not None
-                if job.conclusion.halts:
-                    self._halt(engine, job)
-                else:
-                    engine.remember(job, outcome, job_bytes(job))
+                self._remember(job, outcome)
+                count += 1
+                if count % SLICE == 0:
+                    yield
 
-    @staticmethod
-    def _halt(engine: Engine, job: Job) -> None:
+    def _lease(self, job: Job) -> None:
+        engine, lease = self._engine, job.lease
+        assert lease is not None
+        queue = engine.queues[job.queue]
+        queue.in_progress += 1
+        if queue.flow:
+            queue.running(job)
+            if queue.policy.limited:
+                job.hold = replace(lease, limited=True)
+        engine.lease_ends.set(job, lease.expires_at)
+        if lease.attempt_id is not None:
+            self._attempt((lease.attempt_id, lease.worker, lease.who, job.queue), job)
+
+    def _remember(self, job: Job, outcome: Outcome) -> None:
+        engine, end = self._engine, job.conclusion
+        assert end is not None
         queue = engine.queues.get(job.queue)
-        if isinstance(queue, FlowQueue) and queue.keyed:
+        if end.halts and isinstance(queue, FlowQueue) and queue.keyed:
             engine.pin(job, queue, job_bytes(job))
             return
-        # Its queue minds keys no more, and the server ended before this was stored of it.
-        assert job.conclusion is not None
-        job.hold = replace(job.conclusion, halts=False)
-        engine.remember(job, Outcome.FAILED, job_bytes(job))
+        if end.halts:
+            # Its queue minds keys no more, and the server ended before this was stored of it.
+            job.hold = replace(end, halts=False)
+        engine.remember(job, outcome, job_bytes(job))
 
-    @staticmethod
-    def _line_up(engine: Engine, queue: QueueState, jobs: list[Job], away: int) -> None:
+    def _line_up(self, queue: QueueState, jobs: list[Job], away: int) -> Iterator[None]:
+        engine, since = self._engine, self._since
         seq = 0
-        for job in sorted(jobs, key=_seq):
-            _require(job.seq > seq, job, "another job has its place in the queue")
+        for count, job in enumerate(sorted(jobs, key=_seq), 1):
+            require(job.seq > seq, job, "another job has its place in the queue")
             seq = job.seq
-            if seq < away:
+            if seq < away or seq < since:
                 queue.give_back(job)
             else:
                 queue.append(job)
             if job.expires_at is not None:
                 engine.deadlines.set(job, job.expires_at)
+            if count % SLICE == 0:
+                yield
+
+    def _attempt(self, key: AttemptKey, job: Job) -> None:
+        held = self._engine.attempts.setdefault(key, {})
+        late = not held or _taken(next(reversed(held))) <= _taken(job)
+        held[job] = None
+        if not late:
+            # It was there before and has been extended.
+            self._engine.attempts[key] = dict.fromkeys(sorted(held, key=_taken))
 
 
 def _change(stored: Stored) -> int:

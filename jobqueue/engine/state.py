@@ -318,6 +318,10 @@ class State:
         """Put a concluded job of so many bytes in history, which may forget older ones."""
         forgotten = self.history.add(job, outcome, size)
         if forgotten is not None:
-            for old in forgotten:
-                self.jobs.remove(old)
-                self.events.append(Event(K_FORGOTTEN, old.queue, old))
+            self.forget(forgotten)
+
+    def forget(self, jobs: list[Job]) -> None:
+        """Know jobs no more that are out of history."""
+        for old in jobs:
+            self.jobs.remove(old)
+            self.events.append(Event(K_FORGOTTEN, old.queue, old))

@@ -11,14 +11,15 @@ from collections.abc import AsyncIterator
 from typing import Literal
 
 from jobqueue.backend.group import NotNow
-from jobqueue.backend.loading import CannotOpen
+from jobqueue.backend.loading import CannotOpen, check_whole
 from jobqueue.backend.store.cluster import ClusterBackend
 from jobqueue.backend.store.frames import Identity
 from jobqueue.backend.store.ownership import Ownership
 from jobqueue.backend.store.peer import PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
-from jobqueue.backend.store.store import Store
+from jobqueue.backend.store.store import Inspected
 from jobqueue.clock import SystemClock
+from jobqueue.process.certificates import PeerTls
 from jobqueue.process.config import Settings
 from jobqueue.process.exposure import CannotListenError
 
@@ -31,7 +32,7 @@ LOOPBACK_SECRET = "jobqueue-on-this-machine"
 _ACKNOWLEDGE: dict[str, Literal[0, 1, 2, "aof"]] = {"0": 0, "1": 1, "2": 2, "aof": "aof"}
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings) -> Inspected:
     """The store that the settings name, not connected. Raises CannotOpen."""
     assert settings.store is not None
     try:
@@ -50,7 +51,7 @@ def open_store(settings: Settings) -> Store:
 
 
 @contextlib.asynccontextmanager
-async def joined(settings: Settings) -> AsyncIterator[ClusterBackend]:
+async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[ClusterBackend]:
     """This server's backend, for as long as it is one of the servers. Raises CannotOpen, CannotListenError.
 
     Leaving hands the queue over, ends the links to the others, and closes the store.
@@ -60,21 +61,22 @@ async def joined(settings: Settings) -> AsyncIterator[ClusterBackend]:
         stack.push_async_callback(store.close)
         try:
             await store.open()
+            check_whole(store.path, await store.counters())
         except NotNow as error:
             raise CannotOpen(f"{store.path}: {error}") from None
         clock, limits = SystemClock(), settings.limits
-        secret = settings.peer_secret or LOOPBACK_SECRET
+        secret = settings.peer_secret or (LOOPBACK_SECRET if tls is None else None)
         # Another one for each process: two by one name would take the queue from each other.
         identity = Identity(f"{socket.gethostname()[:150]}:{os.getpid()}-{secrets.token_hex(2)}", secret)
 
         def connect(address: str) -> RemoteBackend:
-            return RemoteBackend(lambda: address, identity, limits, clock=clock)
+            return RemoteBackend(lambda: address, identity, limits, clock=clock, tls=None if tls is None else lambda: tls.client)
 
         ownership = Ownership(store, identity.name, "", clock, limits, lease_seconds=settings.owner_lease_seconds)
         backend = ClusterBackend(ownership, connect)
         peers = PeerServer(backend.own, identity, limits, clock=clock)
         try:
-            port = await peers.listen(settings.peer_host, settings.peer_port)
+            port = await peers.listen(settings.peer_host, settings.peer_port, None if tls is None else tls.server)
         except OSError as error:
             reason = error.strerror or error
             raise CannotListenError(f"cannot listen on {settings.peer_host}:{settings.peer_port} for other servers: {reason}") from error

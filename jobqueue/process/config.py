@@ -6,7 +6,7 @@ What there is to set is the table in settings.py. `python -m jobqueue.process.co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,18 @@ PEER_SECRET_CHARS_MIN = 16
 # Where values come from.
 
 
-def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Path) -> Settings:
-    """The settings, by name in `flags` (None where not given), then `environ`, then the file `dotenv`, then defaults. Raises BadSetting."""
+def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Path, without: Collection[str] = ()) -> Settings:
+    """The settings, by name in `flags` (None where not given), then `environ`, then the file `dotenv`, then defaults. Raises BadSetting.
+
+    without: those that are left at their defaults, wherever they are given.
+    """
     lines = read_dotenv(dotenv)
     plain: dict[str, Any] = {}
     bounds: dict[str, Any] = {}
     origins = {setting.field: f"the default of {setting.flag}" for setting in SETTINGS}
     for setting in SETTINGS:
+        if setting.name in without:
+            continue
         flag = flags.get(setting.name)
         if flag is not None:
             origin, text = setting.flag, flag
@@ -122,11 +127,16 @@ def _check_peers(settings: Settings, origins: Mapping[str, str]) -> None:
         raise BadSetting(f"{origins['store']}: jobs are kept in a store or in a file, and {origins['data']} names a file too")
     if settings.owner_lease_seconds < OWNER_LEASE_SECONDS_MIN:
         raise BadSetting(f"{origins['owner_lease_seconds']}: must be {OWNER_LEASE_SECONDS_MIN:g}s or more")
+    certificates = {name: getattr(settings, name) for name in ("peer_cert", "peer_key", "peer_ca")}
+    given = [name for name, value in certificates.items() if value is not None]
+    missing = [f"--{name.replace('_', '-')}" for name in certificates if name not in given]
+    if given and missing:
+        raise BadSetting(f"{origins[given[0]]}: needs {' and '.join(missing)} too")
     if settings.peer_secret is None:
-        if not is_loopback(settings.peer_host):
+        if not given and not is_loopback(settings.peer_host):
             raise BadSetting(
-                f"refusing to listen on {settings.peer_host} for other servers without a secret, since anybody could then use this queue. "
-                "Set the same JOBQUEUE_PEER_SECRET at all of them."
+                f"refusing to listen on {settings.peer_host} for other servers without a secret or certificates, since anybody could then "
+                "use this queue. Set the same JOBQUEUE_PEER_SECRET at all of them, or --peer-cert, --peer-key and --peer-ca, or both."
             )
     elif len(settings.peer_secret) < PEER_SECRET_CHARS_MIN:
         raise BadSetting(f"{origins['peer_secret']}: must have {PEER_SECRET_CHARS_MIN} characters or more")

@@ -1,6 +1,6 @@
 """Jobs that outlive the server: the backend on a file, how its start is shown, backups and checks.
 
-What `jobqueue serve --data`, `jobqueue backup` and `jobqueue check` do; `server.py` and `cli.py` only call it.
+What `jobqueue serve --data`, and `jobqueue backup` and `jobqueue check` of a file do; `server.py` and `cli.py` only call it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _logger = logging.getLogger("jobqueue.storage")
 SLOW_JOBS = 100_000
 """Jobs from which on reading them takes long enough to show how far it is."""
 
-_ALL = Limits(history_jobs_max=1 << 62, history_bytes_max=1 << 62)
+ALL = Limits(history_jobs_max=1 << 62, history_bytes_max=1 << 62)
 """Bounds that forget nothing of what a file holds."""
 
 
@@ -53,23 +53,23 @@ def open_backend(settings: Settings) -> LocalBackend:
 
 
 @contextlib.contextmanager
-def progress_shown(name: str) -> Iterator[Progress]:
-    """Something to report reading to: a bar where someone looks on, else a line in the log for every tenth."""
+def progress_shown(name: str, doing: str = "reading", done: str = "read") -> Iterator[Progress]:
+    """Something to report reading to, or other work: a bar where someone looks on, else a line in the log for every tenth."""
     with contextlib.ExitStack() as stack:
         advance: Callable[[int], object] = _nothing
         seen = 0
 
-        def report(done: int, total: int) -> None:
+        def report(now: int, total: int) -> None:
             nonlocal advance, seen
-            if done == 0 and total >= SLOW_JOBS:
+            if now == 0 and total >= SLOW_JOBS:
                 if sys.stderr.isatty():
-                    bar = stack.enter_context(click.progressbar(length=total, label=f"reading {name}", file=sys.stderr, show_pos=True))
+                    bar = stack.enter_context(click.progressbar(length=total, label=f"{doing} {name}", file=sys.stderr, show_pos=True))
                     advance = bar.update
                 else:
-                    advance = _tenths(name, total)
-            if done > seen:
-                advance(done - seen)
-                seen = done
+                    advance = _tenths(name, total, done)
+            if now > seen:
+                advance(now - seen)
+                seen = now
 
         yield report
 
@@ -78,7 +78,7 @@ def _nothing(_jobs: int) -> None:
     """Too few to show."""
 
 
-def _tenths(name: str, total: int) -> Callable[[int], None]:
+def _tenths(name: str, total: int, what: str) -> Callable[[int], None]:
     done = 0
 
     def advance(jobs: int) -> None:
@@ -86,7 +86,7 @@ def _tenths(name: str, total: int) -> Callable[[int], None]:
         tenth = done * 10 // total
         done += jobs
         if done * 10 // total > tenth:
-            _logger.info("%s: %d of %d jobs read", name, done, total)
+            _logger.info("%s: %d of %d jobs %s", name, done, total, what)
 
     return advance
 
@@ -109,7 +109,26 @@ async def stopped(stop: asyncio.Event, backend: Backend) -> str | None:
 def backup(source: str, target: str) -> str:
     """Copy a file as it is at this moment, while a server uses it or not, and check the copy; a line that says what it holds.
 
-    The target appears whole or not at all, for its owner alone. Raises CannotOpen.
+    Raises CannotOpen.
+    """
+
+    def copy(part: str) -> None:
+        store = Store.read_only(os.path.abspath(source))
+        try:
+            check_log(store)
+            store.copy_to(part)
+        finally:
+            store.close(tidy=False)
+
+    return made(target, copy)
+
+
+def made(target: str, fill: Callable[[str], object]) -> str:
+    """Make a data file and check it; a line that says what it holds. Raises CannotOpen.
+
+    It appears whole or not at all, for its owner alone.
+
+    fill: called with the path of an empty file, which it leaves whole and on the disk. It may raise CannotOpen and OSError.
     """
     if os.path.lexists(target):
         raise CannotOpen(f"{target}: exists already")
@@ -118,13 +137,8 @@ def backup(source: str, target: str) -> str:
         # It is ours: whatever stands there is left from a backup that was cut short.
         _clear(part)
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
-        store = Store.read_only(os.path.abspath(source))
-        try:
-            check_log(store)
-            store.copy_to(os.path.abspath(part))
-        finally:
-            store.close(tidy=False)
-        summary = check(part)
+        fill(os.path.abspath(part))
+        held = check(part)
         os.rename(part, target)
         folder = os.open(os.path.dirname(os.path.abspath(target)), os.O_RDONLY)
         try:
@@ -135,7 +149,7 @@ def backup(source: str, target: str) -> str:
         raise CannotOpen(f"{target}: {error.strerror or error}") from error
     finally:
         _clear(part)
-    return summary
+    return held
 
 
 def _clear(part: str) -> None:
@@ -148,12 +162,17 @@ def _clear(part: str) -> None:
 def check(path: str) -> str:
     """Read all of a file and check it as a server would at its start; a line that says what it holds. Raises CannotOpen."""
     store = Store.read_only(os.path.abspath(path))
-    engine = Engine(_ALL)
+    engine = Engine(ALL)
     try:
         with progress_shown(path) as progress:
             load(store, engine, SystemClock(), progress)
     finally:
         store.close(tidy=False)
+    return holds(engine)
+
+
+def holds(engine: Engine) -> str:
+    """What an engine holds, on one line."""
     found = Counter(str(job.status) for job in engine.jobs.by_id.values())
     counts = ", ".join(f"{count} {status}" for status, count in sorted(found.items())) or "none"
     return f"{len(engine.jobs.by_id)} jobs ({counts}) in {len(engine.queues)} queues, {engine.live_bytes} bytes in live jobs"

@@ -1,7 +1,7 @@
 """How far a server is open: its tokens, its certificate, the names it answers to. Made from the settings, and read again at SIGHUP.
 
 Reading again replaces what new requests and new connections are held to. Whoever was let in before stays: a held request goes on to its
-end, with a token that has been revoked since, and open connections keep the certificate they began with.
+end, with a token that has been revoked since, and open connections keep the certificate they began with. So do links to other servers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from jobqueue.api.access.auth import Keys
 from jobqueue.api.access.grants import Grant, admin
 from jobqueue.api.access.origins import Hosts, is_loopback
 from jobqueue.process import tokens
+from jobqueue.process.certificates import CannotExpose, PeerTls, loaded
 from jobqueue.process.config import Settings
 
 _logger = logging.getLogger("jobqueue.process.server")
@@ -25,10 +26,6 @@ SHUTDOWN_SECONDS = 1.0
 """How long TLS waits for a client to say goodbye too. It is not asked for by anything here, and a drain would wait for it."""
 
 
-class CannotExpose(Exception):
-    """A token file or a certificate that cannot be used. str() is one line: which and why."""
-
-
 class CannotListenError(Exception):
     """The address is taken, not ours, or not to be had."""
 
@@ -36,7 +33,8 @@ class CannotListenError(Exception):
 class Exposure:
     """What the settings say of who may use the server. Raises CannotExpose.
 
-    access: the rules for requests; tls: the context for connections, None for plain HTTP.
+    access: the rules for requests; tls: the context for connections, None for plain HTTP; peer_tls: for links between servers, None where
+    a secret alone says who may.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -44,10 +42,14 @@ class Exposure:
         self._keys = Keys(self._grants()) if settings.secured else None
         self.access = Access(self._keys, rate=settings.rate_limit, hosts=_hosts(settings), origins=frozenset(settings.allowed_origins))
         self.tls = self._context()
+        self.peer_tls = PeerTls.of(settings)
 
     def reload(self) -> None:
-        """Read the token file and the certificate again. What cannot be used is told in the log, and what was before stays in force."""
-        for what, read in (("tokens", self._reload_tokens), ("certificate", self._reload_certificate)):
+        """Read the token file and the certificates again. What cannot be used is told in the log, and what was before stays in force."""
+        reads = [("tokens", self._reload_tokens), ("certificate", self._reload_certificate)]
+        if self.peer_tls is not None:
+            reads.append(("peer certificates", self.peer_tls.reload))
+        for what, read in reads:
             try:
                 told = read()
             except CannotExpose as error:
@@ -75,14 +77,7 @@ class Exposure:
         cert, key = self._settings.tls_cert, self._settings.tls_key
         if cert is None or key is None:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            # Without a password a key that has one would ask for it on the terminal, and a server has none.
-            context.load_cert_chain(cert, key, password="")
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else error
-            raise CannotExpose(f"{cert} and {key} are no certificate and key that go together: {reason}") from None
+        context = loaded(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_2, cert, key)
         # Says which context a handshake goes on with, so that all of a new one takes effect at once: loading a pair into one
         # that is in use leaves it with half of each when the second half is bad.
         context.sni_callback = self._handed_over

@@ -30,9 +30,10 @@ from jobqueue.http.fast import CannotServeFast, parser_is_weak, proven
 from jobqueue.http.peers import OVER_MAX
 from jobqueue.http.server import Server
 from jobqueue.process import logs
+from jobqueue.process.certificates import CannotExpose
 from jobqueue.process.config import Settings
 from jobqueue.process.durable import open_backend, stopped
-from jobqueue.process.exposure import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, CannotExpose, CannotListenError, Exposure
+from jobqueue.process.exposure import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, CannotListenError, Exposure
 from jobqueue.process.traces import CannotTrace, spans
 from jobqueue.worker import shutdown
 from jobqueue.worker.exits import run_through
@@ -111,17 +112,17 @@ async def running(
     CannotServeFast, CannotTrace, HandlersError.
     """
     exposure = exposure or Exposure(settings)
-    async with _backend(settings) as backend, _listening(settings, backend, hurry or asyncio.Event(), exposure) as listening:
+    async with _backend(settings, exposure) as backend, _listening(settings, backend, hurry or asyncio.Event(), exposure) as listening:
         yield listening
 
 
 @contextlib.asynccontextmanager
-async def _backend(settings: Settings) -> AsyncIterator[Backend]:
+async def _backend(settings: Settings, exposure: Exposure) -> AsyncIterator[Backend]:
     """What the settings ask for: in memory, on a file, or one of many servers on a store."""
     if settings.store is not None:
         from jobqueue.process.cluster import joined
 
-        async with joined(settings) as cluster:
+        async with joined(settings, exposure.peer_tls) as cluster:
             yield cluster
         return
     backend = open_backend(settings)

@@ -54,7 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     itself; pool_unhandled_seconds: see Worker;
     data: the file that jobs are kept in, None for memory alone; sync: when a commit is on the disk (docs/semantics.md);
     store: the URL of what keeps the jobs of several servers; acknowledge, owner_lease_seconds, peer_host, peer_port, peer_address and
-    peer_secret are about those (docs/scale-out.md); peer_address: None for peer_host and peer_port;
+    peer_secret are about those (docs/scale-out.md); peer_address: None for peer_host and peer_port; peer_cert, peer_key and peer_ca: PEM
+    files, all or none;
     token_file: see tokens.py; tls_cert and tls_key: PEM files, both or none; allowed_hosts, allowed_origins: see exposure.py;
     rate_limit: for each token, or each address that has none.
     """
@@ -84,6 +85,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     peer_port: int = 8081
     peer_address: str | None = None
     peer_secret: str | None = None
+    peer_cert: str | None = None
+    peer_key: str | None = None
+    peer_ca: str | None = None
     log_level: str = "info"
     log_format: str = "console"
     access_log: str = "off"
@@ -205,6 +209,9 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
         Setting("peer_port", PORT, "peer_port", "Port to listen on for them; 0 takes any free one."),
         Setting("peer_address", ADDRESS, "peer_address", "Where they reach this one, if elsewhere."),
         Setting("peer_secret", TOKEN, "peer_secret", "What they all know; prefer JOBQUEUE_PEER_SECRET."),
+        Setting("peer_cert", PATH, "peer_cert", "Certificate chain to show the other servers (PEM)."),
+        Setting("peer_key", PATH, "peer_key", "The certificate's private key (PEM)."),
+        Setting("peer_ca", PATH, "peer_ca", "Authority whose certificates they must show (PEM)."),
     ),
     "What the server holds": (
         Setting("max_jobs", COUNT, "jobs_max", "Live jobs in all queues.", _FULL),

@@ -127,7 +127,7 @@ IN_DIALECTS: list[tuple[str, str, Any, str, str]] = [
 ]
 """What concerns one job, with the id of one of another queue and one of none."""
 
-LISTS = ("GET /jobs", "GET /queues", "GET /classic/jobs/stats", "GET /simplequeue/jobs", "GET /metrics", "GET /token")
+LISTS = ("GET /jobs", "GET /queues", "GET /classic/jobs/stats", "GET /simplequeue/jobs", "GET /metrics", "GET /stats", "GET /token")
 """Routes that concern no queue by themselves; each has a test of its own below."""
 
 
@@ -315,9 +315,10 @@ async def test_lists_show_what_the_token_sees(api: Api) -> None:
 
 
 async def test_what_tells_of_every_queue_is_403(api: Api) -> None:
-    """The metrics; public paths are open to every token as to nobody."""
-    refused(await ask(api, "GET", "/metrics"))
-    assert (await ask(api, "GET", "/metrics", token="root")).status == 200
+    """The metrics, and what a server tells of itself and others; public paths are open to every token as to nobody."""
+    for path in ("/metrics", "/stats"):
+        refused(await ask(api, "GET", path))
+        assert (await ask(api, "GET", path, token="root")).status == 200
     for path in ("/healthz", "/readyz", "/openapi.json"):
         assert (await ask(api, "GET", path)).status == 200
 

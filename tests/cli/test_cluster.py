@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from jobqueue import Client, Retrying
 from tests.faults.process import Process
-from tests.valkey import Node, needs_valkey
+from tests.valkey import Node, needs_valkey, until
 
 GUARD = 30.0
 
@@ -61,6 +65,46 @@ def test_any_server_serves_any_request(serve: Serve) -> None:
         worker.conclude(job.id, job.lease.token, "succeeded", result="done")
         assert waiting.result(GUARD).result == "done"
         assert [queue.name for queue in other.queues()] == ["default"]
+
+
+def stats(server: Process) -> subprocess.CompletedProcess[str]:
+    """`jobqueue stats --json`, asked at a server."""
+    command = [sys.executable, "-m", "jobqueue", "stats", "--json", "--url", f"http://127.0.0.1:{server.port}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=2 * GUARD)
+
+
+def test_each_server_tells_who_is_there(serve: Serve, valkey: Node) -> None:
+    """All three name the same owner, epoch and members; the way to the owner is each one's own. Cut off the store, one still tells."""
+    servers = [serve() for _ in range(3)]
+    with client(*servers) as asking:
+        asking.enqueue(1)
+
+    def clusters() -> list[dict[str, Any]]:
+        return [json.loads(stats(server).stdout)["cluster"] for server in servers]
+
+    until("each has heard of all", lambda: all(len(each["members"]) == 3 for each in clusters()))
+    seen = clusters()
+    assert len({each["name"] for each in seen}) == 3
+    assert {each["store"] for each in seen} == {valkey.url}
+    (owner,) = {each["owner"]["name"] for each in seen}
+    assert {each["epoch"] for each in seen} == {seen[0]["epoch"]}
+    for each in seen:
+        assert {member["name"]: member["role"] for member in each["members"]}[owner] == "owner"
+        assert [member["name"] for member in each["members"] if member["asked"]] == [each["name"]]
+        mine = each["name"] == owner
+        assert (each["lag"]["renewed_seconds"] is None, each["lag"]["link_seconds"] is None) == (not mine, mine)
+    valkey.stop()
+    try:
+        until("nobody owns the queue", lambda: stats(servers[0]).returncode != 0)
+        alone = stats(servers[0])
+        assert json.loads(alone.stderr)["code"] == "storage_unavailable"
+        told = json.loads(alone.stdout)
+        assert (told["queues"], told["cluster"]["owner"]) == (None, None)
+        assert "the store does not answer" in told["cluster"]["problem"]
+        with Client(f"http://127.0.0.1:{servers[0].port}") as asking:
+            assert "jobqueue_owner_known 0" in asking.metrics()
+    finally:
+        valkey.go_on()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

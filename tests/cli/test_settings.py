@@ -236,7 +236,9 @@ STORE = {"store": "valkey://u:hidden@h:1"}
     [
         ({"data": "jobs.db"}, "--store: jobs are kept in a store or in a file, and --data names a file too"),
         ({"owner_lease": "1s"}, "--owner-lease: must be 2s or more"),
-        ({"peer_host": "10.0.0.1"}, "refusing to listen on 10.0.0.1 for other servers without a secret"),
+        ({"peer_host": "10.0.0.1"}, "refusing to listen on 10.0.0.1 for other servers without a secret or certificates"),
+        ({"peer_cert": "a.pem"}, "--peer-cert: needs --peer-key and --peer-ca too"),
+        ({"peer_ca": "a.pem", "peer_key": "a.pem"}, "--peer-key: needs --peer-cert too"),
         ({"peer_secret": "short"}, "--peer-secret: must have 16 characters or more"),
         ({"peer_host": "0.0.0.0", "peer_secret": "s" * 16}, "--peer-host: other servers cannot reach this one at 0.0.0.0"),
         ({"peer_address": "nowhere"}, "--peer-address: 'nowhere' is not HOST:PORT"),
@@ -248,3 +250,10 @@ def test_a_server_of_many_is_refused_what_cannot_work(flags: dict[str, str], rea
     said = refusal(tmp_path, STORE | flags)
     assert said.startswith(reason)
     assert "hidden" not in said + repr(loaded(tmp_path, STORE))
+
+
+def test_certificates_may_stand_in_for_the_secret(tmp_path: Path) -> None:
+    """Beyond loopback servers may know each other by certificates, by the secret, or by both."""
+    certificates = {"peer_cert": "cert.pem", "peer_key": "key.pem", "peer_ca": "ca.pem"}
+    for known_by in (certificates, {"peer_secret": "s" * 16}, certificates | {"peer_secret": "s" * 16}):
+        assert loaded(tmp_path, STORE | {"peer_host": "10.0.0.1"} | known_by).peer_host == "10.0.0.1"

@@ -18,7 +18,7 @@ import pytest
 import jobqueue
 from jobqueue import AsyncClient, Client, Conclude, Extend, NewJob, errors
 from jobqueue.api.mounts import server_routes
-from jobqueue.api.native import views, wire
+from jobqueue.api.native import stats, views, wire
 from jobqueue.api.native.event_views import JobEventView, QueueEventView
 from jobqueue.api.native.table import native_routes
 from jobqueue.client import sending, types
@@ -126,7 +126,7 @@ async def test_every_operation_of_the_native_api_is_there(connect: Connect, url:
         await api.cancel("x")
         await api.job("x")
         await api.jobs()
-        for ask in ("queues", "token", "metrics", "openapi", "healthy", "ready"):
+        for ask in ("queues", "token", "stats", "metrics", "openapi", "healthy", "ready"):
             await getattr(api, ask)()
         for ask in ("put_queue", "queue", "pause", "resume", "purge", "retry_failed", "delete_queue"):
             await getattr(api, ask)("q")
@@ -147,6 +147,13 @@ async def test_every_operation_of_the_native_api_is_there(connect: Connect, url:
         (views.ExtendedView, types.Extended),
         (views.QueueView, types.Queue),
         (views.PageView, types.Page),
+        (stats.StatsView, types.Stats),
+        (stats.HeldStats, types.Held),
+        (stats.CommitStats, types.Commits),
+        (stats.ClusterView, types.Cluster),
+        (stats.ServerName, types.ServerName),
+        (stats.Lag, types.Lag),
+        (stats.Member, types.Member),
         (wire.EnqueueBody, types.NewJob),
         (wire.ConcludeItem, types.Conclude),
         (wire.ConcludeBody, sending.ConcludeOne),

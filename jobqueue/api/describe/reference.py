@@ -130,6 +130,50 @@ def _answered() -> Notes:
     }
 
 
+def _stats() -> Notes:
+    """GET /stats."""
+    said = {
+        "StatsView.draining": "true while the server shuts down.",
+        "StatsView.unavailable": "Why nobody can tell now what is held: no server owns the queue, say. null while one can.",
+        "StatsView.held": "What is held over all queues; null while nobody can tell.",
+        "StatsView.storage": "How the file or the store takes changes; null in memory, and while nobody can tell.",
+        "StatsView.cluster": "How this server sees itself and the others on its store; null where there is one server.",
+        "HeldStats.jobs_live": "Jobs that are not concluded.",
+        "HeldStats.payload_bytes": "Bytes that these hold, texts included.",
+        "HeldStats.queues": "Queues.",
+        "HeldStats.waiters": "Requests held open: dequeues and waits for a result.",
+        "HeldStats.listeners": "Listeners of /events.",
+        "HeldStats.leases": "Live leases.",
+        "CommitStats.failing": "true while changes cannot be stored.",
+        "CommitStats.unwritten_bytes": "Bytes of changes that wait to be stored.",
+        "CommitStats.commits": "Commits since the file was opened, or since the owner owns the queue.",
+        "CommitStats.p50_seconds": "What half of these took at most; null before the first.",
+        "CommitStats.p99_seconds": "What 99 of 100 of these took at most; null before the first.",
+        "ClusterView.name": "This server.",
+        "ClusterView.address": "Where the others reach this server.",
+        "ClusterView.store": "The store, by its URL without a password.",
+        "ClusterView.owner": "Which server owns the queue; null while none does, or its lease has passed.",
+        "ClusterView.epoch": "How often the queue has been claimed.",
+        "ClusterView.lease_left_seconds": "Seconds until another may claim the queue if the owner is not heard of again.",
+        "ClusterView.standby": "The server that follows the owner and takes over at once; null while none does.",
+        "ClusterView.problem": "Why this server would not own the queue: its clock is off, say. null while it would.",
+        "ClusterView.lag": "What lies between this server and the others.",
+        "ClusterView.members": "The servers that said in the last minute that they are there, this one included.",
+        "ServerName.name": "The server.",
+        "ServerName.address": "Where the others reach it.",
+        "Lag.renewed_seconds": "Seconds since this server, the owner, renewed its lease; null elsewhere.",
+        "Lag.link_seconds": "What the owner took to answer this server; null at the owner, and while it cannot be asked.",
+        "Lag.clock_seconds": "How far this server's clock is ahead of the store's; null until they were compared.",
+        "Lag.standby_commits": "Commits that the standby has yet to follow; null without one.",
+        "Member.name": "The server.",
+        "Member.address": "Where the others reach it.",
+        "Member.role": "front: it passes on to the owner what it is asked.",
+        "Member.asked": "true at the server that answers.",
+        "Member.seen_seconds": "Seconds since it said that it is there, which it does once a second.",
+    }
+    return {name: {"description": text} for name, text in said.items()}
+
+
 def _renamed(limits: Limits) -> Notes:
     """Where one type means something else by a name."""
     queue = {"description": f"The queue, or up to {limits.dequeue_queues_max} in order of preference."}
@@ -167,6 +211,7 @@ def _renamed(limits: Limits) -> Notes:
         "TokenView.name": {"description": "What logs call the token; null where the server asks nobody for one."},
         "TokenView.scopes": {"description": "What it may do. admin includes the others, which are then listed too."},
         "TokenView.queues": {"description": "Patterns of the names of queues it holds for, as in a shell; `*` fits all."},
+        **_stats(),
         "LeaseView.token": {"description": "Proves the holder; 128 random bits."},
         "JobView.run_at": _time("When a delayed job or its next attempt was or will be due, or when it was retried."),
         "JobView.past": {"description": f"The last {limits.past_attempts_max} attempts that failed or whose lease ran out, oldest first."},
@@ -208,6 +253,7 @@ OPERATIONS: dict[str, str] = {
     "POST /queues/{name}/retry": "Oldest first, while there is room.",
     "GET /events": "Server-sent events, as the HTML standard has them. Last-Event-ID goes on after that event; when it is not known any "
     "more, the first event is `reset`: read again what you show. A line is sent after 15 s of silence.",
+    "GET /stats": "Each server tells its own view, also while no server owns the queue. A token that holds for some queues may not ask.",
     "GET /metrics": "The Prometheus text format, or OpenMetrics when Accept asks for it.",
 }
 """What an operation does beyond its summary."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobqueue.api.native import events, longpoll, native, token, views, wire
+from jobqueue.api.native import events, longpoll, native, stats, token, views, wire
 from jobqueue.api.routes import Route, Scope
 
 _LEASE_ERRORS = ("unknown_job", "lease_lost", "not_in_progress")
@@ -18,6 +18,12 @@ def unmatched_route() -> Route:
 def listening(route: Route) -> Route:
     """A route that answers with a stream of events."""
     route.media = (events.MEDIA,)
+    return route
+
+
+def whole(route: Route) -> Route:
+    """A route that tells of every queue."""
+    route.whole = True
     return route
 
 
@@ -244,5 +250,6 @@ def native_routes(prefix: str) -> list[Route]:
             answers={200: views.RetriedView},
             errors=("unknown_queue", *_CLOSED),
         ),
+        whole(route("GET", "/stats", stats.stats, R, "Look at the server, and at the others on its store", answers={200: stats.StatsView})),
         route("GET", "/token", token.token, Scope.KNOWN, "Read what your token may do", answers={200: token.TokenView}),
     ]

@@ -21,9 +21,22 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from jobqueue import __version__
 from jobqueue.api.observe.metrics_queues import QUEUES_SHOWN, Queues
-from jobqueue.api.observe.metrics_server import bounds, cluster, gauge, log_lines, pool, requests, storage, times
+from jobqueue.api.observe.metrics_server import (
+    bounds,
+    cluster,
+    connections,
+    draining,
+    gauge,
+    lag,
+    log_lines,
+    pool,
+    requests,
+    storage,
+    times,
+)
 from jobqueue.api.routes import Route
 from jobqueue.api.site import Site
+from jobqueue.errors import StorageUnavailable
 from jobqueue.http.answers import Answer
 from jobqueue.http.heads import ACCEPT
 from jobqueue.http.plain import AIOHTTP_VERSION
@@ -54,14 +67,14 @@ class Metrics:
         """GET /metrics."""
         accept = ",".join(request.head.headers.getall(ACCEPT, ()))
         modern = "application/openmetrics-text" in accept.lower()
-        queues, stats = await site.backend.queues(), await site.backend.stats()
+        held = await self._held(site)
         await asyncio.sleep(0)
         families = itertools.chain(
-            self._queues.families(queues),
-            bounds(stats, site.limits, request.connection.server),
-            times(stats, site.lag.timings()),
-            storage(stats.storage, site.limits),
-            cluster(stats.cluster),
+            held,
+            connections(request.connection.server),
+            draining(site.draining),
+            lag(site.lag.timings()),
+            cluster(site.backend.cluster()),
             requests(self._routes),
             pool(site.pool() if site.pool is not None else {}),
             log_lines(site.log_lines_dropped()),
@@ -76,6 +89,18 @@ class Metrics:
         if modern:
             parts.append(_EOF)
         return Answer(200, b"".join(parts), OPENMETRICS if modern else TEXT)
+
+    async def _held(self, site: Site) -> Iterable[Metric]:
+        """What is told of jobs and queues; nothing while that is another server's to tell and cannot be had.
+
+        This server's own counts are wanted then more than ever.
+        """
+        try:
+            stats = await site.stats()
+            queues = await site.backend.queues()
+        except StorageUnavailable:
+            return ()
+        return itertools.chain(self._queues.families(queues), bounds(stats, site.limits), times(stats), storage(stats.storage, site.limits))
 
     def _about(self) -> Iterator[Metric]:
         """The server itself."""

@@ -29,8 +29,8 @@ def histogram(name: str, text: str, labels: Sequence[str], found: Iterable[tuple
     return family
 
 
-def bounds(stats: BackendStats, limits: Limits, server: Accepting) -> Iterator[Metric]:
-    """What is bounded, against its bound."""
+def bounds(stats: BackendStats, limits: Limits) -> Iterator[Metric]:
+    """What is bounded of jobs, queues and those who wait, against its bound."""
     for name, text, value, limit in (
         ("jobs_live", "Jobs that are not concluded", stats.jobs_live, limits.jobs_max),
         ("payload_bytes", "Bytes that jobs hold which are not concluded, texts included", stats.live_bytes, limits.payload_total_bytes_max),
@@ -40,20 +40,7 @@ def bounds(stats: BackendStats, limits: Limits, server: Accepting) -> Iterator[M
     ):
         yield gauge(f"jobqueue_{name}", f"{text}.", value)
         yield gauge(f"jobqueue_{name}_limit", f"Bound of jobqueue_{name}.", limit)
-    for name, text, value, limit in (
-        ("connections", "Open connections", len(server.open), server.connections_max),
-        (
-            "unread_bytes",
-            "Bytes of requests under way and not served yet",
-            server.unread_bytes,
-            server.unread_bytes_max,
-        ),
-        ("unsent_bytes", "Bytes of answers that clients have not read", server.unsent_bytes, server.unsent_bytes_max),
-    ):
-        yield gauge(f"jobqueue_{name}", f"{text}.", value)
-        yield gauge(f"jobqueue_{name}_limit", f"Bound of jobqueue_{name}.", limit)
     yield gauge("jobqueue_leases", "Live leases.", stats.leases)
-    yield gauge("jobqueue_draining", "1 while the server shuts down.", int(stats.draining))
     yield CounterMetricFamily(
         "jobqueue_jobs_undelivered", "Jobs put back because the answer could not be delivered.", value=stats.undelivered_total
     )
@@ -74,15 +61,41 @@ def bounds(stats: BackendStats, limits: Limits, server: Accepting) -> Iterator[M
     )
 
 
-def times(stats: BackendStats, lag: Timings) -> Iterator[Metric]:
+def connections(server: Accepting) -> Iterator[Metric]:
+    """What is bounded of this server's connections, against its bound."""
+    for name, text, value, limit in (
+        ("connections", "Open connections", len(server.open), server.connections_max),
+        (
+            "unread_bytes",
+            "Bytes of requests under way and not served yet",
+            server.unread_bytes,
+            server.unread_bytes_max,
+        ),
+        ("unsent_bytes", "Bytes of answers that clients have not read", server.unsent_bytes, server.unsent_bytes_max),
+    ):
+        yield gauge(f"jobqueue_{name}", f"{text}.", value)
+        yield gauge(f"jobqueue_{name}_limit", f"Bound of jobqueue_{name}.", limit)
+
+
+def draining(now: bool) -> Iterator[Metric]:
+    """Whether this server shuts down."""
+    yield gauge("jobqueue_draining", "1 while the server shuts down.", int(now))
+
+
+def times(stats: BackendStats) -> Iterator[Metric]:
     """How long things took, all queues together: by queue they would be forty lines for each."""
     for name, text, timings in (
         ("time_in_queue", "Time from when a job was created, fell due or was retried to its first hand-out.", stats.time_in_queue),
         ("time_in_progress", "Time from a hand-out to its conclude, whatever that said.", stats.time_in_progress),
         ("pickup", "Time from what made a job available to the end of the answer to a dequeue that was held for it.", stats.pickup),
-        ("loop_lag", "How late the event loop ran a timer that is set each second.", lag),
     ):
         yield histogram(f"jobqueue_{name}_seconds", text, (), [((), timings)])
+
+
+def lag(timings: Timings) -> Iterator[Metric]:
+    """How busy this server's loop is."""
+    text = "How late the event loop ran a timer that is set each second."
+    yield histogram("jobqueue_loop_lag_seconds", text, (), [((), timings)])
 
 
 def log_lines(dropped: int) -> Iterator[Metric]:
@@ -100,14 +113,27 @@ def storage(stats: StorageStats | None, limits: Limits) -> Iterator[Metric]:
     yield histogram("jobqueue_commit_seconds", "Time that a commit of everything that had gathered took.", (), [((), stats.commits)])
 
 
-def cluster(stats: ClusterStats | None) -> Iterator[Metric]:
+def cluster(seen: ClusterStats | None) -> Iterator[Metric]:
     """This server among many, if it is one of many. What is told of jobs and queues is the owner's, and the same at each of them."""
-    if stats is None:
+    if seen is None:
         return
-    yield gauge("jobqueue_servers", "Servers on the store that said in the last minute that they are there.", len(stats.members))
-    yield gauge("jobqueue_owner", "1 while this server owns the queue.", int(stats.owner == stats.name))
-    yield gauge("jobqueue_owner_known", "1 while any server owns the queue, as far as this one knows.", int(stats.owner is not None))
-    yield gauge("jobqueue_owner_epoch", "How often the queue has been claimed.", stats.epoch)
+    yield gauge("jobqueue_servers", "Servers on the store that said in the last minute that they are there.", len(seen.members))
+    yield gauge("jobqueue_owner", "1 while this server owns the queue.", int(seen.owner == seen.name))
+    yield gauge("jobqueue_owner_known", "1 while any server owns the queue, as far as this one knows.", int(seen.owner is not None))
+    yield gauge("jobqueue_owner_possible", "0 while this server would not own the queue: /stats says why.", int(seen.problem is None))
+    yield gauge("jobqueue_owner_epoch", "How often the queue has been claimed.", seen.epoch)
+    yield gauge(
+        "jobqueue_standby_known", "1 while a server follows the owner closely enough to take over at once.", int(seen.standby is not None)
+    )
+    yield gauge("jobqueue_standby_behind", "Commits that the standby has yet to follow.", seen.behind)
+    for name, text, value in (
+        ("owner_lease_left", "Time until another server may claim the queue if its owner is not heard of again.", seen.lease_left_seconds),
+        ("lease_renewed_age", "Time since this server, the owner, renewed its lease.", seen.renewed_seconds),
+        ("owner_link", "Time that the owner took to answer this server, as it was last asked for its totals.", seen.link_seconds),
+        ("clock_offset", "How far this server's clock is ahead of the store's.", seen.clock_seconds),
+    ):
+        if value is not None:
+            yield gauge(f"jobqueue_{name}_seconds", text, value)
 
 
 def requests(routes: Iterable[Route]) -> Iterator[Metric]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import apsw
@@ -120,6 +120,32 @@ class Store:
                 # Nobody may start on it before the index is as it was.
                 store._on_close = stack.pop_all().close
         return store
+
+    @classmethod
+    def make(cls, path: str) -> Self:
+        """Begin a file that counts only once it is whole, such as a copy: of an empty one. Nobody else may know it. Raises CannotOpen.
+
+        It has no log, and after an error is good for nothing. `finish` ends it.
+        """
+        store = cls._opened(path, apsw.SQLITE_OPEN_READWRITE, None, None)
+        try:
+            # To the end: what one of them answers would else be left unread, and the next one not carried out.
+            store._cursor.execute(
+                f"COMMIT; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -{CACHE_KIB}"
+            ).fetchall()
+        except apsw.Error as error:
+            store.close(tidy=False)
+            raise CannotOpen(f"{path}: {error}") from error
+        return store
+
+    def finish(self) -> None:
+        """Close a file that was made, when all of it is on the disk. Raises OSError."""
+        self.close(tidy=False)
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     @classmethod
     def _opened(cls, path: str, flags: int, vfs: str | None, index: Index | None) -> Self:
@@ -230,8 +256,20 @@ class Store:
 
     def jobs(self) -> Iterator[JobRows]:
         """Every job's rows, in order of number. Raises CannotOpen."""
+        return self._jobs("")
+
+    def these(self, numbers: Sequence[int]) -> Iterator[JobRows]:
+        """The rows of some jobs, of those that there are. Raises CannotOpen."""
+        start = 0
+        while start < len(numbers):
+            size = next(size for size in _CHUNKS if size <= len(numbers) - start)
+            yield from self._jobs(f"WHERE number IN ({','.join('?' * size)})", numbers[start : start + size])
+            start += size
+
+    def _jobs(self, where: str, values: Sequence[int] = ()) -> Iterator[JobRows]:
         rows = self._rows(
-            "SELECT number, state, j.crc, payload, p.crc FROM jobs AS j LEFT JOIN payloads AS p USING (number) ORDER BY number"
+            f"SELECT number, state, j.crc, payload, p.crc FROM jobs AS j LEFT JOIN payloads AS p USING (number) {where} ORDER BY number",
+            values,
         )
         for number, state, crc, payload, payload_crc in rows:
             if payload is None:
@@ -239,9 +277,9 @@ class Store:
             whole = self._whole(state, crc, number, f"job number {number}")
             yield JobRows(number, whole, self._whole(payload, payload_crc, number, f"the payload of job number {number}"))
 
-    def _rows(self, sql: str) -> Iterator[Any]:
+    def _rows(self, sql: str, values: Sequence[int] = ()) -> Iterator[Any]:
         try:
-            yield from self._connection.cursor().execute(sql)
+            yield from self._connection.cursor().execute(sql, values)
         except (apsw.Error, UnicodeDecodeError) as error:
             raise CannotOpen(f"{self.path}: {error}") from error
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from msgspec.structs import replace
 
-from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Listen, Listening, Notice, Taking
+from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Listen, Listening, MemberStats, Notice, Taking
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.own import OwnBackend, Reign
 from jobqueue.backend.store.ownership import Ownership
@@ -62,6 +62,7 @@ class ClusterBackend(Passing):
         self._remotes: dict[str, Backend] = {}
         self._away: tuple[str, int] | None = None
         """The owner that could not be reached, by address and epoch, until it can."""
+        self._link_seconds: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Whom to ask.
@@ -141,7 +142,7 @@ class ClusterBackend(Passing):
     def nobody(self) -> StorageUnavailable:
         """What is told to whoever has waited long enough."""
         owner, problem = self.ownership.owner, self.ownership.problem
-        if owner is None:
+        if owner is None or (owner.name == self.ownership.name and self.ownership.lease is None):
             said = "no server owns the queue now"
         elif owner.name == self.ownership.name:
             said = "this server is about to own the queue and does not serve yet"
@@ -252,25 +253,40 @@ class ClusterBackend(Passing):
             raise self.nobody() from None
 
     async def stats(self) -> BackendStats:
-        totals = await self._pass(lambda to: to.stats())
-        return replace(totals, draining=self.draining, cluster=self.cluster())
+        totals = await self._pass(self._totals)
+        return replace(totals, draining=self.draining)
 
-    def cluster(self) -> ClusterStats:
-        """How this server sees the others, at once."""
+    async def _totals(self, target: Backend) -> BackendStats:
+        began = self.clock.now()
+        totals = await target.stats()
+        self._link_seconds = None if target is self.own else self.clock.now() - began
+        return totals
+
+    def cluster(self) -> ClusterStats | None:
         ownership = self.ownership
-        owner, reign = ownership.owner, ownership.reign
-        if reign is not None:
-            seconds: float | None = reign.lease.left
-        else:
-            seconds = None if owner is None else owner.seconds
+        owner, lease = ownership.owner, ownership.lease
+        left = renewed = None
+        if lease is not None:
+            renewed = lease.renewed_ago
+            left = lease.seconds - renewed
+        elif owner is not None:
+            left = owner.seconds - (self.clock.now() - ownership.owner_seen_at)
+        if owner is None or left is None or left <= 0:
+            owner, left = None, None
+        since = self.clock.now() - ownership.members_seen_at
         return ClusterStats(
             name=ownership.name,
-            owner=None if owner is None else owner.name,
-            epoch=0 if owner is None else owner.epoch,
-            members=sorted(member.name for member in ownership.members),
+            address=ownership.address,
             store=ownership.store.path,
-            lease_seconds_left=seconds,
+            owner=None if owner is None else owner.name,
+            owner_address=None if owner is None else owner.address,
+            epoch=ownership.epoch,
+            members=[MemberStats(name, address, max(0.0, seconds) + since) for name, address, seconds in sorted(ownership.members)],
+            lease_left_seconds=left,
             problem=ownership.problem,
+            renewed_seconds=renewed,
+            link_seconds=None if self.target() in (self.own, None) else self._link_seconds,
+            clock_seconds=ownership.clock_seconds,
         )
 
     def drain(self) -> None:

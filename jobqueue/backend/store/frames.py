@@ -234,7 +234,8 @@ class Link(asyncio.Protocol):
             logger.log(
                 logging.INFO if exc is None else logging.WARNING, "link to %s ended: %s", self.peer, exc or "it closed the connection"
             )
-        self._end("the connection broke")
+        # Where certificates are asked for, only this says that the other side does not take ours.
+        self._end("the connection broke" if exc is None else f"the connection broke: {exc}")
 
     def eof_received(self) -> None:
         """See asyncio.Protocol; the transport then closes."""

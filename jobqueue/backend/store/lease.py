@@ -52,6 +52,11 @@ class Lease:
         """Seconds until the owner must give up; not above 0 when it must have."""
         return self.renewed_at + self.seconds - MARGIN_SECONDS - self.time(self._clock)
 
+    @property
+    def renewed_ago(self) -> float:
+        """Seconds since what renewed it last was sent to the store."""
+        return self.time(self._clock) - self.renewed_at
+
     def held(self) -> bool:
         """Whether this server may act as the owner. Looks at the clock, and gives up here if it was too late to do so by itself."""
         if self.gone is None and self.left <= 0:

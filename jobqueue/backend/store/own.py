@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from jobqueue.backend.base import BackendStats, Listen, Listening, Notice, Taking
+from jobqueue.backend.base import BackendStats, ClusterStats, Listen, Listening, Notice, Taking
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.local import LocalBackend, LocalTaking
 from jobqueue.backend.store.lease import Lease
@@ -122,6 +122,10 @@ class OwnBackend(Passing):
 
     async def stats(self) -> BackendStats:
         return await self.now().local.stats()
+
+    def cluster(self) -> ClusterStats | None:
+        """None: the backend that this is a part of tells."""
+        return None
 
     def drain(self) -> None:
         """Nothing: whoever owns the reign ends it."""

@@ -121,10 +121,16 @@ class Ownership:
         self.limits = limits or Limits()
         self.lease_seconds = lease_seconds
         self.changed = Signal(clock)
+        self.lease: Lease | None = None
+        """What this server's claim was granted, from then on, while it reads the rows too."""
         self.reign: Reign | None = None
         self.owner: Owner | None = None
         """Who owned it at the last look; this server too, while it still reads the rows."""
+        self.owner_seen_at = clock.now()
         self.members: list[Member] = []
+        self.members_seen_at = clock.now()
+        self.clock_seconds: float | None = None
+        """How far this server's UTC is ahead of the store's, at the least; None until they were compared."""
         self.returned: Callable[[Reign, list[Job]], object] = lambda reign, jobs: None
         """Called with jobs that were put back under a reign. It may end before that is committed."""
         self.leaving = False
@@ -138,11 +144,12 @@ class Ownership:
         self._probe = probe
         self._aside = aside
         self._ids = ids
-        self._epoch = 0
+        self.epoch = 0
         """The last that was seen: what the order goes by."""
         self._doubted = False
         self._wake = Signal(clock)
-        self._silent = False
+        self._silent: str | None = None
+        """Why the store does not answer, while it does not."""
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -161,7 +168,7 @@ class Ownership:
     @property
     def problem(self) -> str | None:
         """Why this server claims nothing; None while it would."""
-        return self._clock_off or self._sick
+        return self._silent or self._clock_off or self._sick
 
     @property
     def others(self) -> bool:
@@ -208,6 +215,7 @@ class Ownership:
             due = self.clock.now() + ANNOUNCE_SECONDS
             with contextlib.suppress(NotNow):
                 self.members = await self.store.announce(self.name, self.address)
+                self.members_seen_at = self.clock.now()
                 if rounds % 30 == 0:
                     await self._clock_agrees()
                 rounds += 1
@@ -221,6 +229,7 @@ class Ownership:
         off = before + took / 2 + self.clock.skew() - there
         # Where in that time the store looked at its clock is not known.
         certain = abs(off) - took / 2
+        self.clock_seconds = math.copysign(max(0.0, certain), off)
         if certain > CLOCK_SECONDS_MAX:
             if self._clock_off is None:
                 _logger.error("this server claims nothing: its clock is %+.1f s off the store's", off)
@@ -238,13 +247,10 @@ class Ownership:
             began = self.clock.now()
             try:
                 pause = await self._look()
-                if self._silent:
-                    self._silent = False
-                    _logger.warning("the store answers again")
             except NotNow as error:
-                if not self._silent:
-                    self._silent = True
+                if self._silent is None:
                     _logger.error("the store does not answer, trying again every %g s: %s", RETRY_SECONDS, error)
+                self._silent = f"the store does not answer: {error}"
                 pause = RETRY_SECONDS
             except Fatal as error:
                 # Somebody claimed while the rows were read, say.
@@ -271,8 +277,9 @@ class Ownership:
 
     def _saw(self, owner: Owner | None) -> None:
         old, self.owner = self.owner, owner
+        self.owner_seen_at = self.clock.now()
         if owner is not None:
-            self._epoch = max(self._epoch, owner.epoch)
+            self.epoch = max(self.epoch, owner.epoch)
         if (old and (old.name, old.address, old.epoch)) != (owner and (owner.name, owner.address, owner.epoch)):
             _logger.info("owner of the queue: %s", "nobody" if owner is None else f"{owner.name} at {owner.address}, epoch {owner.epoch}")
             self.changed.notify()
@@ -281,6 +288,10 @@ class Ownership:
         """See who owns the queue, claim it if that is due and serve; seconds until the next look. Raises NotNow, Fatal, CannotOpen."""
         doubted, self._doubted = self._doubted, False
         owner = await self.store.owner()
+        if self._silent is not None:
+            # Here, since a look in which this server comes to own the queue ends with its reign.
+            self._silent = None
+            _logger.warning("the store answers again")
         self._saw(owner)
         poll = self.lease_seconds / 3
         if owner is not None and owner.name == self.name and owner.address != self.address:
@@ -311,7 +322,7 @@ class Ownership:
         """How many members are to claim before this one."""
         gone = None if owner is None else owner.name
         there = {member.name for member in self.members if member.seconds < MEMBER_SECONDS and member.name != gone} | {self.name}
-        return order(sorted(there), self._epoch).index(self.name)
+        return order(sorted(there), self.epoch).index(self.name)
 
     async def _claim(self, force: bool) -> None:
         asked_at = Lease.time(self.clock)
@@ -319,11 +330,12 @@ class Ownership:
         self._saw(owner)
         if owner.name != self.name:
             return
-        lease = Lease(self.clock, owner.epoch, self.lease_seconds, asked_at, self._lost)
+        lease = self.lease = Lease(self.clock, owner.epoch, self.lease_seconds, asked_at, self._lost)
         renewing = asyncio.get_running_loop().create_task(self._renew(lease))
         try:
             await self._serve(lease)
         finally:
+            self.lease = None
             lease.end("it was given back")
             renewing.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -16,14 +16,15 @@ import contextlib
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from jobqueue.backend.group import Fatal, Finished, Group, NotNow, Writer
-from jobqueue.backend.loading import CannotOpen, JobRows, Rows
+from jobqueue.backend.loading import Rows
 from jobqueue.backend.store.postgres_link import Link, parameters, shown
 from jobqueue.backend.store.postgres_opening import Opening
+from jobqueue.backend.store.postgres_rows import PostgresReading, queue_crc
 from jobqueue.backend.store.postgres_schema import MEMBER_SECONDS
-from jobqueue.backend.store.store import Fenced, Member, Owner
+from jobqueue.backend.store.store import Member, Owner, Standing, Whole
 
 SCHEMA = "jobqueue"
 DEADLINE_SECONDS = 3.0
@@ -31,12 +32,6 @@ DEADLINE_SECONDS = 3.0
 
 BYTES_PER_SECOND = 1 << 21
 """How slow a commit may be before it is given up: a large group would otherwise be tried again for ever, and given up each time."""
-
-READ_ROWS = 1_000
-"""Jobs in one answer while all are read; the loop is free between two of them."""
-
-READ_SECONDS = 30.0
-"""For each such answer; the first may have to sort."""
 
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 
@@ -84,6 +79,10 @@ class PostgresStore:
         """See Store.open."""
         await Opening(self._path, self.schema, self._link, self._new_link, lossy=self._lossy, wall=self._wall).run()
 
+    async def inspect(self) -> None:
+        """See Inspected.inspect."""
+        await Opening(self._path, self.schema, self._link, self._new_link, lossy=self._lossy, wall=self._wall).inspect()
+
     # Who owns the queue.
 
     async def claim(self, name: str, address: str, seconds: float, force: bool = False) -> Owner:
@@ -111,11 +110,34 @@ class PostgresStore:
 
     async def rows(self, epoch: int) -> Rows:
         """See Store.rows."""
+        return await self._rows(epoch)
+
+    async def _rows(self, epoch: int | None) -> Rows:
         link = self._new_link()
         try:
-            return await _read(link, self._path, self.schema, epoch)
+            return await PostgresReading(link, self._path, self.schema).rows(epoch)
         finally:
             # It may be in the middle of a transaction, which ends with it.
+            await link.close()
+
+    async def standing(self, epoch: int) -> Standing:
+        """See Store.standing."""
+        return await PostgresReading(self._link, self._path, self.schema).standing(epoch)
+
+    async def beside(self) -> Rows:
+        """See Store.beside."""
+        return await self._rows(None)
+
+    async def counters(self) -> bytes | None:
+        """See Store.counters."""
+        return await PostgresReading(self._link, self._path, self.schema).counters()
+
+    async def moment(self, apply: Callable[[Group], Awaitable[object]]) -> Whole:
+        """See Store.moment."""
+        link = self._new_link()
+        try:
+            return await PostgresReading(link, self._path, self.schema).moment(apply)
+        finally:
             await link.close()
 
     def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
@@ -128,6 +150,14 @@ class PostgresStore:
         """See Store.announce."""
         found = await self._link.run(f"SELECT * FROM {self.schema}.announce_1(%b, %b, %b)", (name, address, float(MEMBER_SECONDS)))
         return [Member(*row) for row in found]
+
+    async def members(self) -> list[Member]:
+        """See Inspected.members."""
+        found = await self._link.run(
+            "SELECT name, address, greatest(0, extract(epoch FROM clock_timestamp() - seen))::float8 AS ago"
+            f" FROM {self.schema}.members ORDER BY name"
+        )
+        return [member for member in (Member(*row) for row in found) if member.seconds < MEMBER_SECONDS]
 
     async def depart(self, name: str) -> None:
         """See Store.depart."""
@@ -203,7 +233,7 @@ class _PostgresWriter:
             [number for number, state in group.states.items() if state is None],
             list(kept),
             list(kept.values()),
-            [_queue_crc(name, row) for name, row in kept.items()],
+            [queue_crc(name, row) for name, row in kept.items()],
             [name for name, row in queues.items() if row is None],
             group.counters,
             zlib.crc32(group.counters),
@@ -215,80 +245,3 @@ class _PostgresWriter:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({self._task})
         await self._link.close()
-
-
-class _ReadRows:
-    """Rows that were read into memory. A Rows."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.read_counters: bytes | None = None
-        self.read_queues: list[tuple[str, bytes]] = []
-        self.read_jobs: list[JobRows] = []
-
-    def counters(self) -> bytes | None:
-        """See Rows.counters."""
-        return self.read_counters
-
-    def queues(self) -> Iterable[tuple[str, bytes]]:
-        """See Rows.queues."""
-        return self.read_queues
-
-    def count(self) -> int:
-        """See Rows.count."""
-        return len(self.read_jobs)
-
-    def jobs(self) -> Iterable[JobRows]:
-        """See Rows.jobs."""
-        return self.read_jobs
-
-
-async def _read(link: Link, path: str, schema: str, epoch: int) -> _ReadRows:
-    """All rows of one moment, checked."""
-    rows = _ReadRows(path)
-    whole = _Checked(path)
-    await link.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    ((last, jobs, payloads),) = await link.run(
-        f"SELECT (SELECT epoch FROM {schema}.owner WHERE name IS NOT NULL), (SELECT count(*) FROM {schema}.jobs),"
-        f" (SELECT count(*) FROM {schema}.payloads)",
-        (),
-        READ_SECONDS,
-    )
-    if last != epoch:
-        raise Fenced("the queue was released" if last is None else f"another server has claimed the queue since, under epoch {last}")
-    if jobs != payloads:
-        raise CannotOpen(f"{path}: is damaged: it has {jobs} jobs and {payloads} payloads")
-    for state, crc in await link.run(f"SELECT state, crc FROM {schema}.counters"):
-        rows.read_counters = whole(state, crc, 0, "the counters")
-    for name, state, crc in await link.run(f"SELECT name, state, crc FROM {schema}.queues ORDER BY name", (), READ_SECONDS):
-        rows.read_queues.append((name, whole(state, crc, zlib.crc32(name.encode()), f"queue {name!r}")))
-    await link.run(
-        "DECLARE everything NO SCROLL CURSOR FOR SELECT number, state, j.crc, payload, p.crc"
-        f" FROM {schema}.jobs AS j LEFT JOIN {schema}.payloads AS p USING (number) ORDER BY number"
-    )
-    while len(rows.read_jobs) < jobs:
-        some = await link.run(f"FETCH FORWARD {READ_ROWS} FROM everything", (), READ_SECONDS)
-        if not some:
-            raise CannotOpen(f"{path}: is damaged: it has {jobs} jobs, and {len(rows.read_jobs)} could be read")
-        for number, state, crc, payload, payload_crc in some:
-            if payload is None:
-                raise CannotOpen(f"{path}: is damaged: job number {number} has no payload")
-            kept = whole(state, crc, number, f"job number {number}")
-            rows.read_jobs.append(JobRows(number, kept, whole(payload, payload_crc, number, f"the payload of job number {number}")))
-    return rows
-
-
-class _Checked:
-    """Called with a content, its checksum, what salts that and what it is; the content, if it is whole. Raises CannotOpen."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __call__(self, content: bytes, crc: int, salt: int, what: str) -> bytes:
-        if zlib.crc32(content, salt) != crc:
-            raise CannotOpen(f"{self._path}: is damaged: {what} does not have its checksum")
-        return content
-
-
-def _queue_crc(name: str, row: bytes) -> int:
-    return zlib.crc32(row, zlib.crc32(name.encode()))

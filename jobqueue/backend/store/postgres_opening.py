@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import psycopg
 
@@ -47,10 +47,17 @@ class Opening:
 
     async def run(self) -> None:
         """Look at everything, and install what is missing. Raises CannotOpen, NotNow."""
+        await self._look(self._install)
+
+    async def inspect(self) -> None:
+        """Look at everything and change nothing. Raises CannotOpen, NotNow."""
+        await self._look(self._check_installed)
+
+    async def _look(self, at_schema: Callable[[], Awaitable[None]]) -> None:
         try:
             await self._check_server()
             await self._check_clock()
-            await self._install()
+            await at_schema()
             await self._check_rights()
         except NotNow as error:
             if isinstance(error, Refused) or _state(error) == _NO_RIGHT:
@@ -106,6 +113,24 @@ class Opening:
             await link.run("COMMIT", (), MIGRATION_SECONDS)
         finally:
             await link.close()
+
+    async def _check_installed(self) -> None:
+        if await self._version():
+            return
+        ((others, may, user, database),) = await self._link.run(
+            "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace(%s)),"
+            " coalesce(has_schema_privilege(to_regnamespace(%s)::oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE')),"
+            " current_user::text, current_database()::text",
+            (self._schema, self._schema),
+        )
+        if others:
+            raise self._cannot(f"the schema {self._schema} is another program's; use another database")
+        if not may:
+            raise self._cannot(
+                f"{user} may not install what a server needs. An administrator can: CREATE SCHEMA {self._schema} AUTHORIZATION {user} "
+                f"in {database}"
+            )
+        raise self._cannot("will do, but there are no jobs to check: no server has been on it yet")
 
     async def _migrate(self, link: Link, version: int) -> None:
         schema = self._schema

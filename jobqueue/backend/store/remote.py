@@ -12,21 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
 
 import msgspec
 
-from jobqueue.backend.base import BackendStats, Conclude, Enqueued, Extend, Listen, Notice
+from jobqueue.backend.base import BackendStats, ClusterStats, Conclude, Enqueued, Extend, Listen, Notice
 from jobqueue.backend.store import messages as m
-from jobqueue.backend.store.frames import Identity, Link
+from jobqueue.backend.store.frames import Identity, Link, logger
 from jobqueue.backend.store.front import DISMISSED, FrontLink
 from jobqueue.backend.store.moved import Moved
-from jobqueue.backend.store.shapes import Item, error_of, job_of
+from jobqueue.backend.store.parts import BatchItem, conclude_bytes, enqueued_of, extend_bytes, job_reply, parts, spec_bytes
+from jobqueue.backend.store.shapes import Item, job_of
 from jobqueue.clock import Clock, SystemClock, Timer
-from jobqueue.errors import Draining, QueueError, StorageUnconfirmed, UnknownJob
-from jobqueue.limits import MIB, Limits
+from jobqueue.errors import Draining, QueueError, UnknownJob
+from jobqueue.limits import Limits
 from jobqueue.model import Job, JobFilter, JobSpec, KeyStats, PolicyChange, QueuePolicy, QueueStats, Reason, Verdict, Want
 
 CONNECT_SECONDS = 1.0
@@ -38,9 +39,6 @@ CLOSE_SECONDS = 1.0
 RETRY_SECONDS = 0.1
 """After a failed attempt, requests are refused for so long without another one."""
 
-BATCH_BYTES = MIB
-"""About what one request holds of a batch; a larger batch goes in several, one after the other."""
-
 QUEUES_SLICE = 500
 PAGES_MAX = 20
 """Pages asked for to fill one of which somebody sees little."""
@@ -51,13 +49,16 @@ NUMBER_MAX = (1 << 63) - 1
 _TLS_SECONDS = 1.0
 
 A = TypeVar("A", bound=m.Message)
-_I = TypeVar("_I", JobSpec, Conclude, Extend)
 
 Dial = Callable[[Callable[[], Link], str], Awaitable[object]]
 """Connects a protocol to an address. Raises OSError."""
 
 
-def dialler(tls: ssl.SSLContext | None = None) -> Dial:
+Tls = Callable[[], ssl.SSLContext]
+"""Asked for with each link, since certificates are renewed."""
+
+
+def dialler(tls: Tls | None = None) -> Dial:
     """What connects by TCP to an address of the form host:port, an IPv6 host in brackets or not."""
 
     async def dial(factory: Callable[[], Link], address: str) -> object:
@@ -69,7 +70,7 @@ def dialler(tls: ssl.SSLContext | None = None) -> Dial:
         if tls is None:
             return await loop.create_connection(factory, host, int(port))
         return await loop.create_connection(
-            factory, host, int(port), ssl=tls, ssl_handshake_timeout=_TLS_SECONDS, ssl_shutdown_timeout=_TLS_SECONDS
+            factory, host, int(port), ssl=tls(), ssl_handshake_timeout=_TLS_SECONDS, ssl_shutdown_timeout=_TLS_SECONDS
         )
 
     return dial
@@ -91,7 +92,7 @@ class RemoteBackend:
         limits: Limits,
         *,
         clock: Clock | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
         dial: Dial | None = None,
     ) -> None:
         if identity.secret is None and tls is None and dial is None:
@@ -161,7 +162,11 @@ class RemoteBackend:
             self._connecting = None
         if reason is not None:
             link.fail_unmade()
-            self._refused = f"the server at {address}, which owns the queue, cannot be reached: {reason}"
+            refused = f"the server at {address}, which owns the queue, cannot be reached: {reason}"
+            if refused != self._refused:
+                # Once, however often it is tried.
+                logger.warning("%s", refused)
+            self._refused = refused
             self._refused_until = self.clock.now() + RETRY_SECONDS
             return self._refused
         self._refused = None
@@ -185,13 +190,13 @@ class RemoteBackend:
 
     async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
         self._check_open()
-        replies = iter(await self._batch(m.ENQUEUE_BATCH, [spec for spec in specs if not isinstance(spec, QueueError)], _spec_bytes))
-        return [spec if isinstance(spec, QueueError) else _enqueued(next(replies)) for spec in specs]
+        replies = iter(await self._batch(m.ENQUEUE_BATCH, [spec for spec in specs if not isinstance(spec, QueueError)], spec_bytes))
+        return [spec if isinstance(spec, QueueError) else enqueued_of(next(replies)) for spec in specs]
 
-    async def _batch(self, op: int, items: Sequence[_I], size: Callable[[_I], int]) -> list[Item | QueueError]:
+    async def _batch(self, op: int, items: Sequence[BatchItem], size: Callable[[BatchItem], int]) -> list[Item | QueueError]:
         """The replies to a batch, in order. What comes after the first request of several fails item by item."""
         replies: list[Item | QueueError] = []
-        for part in _parts(items, size):
+        for part in parts(items, size):
             try:
                 replies += (await self._ask(m.GotPart, op, part)).items
             except QueueError as error:
@@ -209,15 +214,15 @@ class RemoteBackend:
         return job_of((await self._ask(m.GotJob, m.CONCLUDE, job_id, token, verdict)).job)
 
     async def conclude_batch(self, items: Sequence[Conclude | QueueError]) -> list[Job | QueueError]:
-        replies = iter(await self._batch(m.CONCLUDE_BATCH, [item for item in items if not isinstance(item, QueueError)], _conclude_bytes))
-        return [item if isinstance(item, QueueError) else _job(next(replies)) for item in items]
+        replies = iter(await self._batch(m.CONCLUDE_BATCH, [item for item in items if not isinstance(item, QueueError)], conclude_bytes))
+        return [item if isinstance(item, QueueError) else job_reply(next(replies)) for item in items]
 
     async def extend(self, item: Extend) -> Job:
         return job_of((await self._ask(m.GotJob, m.EXTEND, item)).job)
 
     async def extend_batch(self, items: Sequence[Extend | QueueError]) -> list[Job | QueueError]:
-        replies = iter(await self._batch(m.EXTEND_BATCH, [item for item in items if not isinstance(item, QueueError)], _extend_bytes))
-        return [item if isinstance(item, QueueError) else _job(next(replies)) for item in items]
+        replies = iter(await self._batch(m.EXTEND_BATCH, [item for item in items if not isinstance(item, QueueError)], extend_bytes))
+        return [item if isinstance(item, QueueError) else job_reply(next(replies)) for item in items]
 
     async def release(self, job_id: str, token: str, delay: float) -> Job:
         return job_of((await self._ask(m.GotJob, m.RELEASE, job_id, token, delay)).job)
@@ -337,6 +342,10 @@ class RemoteBackend:
         stats = (await self._ask(m.GotStats, m.STATS)).stats
         return msgspec.structs.replace(stats, draining=self.draining)
 
+    def cluster(self) -> ClusterStats | None:
+        """None: the backend that this is a part of tells."""
+        return None
+
     def drain(self) -> None:
         """See Backend.drain. Whoever is held by this server is answered; the owner, and who is held elsewhere, notice nothing."""
         if not self.draining:
@@ -449,46 +458,3 @@ class RemoteListening:
 
 def _cancel(task: asyncio.Task[Any]) -> None:
     task.cancel()
-
-
-def _parts(items: Sequence[_I], size: Callable[[_I], int]) -> Iterable[list[_I]]:
-    """A batch by what one request may hold; one request even where there is nothing."""
-    part: list[_I] = []
-    held = 0
-    for item in items:
-        if held > BATCH_BYTES:
-            yield part
-            part, held = [], 0
-        part.append(item)
-        held += size(item)
-    yield part
-
-
-def _spec_bytes(spec: JobSpec) -> int:
-    return len(spec.payload) + 300
-
-
-def _conclude_bytes(item: Conclude) -> int:
-    return len(item.verdict.result or b"") + len(item.verdict.error or b"") + 200
-
-
-def _extend_bytes(item: Extend) -> int:
-    return len(item.message or "") + 200
-
-
-def _enqueued(reply: Item | QueueError) -> Enqueued | QueueError:
-    if isinstance(reply, QueueError):
-        return reply
-    if reply.error is not None or reply.job is None:
-        return _error(reply)
-    return Enqueued(job_of(reply.job), reply.created, reply.handed_over)
-
-
-def _job(reply: Item | QueueError) -> Job | QueueError:
-    if isinstance(reply, QueueError):
-        return reply
-    return _error(reply) if reply.error is not None or reply.job is None else job_of(reply.job)
-
-
-def _error(reply: Item) -> QueueError:
-    return StorageUnconfirmed("the owner answered nothing for it") if reply.error is None else error_of(reply.error)

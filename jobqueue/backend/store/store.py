@@ -10,11 +10,11 @@ cannot now; a method that changes something may have been carried out then. None
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
-from jobqueue.backend.group import Fatal, Writer
-from jobqueue.backend.loading import Rows
+from jobqueue.backend.group import Fatal, Group, Writer
+from jobqueue.backend.loading import LooseRows, Rows
 
 
 class Fenced(Fatal):
@@ -36,6 +36,21 @@ class Member(NamedTuple):
     name: str
     address: str
     seconds: float
+
+
+class Whole(NamedTuple):
+    """What a store held at one moment beside its jobs. jobs: how many there were."""
+
+    counters: bytes | None
+    queues: dict[str, bytes]
+    jobs: int
+
+
+class Standing(NamedTuple):
+    """Which group a store took last, by its row of counters; and how many jobs it has, None where counting them takes long."""
+
+    counters: bytes | None
+    jobs: int | None
 
 
 class Store(Protocol):
@@ -66,6 +81,22 @@ class Store(Protocol):
     async def rows(self, epoch: int) -> Rows:
         """All rows, read into memory, as they are for the owner of this epoch. Raises Fenced, NotNow, CannotOpen."""
 
+    async def standing(self, epoch: int) -> Standing:
+        """Where it stands, for the owner of this epoch, at once. Raises Fenced, NotNow, CannotOpen."""
+
+    async def beside(self) -> LooseRows:
+        """All rows, read into memory while another server goes on writing, which need not wait for it. Raises NotNow, CannotOpen."""
+
+    async def counters(self) -> bytes | None:
+        """The row of counters as it is now, whoever owns the queue; None in a new store. Raises NotNow, CannotOpen."""
+
+    async def moment(self, apply: Callable[[Group], Awaitable[object]]) -> Whole:
+        """All rows as they were at one moment after the call, whoever owns the queue and writes meanwhile; nobody waits for it.
+
+        apply: called with groups of jobs, one after the other. Written in that order to an empty place they leave the jobs of that moment;
+        a later one may change or delete what an earlier one held. Raises NotNow, CannotOpen, and what `apply` does.
+        """
+
     def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
         """What commits groups under an epoch, each holding the queue for `seconds` more. Fenced is its Fatal.
 
@@ -83,3 +114,13 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of every connection. Calling it again changes nothing."""
+
+
+class Inspected(Store, Protocol):
+    """A store that somebody can look at who is no server on it (`jobqueue check`)."""
+
+    async def inspect(self) -> None:
+        """Look at what `open` looks at, and change nothing. Raises NotNow; CannotOpen, also where no server has been on it yet."""
+
+    async def members(self) -> list[Member]:
+        """The servers that said in the last minute that they are there. Raises NotNow."""

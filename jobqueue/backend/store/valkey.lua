@@ -4,13 +4,14 @@
 --
 -- Keys: KEYS[1] is `{jq0}:o`, a hash: epoch, token, owner, addr, until (seconds since the epoch, by the server's clock), change (the number
 -- of the last commit). Beside it `{jq0}:j:B` and `{jq0}:p:B`, hashes of number -> state or payload for the numbers from 16384 * B on;
--- `{jq0}:b`, how many jobs each B has; `{jq0}:q`, queue -> row; `{jq0}:c`, the counters. All are in one slot.
+-- `{jq0}:b`, how many jobs each B has; `{jq0}:q`, queue -> row; `{jq0}:c`, the counters. All are in one slot. `{jq0}:t` is there while
+-- somebody reads all rows without owning them: token, until, and number -> '' of each job that was changed or deleted since.
 -- `{jq}:members`: server -> when it was last seen, a space, its address.
 --
 -- A released code never changes what it does for a server of the same library name: a new meaning is a new library beside this one. A
 -- correction raises REVISION.
 
-local REVISION = 1
+local REVISION = 2
 local CHUNK = 2000 -- unpack has room for some 8000
 local MEMBER_SECONDS = 60
 
@@ -85,6 +86,29 @@ local function drop(key, a, i, n)
   return gone
 end
 
+-- Note numbers, n arguments from a[i] on of which each step-th is one.
+local function mark(key, a, i, n, step)
+  local some = {}
+  for s = i, i + n - 1, step do
+    some[#some + 1] = a[s]
+    some[#some + 1] = ''
+    if #some >= CHUNK then
+      redis.call('HSET', key, unpack(some))
+      some = {}
+    end
+  end
+  if #some > 0 then redis.call('HSET', key, unpack(some)) end
+end
+
+-- Whether somebody reads meanwhile, who has not been silent for too long.
+local function noting(key)
+  local deadline = redis.call('HGET', key, 'until')
+  if not deadline then return false end
+  if tonumber(deadline) > now() then return true end
+  redis.call('DEL', key)
+  return false
+end
+
 -- token, number, base, seconds, counters, buckets; for each of these B and three counts of arguments, then payloads, states, deletions;
 -- then queues and rows, '' to delete -> 1
 --
@@ -98,6 +122,8 @@ local function commit(keys, a)
   local change = tonumber(h[3])
   if change < tonumber(a[3]) then return redis.error_reply('BEHIND ' .. h[3]) end
   if change >= tonumber(a[2]) then return redis.error_reply('PAST ' .. h[3]) end
+  local t = p .. 't'
+  local watched = noting(t)
   local i = 7
   for _ = 1, tonumber(a[6]) do
     local b, np, ns, nd = a[i], tonumber(a[i + 1]), tonumber(a[i + 2]), tonumber(a[i + 3])
@@ -106,8 +132,10 @@ local function commit(keys, a)
     put(payloads, a, i, np)
     i = i + np
     local more = put(states, a, i, ns)
+    if watched then mark(t, a, i, ns, 2) end
     i = i + ns
     if nd > 0 then
+      if watched then mark(t, a, i, nd, 1) end
       more = more - drop(states, a, i, nd)
       drop(payloads, a, i, nd)
       i = i + nd
@@ -120,6 +148,63 @@ local function commit(keys, a)
   redis.call('SET', p .. 'c', a[5])
   redis.call('HSET', o, 'change', a[2], 'until', after(a[4]))
   return 1
+end
+
+-- Reading all rows while they change: `note`, then all of them in any order, then `noted` until it has told all. What it tells at last is of
+-- one moment, and so are then all rows, once those that were noted have taken the place of what was read before.
+
+-- KEYS[1] is `{jq0}:t`; token, seconds, '1' to go on and '0' to begin -> 1
+local function note(keys, a)
+  local h = redis.call('HMGET', keys[1], 'token', 'until')
+  if a[3] == '1' then
+    if h[1] ~= a[1] then return redis.error_reply('UNNOTED the store no longer notes for this reader what changes') end
+  elseif h[1] and tonumber(h[2]) > now() then
+    return redis.error_reply('NOTING another backup is being made; should it have been broken off, try again in ' .. left(h[2]) .. ' s')
+  else
+    redis.call('DEL', keys[1])
+  end
+  redis.call('HSET', keys[1], 'token', a[1], 'until', after(a[2]))
+  return 1
+end
+
+-- KEYS[1] is `{jq0}:t`; token, seconds, rows, bytes -> {0, rows}, or {1, rows, counters, `{jq0}:b`, `{jq0}:q`} when these are the last.
+-- Of each row number, state and payload, false for what is not there. It tells about so many at a time, each once.
+local function noted(keys, a)
+  local t = keys[1]
+  local p = string.sub(t, 1, -2)
+  if redis.call('HGET', t, 'token') ~= a[1] then
+    return redis.error_reply('UNNOTED the store no longer notes for this reader what changes')
+  end
+  redis.call('HSET', t, 'until', after(a[2]))
+  local most, bytes = 3 * tonumber(a[3]), tonumber(a[4])
+  local rows, told = {}, {}
+  local cursor, all = '0', true
+  repeat
+    local part = redis.call('HSCAN', t, cursor, 'COUNT', CHUNK)
+    cursor = part[1]
+    for i = 1, #part[2], 2 do
+      local number = part[2][i]
+      if number ~= 'token' and number ~= 'until' then
+        if #rows >= most or bytes <= 0 then
+          all = false
+          break
+        end
+        local b = string.format('%d', math.floor(tonumber(number) / 16384))
+        local state, payload = redis.call('HGET', p .. 'j:' .. b, number), redis.call('HGET', p .. 'p:' .. b, number)
+        rows[#rows + 1] = number
+        rows[#rows + 1] = state
+        rows[#rows + 1] = payload
+        told[#told + 1] = number
+        bytes = bytes - (state and #state or 0) - (payload and #payload or 0)
+      end
+    end
+  until cursor == '0' or not all
+  if not all then
+    drop(t, told, 1, #told)
+    return {0, rows}
+  end
+  redis.call('DEL', t)
+  return {1, rows, redis.call('GET', p .. 'c'), redis.call('HGETALL', p .. 'b'), redis.call('HGETALL', p .. 'q')}
 end
 
 -- KEYS[1] is `{jq}:members`; name, address -> name, address, seconds since seen, of each
@@ -149,6 +234,7 @@ local function try(keys)
   redis.call('HINCRBY', keys[1], 'b', '1')
   redis.call('HMGET', keys[1], 'a', 'b')
   redis.call('HGETALL', keys[1])
+  redis.call('HSCAN', keys[1], '0')
   redis.call('HDEL', keys[1], 'a', 'b')
   redis.call('SET', keys[1], '')
   redis.call('DEL', keys[1])
@@ -159,6 +245,8 @@ end
 redis.register_function('jo_claim', claim)
 redis.register_function('jo_commit', commit)
 redis.register_function('jo_announce', announce)
+redis.register_function('jo_note', note)
+redis.register_function('jo_noted', noted)
 redis.register_function('jo_try', try)
 -- An owner goes on to hold a queue that it cannot write to for want of memory, and can let go of it.
 redis.register_function{function_name = 'jo_renew', callback = renew, flags = {'allow-oom'}}

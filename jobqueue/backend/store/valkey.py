@@ -17,24 +17,29 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 from zlib import crc32
 
 import hiredis
 
-from jobqueue.backend.group import Writer
+from jobqueue.backend.group import Group, Writer
 from jobqueue.backend.loading import CannotOpen, JobRows
 from jobqueue.backend.store import valkey_checks
-from jobqueue.backend.store.store import Fenced, Member, Owner
+from jobqueue.backend.store.store import Fenced, Member, Owner, Standing, Whole
 from jobqueue.backend.store.valkey_functions import install, lacks_functions
 from jobqueue.backend.store.valkey_link import Link
+from jobqueue.backend.store.valkey_moment import Moment, whole
 from jobqueue.backend.store.valkey_wire import Acknowledge, Command, Login, Patience, Place, Refused, Wait, code_of
 from jobqueue.backend.store.valkey_writer import ValkeyWriter
 
 DEFAULT_PORT = 6379
 SCAN_ROWS = 2_000
+MEMBER_SECONDS = 60.0
+"""How long a server is on the list after it said that it is there, as in valkey.lua."""
+
 SCANS_AT_ONCE = 8
 """Buckets read at a time."""
 
@@ -116,8 +121,15 @@ class ValkeyStore:
 
     async def open(self) -> None:
         """See Store.open."""
-        keys = valkey_checks.Keys(self._owner_key, f"{self._keys}try", self._meta_key)
-        await valkey_checks.check(self._link, self._path, keys, self._wait)
+        await valkey_checks.check(self._link, self._path, self._checked, self._wait)
+
+    async def inspect(self) -> None:
+        """See Inspected.inspect."""
+        await valkey_checks.check(self._link, self._path, self._checked, self._wait, change=False)
+
+    @property
+    def _checked(self) -> valkey_checks.Keys:
+        return valkey_checks.Keys(self._owner_key, f"{self._keys}try", self._meta_key)
 
     # Ownership.
 
@@ -170,7 +182,7 @@ class ValkeyStore:
             replies = await self._link.ask(key, *commands, lane=lane, seconds=seconds)
         for reply in replies:
             if code_of(reply) == "FENCED":
-                raise Fenced(f"{self._path}: another server owns the queue now")
+                raise self._fenced()
             if code_of(reply) == "WRONGTYPE" and lane == "rows":
                 raise CannotOpen(f"{self._path}: is damaged: {commands[0][1]!r}: {reply}")
             if isinstance(reply, hiredis.ReplyError):
@@ -183,6 +195,32 @@ class ValkeyStore:
         """See Store.rows."""
         token = ("HGET", self._owner_key, "token")
         (before,) = await self._ask(token, lane="rows")
+        rows, after = await self._read(token)
+        # Once before, since others' rows are no business of one who was deposed; once after, since they may have changed meanwhile.
+        if not before == after == self._token(epoch).encode():
+            raise self._fenced()
+        return rows
+
+    async def beside(self) -> LooseValkeyRows:
+        """See Store.beside."""
+        rows, _ = await self._read(("HGET", self._owner_key, "token"))
+        return LooseValkeyRows(rows)
+
+    async def standing(self, epoch: int) -> Standing:
+        """See Store.standing."""
+        counters, buckets, token = await self._ask(
+            ("GET", f"{self._keys}c"), ("HGETALL", f"{self._keys}b"), ("HGET", self._owner_key, "token"), lane="rows"
+        )
+        if token != self._token(epoch).encode():
+            raise self._fenced()
+        found = None if counters is None else whole(self._path, counters, 0, "the row of counters")
+        return Standing(found, sum(map(int, buckets.values() if isinstance(buckets, dict) else buckets[1::2])))
+
+    def _fenced(self) -> Fenced:
+        return Fenced(f"{self._path}: another server owns the queue now")
+
+    async def _read(self, token: Command) -> tuple[ValkeyRows, bytes | None]:
+        """All rows, bit by bit, and at the end what `token` asks for."""
         counts, queues = await asyncio.gather(self._scan(f"{self._keys}b"), self._scan(f"{self._keys}q"))
         gate = asyncio.Semaphore(SCANS_AT_ONCE)
 
@@ -202,13 +240,10 @@ class ValkeyStore:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         counters, after = await self._ask(("GET", f"{self._keys}c"), token, lane="rows")
-        # Once before, since others' rows are no business of one who was deposed; once after, since they may have changed meanwhile.
-        if not before == after == self._token(epoch).encode():
-            raise Fenced(f"{self._path}: another server owns the queue now")
-        return ValkeyRows(self._path, counters, queues, jobs, buckets)
+        return ValkeyRows(self._path, counters, queues, jobs, buckets), after
 
     async def _scan(self, key: str) -> Pairs:
-        """A whole hash that nobody changes meanwhile."""
+        """A whole hash; fields that are changed meanwhile, as they were before or after that."""
         found: Pairs = {}
         cursor = b"0"
         while True:
@@ -216,6 +251,15 @@ class ValkeyStore:
             found.update(zip(pairs[::2], pairs[1::2], strict=True))
             if cursor == b"0":
                 return found
+
+    async def counters(self) -> bytes | None:
+        """See Store.counters."""
+        (row,) = await self._ask(("GET", f"{self._keys}c"), lane="rows")
+        return None if row is None else whole(self._path, row, 0, "the row of counters")
+
+    async def moment(self, apply: Callable[[Group], Awaitable[object]]) -> Whole:
+        """See Store.moment."""
+        return await Moment(partial(self._ask, lane="rows"), self._keys, self._path, self._wait).read(apply)
 
     def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
         """See Store.writer."""
@@ -231,6 +275,16 @@ class ValkeyStore:
         (found,) = await self._ask(("FCALL", "jo_announce", 1, self._members_key, name, address), key=self._members_key)
         parts = iter(found)
         return [Member(one.decode(), at.decode(), float(since)) for one, at, since in zip(parts, parts, parts, strict=True)]
+
+    async def members(self) -> list[Member]:
+        """See Inspected.members."""
+        (seconds, microseconds), flat = await self._ask(("TIME",), ("HGETALL", self._members_key), key=self._members_key)
+        now, found = int(seconds) + int(microseconds) / 1e6, []
+        for name, kept in sorted(_pairs(flat)):
+            seen, _, address = kept.decode().partition(" ")
+            if (since := max(0.0, now - float(seen))) < MEMBER_SECONDS:
+                found.append(Member(name.decode(), address, since))
+        return found
 
     async def depart(self, name: str) -> None:
         """See Store.depart."""
@@ -288,6 +342,13 @@ class ValkeyRows:
 
     def jobs(self) -> Iterator[JobRows]:
         """See Rows.jobs."""
+        for number, state, payload in self.loose_jobs():
+            if payload is None:
+                raise self._damaged(f"job number {number} has no payload")
+            yield JobRows(number, state, payload)
+
+    def loose_jobs(self) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """See LooseRows.jobs."""
         for bucket, states, payloads in self._buckets:
             try:
                 numbers = sorted((int(key), key) for key in states)
@@ -295,19 +356,29 @@ class ValkeyRows:
                 raise self._damaged(f"bucket {bucket} has a job without a number") from None
             for number, key in numbers:
                 payload = payloads.get(key)
-                if payload is None:
-                    raise self._damaged(f"job number {number} has no payload")
                 state = self._whole(states[key], number, f"job number {number}")
-                yield JobRows(number, state, self._whole(payload, number, f"the payload of job number {number}"))
+                yield number, state, None if payload is None else self._whole(payload, number, f"the payload of job number {number}")
 
     def _whole(self, row: bytes, salt: int, what: str) -> bytes:
-        content = row[4:]
-        if crc32(content, salt) != int.from_bytes(row[:4], "big") or len(row) < 4:
-            raise self._damaged(f"{what} does not have its checksum")
-        return content
+        return whole(self._path, row, salt, what)
 
     def _damaged(self, what: str) -> CannotOpen:
         return CannotOpen(f"{self._path}: is damaged: {what}")
+
+
+def _pairs(reply: Any) -> Iterable[tuple[bytes, bytes]]:
+    """The fields and values of a hash, however the protocol told them."""
+    return reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+
+
+class LooseValkeyRows:
+    """Rows that were read while they changed."""
+
+    def __init__(self, rows: ValkeyRows) -> None:
+        self.path = rows.path
+        self.counters = rows.counters
+        self.queues = rows.queues
+        self.jobs = rows.loose_jobs
 
 
 def _seconds(seconds: float) -> str:

@@ -5,14 +5,16 @@ What a failover or a restart of a replica changes for a while is looked at only 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import Any, NamedTuple
 
 import hiredis
 
+from jobqueue.backend.group import NotNow
 from jobqueue.backend.loading import CannotOpen
-from jobqueue.backend.store.valkey_functions import install
+from jobqueue.backend.store.valkey_functions import REVISION, install, revision_of
 from jobqueue.backend.store.valkey_link import Link
 from jobqueue.backend.store.valkey_wire import Command, Denied, Place, Wait, code_of, info_of, slot_of
 
@@ -44,15 +46,27 @@ class Keys(NamedTuple):
     meta: str
 
 
-async def check(link: Link, path: str, keys: Keys, wait: Wait) -> None:
-    """Look at everything, and bring the functions. Raises CannotOpen, NotNow."""
+async def check(link: Link, path: str, keys: Keys, wait: Wait, *, change: bool = True) -> None:
+    """Look at everything, and bring the functions and the format. Raises CannotOpen, NotNow.
+
+    change: without it nothing is brought, and CannotOpen also says that there is nothing yet.
+    """
     try:
         await link.refresh()
         await _check_nodes(link, path, slot_of(keys.owner), wait)
-        await install(link)
-        await _check_rights(link, path, keys, wait)
-        await _check_meta(link, path, keys.meta)
+        if change:
+            await install(link)
+        brought = await revision_of(link, keys.owner)
+        await _check_rights(link, path, keys, wait, functions=brought == REVISION or change)
+        there = await _check_meta(link, path, keys.meta, change)
         await _check_clock(link, path, keys.owner)
+        if not there:
+            raise CannotOpen(f"{path}: will do, but there are no jobs to check: no server has been on it yet")
+        if brought is None or brought < REVISION:
+            raise CannotOpen(
+                f"{path}: has functions of revision {brought or 0}, and {REVISION} is needed: check it with the jobqueue that serves it, "
+                "or start a server of this version, which brings its own"
+            )
     except Denied as error:
         name = keys.meta[1:].partition("}")[0]
         rights = RIGHTS.format(name=name) + (" +waitaof" if wait.aof else "")
@@ -69,9 +83,7 @@ async def _check_nodes(link: Link, path: str, slot: int, wait: Wait) -> None:
         replies = await connection.call(*commands, seconds=link.patience.call)
         server, memory, replication, persistence, *cluster = [_info(place, reply) for reply in replies]
         _check_version(path, place, server, wait)
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            raise CannotOpen(f"{path}: {place} may forget jobs when its memory is full: set maxmemory-policy noeviction (it is {policy})")
+        _check_policy(path, place, memory)
         for said in cluster:
             if (state := said.get("cluster_state")) != "ok":
                 raise CannotOpen(f"{path}: {place}: cluster_state is {state}: see that every slot is served and CLUSTER INFO says ok")
@@ -79,6 +91,38 @@ async def _check_nodes(link: Link, path: str, slot: int, wait: Wait) -> None:
             _check_replicas(path, place, replication, persistence, wait)
     if mine is None:
         raise CannotOpen(f"{path}: no node serves slot {slot}: give it to one with CLUSTER ADDSLOTS")
+    await asyncio.gather(*(_check_replica(link, path, place, wait) for place in sorted(link.nodes - link.primaries())))
+
+
+async def _check_replica(link: Link, path: str, place: Place, wait: Wait) -> None:
+    """What may be the primary tomorrow. One that cannot be reached is not looked at: that enough are there is looked at elsewhere."""
+    try:
+        connection = await link.connection(place, "calls")
+        replies = await connection.call(("INFO", "server"), ("INFO", "memory"), ("INFO", "replication"), seconds=link.patience.call)
+    except Denied:
+        raise
+    except NotNow as error:
+        _logger.info("%s: a replica was not looked at: %s", path, error)
+        return
+    server, memory, replication = [_info(place, reply) for reply in replies]
+    _check_version(path, place, server, wait)
+    _check_policy(path, place, memory)
+    if wait.replicas:
+        _check_alone(path, place, replication)
+
+
+def _check_policy(path: str, place: Place, memory: dict[str, str]) -> None:
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise CannotOpen(f"{path}: {place} may forget jobs when its memory is full: set maxmemory-policy noeviction (it is {policy})")
+
+
+def _check_alone(path: str, place: Place, replication: dict[str, str]) -> None:
+    if "min_slaves_good_slaves" not in replication:
+        raise CannotOpen(
+            f"{path}: {place} as the primary goes on alone when it is cut off from its replicas: set min-replicas-to-write 1 and "
+            "min-replicas-max-lag 2"
+        )
 
 
 def _check_version(path: str, place: Place, server: dict[str, str], wait: Wait) -> None:
@@ -98,18 +142,13 @@ def _check_replicas(path: str, place: Place, replication: dict[str, str], persis
         raise CannotOpen(
             f"{path}: {place} has {online} replicas, and {wait.replicas} must have each change: start them, or acknowledge by fewer"
         )
-    if "min_slaves_good_slaves" not in replication:
-        raise CannotOpen(
-            f"{path}: {place} goes on alone when it is cut off from its replicas: set min-replicas-to-write 1 and min-replicas-max-lag 2"
-        )
+    _check_alone(path, place, replication)
     if wait.aof and persistence.get("aof_enabled") != "1":
         raise CannotOpen(f"{path}: {place} keeps no append-only file: set appendonly yes, there and on its replicas")
 
 
-async def _check_rights(link: Link, path: str, keys: Keys, wait: Wait) -> None:
+async def _check_rights(link: Link, path: str, keys: Keys, wait: Wait, functions: bool) -> None:
     commands: list[Command] = [
-        ("FCALL", "jo_try", 1, keys.attempt),
-        ("FCALL_RO", "jo_owner", 1, keys.attempt),
         ("HSCAN", keys.attempt, 0),
         ("HGET", keys.attempt, "a"),
         ("GET", keys.attempt),
@@ -119,6 +158,11 @@ async def _check_rights(link: Link, path: str, keys: Keys, wait: Wait) -> None:
         ("EXEC",),
         ("WAIT", 0, 1) if wait.command is None else wait.command,
     ]
+    if functions:
+        commands += [("FCALL", "jo_try", 1, keys.attempt), ("FCALL_RO", "jo_owner", 1, keys.attempt)]
+    else:
+        # It registers no function, and so is refused even to those who may load one.
+        await link.ask(keys.attempt, ("FUNCTION", "LOAD", "#!lua name=jqtry\n"))
     for reply in await link.ask(keys.attempt, *commands, seconds=wait.deadline):
         if isinstance(reply, hiredis.ReplyError):
             # As each version says it of what a function does.
@@ -127,13 +171,15 @@ async def _check_rights(link: Link, path: str, keys: Keys, wait: Wait) -> None:
             raise CannotOpen(f"{path}: {reply}")
 
 
-async def _check_meta(link: Link, path: str, meta: str) -> None:
+async def _check_meta(link: Link, path: str, meta: str, change: bool) -> bool:
+    """Whether it is there, which it is if it may be made."""
+    making: list[Command] = [("HSETNX", meta, "format", FORMAT), ("HSETNX", meta, "partitions", PARTITIONS)] if change else []
     there: list[Any]
-    *_, there = await link.ask(
-        meta, ("HSETNX", meta, "format", FORMAT), ("HSETNX", meta, "partitions", PARTITIONS), ("HMGET", meta, "format", "partitions")
-    )
+    *_, there = await link.ask(meta, *making, ("HMGET", meta, "format", "partitions"))
     if code_of(there):
         raise CannotOpen(f"{path}: {meta}: {there}")
+    if None in there:
+        return False
     kept, partitions = (value.decode(errors="replace") for value in there)
     if kept != FORMAT:
         raise CannotOpen(
@@ -143,6 +189,7 @@ async def _check_meta(link: Link, path: str, meta: str) -> None:
         raise CannotOpen(
             f"{path}: was made with {partitions} partitions, and this server knows {PARTITIONS}: use the jobqueue that made it"
         )
+    return True
 
 
 async def _check_clock(link: Link, path: str, key: str) -> None:

@@ -12,13 +12,23 @@ from jobqueue.backend.store.valkey_link import Link
 from jobqueue.backend.store.valkey_wire import Place, Refused, refusal
 
 LIBRARY = "jqown1"
-REVISION = 1
+REVISION = 2
 """REVISION of valkey.lua. A server brings its own where there is none or an older one, and leaves a newer one alone."""
 
 
 def lacks_functions(replies: Iterable[object]) -> bool:
     """Whether a reply says that a server does not have the library, and so did nothing."""
     return any(isinstance(reply, hiredis.ReplyError) and "Function not found" in str(reply) for reply in replies)
+
+
+async def revision_of(link: Link, key: str) -> int | None:
+    """Which revision the primary of a key has; None for none. Raises NotNow; Denied where the user may not ask."""
+    (there,) = await link.ask(key, ("FCALL_RO", "jo_revision", 0))
+    if isinstance(there, hiredis.ReplyError):
+        if lacks_functions([there]):
+            return None
+        raise Refused(f"jo_revision: {there}")
+    return int(there)
 
 
 async def install(link: Link) -> None:

@@ -81,6 +81,11 @@ class Link:
         """All primaries that are known."""
         return {place for place in self._primaries if place is not None}
 
+    @property
+    def nodes(self) -> frozenset[Place]:
+        """All nodes that are known, replicas too."""
+        return self._nodes
+
     def moved(self, reply: object) -> None:
         """Take a MOVED at its word until the topology is asked."""
         _, slot, where = str(reply).split(" ", 2)

@@ -98,6 +98,27 @@ async def kept(store: Store, epoch: int) -> Kept:
     return Kept(rows.counters(), dict(rows.queues()), jobs)  # type: ignore[arg-type]
 
 
+async def moment(store: Store, meanwhile: Callable[[], Awaitable[object]] | None = None) -> Kept:
+    """All that was in a store at one moment, by whoever asks. meanwhile: what happens whenever a group is given."""
+    states: dict[int, bytes] = {}
+    payloads: dict[int, bytes] = {}
+
+    async def apply(rows: Group) -> None:
+        payloads.update(rows.payloads)
+        for number, state in rows.states.items():
+            if state is None:
+                states.pop(number, None)
+                payloads.pop(number, None)
+            else:
+                states[number] = state
+        if meanwhile is not None:
+            await meanwhile()
+
+    whole = await store.moment(apply)
+    assert len(states) == len(payloads) == whole.jobs
+    return Kept(whole.counters, whole.queues, [(number, states[number], payloads[number]) for number in sorted(states)])
+
+
 class StoreContract:
     """The rules of the Store protocol."""
 
@@ -295,6 +316,92 @@ class StoreContract:
         assert isinstance(await outcome(writer, group({1: (b"s", b"p")})), Fenced)
         assert sent == []
 
+    # Reading without owning.
+
+    async def test_the_owner_is_told_where_the_store_stands(self, make_store: MakeStore) -> None:
+        """The last group's counters, and how many jobs there are where that is known; for nobody but the owner."""
+        store, other = await make_store(), await make_store()
+        epoch = await claimed(store)
+        assert (await store.standing(epoch)).counters is None
+        writer = writer_of(store, epoch)
+        await written(writer, group({1: (b"s1", b"p1"), 2: (b"s2", b"p2")}, counters=b"first"))
+        await written(writer, group(gone=(1,), counters=b"second"))
+        found = await store.standing(epoch)
+        assert found.counters == b"second"
+        assert found.jobs in (1, None)
+        await claimed(other, "b", force=True)
+        with pytest.raises(Fenced):
+            await store.standing(epoch)
+        await writer.close(tidy=False)
+
+    async def test_rows_are_read_beside_the_owner(self, make_store: MakeStore) -> None:
+        """Whoever is not the owner reads all rows, too."""
+        store, other = await make_store(), await make_store()
+        epoch = await claimed(store)
+        writer = writer_of(store, epoch)
+        await written(writer, group({1: (b"s1", b"p1"), 2: (b"s2", b"p2")}, queues={"q": b"row"}, counters=b"first"))
+        rows = await other.beside()
+        assert (rows.counters(), dict(rows.queues())) == (b"first", {"q": b"row"})
+        assert [tuple(job) for job in rows.jobs()] == [(1, b"s1", b"p1"), (2, b"s2", b"p2")]
+        await written(writer, group({3: (b"s3", b"p3")}))
+        await writer.close(tidy=False)
+
+    async def test_the_counters_are_read_by_anybody(self, make_store: MakeStore) -> None:
+        """Whoever asks is told the last counters, None before there are any."""
+        one, other = await make_store(), await make_store()
+        assert await other.counters() is None
+        await written(writer_of(one, await claimed(one)), group(counters=b"\x00last"))
+        assert await other.counters() == b"\x00last"
+
+    async def test_a_moment_of_a_new_store_is_empty(self, store: Store) -> None:
+        """There is nothing to apply where nothing was written."""
+        assert await moment(store) == Kept(None, {}, [])
+
+    async def test_a_moment_is_all_that_there_is(self, make_store: MakeStore) -> None:
+        """Whoever asks is given what the owner would read, again and again, and the owner keeps what it has."""
+        one, other = await make_store(), await make_store()
+        epoch = await claimed(one)
+        jobs = {number: (b"state %d" % number, b"p" * (number % 3_000)) for number in (*range(1, 4_000), 16_384, 70_000, 1 << 40)}
+        await written(writer_of(one, epoch), group(jobs, queues={"default": b"\x00row\xff", "größe 1": b""}))
+        for _ in range(2):
+            assert await moment(other) == await kept(one, epoch)
+        await one.renew(epoch, LEASE)
+
+    async def test_a_moment_is_one_moment(self, make_store: MakeStore) -> None:
+        """Jobs that are made, changed and deleted while it is read are there, changed or gone with the queues and counters of that step."""
+        one, other = await make_store(), await make_store()
+        epoch = await claimed(one)
+        writer = writer_of(one, epoch)
+        await written(writer, group(dict.fromkeys(range(1, 2_001), (b"0", b"p")), queues={"q": b"0"}, counters=b"0"))
+        steps = [await kept(one, epoch)]
+
+        async def meanwhile() -> None:
+            # A step that no half of fits another: each number of the step says which one it was.
+            step = len(steps)
+            if step > 12:
+                return
+            now = b"%d" % step
+            new = {100_000 * step + number: (now, b"p") for number in range(50)}
+            states = {number: now for number in range(step, 1_000, 7) if number % 100 > step}
+            gone = (*(number for number in range(1, 2_000) if number % 100 == step), 100_000 * (step - 1))
+            await written(writer, group(new, states=states, gone=gone, queues={"q": now, now.decode(): now}, counters=now))
+            steps.append(await kept(one, epoch))
+
+        assert await moment(other, meanwhile) in steps
+
+    async def test_a_moment_that_is_given_up_leaves_nothing_behind(self, make_store: MakeStore) -> None:
+        """What `apply` raises ends the reading; the next one begins at once."""
+        one, other = await make_store(), await make_store()
+        epoch = await claimed(one)
+        await written(writer_of(one, epoch), group(dict.fromkeys(range(1, 20), (b"s", b"p"))))
+
+        async def full() -> None:
+            raise OSError("no room")
+
+        with pytest.raises(OSError, match="no room"):
+            await moment(other, full)
+        assert await moment(other) == await kept(one, epoch)
+
     # Members, time, ends.
 
     async def test_servers_find_each_other(self, make_store: MakeStore) -> None:
@@ -329,7 +436,8 @@ class StoreContract:
         await store.close()
         await store.close()
         assert isinstance(await outcome(writer, group({1: (b"s", b"p")})), NotNow)
-        for refused in (store.claim("a", "a:1", LEASE), store.owner(), store.renew(epoch, LEASE), store.now(), store.rows(epoch)):
+        asked = (store.claim("a", "a:1", LEASE), store.owner(), store.renew(epoch, LEASE), store.now(), store.rows(epoch), moment(store))
+        for refused in asked:
             with pytest.raises((NotNow, CannotOpen)):
                 await refused
         await writer.close(tidy=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar
 
-from jobqueue.backend.base import Backend, BackendStats, Listen, Listening, Notice, Taking
+from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Listen, Listening, Notice, Taking
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.passing import Ask, Passing, R
 from jobqueue.errors import Unconfirmed
@@ -109,6 +109,9 @@ class Gate(Passing):
 
     async def stats(self) -> BackendStats:
         return await self._pass(lambda to: to.stats())
+
+    def cluster(self) -> ClusterStats | None:
+        return None
 
     def drain(self) -> None:
         self._draining = True

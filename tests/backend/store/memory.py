@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from jobqueue.backend.group import Finished, Group, NotNow, Writer
 from jobqueue.backend.loading import JobRows
 from jobqueue.backend.store.signals import Signal
-from jobqueue.backend.store.store import Fenced, Member, Owner
+from jobqueue.backend.store.store import Fenced, Member, Owner, Standing, Whole
 from jobqueue.clock import Clock
 
 DEADLINE = 1.0
@@ -118,7 +118,7 @@ class Shared:
         self.states, self.payloads, self.queues = dict(states), dict(payloads), dict(queues)
 
 
-class _Rows:
+class Rows:
     path = "memory"
 
     def __init__(self, shared: Shared) -> None:
@@ -214,12 +214,34 @@ class MemoryStore:
     async def release(self, epoch: int) -> None:
         await self.call("release", lambda: self.shared.release(self._name, epoch))
 
-    async def rows(self, epoch: int) -> _Rows:
-        def read() -> _Rows:
+    async def rows(self, epoch: int) -> Rows:
+        def read() -> Rows:
             self.shared.check(self._name, epoch)
-            return _Rows(self.shared)
+            return Rows(self.shared)
 
         return await self.call("rows", read)  # type: ignore[return-value]
+
+    async def beside(self) -> Rows:
+        return await self.call("beside", lambda: Rows(self.shared))  # type: ignore[return-value]
+
+    async def standing(self, epoch: int) -> Standing:
+        def look() -> Standing:
+            self.shared.check(self._name, epoch)
+            return Standing(self.shared.counters, len(self.shared.states))
+
+        return await self.call("standing", look)  # type: ignore[return-value]
+
+    async def counters(self) -> bytes | None:
+        return await self.call("counters", lambda: self.shared.counters)  # type: ignore[return-value]
+
+    async def moment(self, apply: Callable[[Group], Awaitable[object]]) -> Whole:
+        rows: Rows = await self.call("moment", lambda: Rows(self.shared))  # type: ignore[assignment]
+        for job in rows.jobs():
+            group = Group()
+            group.put(job.number, job.state)
+            group.put_payload(job.number, job.payload)
+            await apply(group)
+        return Whole(rows.counters(), dict(rows.queues()), rows.count())
 
     def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
         return MemoryWriter(self, self._name, epoch, seconds, renewed)

@@ -9,7 +9,7 @@ import pytest
 
 from jobqueue.backend.base import Listen
 from jobqueue.backend.store.cluster import WAIT_SECONDS
-from jobqueue.backend.store.ownership import LEASE_SECONDS
+from jobqueue.backend.store.ownership import LEASE_SECONDS, MEMBER_SECONDS
 from jobqueue.errors import Draining, QueueError, StorageUnavailable, Unconfirmed, UnknownJob
 from jobqueue.model import CONCLUDED, Job
 from tests.conformance.rig import SUCCEEDED, Held, spec, token, want
@@ -355,14 +355,70 @@ async def test_each_server_tells_how_it_sees_the_others(cluster: Cluster) -> Non
     for name in ("a", "b"):
         stats = await cluster.done(cluster[name].backend.stats())
         assert stats.jobs_live == 1
-        seen = stats.cluster
+        seen = cluster[name].backend.cluster()
         assert seen is not None
-        assert (seen.name, seen.owner, seen.epoch) == (name, "a", cluster.shared.epoch)
-        assert seen.members == ["a", "b", "c"]
-        assert seen.store == "memory://test"
-        assert seen.lease_seconds_left is not None
-        assert 0 < seen.lease_seconds_left <= LEASE_SECONDS
+        assert (seen.name, seen.address, seen.store) == (name, f"{name}:1", "memory://test")
+        assert (seen.owner, seen.owner_address, seen.epoch) == ("a", "a:1", cluster.shared.epoch)
+        assert [(member.name, member.address) for member in seen.members] == [("a", "a:1"), ("b", "b:1"), ("c", "c:1")]
+        assert all(0 <= member.seen_seconds < MEMBER_SECONDS for member in seen.members)
+        assert seen.lease_left_seconds is not None
+        assert 0 < seen.lease_left_seconds <= LEASE_SECONDS
         assert seen.problem is None
+        # What is each server's own.
+        assert (seen.renewed_seconds is None) is (name != "a")
+        assert (seen.link_seconds is None) is (name == "a")
+        assert seen.clock_seconds is not None
+        assert abs(seen.clock_seconds) < 1
+
+
+async def test_each_server_tells_who_is_silent_and_that_nobody_owns_the_queue(cluster: Cluster) -> None:
+    """The owner is told of until its lease has passed, and its silence grows; then nobody owns, without totals and with all the rest."""
+    for name in ("b", "c"):
+        cluster[name].ownership.leaving = True
+    cluster["a"].stop()
+    await cluster.advance(LEASE_SECONDS + 3)
+    seen = cluster["b"].backend.cluster()
+    assert seen is not None
+    assert (seen.owner, seen.owner_address, seen.lease_left_seconds, seen.link_seconds) == (None, None, None, None)
+    assert seen.epoch == cluster.shared.epoch
+    silent = {member.name: member.seen_seconds for member in seen.members}
+    assert silent["a"] > LEASE_SECONDS
+    assert silent["b"] < MEMBER_SECONDS
+    asked = asyncio.create_task(cluster["b"].backend.stats())
+    await cluster.advance(WAIT_SECONDS + 0.5)
+    with pytest.raises(StorageUnavailable, match="owns the queue"):
+        await asked
+
+
+async def test_a_server_that_the_store_does_not_answer_tells_so(cluster: Cluster) -> None:
+    """It says that it claims nothing and why, until the store answers again; the others, whom it does not hear of, grow silent."""
+    cluster["b"].store.busy = True
+    await cluster.advance(10)
+    seen = cluster["b"].backend.cluster()
+    assert seen is not None
+    assert "the store does not answer" in (seen.problem or "")
+    assert all(member.seen_seconds > 8 for member in seen.members)
+    cluster["b"].store.busy = False
+    await cluster.advance(2)
+    seen = cluster["b"].backend.cluster()
+    assert seen is not None
+    assert (seen.owner, seen.problem) == ("a", None)
+
+
+async def test_an_owner_does_not_go_on_about_a_store_that_was_silent_before(cluster: Cluster) -> None:
+    """A server that claims as soon as the store answers again has no problem any more."""
+    for name in ("b", "c"):
+        cluster[name].die()
+    cluster["a"].store.busy = True
+    await cluster.advance(LEASE_SECONDS + 3)
+    seen = cluster["a"].backend.cluster()
+    assert seen is not None
+    assert (seen.owner, seen.problem is None) == (None, False)
+    cluster["a"].store.busy = False
+    await cluster.advance(LEASE_SECONDS)
+    seen = cluster["a"].backend.cluster()
+    assert seen is not None
+    assert (seen.owner, seen.problem) == ("a", None)
 
 
 async def test_a_server_takes_new_work_while_somebody_owns(cluster: Cluster) -> None:

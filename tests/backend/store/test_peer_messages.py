@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from jobqueue import errors
-from jobqueue.backend.base import BackendStats, ClusterStats, Conclude, Extend, Notice, StorageStats
+from jobqueue.backend.base import BackendStats, Conclude, Extend, Notice, StorageStats
 from jobqueue.backend.store import messages as m
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.shapes import KINDS, ErrorRow, error_of, error_row, job_of, job_row
@@ -205,7 +205,6 @@ def test_totals_arrive_as_they_were() -> None:
         9,
         10,
         11,
-        ClusterStats(name="a", owner="b", epoch=5, members=["a", "b"], store="valkey://x", lease_seconds_left=1.5, problem="none"),
     )
     arrived = m.decode_answer(m.encode((m.GOT_STATS, 1, full(stats))))
     assert isinstance(arrived, m.GotStats)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from datetime import UTC, datetime
+from functools import partial
 
+import pytest
 import trustme
 
 from jobqueue.backend.local import LocalBackend
@@ -16,35 +19,66 @@ from jobqueue.limits import Limits
 from tests.conformance.rig import raised, spec
 
 GUARD = 20.0
+PAST = datetime(2020, 1, 1, tzinfo=UTC)
+HERE = "127.0.0.1"
+
+OURS, STRANGER = trustme.CA(), trustme.CA()
+
+CERTIFICATES = {
+    "good": OURS.issue_cert(HERE),
+    "a stranger's": STRANGER.issue_cert(HERE),
+    "expired": OURS.issue_cert(HERE, not_after=PAST),
+    "of another host": OURS.issue_cert("elsewhere.internal"),
+}
 
 
-def front_context(ca: trustme.CA, certified_by: trustme.CA | None) -> ssl.SSLContext:
-    """A context that trusts `ca`, with a certificate or none."""
+def front_context(shown: str) -> ssl.SSLContext:
+    """A context that trusts our authority, with a certificate or none."""
     context = ssl.create_default_context()
-    ca.configure_trust(context)
-    if certified_by is not None:
-        certified_by.issue_cert("front.internal").configure_cert(context)
+    OURS.configure_trust(context)
+    if shown in CERTIFICATES:
+        CERTIFICATES[shown].configure_cert(context)
     return context
 
 
-async def test_certificates_alone_let_servers_know_each_other() -> None:
-    """One of the cluster's authority is served; one without a certificate, or with a stranger's, is not, and is told Moved."""
-    ca, stranger, limits = trustme.CA(), trustme.CA(), Limits()
+def owner_context(shown: str) -> ssl.SSLContext:
+    """One that asks for certificates of our authority."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.verify_mode = ssl.CERT_REQUIRED
-    ca.configure_trust(context)
-    ca.issue_cert("127.0.0.1").configure_cert(context)
-    local = LocalBackend()
+    OURS.configure_trust(context)
+    CERTIFICATES[shown].configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("owner", "front", "served"),
+    [
+        ("good", "good", True),
+        # Nobody connects to a front, so the name in its certificate says nothing.
+        ("good", "of another host", True),
+        ("good", "none", False),
+        ("good", "a stranger's", False),
+        ("good", "expired", False),
+        ("a stranger's", "good", False),
+        ("expired", "good", False),
+        ("of another host", "good", False),
+    ],
+)
+async def test_certificates_alone_let_servers_know_each_other(
+    owner: str, front: str, served: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever shows one of the authority is served; else nothing is asked or done, the caller is told Moved, and one line says why."""
+    limits, local = Limits(), LocalBackend()
     server = PeerServer(local, Identity("owner"), limits)
-    port = await server.listen("127.0.0.1", 0, context)
+    port = await server.listen(HERE, 0, owner_context(owner))
     async with asyncio.timeout(GUARD):
-        for certified_by, served in ((ca, True), (None, False), (stranger, False)):
-            front = RemoteBackend(lambda: f"127.0.0.1:{port}", Identity("front"), limits, tls=front_context(ca, certified_by))
-            if served:
-                assert (await front.enqueue(spec("j"))).created
-            else:
-                assert type(await raised(front.enqueue(spec("k")))) is Moved
-            await front.close()
-    assert local.totals().jobs_live == 1
+        asking = RemoteBackend(lambda: f"{HERE}:{port}", Identity("front"), limits, tls=partial(front_context, front))
+        if served:
+            assert (await asking.enqueue(spec("j"))).created
+        else:
+            assert type(await raised(asking.enqueue(spec("k")))) is Moved
+            assert [record.getMessage() for record in caplog.records if "cannot be reached: " in record.getMessage()]
+        await asking.close()
+    assert local.totals().jobs_live == served
     await server.close()
     await local.close()

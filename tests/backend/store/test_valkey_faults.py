@@ -252,7 +252,8 @@ async def test_fewer_replicas_than_asked_for_is_not_now(store_at: MakeStore) -> 
     needs_valkey()
     primary, replica = with_replicas(1)
     with removed(primary, replica):
-        primary.tell("CONFIG", "SET", "min-replicas-to-write", 1)
+        for node in (primary, replica):
+            node.tell("CONFIG", "SET", "min-replicas-to-write", 1)
         store = await store_at(primary.url, 1)
         primary.tell("CONFIG", "SET", "min-replicas-to-write", 0)
         epoch = await claimed(store)

@@ -136,6 +136,12 @@ async def test_what_is_refused_of_a_server(opened: Callable[..., Any], monkeypat
         assert "has 1 replicas, and 2 must have each change" in await refused(opened, primary.url, 2)
         assert "set min-replicas-to-write 1" in await refused(opened, primary.url, 1)
         primary.tell("CONFIG", "SET", "min-replicas-to-write", 1)
+        replica = nodes[1]
+        assert f"127.0.0.1:{replica.port} as the primary goes on alone" in await refused(opened, primary.url, 1)
+        replica.tell("CONFIG", "SET", "min-replicas-to-write", 1)
+        replica.tell("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        assert f"127.0.0.1:{replica.port} may forget jobs" in await refused(opened, primary.url, 1)
+        replica.tell("CONFIG", "SET", "maxmemory-policy", "noeviction")
         assert "set appendonly yes" in await refused(opened, primary.url, "aof")
         await opened(primary.url, 1)
         for node in nodes:
@@ -179,13 +185,14 @@ async def test_a_newer_library_is_left_alone(opened: Callable[..., Any], monkeyp
     needs_valkey()
     node = Node()
     try:
-        newer = resources.files("jobqueue.backend.store").joinpath("valkey.lua").read_bytes().replace(b"REVISION = 1", b"REVISION = 2")
-        node.tell("FUNCTION", "LOAD", newer)
+        ours = valkey_functions.REVISION
+        code = resources.files("jobqueue.backend.store").joinpath("valkey.lua").read_bytes()
+        node.tell("FUNCTION", "LOAD", code.replace(b"REVISION = %d" % ours, b"REVISION = %d" % (ours + 1)))
         await opened(node.url)
-        assert node.tell("FCALL_RO", "jo_revision", 0) == 2
-        monkeypatch.setattr(valkey_functions, "REVISION", 3)
+        assert node.tell("FCALL_RO", "jo_revision", 0) == ours + 1
+        monkeypatch.setattr(valkey_functions, "REVISION", ours + 2)
         await opened(node.url)
-        assert node.tell("FCALL_RO", "jo_revision", 0) == 1
+        assert node.tell("FCALL_RO", "jo_revision", 0) == ours
     finally:
         node.remove()
 

@@ -9,6 +9,7 @@ import { Overview } from "./overview.js";
 import { button, field, jobLink } from "./parts.js";
 import { Queue } from "./queue.js";
 import { Samples } from "./samples.js";
+import { Servers } from "./servers.js";
 import { h, render } from "./view.js";
 import { Workers } from "./workers.js";
 
@@ -17,7 +18,7 @@ const main = document.getElementById("main");
 const READY_MS = 5000;
 const PAGE_MS = 1000;
 
-const context = { queues: [], samples: new Samples(), failures: new Failures(), redraw: draw, again: () => live.soon(0) };
+const context = { queues: [], samples: new Samples(), failures: new Failures(), servers: new Servers(), redraw: draw, again: () => live.soon(0) };
 const live = new Live(look, () => drawTop());
 const page = { view: null, loaded: false, wrong: null, ready: null, readyAt: -Infinity, listAgainAt: -Infinity, arrived: false, signing: { wrong: null, busy: false } };
 
@@ -57,6 +58,9 @@ async function look() {
       page.ready = await readiness();
     }
     if (may("read")) {
+      await context.servers.look();
+      // Only an owner can tell of queues and jobs.
+      if (context.servers.unavailable !== null) throw new Refused(503, { detail: context.servers.unavailable });
       // Thousands of queues are read less often, so that whoever looks on costs the server the same: a page a second.
       if (performance.now() >= page.listAgainAt) {
         const found = await queues();
@@ -95,7 +99,7 @@ function drawMain() {
   if (!may("read") && who.known && !(page.view instanceof Enqueue)) return render(main, h("h1", { tabindex: "-1" }, "Signed in"), h("p", { class: "none" }, "Your token may not read, so there is nothing to show. ", may("enqueue") ? h("a", { href: "#/enqueue" }, "Enqueue a job") : null));
   // Nothing is drawn before there is something: an empty table would say that there are no queues.
   if (!page.loaded && page.wrong === null && may("read")) return undefined;
-  if (!page.loaded && page.wrong !== null) return render(main, h("h1", { class: "unseen", tabindex: "-1" }, "jobqueue"), h("p", { class: "none bad" }, page.wrong));
+  if (!page.loaded && page.wrong !== null) return render(main, h("h1", { class: "unseen", tabindex: "-1" }, "jobqueue"), h("div", { class: "view" }, context.servers.banner() ?? h("p", { class: "none bad" }, page.wrong), context.servers.panel()));
   return render(main, h("div", { key: location.hash, class: "view" }, page.view.draw()));
 }
 
@@ -125,11 +129,12 @@ function drawTop() {
 
 /** How fresh the numbers are, and whether the server takes new work. */
 function lights() {
-  const fresh = page.wrong !== null ? ["bad", "Not reached"] : { events: ["ok", "Live"], polling: ["ok", "Each second"], connecting: ["idle", "Connecting"] }[live.mode];
+  const fresh = page.wrong !== null ? ["bad", context.servers.unavailable === null ? "Not reached" : page.loaded ? "Old numbers" : "No numbers"] : { events: ["ok", "Live"], polling: ["ok", "Each second"], connecting: ["idle", "Connecting"] }[live.mode];
   const { ready } = page;
   const health = ready === null ? ["idle", "…"] : ready.ready ? ["ok", "Ready"] : ["bad", ready.said];
-  const light = ([level, word], title) => h("span", { class: `light ${level}`, title }, h("span", { class: "mark", "aria-hidden": "true" }), word);
-  return h("span", { class: "lights" }, who.needed ? null : light(fresh, page.wrong ?? "How the page learns of changes"), light(health, "Whether the server takes new work: GET /readyz"));
+  // What does not fit is cut; its title has all of it.
+  const light = ([level, word], title) => h("span", { class: `light ${level}`, title }, h("span", { class: "mark", "aria-hidden": "true" }), h("span", { class: "word" }, word));
+  return h("span", { class: "lights" }, who.needed ? null : light(fresh, page.wrong ?? "How the page learns of changes"), light(health, ready === null || ready.ready ? "Whether the server takes new work: GET /readyz" : ready.said));
 }
 
 function signing() {
@@ -167,7 +172,7 @@ function leave() {
   live.stop();
   context.samples.forget();
   Object.assign(page, { loaded: false, wrong: null });
-  Object.assign(context, { queues: [], failures: new Failures() });
+  Object.assign(context, { queues: [], failures: new Failures(), servers: new Servers() });
   page.view = viewAt(location.hash);
   draw();
   document.getElementById("field-token").focus();

@@ -5,6 +5,7 @@ import { WHOLE, chart } from "./charts.js";
 import { age, count, fault, rate, since, span, time } from "./format.js";
 import { failedLately, state } from "./health.js";
 import { button, commandLine, curl, empty, jobLink, number, queueLink, table, trouble } from "./parts.js";
+import { items } from "./servers.js";
 import { h } from "./view.js";
 
 const SHOWN = 50;
@@ -63,13 +64,15 @@ export class Overview {
   }
 
   draw() {
-    const { failures, queues, samples } = this.context;
+    const { failures, queues, samples, servers } = this.context;
+    const old = servers.unavailable !== null;
     const rows = queues.map((queue) => ({ queue, rates: samples.rates(queue), state: state(queue, failedLately(queue, samples, failures.jobs)) }));
     return [
       h("h1", { class: "unseen", tabindex: "-1" }, "Overview"),
-      queues.length === 0 ? null : this.verdict(rows),
+      queues.length === 0 && servers.wrong().length === 0 ? null : this.verdict(old ? [] : rows),
       this.totals(queues),
       this.charts(),
+      servers.panel(),
       this.table(rows),
       this.failures(),
     ];
@@ -78,16 +81,18 @@ export class Overview {
   verdict(rows) {
     const wrong = rows.filter((row) => row.state.level === "bad" || row.state.level === "warn");
     wrong.sort((one, other) => LEVELS.indexOf(one.state.level) - LEVELS.indexOf(other.state.level));
-    const level = wrong[0]?.state.level ?? "ok";
-    const words = wrong.length === 0 ? "All well" : wrong.length === 1 ? "1 queue needs a look" : `${count(wrong.length)} queues need a look`;
+    const servers = this.context.servers.wrong();
+    const level = LEVELS.find((level) => servers[0]?.level === level || wrong[0]?.state.level === level) ?? "ok";
+    const words = servers.length > 0 ? servers[0].what : wrong.length === 0 ? "All well" : wrong.length === 1 ? "1 queue needs a look" : `${count(wrong.length)} queues need a look`;
     return h(
       "section",
       { class: `verdict ${level}`, "aria-label": "Health" },
       h("p", { class: "headline", "aria-live": "polite" }, h("span", { class: "mark", "aria-hidden": "true" }), words),
-      wrong.length === 0 ? h("p", { class: "soft" }, "Nothing fails, nothing waits for long, no queue is without workers.") : null,
+      wrong.length + servers.length === 0 ? h("p", { class: "soft" }, "Nothing fails, nothing waits for long, no queue is without workers.") : null,
       h(
         "ul",
         null,
+        items(servers),
         wrong.slice(0, 6).map((row) => h("li", { key: row.queue.name, class: row.state.level }, h("a", { href: queueLink(row.queue.name) }, row.queue.name), " ", row.state.why)),
         wrong.length > 6 ? h("li", { key: ":rest" }, `and ${count(wrong.length - 6)} more`) : null,
       ),

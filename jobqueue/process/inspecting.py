@@ -1,0 +1,93 @@
+"""What `jobqueue check --store` does: everything that a server looks at before it starts, then all rows, as the next owner would read them.
+
+It claims nothing and changes nothing, so servers go on beside it. It holds all jobs in memory, as an owner does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+
+from jobqueue.backend.group import Fatal, Group, NotNow
+from jobqueue.backend.loading import CannotOpen, JobRows, load
+from jobqueue.backend.store.store import Inspected, Member, Owner, Whole
+from jobqueue.clock import SystemClock
+from jobqueue.engine.engine import Engine
+from jobqueue.process.cluster import open_store
+from jobqueue.process.config import Settings
+from jobqueue.process.durable import ALL, holds, progress_shown
+
+
+class _Gathered:
+    """The rows of one moment, put together from groups. A Rows."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.whole = Whole(None, {}, 0)
+        self._group = Group()
+
+    async def add(self, group: Group) -> None:
+        """What a store read, in the order in which it did."""
+        self._group.payloads.update(group.payloads)
+        for number, state in group.states.items():
+            if state is None:
+                self._group.states.pop(number, None)
+                self._group.payloads.pop(number, None)
+            else:
+                self._group.states[number] = state
+
+    def counters(self) -> bytes | None:
+        """See Rows.counters."""
+        return self.whole.counters
+
+    def queues(self) -> Iterable[tuple[str, bytes]]:
+        """See Rows.queues."""
+        return self.whole.queues.items()
+
+    def count(self) -> int:
+        """See Rows.count."""
+        states, payloads = self._group.states.keys(), self._group.payloads.keys()
+        if len(states) != self.whole.jobs:
+            raise CannotOpen(f"{self.path}: is damaged: it should have {self.whole.jobs} jobs and has {len(states)}")
+        if states != payloads:
+            raise CannotOpen(f"{self.path}: is damaged: job number {min(states ^ payloads)} has no payload, or a payload no job")
+        return len(states)
+
+    def jobs(self) -> Iterator[JobRows]:
+        """See Rows.jobs."""
+        for number in sorted(self._group.states):
+            state = self._group.states[number]
+            assert state is not None
+            yield JobRows(number, state, self._group.payloads[number])
+
+
+def check_store(settings: Settings) -> str:
+    """Lines that say what the store holds and who is on it. Raises CannotOpen."""
+    return asyncio.run(_check(open_store(settings)))
+
+
+async def _check(store: Inspected) -> str:
+    try:
+        await store.inspect()
+        owner, members = await store.owner(), await store.members()
+        rows = _Gathered(store.path)
+        rows.whole = await store.moment(rows.add)
+    except (NotNow, Fatal) as error:
+        raise CannotOpen(f"{store.path}: {str(error).removeprefix(f'{store.path}: ')}") from error
+    finally:
+        await store.close()
+    engine = Engine(ALL)
+    with progress_shown(store.path) as progress:
+        load(rows, engine, SystemClock(), progress)
+    return "\n".join((f"{store.path}: whole; {holds(engine)}", f"owner: {_owned(owner)}", f"servers: {_there(members)}"))
+
+
+def _owned(owner: Owner | None) -> str:
+    if owner is None:
+        return "nobody"
+    left = f"its lease ends in {owner.seconds:.1f} s" if owner.seconds > 0 else f"its lease ended {-owner.seconds:.1f} s ago"
+    return f"{owner.name} at {owner.address}, epoch {owner.epoch}, {left}"
+
+
+def _there(members: Iterable[Member]) -> str:
+    return "; ".join(f"{member.name} at {member.address}, seen {member.seconds:.1f} s ago" for member in members) or "none"
