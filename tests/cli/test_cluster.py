@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -14,6 +15,9 @@ from typing import Any
 import pytest
 
 from jobqueue import Client, Retrying
+from jobqueue.model import JobSpec, Outcome, Verdict, Want
+from jobqueue.process.cluster import joined
+from jobqueue.process.config import Settings
 from tests.faults.process import Process
 from tests.valkey import Node, needs_valkey, until
 
@@ -131,3 +135,29 @@ def test_what_was_acknowledged_outlives_its_owner(serve: Serve, number: signal.S
         assert found == set(sent)
         owner.wait(GUARD)
         assert [owns(server) for server in servers if server is not owner] == [True]
+
+
+async def test_an_owner_that_leaves_hears_what_became_of_the_jobs_it_handed_out(valkey: Node) -> None:
+    """It hands over once the other server has said that it delivered them, so the worker's lease is live at the next owner."""
+    valkey.tell("FLUSHALL")
+    settings = Settings(store=valkey.url, acknowledge="0", peer_port=0, owner_lease_seconds=2.0)
+    async with asyncio.timeout(GUARD), contextlib.AsyncExitStack() as stack:
+        owner = await stack.enter_async_context(joined(settings, None))
+        while owner.ownership.reign is None:
+            await owner.ownership.changed.wait(owner.clock.now() + 0.05)
+        await owner.enqueue(JobSpec(payload=b"1", id="j"))
+        async with joined(settings, None) as front:
+            while not owner.ownership.others:
+                await owner.ownership.changed.wait(owner.clock.now() + 0.05)
+            taking = front.dequeue(Want(queues=("default",)), 0.0)
+            (job,) = await taking.__aenter__()
+            owner.drain()
+            leaving = asyncio.create_task(stack.aclose())
+            # Whatever it does by itself before it hears of the job.
+            await asyncio.wait({leaving}, timeout=0.1)
+            taking.delivered()
+            await taking.__aexit__(None, None, None)
+            await leaving
+            assert job.lease is not None
+            concluded = await front.conclude("j", job.lease.token, Verdict(outcome=Outcome.SUCCEEDED, result=b"2"))
+            assert concluded.outcome is Outcome.SUCCEEDED
