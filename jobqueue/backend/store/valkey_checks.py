@@ -39,7 +39,7 @@ CLOCK_SECONDS_NOTED = 0.5
 
 RIGHTS = (
     "~{{{name}* +hello +auth +ping +info +role +cluster|slots +cluster|info +time +wait +fcall +fcall_ro +function|load "
-    "+function|delete +hscan +hget +hmget +hgetall +hset +hsetnx +hdel +hincrby +get +set +del +multi +exec"
+    "+function|delete +hscan +hget +hmget +hgetall +hset +hsetnx +hdel +hincrby +get +set +del +exists +multi +exec"
 )
 """What ACL SETUSER has to give a user, for keys that begin with a name."""
 
