@@ -1,4 +1,5 @@
-"""The local backend on rows in a store (jobqueue/backend/store): as its one owner runs it, and taken over before every operation.
+"""The backend on rows in a store (jobqueue/backend/store): as its one owner runs it, taken over before every operation, and through
+another server.
 
 A store joins the suite with a function that makes a new, empty place in it, and one call of `store_rigs` in conftest.py.
 """
@@ -15,6 +16,7 @@ from jobqueue.engine.engine import Engine
 from jobqueue.limits import Limits
 
 from .durable import DurableRig, RestartingRig
+from .front import FrontRig
 from .rig import Rig
 
 MakeStore = Callable[[], Store]
@@ -69,4 +71,8 @@ def store_rigs(name: str, place: Callable[[], MakeStore]) -> dict[str, Callable[
     async def taken_over(limits: Limits) -> Rig:
         return await TakenOverRig(limits, place()).opened()
 
-    return {name: owned, f"{name}_taken_over": taken_over}
+    async def remote(limits: Limits) -> Rig:
+        make = place()
+        return await FrontRig(limits).opened([make(), make()])
+
+    return {name: owned, f"{name}_taken_over": taken_over, f"{name}_remote": remote}

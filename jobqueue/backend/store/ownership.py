@@ -373,6 +373,7 @@ class Ownership:
         else:
             self._let_go(reign)
         self._ruling = None
+        self.changed.notify()
 
     def _lost(self, why: str) -> None:
         """The lease is gone: called by it, in whichever step found that out."""
