@@ -79,6 +79,7 @@ class Wire:
         while (reply := self._reader.reply(head)) is None:
             if not await self._more():
                 raise ConnectionError(f"closed after {self._reader.rest()[:200]!r}")
+        await servers.settled()
         return reply
 
     async def head(self) -> tuple[str, dict[str, str]]:
@@ -92,6 +93,7 @@ class Wire:
         with contextlib.suppress(ConnectionError):
             while await self._more():
                 pass
+        await servers.settled()
         return self._reader.rest()
 
     async def ask(self, data: bytes) -> Reply:
@@ -150,7 +152,10 @@ async def serving(handler: Callable[[Request], Coroutine[Any, Any, Answer]], **o
 
 
 class Api:
-    """The whole application, served, with a client. backend: the one that does the work, also where another server is asked (tests/servers.py)."""
+    """The whole application, served, with a client.
+
+    backend: the one that does the work, also where another server is asked (tests/servers.py).
+    """
 
     def __init__(
         self,
@@ -179,7 +184,9 @@ class Api:
             asyncio.timeout(GUARD),
             self._session.request(method, url, data=data, headers=heads, skip_auto_headers=skipped) as answer,
         ):
-            return Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.read())
+            reply = Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.read())
+        await servers.settled()
+        return reply
 
     async def get(self, path: str) -> Reply:
         """GET."""
@@ -282,6 +289,7 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(GUARD):
         while not true():  # noqa: ASYNC110 # what is waited for lives in the server and signals nobody
             await asyncio.sleep(0)
+    await servers.settled()
 
 
 async def answered(held: asyncio.Task[T]) -> T:

@@ -1,4 +1,4 @@
-"""A server of two that does not own the queue: everything the suite does goes from it over a link to the owner, and from there to a store."""
+"""A server of two that does not own the queue: what the suite does goes from it over a link to the owner, and from there to a store."""
 
 from __future__ import annotations
 

@@ -241,13 +241,13 @@ class ClusterBackend(Passing):
 
     # The whole.
 
-    def check(self) -> None:
+    async def check(self) -> None:
         self.check_open()
         target = self.target()
         if target is None:
             raise self.nobody()
         try:
-            target.check()
+            await target.check()
         except Moved:
             self.moved(target)
             raise self.nobody() from None

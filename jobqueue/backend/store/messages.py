@@ -23,7 +23,7 @@ VERSION = 1
 HELLO, PROOF, PING, PONG, CANCEL, DELIVERED, FAILED = 1, 2, 3, 4, 5, 6, 7
 ENQUEUE, ENQUEUE_BATCH, DEQUEUE, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH, RELEASE, END, RETRY = range(10, 20)
 JOB, NUMBERED, JOBS, QUEUE_PAGE, QUEUE, PUT_POLICY, DELETE_QUEUE, SET_PAUSED, PURGE, REDRIVE = range(20, 30)
-LISTEN, NOTICES, STATS = 30, 31, 32
+LISTEN, NOTICES, STATS, CHECK, DISMISS = 30, 31, 32, 33, 34
 DONE, GOT_ENQUEUED, GOT_JOB, GOT_JOBS, GOT_PART, GOT_COUNT, GOT_QUEUE, GOT_QUEUES, GOT_STATS, GOT_LISTENER, GOT_NOTICES = range(40, 51)
 
 CHANGES = frozenset({ENQUEUE, ENQUEUE_BATCH, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH, RELEASE, END, RETRY}) | {
@@ -252,6 +252,14 @@ class StatsOp(Message, tag=STATS):
     """See Backend."""
 
 
+class CheckOp(Message, tag=CHECK):
+    """See Backend."""
+
+
+class DismissOp(Message, tag=DISMISS):
+    """Answer request n, which asks for notices, with those that there are. Without any answer of its own."""
+
+
 # The answers.
 
 
@@ -360,6 +368,8 @@ Op = (
     | ListenOp
     | NoticesOp
     | StatsOp
+    | CheckOp
+    | DismissOp
 )
 Answer = Done | GotEnqueued | GotJob | GotJobs | GotPart | GotCount | GotQueue | GotQueues | GotStats | GotListener | GotNotices | Failed
 

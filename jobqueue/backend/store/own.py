@@ -113,10 +113,10 @@ class OwnBackend(Passing):
     def listen(self, wanted: Listen, after: str | None = None) -> Listening:
         return OwnListening(self, wanted, after)
 
-    def check(self) -> None:
+    async def check(self) -> None:
         reign = self.now()
         try:
-            reign.local.check()
+            await reign.local.check()
         except (Draining, StorageUnavailable) as error:
             raise told(error, reign) from None
 

@@ -93,6 +93,8 @@ class OwnerLink(Link):
         self._takings: dict[int, Taking] = {}
         """Dequeues that were answered with jobs, until the front says what became of them."""
         self._listenings: dict[int, Listening] = {}
+        self._dismissed: set[int] = set()
+        """Requests for notices that are to be answered now."""
 
     @property
     def pending(self) -> int:
@@ -127,6 +129,11 @@ class OwnerLink(Link):
                 self._begin(n, taking.__aexit__(None, None, None), m.DELIVERED)
         elif kind is m.CancelOp:
             self._cancel(n)
+        elif kind is m.DismissOp:
+            task = self._tasks.get(n)
+            if task is not None:
+                self._dismissed.add(n)
+                self.loop.call_soon(task.cancel)
         else:
             if n <= self._newest:
                 raise BadFrame(f"used the number {n} for two requests")
@@ -298,7 +305,15 @@ class OwnerLink(Link):
         listening = self._listenings.get(op.listener)
         if listening is None:
             raise StorageUnavailable("the listener has left")
-        found = await listening.notices(min(op.limit, NOTICES_MAX), op.wait)
+        limit = min(op.limit, NOTICES_MAX)
+        try:
+            found = await listening.notices(limit, op.wait)
+        except asyncio.CancelledError:
+            if op.n not in self._dismissed:
+                raise
+            found = await listening.notices(limit, 0.0)
+        finally:
+            self._dismissed.discard(op.n)
         self._answer((m.GOT_NOTICES, op.n, found, listening.cursor))
 
     async def _stats(self, backend: Backend, op: m.StatsOp) -> None:
@@ -306,6 +321,10 @@ class OwnerLink(Link):
         for _ in range(_CANCEL_TURNS):
             await asyncio.sleep(0)
         self._answer((m.GOT_STATS, op.n, await backend.stats()))
+
+    async def _check(self, backend: Backend, op: m.CheckOp) -> None:
+        await backend.check()
+        self._answer((m.DONE, op.n))
 
     def _job_out(self, n: int, job: Job) -> None:
         self._answer((m.GOT_JOB, n, job_row(job)))
@@ -367,5 +386,6 @@ _SERVES: dict[type[m.Message], tuple[int, _Serve]] = {
     m.ListenOp: (m.LISTEN, OwnerLink._listen),
     m.NoticesOp: (m.NOTICES, OwnerLink._notices),
     m.StatsOp: (m.STATS, OwnerLink._stats),
+    m.CheckOp: (m.CHECK, OwnerLink._check),
 }
 _OPS = frozenset(op for op, _ in _SERVES.values())
