@@ -271,6 +271,10 @@ class Stack:
     def again(self, name: str) -> None:
         """Restart a Valkey, and wait until it follows its primary in step again."""
         assert self.stop(name) == 0, self.log(name)
+        self.back(name)
+
+    def back(self, name: str) -> None:
+        """Start a Valkey that was ended, and wait until it follows its primary in step."""
         self.start(name)
 
         def follows() -> bool:
