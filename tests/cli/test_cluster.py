@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -52,8 +53,23 @@ def client(*servers: Process) -> Client:
 
 
 def owns(server: Process) -> bool:
+    return shows(server, "jobqueue_owner 1.0")
+
+
+def shows(server: Process, metric: str) -> bool:
     with Client(f"http://127.0.0.1:{server.port}") as asking:
-        return "jobqueue_owner 1" in asking.metrics()
+        return metric in asking.metrics().splitlines()
+
+
+def standby_of(servers: list[Process]) -> Process:
+    """The server that follows the owner, once its owner knows that it does."""
+    deadline = time.monotonic() + GUARD
+    while time.monotonic() < deadline:
+        known = [server for server in servers if shows(server, "jobqueue_standby_known 1.0")]
+        if len(known) == 2 and (others := [server for server in known if not owns(server)]):
+            return others[0]
+        time.sleep(0.05)
+    raise AssertionError("no server follows the owner")
 
 
 def test_any_server_serves_any_request(serve: Serve) -> None:
@@ -161,3 +177,27 @@ async def test_an_owner_that_leaves_hears_what_became_of_the_jobs_it_handed_out(
             assert job.lease is not None
             concluded = await front.conclude("j", job.lease.token, Verdict(outcome=Outcome.SUCCEEDED, result=b"2"))
             assert concluded.outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_standby_goes_on_from_its_memory(serve: Serve, number: signal.Signals) -> None:
+    """The server that followed the owner takes over without reading a row, with every job and lease there was."""
+    servers = [serve(), serve(), serve("--no-standby")]
+    with client(*servers) as asking:
+        sent = [asking.enqueue(n, id=f"j{n}").id for n in range(10)]
+        standby = standby_of(servers)
+        assert standby is not servers[2]
+        owner = next(server for server in servers if owns(server))
+        sent += [asking.enqueue(n, id=f"j{n}").id for n in range(10, 30)]
+        leased = [asking.dequeue(wait=GUARD) for _ in range(5)]
+        held = {job.id: job.lease.token for job in leased if job is not None}
+        owner.signal(number)
+        for job_id, lease in held.items():
+            asking.conclude(job_id, lease, "succeeded", result="kept")
+        while (job := asking.dequeue(wait=0)) is not None:
+            held[job.id] = job.lease.token
+            asking.conclude(job.id, job.lease.token, "succeeded")
+        assert set(held) == set(sent)
+        assert owns(standby)
+        owner.wait(GUARD)
+    assert "followed as the standby, taken over" in "".join(standby.log())

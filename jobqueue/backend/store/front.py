@@ -48,6 +48,11 @@ class FrontLink(Link):
         self._parts: dict[int, list[Item]] = {}
         self._retiring = False
 
+    @property
+    def newest(self) -> int:
+        """The number of the last request."""
+        return self._newest
+
     async def ask(self, kind: type[A], op: int, *arguments: Any) -> A:
         """Ask, and wait for an answer of this kind. Raises what the owner raised, Moved, Unconfirmed, BadRequest, TooLarge."""
         if self.broken is not None:

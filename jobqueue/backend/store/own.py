@@ -12,6 +12,7 @@ from typing import Self
 from jobqueue.backend.base import BackendStats, ClusterStats, Listen, Listening, Notice, Taking
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.local import LocalBackend, LocalTaking
+from jobqueue.backend.store.feed import Feeds
 from jobqueue.backend.store.lease import Lease
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.passing import Ask, Passing, R
@@ -42,6 +43,7 @@ class Reign:
         self.lease = lease
         self.local = local
         self.journal = journal
+        self.feeds = Feeds(journal)
         self.busy = 0
         self.over = False
         """Whether nothing may be changed in its memory any more, since nobody would store it."""

@@ -145,9 +145,12 @@ class RemoteBackend:
             raise Moved(f"the link to the server that owns the queue ended: {made.broken}")
         return made
 
+    def _new_link(self, address: str) -> FrontLink:
+        return FrontLink(self.identity, self.limits, self.clock, address)
+
     async def _connect(self, address: str) -> FrontLink | str:
         """A new link, or why there is none."""
-        link = FrontLink(self.identity, self.limits, self.clock, address)
+        link = self._new_link(address)
         task = asyncio.current_task()
         assert task is not None
         timer: Timer = self.clock.call_at(self.clock.now() + CONNECT_SECONDS, partial(_cancel, task))
