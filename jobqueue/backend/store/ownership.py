@@ -336,9 +336,12 @@ class Ownership:
 
     def _turn(self) -> int:
         """How many members are to claim before this one: a standby that is warm comes first, wherever it stands in the order."""
-        if self.standby is None:
-            return self._place()
-        return 0 if self.standby.warm else 1 + self._place()
+        if self.standby is not None and self.standby.warm:
+            return 0
+        gone = self._last_owner
+        another = any(one.seconds < MEMBER_SECONDS and one.name not in (self.name, gone) for one in self.members)
+        # Whether another one is the standby is not known here.
+        return self._place() + another
 
     def _place(self) -> int:
         """How many members are before this one in the order to claim."""
