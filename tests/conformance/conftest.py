@@ -58,9 +58,11 @@ RIGS |= store_rigs("valkey", _valkey)
 LONG_BUT_FOR = {
     "postgres": ("test_time",),
     "postgres_taken_over": ("test_time",),
+    "postgres_followed_over": ("test_replay",),
     "postgres_remote": ("test_time",),
     "valkey": ("test_delivery", "test_leases", "test_time"),
     "valkey_taken_over": ("test_replay",),
+    "valkey_followed_over": ("test_time",),
     "valkey_remote": ("test_delivery",),
 }
 """Rigs that take so long, since each step goes to a store and back many times, that they run with the other long tests.
