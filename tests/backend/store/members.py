@@ -43,11 +43,12 @@ class ServerClock(ManualClock):
     def __init__(self, start: float) -> None:
         super().__init__(start, Uptime("boot", 1_000.0))
         self._slept = 0.0
+        self.boot = "boot"
 
     def uptime(self) -> Uptime:
         up = super().uptime()
         assert up is not None
-        return Uptime(up.boot, up.seconds + self._slept)
+        return Uptime(self.boot, up.seconds + self._slept)
 
     def stand_still(self, seconds: float) -> None:
         """Let time pass with no timer running; those that fell due run at the next `advance`, late."""
