@@ -66,15 +66,15 @@ async def exported(folder: Path) -> dict[str, set[str]]:
     backend = LocalBackend(engine=engine, clock=clock, journal=open_journal(str(folder / "jobs.db"), engine, clock))
     app = build_app(backend, Limits())
     site = await Site.start(app.server())
-    api = Api(app, backend, clock, site, ClientSession(connector=TCPConnector(limit=0)))
+    api = Api(app, backend, clock, site, ClientSession(connector=TCPConnector(limit=0)), backend.close)
     try:
         await api.concluded()
+        await api.put("/queues/limited", concurrency=1, per_key={"order": "halt"})
         page = (await api.get("/metrics")).body.decode()
         for seen in (FRONT, OWNER):
             page += "".join(f"{sample.name} 1\n" for family in cluster(seen) for sample in family.samples)
     finally:
         await api.close()
-        await backend.close()
     series: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
