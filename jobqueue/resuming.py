@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
 
 
 @types.coroutine
-def resumed(begun: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+def resumed(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
     """Carry on, in a task, with a coroutine that was run to its first suspension outside one. `waits_for` is what it yielded there.
 
-    Such a coroutine must not have asked for the current task before. What it returns is not said in the type: type checkers disagree about
-    a variable that `types.coroutine` passes on.
+    Such a coroutine must not have asked for the current task before.
     """
     while True:
         try:
@@ -25,7 +26,7 @@ def resumed(begun: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, A
         try:
             waits_for = step(given)
         except StopIteration as stop:
-            return stop.value
+            return cast(T, stop.value)
         finally:
             # An exception kept here would hold this frame, which holds the exception: a cycle for every client that hangs up.
             del given

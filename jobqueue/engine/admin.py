@@ -72,7 +72,9 @@ class QueueAdmin(State):
             self.do_later(self._give_up_what_halts_nothing())
         if not keyed and not policy.limited:
             self.deadlines.drop(queue)
-            plain = self.queues[queue.name] = queue.plain(policy)
+            plain = self.queues[queue.name] = QueueState(queue.name, policy)
+            plain.go_on_from(queue)
+            self.freed(plain)
             return plain
         if was.rate != policy.rate:
             queue.reckon()
@@ -160,7 +162,12 @@ class QueueAdmin(State):
         # It waits since now, not since it was made. If its key stands still for it, it holds that on, in its old place.
         details = msgspec.structs.replace(job.details, error=None, expires_at=None, run_at=now, past=(), holds=halts)
         size = own_bytes(job) - details_bytes(job.details) + details_bytes(details)
-        queue = self.make_room(job.queue, size, job.key)
+        queue = self.queues.get(job.queue)
+        if queue is None or not halts:
+            # One that halts its key has its room, and nothing else of its key moves until it does: it is not refused for jobs behind it.
+            queue = self.make_room(job.queue, size, job.key)
+        if queue.flow:
+            queue.enter(job)
         if halts:
             self.unpin(job)
         else:
@@ -171,8 +178,6 @@ class QueueAdmin(State):
         self.live += 1
         self.live_bytes += size
         queue.retried_total += 1
-        if queue.flow:
-            queue.enter(job)
         self.to_queued(job, queue, now, T_RETRY, FRONT if halts else BACK)
         return job
 

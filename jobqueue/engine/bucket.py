@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import math
+
 from jobqueue.model import Rate
 
 
 class Bucket:
-    """What a rate has left. full_at: when it is full again; waits: it has nothing to give until the ticker says so.
+    """What a rate has left. full_at: when it is full again; waits: it has nothing to give until the ticker says so; low_at: when it was
+    last taken from with less than one missing.
 
     Nothing here asks for the time: who changes it says when that was.
     """
 
-    __slots__ = ("full_at", "waits")
+    __slots__ = ("full_at", "low_at", "waits")
 
     def __init__(self) -> None:
         self.full_at = 0.0
+        self.low_at = -math.inf
         self.waits = False
 
     def take(self, rate: Rate, now: float) -> None:
         """Take one out."""
-        self.full_at = max(self.full_at, now) + rate.interval
+        interval = rate.interval
+        if self.full_at - now < interval:
+            self.low_at = now
+        self.full_at = max(self.full_at, now) + interval
 
-    def give_back(self, rate: Rate) -> None:
-        """Undo a `take`."""
-        self.full_at -= rate.interval
+    def give_back(self, rate: Rate, taken_at: float) -> None:
+        """Undo a `take`. What has filled up again since cannot be given back: it would be there twice.
+
+        It has when there was a take later on that found less than one missing. That one would have found the bucket as full, or nearly,
+        without the one that is undone. By how much exactly, only a list of all takes would say.
+        """
+        if taken_at >= self.low_at:
+            self.full_at -= rate.interval
 
     def empty(self, rate: Rate, now: float) -> None:
         """Let it have nothing, and fill from now on."""
         self.full_at = now + rate.burst * rate.interval
+        self.low_at = now
 
     def next_at(self, rate: Rate) -> float:
         """When it has, or had, the next one to give."""

@@ -264,10 +264,10 @@ class Engine(LeaseOperations, QueueAdmin):
         if lease is None or lease.replayed:
             return False
         queue = self.queues[job.queue]
+        if queue.flow:
+            queue.undelivered(job, lease.started_at, now)
         self.let_go(job, queue, lease)
         job.attempts -= 1
-        if queue.flow:
-            queue.undelivered(job, now)
         if lease.cancel_requested:
             self.to_concluded(job, queue, T_UNDELIVERED, Conclusion(CANCELLED, now))
         else:
@@ -299,8 +299,8 @@ class Engine(LeaseOperations, QueueAdmin):
     def resume(self, now: float) -> None:
         """Go on after a restore: what rates had left is not known, so they have nothing."""
         for queue in self.queues.values():
-            if isinstance(queue, FlowQueue):
-                queue.empty_buckets(now)
+            if isinstance(queue, FlowQueue) and (until := queue.empty_buckets(now)) is not None:
+                self.deadlines.set(Chore(queue.forget_restart(), None), until)
 
     def tick(
         self, now: float, limit: int = 1_000, *, heard: float = math.inf, stalled: float = -math.inf, held_until: float = -math.inf

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from jobqueue.engine.bucket import Bucket
 from jobqueue.engine.catalogue import Catalogue
 from jobqueue.engine.deadlines import Deadlines
-from jobqueue.engine.keys import NO_RULE, ORDERED, KeyState, Rank, Ready
+from jobqueue.engine.keys import NO_RULE, ORDERED, KeyState, Rank, Ready, let_go_of
 from jobqueue.engine.queues import QueueState
 from jobqueue.errors import QueueFull
 from jobqueue.limits import Limits
@@ -68,7 +68,7 @@ class FlowQueue(QueueState):
         self.counted_by: dict[Block, int] = {}
         """Queued jobs that their keys keep back, by what for."""
         self.passed = 0.0
-        """What the last key to be served had had: where a key that comes begins, so that nobody saves up by staying away."""
+        """What the last key to be served has had: where a key that comes begins, so that nobody saves up by staying away."""
         self.taking: dict[KeyState, None] = {}
         """Keys that the dequeue that is under way has taken from."""
         self.last: KeyState | None = None
@@ -85,18 +85,8 @@ class FlowQueue(QueueState):
     def of(cls, plain: QueueState, policy: QueuePolicy, limits: Limits, deadlines: Deadlines[object]) -> FlowQueue:
         """A queue that has been a plain one until now, with all that is in it. It minds no keys yet; see `sort`."""
         queue = cls(plain.name, policy, limits, deadlines)
-        for slot in QueueState.__slots__:
-            if slot != "policy":
-                setattr(queue, slot, getattr(plain, slot))
+        queue.go_on_from(plain)
         queue.keyed = False
-        return queue
-
-    def plain(self, policy: QueuePolicy) -> QueueState:
-        """The same queue without anything that holds jobs back."""
-        queue = QueueState(self.name, policy)
-        for slot in QueueState.__slots__:
-            if slot != "policy":
-                setattr(queue, slot, getattr(self, slot))
         return queue
 
     @property
@@ -111,9 +101,15 @@ class FlowQueue(QueueState):
         since those in progress stand in no list of their queue.
         """
         self.keyed = True
+        self.know_paused()
         self.moving += 1
         self.upto, self.fresh_from = 0, jobs.next_number
         return self._sort(jobs)
+
+    def know_paused(self) -> None:
+        """Keep count of keys that are paused, whether they have jobs or not."""
+        for key in self.paused:
+            self._state(key)
 
     def _sort(self, jobs: Catalogue) -> Iterator[int]:
         while self.upto >= 0:
@@ -128,6 +124,7 @@ class FlowQueue(QueueState):
             if not part:
                 self.upto = -1
                 self.moving -= 1
+                return
             yield SLICE
 
     def _sort_in(self, job: Job) -> None:
@@ -170,7 +167,7 @@ class FlowQueue(QueueState):
         self.keyed = False
         self.ready_keys = Ready()
         self.counted_by.clear()
-        return _let_go_of(states)
+        return let_go_of(states, SLICE)
 
     def _away_from_here(self, job: Job) -> bool:
         """Whether a job is not sorted by its key yet."""
@@ -265,10 +262,16 @@ class FlowQueue(QueueState):
                 state.bucket.take(rate, now)
                 self._reckon(state, now)
             if self.policy.fair:
-                self.passed = max(self.passed, state.passed)
-                state.passed += 1.0 / self.weight(state.key)
+                self._pass(state)
             self.taking[state] = None
             self.last = state
+
+    def _pass(self, state: KeyState) -> None:
+        state.passed = passed = state.passed + 1.0 / self.weight(state.key)
+        # Not beyond the next to go: a key of little weight that is served since it has nothing in progress would else send all that come
+        # behind a backlog.
+        first = self.ready_keys.first()
+        self.passed = max(self.passed, passed if first is None else min(passed, first[2]))
 
     def running(self, job: Job) -> None:
         """A job is in progress, as it was stored. What its rate had been is not known."""
@@ -284,18 +287,21 @@ class FlowQueue(QueueState):
             del state.running[job]
             self._look(state)
 
-    def undelivered(self, job: Job, now: float) -> None:
-        """A hand-out did not take place: what it took of a rate is given back."""
+    def undelivered(self, job: Job, taken_at: float, now: float) -> None:
+        """A hand-out did not take place, and its lease is about to end: what it took of a rate, and of a fair queue, is given back."""
         rate = self.policy.rate
         if rate is not None:
-            self.bucket.give_back(rate)
+            self.bucket.give_back(rate, taken_at)
             self.refilled(now)
+        if not self.keyed or self._away_from_here(job):
+            return
+        state = self.states[job.key]
+        if self.policy.fair:
+            state.passed -= 1.0 / self.weight(state.key)
         rate = self.rule.rate
-        if rate is not None and self.keyed and job.key is not None and not self._away_from_here(job):
-            state = self.states[job.key]
-            state.bucket.give_back(rate)
+        if rate is not None and state.key is not None:
+            state.bucket.give_back(rate, taken_at)
             self._reckon(state, now)
-            self._look(state)
 
     def holds(self, job: Job) -> bool:
         """Whether a job that comes back from a worker keeps its key meanwhile."""
@@ -389,41 +395,55 @@ class FlowQueue(QueueState):
         state = self.states.get(key)
         return [] if state is None else list(state.halted)
 
-    def empty_buckets(self, now: float) -> None:
-        """Every bucket is empty: the server did not run, or another did, and nobody knows what was taken."""
-        self.restored_at = now
+    def empty_buckets(self, now: float) -> float | None:
+        """Every bucket is empty: the server did not run, or another did, and nobody knows what was taken. Until when that is to be known of
+        keys that are not here yet, None for none: then `forget_restart` is to be called.
+        """
         rate = self.policy.rate
         if rate is not None:
             self.bucket.empty(rate, now)
             self.refilled(now)
         rate = self.rule.rate
-        if rate is not None:
-            for state in list(self.states.values()):
-                if state.key is not None:
-                    state.bucket.empty(rate, now)
-                    self.key_refilled(state, now)
+        if rate is None or not self.keyed:
+            return None
+        self.restored_at = now
+        for state in list(self.states.values()):
+            if state.key is not None:
+                state.bucket.empty(rate, now)
+                self.key_refilled(state, now)
+        return now + rate.burst * rate.interval
+
+    def forget_restart(self) -> Iterator[int]:
+        """All buckets are full that nobody has taken from since the restart."""
+        self.restored_at = None
+        yield 1
 
     def _state(self, key: str | None) -> KeyState:
         state = self.states.get(key)
         if state is None:
             state = self.states[key] = KeyState(self.name, key)
             state.paused = key in self.paused
+            state.passed = self.passed
             rate = self.rule.rate
-            if rate is not None and self.restored_at is not None:
+            if rate is not None and self.restored_at is not None and key is not None:
                 state.bucket.empty(rate, self.restored_at)
+                state.bucket.waits = True
+                self.deadlines.set(state, state.bucket.next_at(rate))
         return state
 
     def _look(self, state: KeyState) -> None:
         """Enter a key among those that may go, or take it out, by what is true of it now."""
         if not state.queued:
             block = None
+            state.out = True
             self.ready_keys.drop(state)
         else:
             block = state.blocked(self.rule, state in self.taking)
             if block is None:
-                fresh = state.entry is None
-                self.ready_keys.set(state, self._rank(state, fresh))
+                self.ready_keys.set(state, self._rank(state))
+                state.out = False
             else:
+                state.out = True
                 self.ready_keys.drop(state)
         counted = self.counted_by
         if state.block is not None:
@@ -435,13 +455,16 @@ class FlowQueue(QueueState):
         elif state.idle and not state.bucket.full_at and self.states.get(state.key) is state:
             del self.states[state.key]
 
-    def _rank(self, state: KeyState, fresh: bool) -> Rank:
-        rank, seq, job = state.peek()
+    def _rank(self, state: KeyState) -> Rank:
+        _, seq, job = state.peek()
         if not self.policy.fair:
-            return (rank, seq)
-        if fresh and not state.running:
+            return (job.priority, seq)
+        if state.out:
             state.passed = max(state.passed, self.passed)
-        return (job.priority, len(state.running) / self.weight(state.key), state.passed, seq)
+        # With what it takes now: if it were without, one that comes for each job by itself, and is forgotten in between, would always be
+        # before those that stay.
+        weight = self.weight(state.key)
+        return (job.priority, len(state.running) / weight, state.passed + 1.0 / weight, seq)
 
     # Looking at it.
 
@@ -473,24 +496,4 @@ class FlowQueue(QueueState):
 
     def key_stats(self, state: KeyState) -> KeyStats:
         """One key as it is now."""
-        block = self.block_of(state)
-        holder = None if block is None else state.holder(block)
-        rate = self.rule.rate
-        return KeyStats(
-            key=state.key,
-            queued=state.queued,
-            scheduled=state.live - state.queued - len(state.running),
-            in_progress=len(state.running),
-            block=block,
-            paused=state.paused,
-            holder=None if holder is None else holder.id,
-            next_at=state.bucket.next_at(rate) if rate is not None and state.bucket.waits else None,
-        )
-
-
-def _let_go_of(states: dict[str | None, KeyState]) -> Iterator[int]:
-    while states:
-        done = 0
-        while states and done < SLICE:
-            done += 1 + len(states.popitem()[1].places)
-        yield done
+        return state.stats(self.rule)

@@ -55,14 +55,19 @@ def follow(engine: Engine, changes: Changes) -> Iterator[None]:
     for number in _paused(changes.gone):
         if number is None:
             yield
-        elif (gone := engine.jobs.numbered(number)) is not None:
-            _end(engine, gone)
-            engine.jobs.remove(gone)
+        elif (old := engine.jobs.numbered(number)) is not None:
+            _end(engine, old)
+            engine.jobs.remove(old)
     made: list[Stored] = []
     changed: list[Stored] = []
     told_again: list[Job] = []
-    yield from _take_out(engine, changes.jobs, made, changed, told_again)
+    # First, while every job is where it was: a queue that begins to mind keys sorts those that there are.
     yield from _set_queues(engine, changes)
+    yield from _take_out(engine, changes.jobs, made, changed, told_again)
+    for name in changes.queues_gone:
+        deleted = engine.queues.pop(name, None)
+        if deleted is not None and deleted.live:
+            raise Inconsistent(f"queue {name!r} was deleted with {deleted.live} jobs in it")
     made.sort(key=_number)
     if made and made[0].job.number < since:
         raise Inconsistent(f"job number {made[0].job.number} was not there before, and is not new")
@@ -119,10 +124,6 @@ def _paused(items: Iterable[T]) -> Iterator[T | None]:
 
 
 def _set_queues(engine: Engine, changes: Changes) -> Iterator[None]:
-    for name in changes.queues_gone:
-        queue = engine.queues.pop(name, None)
-        if queue is not None and queue.live:
-            raise Inconsistent(f"queue {name!r} was deleted with {queue.live} jobs in it")
     for stored in changes.queues:
         set_queue(engine, stored)
     # What a change of rules wants to be done in slices: nobody waits here, and there is no ticker.

@@ -9,11 +9,12 @@ key's own heap. What leaves its lane by itself (cancelled, expired) leaves its p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Final
 
 from jobqueue.engine.bucket import Bucket
-from jobqueue.model import PRIORITIES, QUEUED, Block, Job, Order, PerKey
+from jobqueue.model import PRIORITIES, QUEUED, Block, Job, KeyStats, Order, PerKey
 
 _STALE_MAX = 64
 _SWEPT = 8
@@ -45,6 +46,7 @@ class KeyState:
         "halted",
         "key",
         "live",
+        "out",
         "passed",
         "paused",
         "places",
@@ -65,6 +67,8 @@ class KeyState:
         self.paused = False
         self.bucket = Bucket()
         self.passed = 0.0
+        self.out = True
+        """Whether none of its jobs may go."""
         self.block: Block | None = None
         self.counted = 0
         """How many of `queued` the queue counts as held back."""
@@ -128,8 +132,38 @@ class KeyState:
             return "concurrency"
         return "rate" if self.bucket.waits else None
 
+    def stats(self, rule: PerKey) -> KeyStats:
+        """The key as it is now."""
+        block, rate = self.blocked(rule, False), rule.rate
+        holder = None if block is None else self.holder(block)
+        return KeyStats(
+            key=self.key,
+            queued=self.queued,
+            scheduled=self.live - self.queued - len(self.running),
+            in_progress=len(self.running),
+            block=block,
+            paused=self.paused,
+            holder=None if holder is None else holder.id,
+            next_at=self.bucket.next_at(rate) if rate is not None and self.bucket.waits else None,
+        )
+
 
 Entry = tuple[Rank, int, KeyState]
+
+
+def let_go_of(states: dict[str | None, KeyState], slice_: int) -> Iterator[int]:
+    """Free keys that are known no more, so many places at a time: a million at once would take a tenth of a second."""
+    while states:
+        done = 0
+        while states and done < slice_:
+            key, state = states.popitem()
+            if len(state.places) > slice_:
+                del state.places[-slice_:]
+                states[key] = state
+                done += slice_
+            else:
+                done += 1 + len(state.places)
+        yield done
 
 
 class Ready:
@@ -177,6 +211,17 @@ class Ready:
                 state.entry = None
                 self.live -= 1
                 return state
+        return None
+
+    def first(self) -> Rank | None:
+        """The rank of the first, None when there is none."""
+        heap, aside = self._heap, self._aside
+        while heap or aside:
+            of = aside if aside and (not heap or aside[0] < heap[0]) else heap
+            entry = of[0]
+            if entry[2].entry is entry:
+                return entry[0]
+            heappop(of)
         return None
 
     @property

@@ -58,6 +58,12 @@ class QueueState:
         self.expired_total = 0
         self.retried_total = 0
 
+    def go_on_from(self, other: QueueState) -> None:
+        """Have all that another one has but its policy, and what only a FlowQueue has."""
+        for slot in QueueState.__slots__:
+            if slot != "policy":
+                setattr(self, slot, getattr(other, slot))
+
     @property
     def live(self) -> int:
         """Jobs that are not concluded."""
@@ -133,8 +139,8 @@ class QueueState:
     def let_go(self, job: Job) -> None:
         """A lease has ended."""
 
-    def undelivered(self, job: Job, now: float) -> None:
-        """A hand-out did not take place."""
+    def undelivered(self, job: Job, taken_at: float, now: float) -> None:
+        """A hand-out did not take place, and its lease is about to end."""
 
     def put_away(self, job: Job) -> None:
         """A job is scheduled."""

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.flow import FlowQueue
+from jobqueue.engine.keys import place_of
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.sizes import job_bytes
 from jobqueue.engine.state import AttemptKey
@@ -130,6 +131,7 @@ def _new_queue(engine: Engine, stored: StoredQueue) -> QueueState:
     queue = FlowQueue(stored.name, policy, engine.limits, engine.deadlines)
     queue.keyed = keyed
     queue.paused = dict.fromkeys(stored.paused_keys)
+    queue.know_paused()
     return queue
 
 
@@ -276,7 +278,9 @@ def _change(stored: Stored) -> int:
 
 def _taken(job: Job) -> tuple[float, int, int]:
     assert job.lease is not None
-    return job.lease.started_at, job.priority, job.seq
+    # As its key hands them out: one that holds it goes before others, whatever its priority.
+    rank, seq, _ = place_of(job)
+    return job.lease.started_at, rank, seq
 
 
 def _seq(job: Job) -> int:

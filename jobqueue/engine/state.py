@@ -222,8 +222,9 @@ class State:
             queue.remove(job)
         else:
             del queue.scheduled[job.number]
-            if queue.flow:
+            if queue.flow and job.details.holds:
                 queue.fetched(job)
+                self.freed(queue)
         self.deadlines.drop(job)
 
     def let_go(self, job: Job, queue: QueueState, lease: Lease) -> None:

@@ -13,6 +13,8 @@ from jobqueue.engine.queues import QueueState
 from jobqueue.engine.sizes import job_bytes, names_bytes
 from jobqueue.model import Job, Outcome, Status
 
+from .flow_invariants import flow_fingerprint, flow_invariants
+
 _TOTALS = ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried")
 
 
@@ -39,6 +41,7 @@ def fingerprint(engine: Engine) -> dict[str, Any]:
         "live": engine.live,
         "live bytes": engine.live_bytes,
         "random": engine.random.getstate(),
+        "pinned": [job.id for job in engine.pinned],
         "events": list(engine.events),
     }
 
@@ -49,12 +52,13 @@ def _queue(queue: QueueState) -> dict[str, Any]:
         "lanes": [None if lane is None else [job.id for job in lane.jobs()] for lane in queue.lanes],
         "ready": queue.ready,
         "scheduled": [job.id for job in queue.scheduled.values()],
+        "flow": flow_fingerprint(queue),
     }
 
 
 def invariants(engine: Engine) -> None:
     """Assert everything the docstring of `State` promises."""
-    places = Counter[str]()
+    places = Counter(job.id for job in engine.pinned)
     for queue in engine.queues.values():
         _check_queue(engine, queue, places)
     for outcome in Outcome:
@@ -69,7 +73,8 @@ def invariants(engine: Engine) -> None:
     numbers = [job.number for job in engine.jobs.newest_first(None)]
     assert numbers == sorted((job.number for job in jobs), reverse=True)
     live = [job for job in jobs if job.status is not Status.CONCLUDED]
-    assert engine.live == len(live) <= engine.limits.jobs_max
+    assert engine.live == len(live)
+    assert engine.live <= engine.limits.jobs_max
     assert engine.live_bytes == sum(job_bytes(job) for job in live)
     # Whoever takes a job may give its name; nothing else goes beyond.
     names = sum(names_bytes(job.lease) for job in live if job.lease is not None)
@@ -78,6 +83,7 @@ def invariants(engine: Engine) -> None:
     _check_deadlines(engine, engine.deadlines, live)
     _check_deadlines(engine, engine.lease_ends, live)
     _check_leases(engine, live)
+    flow_invariants(engine)
 
 
 def _check_queue(engine: Engine, queue: QueueState, places: Counter[str]) -> None:
@@ -110,7 +116,8 @@ def _check_history(engine: Engine, outcome: Outcome, places: Counter[str]) -> No
     assert engine.history.counts()[outcome] == (len(jobs), held)
     assert len(jobs) <= engine.limits.history_jobs_max
     assert held <= engine.limits.history_bytes_max
-    times = [job.conclusion.concluded_at for job in jobs if job.conclusion is not None]
+    # One that halted its key ended before it came here.
+    times = [job.conclusion.concluded_at for job in jobs if job.conclusion is not None and job.key is None]
     assert times == sorted(times), "history is in the order in which jobs ended"
 
 
@@ -128,9 +135,9 @@ def _check_job(engine: Engine, job: Job) -> None:
     assert engine.deadlines.due(job) == due
 
 
-def _check_deadlines(engine: Engine, deadlines: Deadlines[Job], live: list[Job]) -> None:
+def _check_deadlines(engine: Engine, deadlines: Deadlines[Any], live: list[Job]) -> None:
     timed = [(job, due) for job in live if (due := deadlines.due(job)) is not None]
-    assert len(deadlines) == len(timed)
+    assert len(deadlines) == len(timed) + sum(not isinstance(item, Job) for item in deadlines._entries)
     # The one look behind the engine's face: a due time that is in no entry would show only when its moment is missed.
     held = {id(entry) for entry in deadlines._heap + deadlines._aside}
     for job, due in timed:

@@ -47,6 +47,7 @@ class Item:
     """A job.
 
     place: where it stands among the queued, smaller is nearer, 0 before it ever stood; came_back: it left and returned to its place.
+    holds: it keeps its key between two attempts; halts: it failed, and its key stands still for it (flow_oracle.py).
     """
 
     id: str
@@ -65,6 +66,9 @@ class Item:
     ended_by: str | None = None
     ended_worker: str | None = None
     said: Outcome | None = None
+    holds: bool = False
+    halts: bool = False
+    ended_turn: int = 0
 
     def due(self) -> float | None:
         if self.status == "in_progress":
@@ -76,7 +80,7 @@ class Item:
         """What it holds by itself: every text in it but the server's own words."""
         past = [text for _, _, _, error, worker in self.past for text in (error, worker)]
         error = None if self.error in (EXPIRED, LEFT_OUT) else self.error
-        return size_of(self.spec.payload, self.spec.type, self.spec.description, self.spec.traceparent, error, *past)
+        return size_of(self.spec.payload, self.spec.type, self.spec.description, self.spec.traceparent, self.spec.key, error, *past)
 
     def size(self) -> int:
         """What it holds in all."""
@@ -131,7 +135,7 @@ class Oracle:
         """Bytes that live jobs may still take."""
         return self.limits.payload_total_bytes_max - sum(item.size() for item in self.live())
 
-    def no_room(self, queue: str, size: int) -> str | None:
+    def no_room(self, queue: str, size: int, key: str | None = None) -> str | None:
         if len(self.live()) >= self.limits.jobs_max or size > self.room():
             return "queue_full"
         if queue not in self.queues:
@@ -166,8 +170,15 @@ class Oracle:
         item.ended_worker = None if hold is None else hold.worker
         if verdict is not None and hold is not None:
             item.ended_by, item.said, item.result = hold.token, verdict.outcome, verdict.result
+        self.remember(item, outcome)
+
+    def remember(self, item: Item, outcome: str) -> None:
+        item.ended_turn = self.next_turn()
+        self.history[outcome].append(item)
+        self.cut(outcome)
+
+    def cut(self, outcome: str) -> None:
         past = self.history[outcome]
-        past.append(item)
         while len(past) > self.limits.history_jobs_max or sum(one.size() for one in past) > self.limits.history_bytes_max:
             del self.items[past.pop(0).id]
 
@@ -178,8 +189,8 @@ class Oracle:
         if known is not None:
             then, now_said = (msgspec.structs.replace(one, id=None, delay=one.delay or None) for one in (known.spec, spec))
             return "known" if then == now_said else "id_conflict"
-        size = size_of(spec.payload, spec.type, spec.description, spec.traceparent)
-        if (full := self.no_room(spec.queue, size)) is not None:
+        size = size_of(spec.payload, spec.type, spec.description, spec.traceparent, spec.key)
+        if (full := self.no_room(spec.queue, size, spec.key)) is not None:
             return full
         self.queues.setdefault(spec.queue, self.policy)
         run_at = now + spec.delay if spec.delay else spec.run_at
@@ -317,7 +328,7 @@ class Oracle:
         if item.outcome in (None, "succeeded"):
             return KEEP
         spec = item.spec
-        if (full := self.no_room(spec.queue, size_of(spec.payload, spec.type, spec.description, spec.traceparent))) is not None:
+        if (full := self.no_room(spec.queue, size_of(spec.payload, spec.type, spec.description, spec.traceparent, spec.key))) is not None:
             return full
         self.queues.setdefault(item.spec.queue, self.policy)
         self.history[item.outcome].remove(item)

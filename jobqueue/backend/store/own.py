@@ -12,7 +12,6 @@ from typing import Self
 from jobqueue.backend.base import BackendStats, ClusterStats, Listen, Listening, Notice, Taking
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.local import LocalBackend, LocalTaking
-from jobqueue.backend.store.feed import Feeds
 from jobqueue.backend.store.lease import Lease
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.passing import Ask, Passing, R
@@ -43,7 +42,6 @@ class Reign:
         self.lease = lease
         self.local = local
         self.journal = journal
-        self.feeds = Feeds(journal)
         self.busy = 0
         self.over = False
         """Whether nothing may be changed in its memory any more, since nobody would store it."""
@@ -115,10 +113,10 @@ class OwnBackend(Passing):
     def listen(self, wanted: Listen, after: str | None = None) -> Listening:
         return OwnListening(self, wanted, after)
 
-    async def check(self) -> None:
+    def check(self) -> None:
         reign = self.now()
         try:
-            await reign.local.check()
+            reign.local.check()
         except (Draining, StorageUnavailable) as error:
             raise told(error, reign) from None
 
