@@ -29,12 +29,14 @@ if TYPE_CHECKING:
         Job,
         JobEvent,
         JobInfo,
+        Key,
         Lease,
         LeasedJob,
         Member,
         NewJob,
         Page,
         Queue,
+        Reason,
         Stats,
         Token,
         Totals,
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
         UnknownJob,
         UnknownQueue,
     )
-    from jobqueue.model import Backoff, Outcome, QueuePolicy, Status
+    from jobqueue.model import Backoff, Outcome, PerKey, QueuePolicy, Rate, Status
     from jobqueue.worker.endings import Discard, Release, Retry
     from jobqueue.worker.handlers import Registry, handler
     from jobqueue.worker.running import RunningJob
@@ -97,6 +99,7 @@ __all__ = [
     "JobEvent",
     "JobFailed",
     "JobInfo",
+    "Key",
     "Lease",
     "LeaseLost",
     "LeasedJob",
@@ -108,12 +111,15 @@ __all__ = [
     "Outcome",
     "OutcomeUnknown",
     "Page",
+    "PerKey",
     "Queue",
     "QueueError",
     "QueueFull",
     "QueueNotEmpty",
     "QueuePolicy",
+    "Rate",
     "RateLimited",
+    "Reason",
     "Registry",
     "Release",
     "Retry",

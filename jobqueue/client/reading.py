@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from jobqueue.client.problems import Problem, error_of
 from jobqueue.client.sending import Decode
-from jobqueue.client.types import Concluded, Enqueued, Extended, Job, JobInfo, LeasedJob, Page, Queue, Stats, Token
+from jobqueue.client.types import Concluded, Enqueued, Extended, Job, JobInfo, Key, LeasedJob, Page, Queue, Stats, Token
 from jobqueue.errors import QueueError
 
 T = TypeVar("T")
@@ -30,6 +30,11 @@ class _FailedItem(msgspec.Struct):
 class _Queues(msgspec.Struct):
     queues: list[Queue]
     cursor: str | None = None
+
+
+class _Keys(msgspec.Struct):
+    keys: list[Key]
+    cursor: str | None
 
 
 class _Purged(msgspec.Struct):
@@ -75,6 +80,7 @@ job_info = msgspec.json.Decoder(JobInfo).decode
 job = msgspec.json.Decoder(Job).decode
 page = msgspec.json.Decoder(Page).decode
 queue = msgspec.json.Decoder(Queue).decode
+key = msgspec.json.Decoder(Key).decode
 token = msgspec.json.Decoder(Token).decode
 stats = msgspec.json.Decoder(Stats).decode
 document = msgspec.json.Decoder(dict[str, Any]).decode
@@ -82,6 +88,7 @@ document = msgspec.json.Decoder(dict[str, Any]).decode
 _leased = msgspec.json.Decoder(LeasedJob).decode
 _leased_batch = msgspec.json.Decoder(_Results[LeasedJob]).decode
 _queues = msgspec.json.Decoder(_Queues).decode
+_keys = msgspec.json.Decoder(_Keys).decode
 _purged = msgspec.json.Decoder(_Purged).decode
 _healthy = msgspec.json.Decoder(_Healthy).decode
 _retried = msgspec.json.Decoder(_Retried).decode
@@ -101,6 +108,12 @@ def queues(body: bytes) -> tuple[list[Queue], str | None]:
     """A page of queues, and the cursor of the next; a server that has no pages says none."""
     page = _queues(body)
     return page.queues, page.cursor
+
+
+def keys(body: bytes) -> tuple[list[Key], str | None]:
+    """A page of keys, and the cursor of the next."""
+    page = _keys(body)
+    return page.keys, page.cursor
 
 
 def purged(body: bytes) -> int:

@@ -6,17 +6,18 @@ Values that JSON cannot carry are refused here, by field; all else is for the se
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from jobqueue.client.endpoint import as_float
 from jobqueue.errors import BadRequest
-from jobqueue.model import Backoff
+from jobqueue.model import Backoff, PerKey, Rate
 
 T = TypeVar("T")
 
@@ -99,6 +100,30 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     backoff: Backoff | None = None
     max_jobs: int | None = None
     paused: bool = False
+    concurrency: int | None = None
+    rate: Rate | None = None
+    per_key: PerKey | None = None
+    fair: bool = False
+    weights: Mapping[str, float] | None = None
+
+
+class PolicyChange(msgspec.Struct, frozen=True):
+    """PATCH /queues/{name}. Here null is a value."""
+
+    lease_seconds: float | UnsetType = UNSET
+    max_attempts: int | UnsetType = UNSET
+    backoff: Backoff | UnsetType = UNSET
+    max_jobs: int | UnsetType | None = UNSET
+    paused: bool | UnsetType = UNSET
+    concurrency: int | UnsetType | None = UNSET
+    rate: Rate | UnsetType | None = UNSET
+    per_key: PerKey | UnsetType | None = UNSET
+    fair: bool | UnsetType = UNSET
+    weights: Mapping[str, float] | UnsetType = UNSET
+
+
+KEYS_PAGE = 1_000
+"""Keys asked for at once."""
 
 
 class Items(msgspec.Struct, frozen=True):
@@ -136,6 +161,10 @@ def _check_numbers(body: msgspec.Struct, where: str) -> None:
             raise BadRequest(where + name, f"{value} is not a finite number")
         if isinstance(value, msgspec.Struct):
             _check_numbers(value, f"{where}{name}.")
+        elif name == "weights" and isinstance(value, Mapping):
+            for key, weight in value.items():
+                if isinstance(weight, float) and not isfinite(weight):
+                    raise BadRequest(f"{where}weights.{key}", f"{weight} is not a finite number")
         elif name == "jobs":
             for at, item in enumerate(value):
                 if isinstance(item, msgspec.Struct):
@@ -185,6 +214,16 @@ def place(collection: str, value: str, operation: str = "") -> str:
     if _UNDONE.search(value) or value in (".", ".."):
         return f"/{collection}/-{operation}?{parameter}={at}"
     return f"/{collection}/{at}{operation}"
+
+
+def key_place(queue: str, key: str, operation: str) -> str:
+    """The path of an operation on a key of a queue. Raises BadRequest."""
+    at = segment("key", key)
+    # A name that is not one is for the server to refuse, and goes there whole.
+    within = f"/queues/{segment('queue', queue)}/keys"
+    if _UNDONE.search(key) or key in (".", ".."):
+        return f"{within}/-{operation}?key={at}"
+    return f"{within}/{at}{operation}"
 
 
 def query(path: str, **parameters: object) -> str:

@@ -9,8 +9,8 @@ from typing import Any, overload
 from jobqueue.client import calls, reading
 from jobqueue.client.listening import Listener, asked
 from jobqueue.client.retrying import WAIT_SECONDS, result_of
-from jobqueue.client.sending import ConcludeOne, ExtendOne, Items, Policy, encoded, once, place, query
-from jobqueue.client.sync_transport import SyncTransport
+from jobqueue.client.sending import ConcludeOne, ExtendOne, Items, encoded, once, place, query
+from jobqueue.client.sync_queues import SyncQueues
 from jobqueue.client.types import (
     Conclude,
     Concluded,
@@ -23,7 +23,6 @@ from jobqueue.client.types import (
     LeasedJob,
     NewJob,
     Page,
-    Queue,
     Stats,
     Token,
     WorkOutcome,
@@ -32,7 +31,7 @@ from jobqueue.errors import QueueError
 from jobqueue.model import DEFAULT_QUEUE, Backoff, Outcome, Status
 
 
-class Client(SyncTransport):
+class Client(SyncQueues):
     """A client of one server, or of several on one queue, for threads. `AsyncClient` is the same for asyncio.
 
     url: the server's base URL, with a prefix if it has one; without it JOBQUEUE_URL, else http://127.0.0.1:8080. Of several servers on one
@@ -84,6 +83,7 @@ class Client(SyncTransport):
         backoff: Backoff | None = None,
         lease_seconds: float | None = None,
         traceparent: str | None = None,
+        key: str | None = None,
         wait: None = None,
     ) -> Enqueued: ...
 
@@ -104,6 +104,7 @@ class Client(SyncTransport):
         backoff: Backoff | None = None,
         lease_seconds: float | None = None,
         traceparent: str | None = None,
+        key: str | None = None,
         wait: float,
     ) -> Any: ...
 
@@ -123,6 +124,7 @@ class Client(SyncTransport):
         backoff: Backoff | None = None,
         lease_seconds: float | None = None,
         traceparent: str | None = None,
+        key: str | None = None,
         wait: float | None = None,
     ) -> Any:
         """Submit a job. With a wait, wait for its result.
@@ -136,6 +138,7 @@ class Client(SyncTransport):
         expires_in: seconds after which it is dropped as expired, if no worker holds it then.
         max_attempts: int; backoff: Backoff; lease_seconds: seconds. Without them the queue's policy decides.
         traceparent: str, the trace to go on with (W3C Trace Context); a Worker does.
+        key: str of 1 to 128 characters, what it is about; the queue's policy may order, limit and share by it.
         wait: seconds to wait for the result, the enqueue included; as long as you like, math.inf for ever.
 
         Without wait, returns Enqueued. Its `created` is False if a job of this id and the same content was there before. For an id the
@@ -147,7 +150,20 @@ class Client(SyncTransport):
         Raises also IdConflict (a job of this id has other content), TooLarge, QueueFull, TooManyQueues.
         """
         job = NewJob(
-            payload, id, queue, type, description, priority, delay, run_at, expires_in, max_attempts, backoff, lease_seconds, traceparent
+            payload,
+            id,
+            queue,
+            type,
+            description,
+            priority,
+            delay,
+            run_at,
+            expires_in,
+            max_attempts,
+            backoff,
+            lease_seconds,
+            traceparent,
+            key,
         )
         if wait is None:
             return self._run(calls.enqueue(job))
@@ -304,20 +320,23 @@ class Client(SyncTransport):
         outcome: Outcome | str | None = None,
         queue: str | None = None,
         type: str | None = None,
+        key: str | None = None,
+        waiting_for: bool = False,
         limit: int | None = None,
         cursor: int | None = None,
     ) -> Page:
         """One page of jobs, newest first, without payloads and results.
 
-        status, outcome, queue, type: only jobs of this one; status and outcome as Status, Outcome or their names.
+        status, outcome, queue, type, key: only jobs of this one; status and outcome as Status, Outcome or their names.
+        waiting_for: bool, whether each says what it waits for.
         limit: int from 1 to 1000, jobs on a page; without it 100.
         cursor: where the page begins, the cursor of the page before.
 
         Returns Page.
         """
-        return self._run(
-            once("GET", query("/jobs", status=status, outcome=outcome, queue=queue, type=type, limit=limit, cursor=cursor), reading.page)
-        )
+        wanted = {"status": status, "outcome": outcome, "queue": queue, "type": type, "key": key, "limit": limit, "cursor": cursor}
+        target = query("/jobs", **wanted, waiting_for="true" if waiting_for else None)
+        return self._run(once("GET", target, reading.page))
 
     def all_jobs(
         self,
@@ -326,6 +345,8 @@ class Client(SyncTransport):
         outcome: Outcome | str | None = None,
         queue: str | None = None,
         type: str | None = None,
+        key: str | None = None,
+        waiting_for: bool = False,
         limit: int | None = None,
         cursor: int | None = None,
     ) -> Iterator[JobInfo]:
@@ -334,7 +355,9 @@ class Client(SyncTransport):
         Returns an iterator of JobInfo (AsyncClient: for `async for`). Jobs that are enqueued meanwhile are not among them.
         """
         while True:
-            page = self.jobs(status=status, outcome=outcome, queue=queue, type=type, limit=limit, cursor=cursor)
+            page = self.jobs(
+                status=status, outcome=outcome, queue=queue, type=type, key=key, waiting_for=waiting_for, limit=limit, cursor=cursor
+            )
             yield from page.jobs
             if page.cursor is None:
                 return
@@ -361,84 +384,7 @@ class Client(SyncTransport):
         """
         return self._listen(Listener(asked(queue, type, event), last_event_id, self._retrying, self._servers))
 
-    # Queues and the server.
-
-    def queues(self) -> list[Queue]:
-        """Every queue, by name.
-
-        Returns a list of Queue.
-        """
-        found: list[Queue] = []
-        cursor: str | None = None
-        while True:
-            page, cursor = self._run(once("GET", query("/queues", cursor=cursor), reading.queues))
-            found += page
-            if cursor is None:
-                return found
-
-    def queue(self, name: str) -> Queue:
-        """Look at a queue: policy, counts, totals.
-
-        Returns Queue. Raises UnknownQueue.
-        """
-        return self._run(once("GET", place("queues", name), reading.queue))
-
-    def put_queue(
-        self,
-        name: str,
-        *,
-        lease_seconds: float | None = None,
-        max_attempts: int | None = None,
-        backoff: Backoff | None = None,
-        max_jobs: int | None = None,
-        paused: bool = False,
-    ) -> Queue:
-        """Make a queue, or set its whole policy: what is left out becomes the server's default, not what it was.
-
-        lease_seconds: how long a lease holds if neither dequeue nor job says.
-        max_attempts: int; backoff: Backoff; for jobs that do not say.
-        max_jobs: int, the live jobs it may hold; None: only the server's bound.
-        paused: bool, whether it hands out nothing.
-
-        Returns Queue. Raises TooManyQueues.
-        """
-        asked = Policy(lease_seconds, max_attempts, backoff, max_jobs, paused)
-        return self._run(once("PUT", place("queues", name), reading.queue, encoded(asked)))
-
-    def delete_queue(self, name: str) -> None:
-        """Delete a queue that has no live jobs, its policy and totals with it.
-
-        Returns None. Raises UnknownQueue (also when the first answer was lost and the queue was deleted by then), QueueNotEmpty.
-        """
-        return self._run(once("DELETE", place("queues", name), reading.nothing))
-
-    def pause(self, name: str) -> Queue:
-        """Hand out nothing from this queue. Jobs are still accepted, workers wait.
-
-        Returns Queue. Raises UnknownQueue.
-        """
-        return self._run(once("POST", place("queues", name, "/pause"), reading.queue))
-
-    def resume(self, name: str) -> Queue:
-        """Hand out from this queue again.
-
-        Returns Queue. Raises UnknownQueue.
-        """
-        return self._run(once("POST", place("queues", name, "/resume"), reading.queue))
-
-    def purge(self, name: str) -> int:
-        """Cancel every job of this queue that is queued or scheduled. Those in progress go on.
-
-        Returns how many, an int. Raises UnknownQueue.
-        """
-        return self._run(once("POST", place("queues", name, "/purge"), reading.purged, idempotent=False))
-
-    def retry_failed(self, name: str) -> int:
-        """Retry every failed job of this queue that history still has, oldest first, until there is no more room.
-
-        Returns how many, an int. Raises UnknownQueue.
-        """
-        return self._run(once("POST", place("queues", name, "/retry"), reading.retried, idempotent=False))
+    # The server.
 
     def token(self) -> Token:
         """What the token of this client may do. Any token may ask.

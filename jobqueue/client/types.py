@@ -70,6 +70,7 @@ class NewJob(msgspec.Struct, frozen=True, omit_defaults=True):
     backoff: Backoff | None = None
     lease_seconds: float | None = None
     traceparent: str | None = None
+    key: str | None = None
 
     def __post_init__(self) -> None:
         """Raises BadRequest."""
@@ -125,6 +126,7 @@ class Enqueued(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     run_at: datetime | None
     expires_at: datetime | None
     created: bool
+    key: str | None = None
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
@@ -171,13 +173,33 @@ class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return _decode(self.raw_error)
 
 
+class Reason(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One thing that a job waits for. Only what goes with `reason` is not None.
+
+    time: until when; paused: its queue is. key: what keeps its key back is `block`: order, halted, paused; job is the one that it waits
+    for, worker who has that, until when the lease of that ends or it runs again. concurrency: used of total in progress, of the queue, or
+    of key; rate: the next slot is at until. line: ahead go before it, roughly. workers: nobody waits for a job of its queue, and used are
+    in progress.
+    """
+
+    reason: str
+    until: datetime | None = None
+    key: str | None = None
+    block: str | None = None
+    job: str | None = None
+    worker: str | None = None
+    used: int | None = None
+    total: int | None = None
+    ahead: int | None = None
+
+
 class JobInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A job without its payload and result, as listings, release, cancel and retry show it.
 
     number counts jobs in order of creation, over all queues of the server. outcome is None until the job is concluded; max_attempts
     None follows the queue's policy; run_at is when it was or will be due, None if it never had to wait. started_at, worker, progress
     (0 to 1), message, cancel_requested and lease_expires_at are those of the attempt in progress; a concluded job keeps started_at and
-    worker.
+    worker. waiting_for: all that keeps it from being in progress; None in a list that was not asked for it.
     """
 
     id: str
@@ -201,6 +223,8 @@ class JobInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     message: str | None
     cancel_requested: bool
     raw_error: Raw = msgspec.field(name="error", default=Raw(b"null"))
+    key: str | None = None
+    waiting_for: tuple[Reason, ...] | None = None
 
     @property
     def error(self) -> Any:
@@ -284,7 +308,9 @@ class Totals(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Queue(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A queue: its policy, its live jobs by status, the dequeues held on it, its totals.
 
-    oldest_queued_at: when the job that leaves next was created, fell due or was retried, the earliest over all priorities.
+    oldest_queued_at: when the job that leaves next was created, fell due or was retried, the earliest over all priorities. held: queued
+    jobs that a limit or their key keeps back now, held_by: the same by what does; keys: how many it keeps count of; rate_next_at: when its
+    rate lets the next job go, None when one may go now.
     """
 
     name: str
@@ -295,6 +321,27 @@ class Queue(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     waiters: int
     oldest_queued_at: datetime | None
     totals: Totals
+    held: int = 0
+    held_by: dict[str, int] = {}
+    keys: int = 0
+    rate_next_at: datetime | None = None
+
+
+class Key(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A key of a queue: its live jobs by status, and what keeps the queued ones back.
+
+    block: order, halted, paused, concurrency or rate, None when the next may go; holder: the id of the job that it waits for; next_at: when
+    its rate lets the next job go.
+    """
+
+    key: str
+    queued: int
+    scheduled: int
+    in_progress: int
+    block: str | None
+    paused: bool
+    holder: str | None
+    next_at: datetime | None
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -414,6 +461,7 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     cancel_requested: bool | None = None
     policy: QueuePolicy | None = None
+    key: str | None = None
 
 
 class JobEvent(EventData, frozen=True, kw_only=True):

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "jobqueue/client"
-SOURCE, MADE = FOLDER / "async_client.py", FOLDER / "sync_client.py"
+PAIRS = {FOLDER / f"async_{name}.py": FOLDER / f"sync_{name}.py" for name in ("client", "queues")}
+"""What each file for asyncio becomes."""
 
 WORDS = (
     (r"import AsyncIterator, Iterable\b", "import Iterable, Iterator"),
@@ -20,14 +21,25 @@ WORDS = (
     (r"\bAsyncTransport\b", "SyncTransport"),
     (r"\basync_transport\b", "sync_transport"),
     (r"\bclass AsyncClient\b", "class Client"),
+    (r"\bAsyncQueues\b", "SyncQueues"),
+    (r"\basync_queues\b(?!\.py)", "sync_queues"),
 )
 """What is another word in a program with threads. `async for` and the like stay where they are quoted in docstrings."""
 
 TEXTS = (
     (
+        '''"""What the clients can do with queues, for asyncio: each operation, what it takes, sends, answers and raises.
+
+`sync_queues.py` is made from this file by `python -m tests.client.generate`.
+"""
+''',
+        '''"""What `Client` can do with queues. Made from `async_queues.py` by `python -m tests.client.generate`: change that one."""
+''',
+    ),
+    (
         '''"""The client for asyncio, with all that both clients can do: each operation, what it takes, sends, answers and raises.
 
-`sync_client.py` is made from this file by `python -m tests.client.generate`.
+`sync_client.py` is made from this file by `python -m tests.client.generate`. What concerns queues is in async_queues.py.
 """
 ''',
         '''"""The client for threads. Made from `async_client.py` by `python -m tests.client.generate`: change that one."""
@@ -56,21 +68,28 @@ TEXTS = (
 
 
 def synchronous(text: str) -> str:
-    """The source of the client for threads, but for its layout. Raises ValueError where a text of TEXTS is no longer there."""
+    """The source of a file for threads, but for its layout."""
     for of_one, of_other in TEXTS:
-        if text.count(of_one) != 1:
-            raise ValueError(f"not there once: {of_one}")
         text = text.replace(of_one, of_other)
     for of_one, of_other in WORDS:
         text = re.sub(of_one, of_other, text)
     return text
 
 
+def check(texts: list[str]) -> None:
+    """Raise ValueError where a text of TEXTS is no longer there: no sentence about tasks is to stand at the client for threads."""
+    for of_one, _ in TEXTS:
+        if sum(text.count(of_one) for text in texts) != 1:
+            raise ValueError(f"not there once: {of_one}")
+
+
 def main() -> None:
-    """Write it, laid out as ruff does."""
-    MADE.write_text(synchronous(SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
-    for command in (["check", "--fix", "--quiet"], ["format", "--quiet"]):
-        subprocess.run([sys.executable, "-m", "ruff", *command, str(MADE)], check=True)
+    """Write them, laid out as ruff does."""
+    check([source.read_text(encoding="utf-8") for source in PAIRS])
+    for source, made in PAIRS.items():
+        made.write_text(synchronous(source.read_text(encoding="utf-8")), encoding="utf-8")
+        for command in (["check", "--fix", "--quiet"], ["format", "--quiet"]):
+            subprocess.run([sys.executable, "-m", "ruff", *command, str(made)], check=True)
 
 
 if __name__ == "__main__":
