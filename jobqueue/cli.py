@@ -162,7 +162,7 @@ def check(file: str | None, store: str | None, acknowledge: str | None) -> None:
             raise _Refused("check a FILE or a store, one at a time")
         _told(lambda durable: f"{file}: whole; {durable.check(file)}")
         return
-    settings = _settings({"store": store, "acknowledge": acknowledge})
+    settings = _settings({"store": store, "acknowledge": acknowledge}, {"data"})
     if settings.store is None:
         raise _Refused("nothing to check: give FILE, or --store URL, or set JOBQUEUE_STORE")
     # Here, so that a file is checked without what only stores need.

@@ -371,7 +371,8 @@ class Want(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a worker says of its attempt: succeeded or failed, with a result or an error as JSON text.
 
-    retry False makes a failure final; retry_delay: seconds until the next attempt after a failure, None for the backoff.
+    retry False makes a failure final; retry_delay: seconds until the next attempt after a failure, None for the backoff. once: a repeat is
+    refused, for whoever found the token in the job: many may have at the same time, and one of them ended it.
     """
 
     outcome: Outcome
@@ -379,6 +380,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     error: bytes | None = None
     retry: bool = True
     retry_delay: float | None = None
+    once: bool = False
 
 
 class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

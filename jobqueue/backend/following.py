@@ -144,6 +144,7 @@ class Twin:
         """What is committed and not applied."""
         self._pending: dict[int, RowChanges] = {}
         """What is not known to be committed, by number."""
+        self._abandoned = False
         self._applying: Iterator[None] | None = None
 
     # What the owner says.
@@ -198,10 +199,18 @@ class Twin:
         def fill() -> None:
             follow.begin(self.engine)
             self.counters = whole.counters()
-            self.offset, self.change = load(whole, self.engine, self._clock)
+            self.offset, self.change = load(whole, self.engine, self._clock, self._go_on)
             self.loaded = True
 
         return fill
+
+    def abandon(self) -> None:
+        """Have the thread that fills it stop soon."""
+        self._abandoned = True
+
+    def _go_on(self, _done: int, _total: int) -> None:
+        if self._abandoned:
+            raise CannotOpen("it is not wanted any more")
 
     # Following.
 

@@ -231,7 +231,7 @@ class LocalBackend(Shell):
         found, cursor = self.engine.page(wanted)
         return [self.snapshot(job) for job in found], cursor
 
-    def check(self) -> None:
+    async def check(self) -> None:
         self._check_open()
 
     def listen(self, wanted: Listen, after: str | None = None) -> LocalListening:

@@ -203,8 +203,8 @@ class RestrictedBackend:
         self._check(name)
         return await self._backend.redrive(name)
 
-    def check(self) -> None:
-        self._backend.check()
+    async def check(self) -> None:
+        await self._backend.check()
 
     async def stats(self) -> BackendStats:
         return await self._backend.stats()

@@ -139,7 +139,8 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A job as a worker is handed it. attempts counts this attempt, from 1; number is its place in order of creation, as in JobInfo.
 
-    traceparent: the trace that its producer gave it, None if none.
+    traceparent: the trace that its producer gave it, None if none; key: what it is about, None if nothing; limited: its lease takes
+    something that other jobs may have to wait for, so do not take it before you can begin.
     """
 
     id: str
@@ -154,6 +155,8 @@ class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     raw_error: Raw = msgspec.field(name="error", default=Raw(b"null"))
     raw_payload: Raw = msgspec.field(name="payload")
     traceparent: str | None = None
+    key: str | None = None
+    limited: bool = False
 
     @property
     def payload(self) -> Any:

@@ -96,8 +96,8 @@ class LeaseOperations(State):
         """End the attempt. A failure is retried after a backoff while attempts are left and the verdict allows it. The error of a job
         that is to be retried is left out when there is no room for it; a concluded job has its place in history.
 
-        A repeat of the very conclude that ended the job answers as it did. Raises BadRequest, TooLarge, UnknownJob, LeaseLost,
-        NotInProgress (the same lease, another verdict).
+        A repeat of the very conclude that ended the job answers as it did, unless the verdict says once. Raises BadRequest, TooLarge,
+        UnknownJob, LeaseLost, NotInProgress (the same lease, another verdict).
         """
         failed = verdict.outcome is FAILED
         if not failed and verdict.outcome is not SUCCEEDED:
@@ -135,7 +135,7 @@ class LeaseOperations(State):
         return job
 
     def _repeats(self, job: Job, conclusion: Conclusion, verdict: Verdict) -> bool:
-        if conclusion.said is not verdict.outcome or conclusion.result != verdict.result:
+        if verdict.once or conclusion.said is not verdict.outcome or conclusion.result != verdict.result:
             return False
         return verdict.outcome is SUCCEEDED or job.error == verdict.error
 

@@ -17,8 +17,11 @@ from jobqueue.backend.store.frames import Identity
 from jobqueue.backend.store.ownership import Ownership
 from jobqueue.backend.store.peer import PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
+from jobqueue.backend.store.source import LinkSource
+from jobqueue.backend.store.standby import Standby
 from jobqueue.backend.store.store import Inspected
 from jobqueue.clock import SystemClock
+from jobqueue.engine.engine import Engine
 from jobqueue.process.certificates import PeerTls
 from jobqueue.process.config import Settings
 from jobqueue.process.exposure import CannotListenError
@@ -72,9 +75,13 @@ async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[Clust
         def connect(address: str) -> RemoteBackend:
             return RemoteBackend(lambda: address, identity, limits, clock=clock, tls=None if tls is None else lambda: tls.client)
 
-        ownership = Ownership(store, identity.name, "", clock, limits, lease_seconds=settings.owner_lease_seconds)
+        def follow(address: str) -> LinkSource:
+            return LinkSource(lambda: address, identity, limits, clock=clock, tls=None if tls is None else lambda: tls.client)
+
+        standby = Standby(store, clock, lambda: Engine(limits), follow) if settings.standby else None
+        ownership = Ownership(store, identity.name, "", clock, limits, lease_seconds=settings.owner_lease_seconds, standby=standby)
         backend = ClusterBackend(ownership, connect)
-        peers = PeerServer(backend.own, identity, limits, clock=clock)
+        peers = PeerServer(backend.own, identity, limits, clock=clock, feeds=backend.feeds)
         try:
             port = await peers.listen(settings.peer_host, settings.peer_port, None if tls is None else tls.server)
         except OSError as error:
@@ -82,9 +89,10 @@ async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[Clust
             raise CannotListenError(f"cannot listen on {settings.peer_host}:{settings.peer_port} for other servers: {reason}") from error
         host = f"[{settings.peer_host}]" if ":" in settings.peer_host else settings.peer_host
         ownership.address = settings.peer_address or f"{host}:{port}"
-        # Links end first: what was not delivered over them is put back, and is in the last commit.
         stack.push_async_callback(backend.close)
         stack.push_async_callback(peers.close)
+        # Before the links end: another server is about to say that it delivered what it was handed, and takes a port that refuses for dead.
+        stack.push_async_callback(ownership.handed_over)
         # Only now: a port that refuses connections is taken for a dead server's.
         ownership.start()
         _logger.info("one of the servers on %s: %s, reached by the others at %s", store.path, identity.name, ownership.address)

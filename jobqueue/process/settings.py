@@ -53,9 +53,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     API's name and its prefix, for those that do not stand where they do by default; pool: the module whose handlers this server runs
     itself; pool_unhandled_seconds: see Worker;
     data: the file that jobs are kept in, None for memory alone; sync: when a commit is on the disk (docs/semantics.md);
-    store: the URL of what keeps the jobs of several servers; acknowledge, owner_lease_seconds, peer_host, peer_port, peer_address and
-    peer_secret are about those (docs/scale-out.md); peer_address: None for peer_host and peer_port; peer_cert, peer_key and peer_ca: PEM
-    files, all or none;
+    store: the URL of what keeps the jobs of several servers; acknowledge, owner_lease_seconds, standby, peer_host, peer_port, peer_address
+    and peer_secret are about those (docs/scale-out.md); peer_address: None for peer_host and peer_port; peer_cert, peer_key and peer_ca:
+    PEM files, all or none;
     token_file: see tokens.py; tls_cert and tls_key: PEM files, both or none; allowed_hosts, allowed_origins: see exposure.py;
     rate_limit: for each token, or each address that has none.
     """
@@ -81,6 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: str | None = None
     acknowledge: str = "1"
     owner_lease_seconds: float = 5.0
+    standby: bool = True
     peer_host: str = "127.0.0.1"
     peer_port: int = 8081
     peer_address: str | None = None
@@ -205,6 +206,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "owner_lease", DURATION, "owner_lease_seconds", "Silence after which another server takes over.",
             "503 `storage_unavailable` until one has"
         ),
+        Setting("standby", SWITCH, "standby", "Follow the owner in memory, to take over at once; one does."),
         Setting("peer_host", HOST, "peer_host", "Address to listen on for the other servers."),
         Setting("peer_port", PORT, "peer_port", "Port to listen on for them; 0 takes any free one."),
         Setting("peer_address", ADDRESS, "peer_address", "Where they reach this one, if elsewhere."),

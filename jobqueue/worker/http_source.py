@@ -110,4 +110,6 @@ def _leased(job: types.LeasedJob) -> Leased:
         priority=job.priority,
         error=None if error == b"null" else error,
         traceparent=job.traceparent,
+        key=job.key,
+        limited=job.limited,
     )

@@ -27,7 +27,9 @@ _making = threading.Lock()
 
 
 class Leased(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A job under a lease of this worker. payload and error are JSON text; created_at is UTC; attempts counts this one."""
+    """A job under a lease of this worker. payload and error are JSON text; created_at is UTC; attempts counts this one; limited: its lease
+    takes something that other jobs may have to wait for.
+    """
 
     id: str
     token: str
@@ -40,6 +42,8 @@ class Leased(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     priority: int = 5
     error: bytes | None = None
     traceparent: str | None = None
+    key: str | None = None
+    limited: bool = False
 
 
 Report = Callable[[float, str | None], None]
@@ -103,6 +107,11 @@ class RunningJob(Generic[P]):
     def traceparent(self) -> str | None:
         """The trace that the producer gave it (W3C Trace Context), None if none."""
         return self._leased.traceparent
+
+    @property
+    def key(self) -> str | None:
+        """What the job is about, None if its producer said nothing."""
+        return self._leased.key
 
     @property
     def attempts(self) -> int:

@@ -69,6 +69,8 @@ def _leased(job: Job) -> Leased:
         priority=job.priority,
         error=job.error,
         traceparent=job.traceparent,
+        key=job.key,
+        limited=job.lease.limited,
     )
 
 

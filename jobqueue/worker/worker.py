@@ -27,7 +27,7 @@ from typing import Any, cast
 from jobqueue.backend.base import Backend
 from jobqueue.clock import Clock, SystemClock
 from jobqueue.errors import CallerError, QueueError
-from jobqueue.model import DEFAULT_QUEUE, Want
+from jobqueue.model import DEFAULT_QUEUE, SUCCEEDED, Want
 from jobqueue.worker.bell import Bell, Outage, Random, sleep
 from jobqueue.worker.concluding import Conclusions, Counts
 from jobqueue.worker.endings import RELEASED, Ending
@@ -258,6 +258,8 @@ class Worker:
                 self._leases.add(run)
                 self._waiting.add(run)
         self._fill()
+        for run in self._waiting.surplus():
+            run.end(RELEASED)
         self._waiting.watch()
 
     # Running.
@@ -290,6 +292,8 @@ class Worker:
         """See Owner.ended."""
         if run.job is not None:
             self._waiting.took(self.clock.now() - run.started_at)
+        if self._waiting.ended(run, ending is not None and ending.verdict is not None and ending.verdict.outcome is SUCCEEDED):
+            self._fill()
         if ending is None:
             self.counts.lost += 1
         else:
@@ -303,6 +307,7 @@ class Worker:
     def freed(self, run: Run) -> None:
         """See Owner.freed."""
         self._running.discard(run)
+        self._waiting.freed(run)
         self._fill()
         self._room.ring()
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from aiohttp import ClientSession, TCPConnector, hdrs
@@ -26,7 +26,7 @@ from jobqueue.http.fast import parser_for
 from jobqueue.http.request import Request
 from jobqueue.http.server import Server
 from jobqueue.limits import Limits
-from tests import ways
+from tests import servers, ways
 from tests.messages import Reader, Reply
 
 GUARD = 10.0
@@ -79,6 +79,7 @@ class Wire:
         while (reply := self._reader.reply(head)) is None:
             if not await self._more():
                 raise ConnectionError(f"closed after {self._reader.rest()[:200]!r}")
+        await servers.settled()
         return reply
 
     async def head(self) -> tuple[str, dict[str, str]]:
@@ -92,6 +93,7 @@ class Wire:
         with contextlib.suppress(ConnectionError):
             while await self._more():
                 pass
+        await servers.settled()
         return self._reader.rest()
 
     async def ask(self, data: bytes) -> Reply:
@@ -150,11 +152,23 @@ async def serving(handler: Callable[[Request], Coroutine[Any, Any, Answer]], **o
 
 
 class Api:
-    """The whole application, served, with a client."""
+    """The whole application, served, with a client.
 
-    def __init__(self, app: App, backend: LocalBackend, clock: ManualClock, site: Site, session: ClientSession) -> None:
+    backend: the one that does the work, also where another server is asked (tests/servers.py).
+    """
+
+    def __init__(
+        self,
+        app: App,
+        backend: LocalBackend,
+        clock: ManualClock,
+        site: Site,
+        session: ClientSession,
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
         self.app = app
         self.backend = backend
+        self._close = close
         self.clock = clock
         self.site = site
         self._session = session
@@ -170,7 +184,9 @@ class Api:
             asyncio.timeout(GUARD),
             self._session.request(method, url, data=data, headers=heads, skip_auto_headers=skipped) as answer,
         ):
-            return Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.read())
+            reply = Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.read())
+        await servers.settled()
+        return reply
 
     async def get(self, path: str) -> Reply:
         """GET."""
@@ -245,7 +261,7 @@ class Api:
             await asyncio.wait(self._held, timeout=GUARD)
         await self._session.close()
         await self.site.close()
-        await self.backend.close()
+        await self._close()
 
 
 async def start(
@@ -260,12 +276,12 @@ async def start(
 ) -> Api:
     """Serve the application; `bounds` are the fields of Limits that matter to the test."""
     limits, clock = Limits(**bounds), ManualClock()
-    backend = LocalBackend(limits, clock=clock)
-    app = build_app(backend, limits, token=token, access=access, body_seconds=body_seconds, mounts=mounts)
+    asked, backend, close = await servers.behind(limits, clock)
+    app = build_app(asked, limits, token=token, access=access, body_seconds=body_seconds, mounts=mounts)
     site = await Site.start(ways.server(app, connections_max=connections_max, idle_seconds=60.0, write_seconds=GUARD))
     headers = {hdrs.AUTHORIZATION: f"Bearer {token}"} if token is not None and send_token else {}
     session = ClientSession(connector=TCPConnector(limit=0), headers=headers, auto_decompress=False)
-    return Api(app, backend, clock, site, session)
+    return Api(app, backend, clock, site, session, close)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -273,6 +289,7 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(GUARD):
         while not true():  # noqa: ASYNC110 # what is waited for lives in the server and signals nobody
             await asyncio.sleep(0)
+    await servers.settled()
 
 
 async def answered(held: asyncio.Task[T]) -> T:

@@ -35,6 +35,42 @@ BACKOFFS = [
     {"base": None},
 ]
 
+RATES = [
+    5,
+    "x",
+    [],
+    {},
+    {"limit": 1},
+    {"per": 1},
+    {"limit": 0, "per": 1},
+    {"limit": 1, "per": 0.5},
+    {"limit": 1, "per": 86_401},
+    {"limit": 1.5, "per": 1},
+]
+RATES += [
+    {"limit": 2, "per": 1, "burst": 3},
+    {"limit": 2, "per": 1, "burst": 0},
+    {"limit": 1_000_001, "per": 1},
+    {"limit": 1, "per": 1, "nope": 1},
+]
+PER_KEYS = [5, "fifo", [], {"order": "lifo"}, {"order": None}, {"concurrency": 0}, {"concurrency": 10_001}, {"concurrency": 1.5}]
+PER_KEYS += [
+    {"order": "fifo", "concurrency": 2},
+    {"max_jobs": 0},
+    {"max_jobs": 1_000_001},
+    {"nope": 1},
+    *({"rate": rate} for rate in RATES),
+]
+WEIGHTS = [5, "x", [], None, {"a": 0}, {"a": 0.009}, {"a": 100.1}, {"a": "1"}, {"a": None}, {"": 1}, {"x" * 129: 1}, {"a\n": 1}]
+WEIGHTS += [{str(number): 1 for number in range(1_001)}]
+FLOW: dict[str, list[Any]] = {
+    "concurrency": [*INTEGERS, 0, -1, 1_000_001],
+    "rate": RATES,
+    "per_key": PER_KEYS,
+    "fair": [0, "yes", None, []],
+    "weights": WEIGHTS,
+}
+
 WRONG: dict[str, dict[str, list[Any]]] = {
     "POST /jobs/enqueue": {
         "id": [*TEXTS, "", "x" * 129, "a\nb", "\x00", "\x7f", "\x9f"],
@@ -48,6 +84,7 @@ WRONG: dict[str, dict[str, list[Any]]] = {
         "max_attempts": [*INTEGERS, 0, -1, 1_001],
         "backoff": BACKOFFS,
         "lease_seconds": [*NUMBERS, 0, 0.999, 43_201],
+        "key": [*TEXTS, "", "x" * 129, "a\nb", "\x00", "\x7f", "\x9f"],
         "traceparent": [*TEXTS, "", "00-0-0-01", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "x" * 55],
         "nope": [None, 1],
     },
@@ -82,6 +119,16 @@ WRONG: dict[str, dict[str, list[Any]]] = {
         "max_jobs": [*INTEGERS, 0, -1, 1_000_001],
         "paused": [0, "no", None, []],
         "nope": [1],
+        **FLOW,
+    },
+    "PATCH /queues/default": {
+        "lease_seconds": [*NUMBERS, None, 0, 43_201],
+        "max_attempts": [*INTEGERS, None, 0, 1_001],
+        "backoff": [*BACKOFFS, None],
+        "max_jobs": [*INTEGERS, 0, -1, 1_000_001],
+        "paused": [0, "no", None, []],
+        "nope": [1],
+        **FLOW,
     },
 }
 
@@ -93,6 +140,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "POST /jobs/job/extend": {},
     "POST /jobs/job/release": {},
     "PUT /queues/default": {},
+    "PATCH /queues/default": {},
 }
 
 CASES = [(operation, field) for operation, fields in WRONG.items() for field in fields]

@@ -110,10 +110,10 @@ async def test_events_that_wait_for_a_commit_are_bounded_too() -> None:
 async def test_a_backend_whose_storage_fails_takes_no_new_work() -> None:
     """It says so for as long as it lasts."""
     stand = Stand()
-    stand.backend.check()
+    await stand.backend.check()
     stand.journal.fail()
     with pytest.raises(StorageUnavailable):
-        stand.backend.check()
+        await stand.backend.check()
     stand.journal.recover()
-    stand.backend.check()
+    await stand.backend.check()
     await stand.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +16,9 @@ from typing import Any
 import pytest
 
 from jobqueue import Client, Retrying
+from jobqueue.model import JobSpec, Outcome, Verdict, Want
+from jobqueue.process.cluster import joined
+from jobqueue.process.config import Settings
 from tests.faults.process import Process
 from tests.valkey import Node, needs_valkey, until
 
@@ -48,8 +53,23 @@ def client(*servers: Process) -> Client:
 
 
 def owns(server: Process) -> bool:
+    return shows(server, "jobqueue_owner 1.0")
+
+
+def shows(server: Process, metric: str) -> bool:
     with Client(f"http://127.0.0.1:{server.port}") as asking:
-        return "jobqueue_owner 1" in asking.metrics()
+        return metric in asking.metrics().splitlines()
+
+
+def standby_of(servers: list[Process]) -> Process:
+    """The server that follows the owner, once its owner knows that it does."""
+    deadline = time.monotonic() + GUARD
+    while time.monotonic() < deadline:
+        known = [server for server in servers if shows(server, "jobqueue_standby_known 1.0")]
+        if len(known) == 2 and (others := [server for server in known if not owns(server)]):
+            return others[0]
+        time.sleep(0.05)
+    raise AssertionError("no server follows the owner")
 
 
 def test_any_server_serves_any_request(serve: Serve) -> None:
@@ -79,11 +99,15 @@ def test_each_server_tells_who_is_there(serve: Serve, valkey: Node) -> None:
     with client(*servers) as asking:
         asking.enqueue(1)
 
-    def clusters() -> list[dict[str, Any]]:
-        return [json.loads(stats(server).stdout)["cluster"] for server in servers]
+    seen: list[dict[str, Any]] = []
 
-    until("each has heard of all", lambda: all(len(each["members"]) == 3 for each in clusters()))
-    seen = clusters()
+    def settled() -> bool:
+        """Each has heard of all, and knows the owner: on a machine that stands still for a while a lease of two seconds looks passed."""
+        seen[:] = [json.loads(stats(server).stdout)["cluster"] for server in servers]
+        known = {each["owner"] and each["owner"]["name"] for each in seen}
+        return len(known) == 1 and None not in known and all(len(each["members"]) == 3 for each in seen)
+
+    until("each has heard of all", settled)
     assert len({each["name"] for each in seen}) == 3
     assert {each["store"] for each in seen} == {valkey.url}
     (owner,) = {each["owner"]["name"] for each in seen}
@@ -127,3 +151,53 @@ def test_what_was_acknowledged_outlives_its_owner(serve: Serve, number: signal.S
         assert found == set(sent)
         owner.wait(GUARD)
         assert [owns(server) for server in servers if server is not owner] == [True]
+
+
+async def test_an_owner_that_leaves_hears_what_became_of_the_jobs_it_handed_out(valkey: Node) -> None:
+    """It hands over once the other server has said that it delivered them, so the worker's lease is live at the next owner."""
+    valkey.tell("FLUSHALL")
+    settings = Settings(store=valkey.url, acknowledge="0", peer_port=0, owner_lease_seconds=2.0)
+    async with asyncio.timeout(GUARD), contextlib.AsyncExitStack() as stack:
+        owner = await stack.enter_async_context(joined(settings, None))
+        while owner.ownership.reign is None:
+            await owner.ownership.changed.wait(owner.clock.now() + 0.05)
+        await owner.enqueue(JobSpec(payload=b"1", id="j"))
+        async with joined(settings, None) as front:
+            while not owner.ownership.others:
+                await owner.ownership.changed.wait(owner.clock.now() + 0.05)
+            taking = front.dequeue(Want(queues=("default",)), 0.0)
+            (job,) = await taking.__aenter__()
+            owner.drain()
+            leaving = asyncio.create_task(stack.aclose())
+            # Whatever it does by itself before it hears of the job.
+            await asyncio.wait({leaving}, timeout=0.1)
+            taking.delivered()
+            await taking.__aexit__(None, None, None)
+            await leaving
+            assert job.lease is not None
+            concluded = await front.conclude("j", job.lease.token, Verdict(outcome=Outcome.SUCCEEDED, result=b"2"))
+            assert concluded.outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_standby_goes_on_from_its_memory(serve: Serve, number: signal.Signals) -> None:
+    """The server that followed the owner takes over without reading a row, with every job and lease there was."""
+    servers = [serve(), serve(), serve("--no-standby")]
+    with client(*servers) as asking:
+        sent = [asking.enqueue(n, id=f"j{n}").id for n in range(10)]
+        standby = standby_of(servers)
+        assert standby is not servers[2]
+        owner = next(server for server in servers if owns(server))
+        sent += [asking.enqueue(n, id=f"j{n}").id for n in range(10, 30)]
+        leased = [asking.dequeue(wait=GUARD) for _ in range(5)]
+        held = {job.id: job.lease.token for job in leased if job is not None}
+        owner.signal(number)
+        for job_id, lease in held.items():
+            asking.conclude(job_id, lease, "succeeded", result="kept")
+        while (job := asking.dequeue(wait=0)) is not None:
+            held[job.id] = job.lease.token
+            asking.conclude(job.id, job.lease.token, "succeeded")
+        assert set(held) == set(sent)
+        assert owns(standby)
+        owner.wait(GUARD)
+    assert "followed as the standby, taken over" in "".join(standby.log())

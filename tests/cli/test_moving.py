@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -195,6 +196,31 @@ def test_no_server_starts_on_half_of_a_restore(tmp_path: Path) -> None:
         assert run("backup", "copy.db", *where, cwd=tmp_path).returncode == 0
     finally:
         node.remove()
+
+
+def test_the_steps_of_the_docs_lead_there_and_back(tmp_path: Path) -> None:
+    """Each command that docs/scale-out.md gives for moving does what it says, in its order, on a store of that address."""
+    needs_valkey()
+    page = (Path(__file__).parents[2] / "docs/scale-out.md").read_text()
+    section = page.partition("## Moving to it, and back\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^ +jobqueue (.*)$", section, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["restore", "check", "backup", "serve"]
+    node = Node()
+    try:
+        held, _ = filled(tmp_path / "jobs.db")
+        for command in commands[:-1]:
+            words = command.replace("valkey://10.0.0.1:6379", node.url).split()
+            done = run(*words, cwd=tmp_path, JOBQUEUE_ACKNOWLEDGE="0")
+            assert done.returncode == 0, done.stderr
+            assert "24 jobs" in done.stdout
+    finally:
+        node.remove()
+    server = Process("--data", str(tmp_path / commands[-1].split()[-1]))
+    try:
+        with client(server) as asking:
+            assert asking.conclude(held.id, held.lease.token, "succeeded").outcome == "succeeded"
+    finally:
+        server.close()
 
 
 def test_a_restore_wants_to_know_where_to(tmp_path: Path) -> None:

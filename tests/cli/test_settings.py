@@ -54,8 +54,8 @@ OTHER |= {"FORMAT": "json", "WHICH": "on", "WAY": "plain", "RATE": "100/s:7", "O
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_every_setting_is_a_flag_a_variable_and_a_dotenv_line_in_that_order(setting, tmp_path: Path) -> None:
     """A flag wins over the environment, the environment over `.env`, `.env` over the default; each of the three is enough by itself."""
-    other = OTHER.get(setting.kind.metavar, "true")
     default = value_of(Settings(), setting.field)
+    other = OTHER.get(setting.kind.metavar, "false" if default is True else "true")
     # Neighbours are set apart so that one value alone never contradicts another.
     apart = {"max_payload_bytes": "1", "default_wait": "1", "min_lease": "1", "default_lease": "7", "default_max_attempts": "1"}
     apart |= {"tls_cert": "a.pem", "tls_key": "a.pem"}

@@ -12,6 +12,7 @@ from tests.postgres import postgres_server
 from tests.valkey import needs_valkey, no_servers_left, single
 
 from .durable import DurableRig, RestartingRig
+from .front import in_memory
 from .remote import RemoteRig
 from .rig import RIGS, Rig
 from .slow import SlowRig
@@ -50,15 +51,19 @@ def _valkey() -> MakeStore:
     return lambda: ValkeyStore(url, 0, name=name)
 
 
-RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow, "remote": _remote}
+RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow, "remote": _remote, "front": in_memory}
 RIGS |= store_rigs("postgres", _postgres)
 RIGS |= store_rigs("valkey", _valkey)
 
 LONG_BUT_FOR = {
     "postgres": ("test_time",),
     "postgres_taken_over": ("test_time",),
+    "postgres_followed_over": ("test_replay",),
+    "postgres_remote": ("test_time",),
     "valkey": ("test_delivery", "test_leases", "test_time"),
     "valkey_taken_over": ("test_replay",),
+    "valkey_followed_over": ("test_time",),
+    "valkey_remote": ("test_delivery",),
 }
 """Rigs that take so long, since each step goes to a store and back many times, that they run with the other long tests.
 What they store and read is the same in every module; these few are for those who run the suite often."""

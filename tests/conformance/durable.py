@@ -198,9 +198,6 @@ class Restarting:
     def dequeue(self, want: Want, wait: float) -> Taking:
         return RestartingTaking(self._rig, want, wait)
 
-    def check(self) -> None:
-        self._rig.local.check()
-
     def listen(self, wanted: Listen, after: str | None = None) -> Listening:
         return RestartingListening(self._rig, self._rig.local.listen(wanted, after))
 

@@ -167,7 +167,7 @@ async def test_so_many_may_wait_and_no_more(make_backend: MakeBackend) -> None:
 
 async def test_a_backend_says_whether_it_takes_new_work(rig: Rig) -> None:
     """It does until it drains."""
-    rig.backend.check()
+    await rig.backend.check()
     rig.backend.drain()
     with pytest.raises(Draining):
-        rig.backend.check()
+        await rig.backend.check()

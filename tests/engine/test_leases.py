@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from jobqueue.engine.engine import Engine
@@ -84,6 +85,15 @@ def test_the_very_conclude_again_answers_the_same_job_and_changes_nothing(state:
         assert engine.conclude(NOW + later, placed.job.id, placed.token or "", verdict) is placed.job
     assert fingerprint(engine) == before
     assert engine.events == []
+
+
+@pytest.mark.parametrize("state", ENDED_BY_A_WORKER)
+def test_the_very_conclude_again_is_refused_where_it_counts_once(state: str) -> None:
+    """Whoever has the token from the job itself, as others may, did not end it by saying the same."""
+    engine = make_engine()
+    placed = bring(engine, state)
+    verdict = msgspec.structs.replace(SUCCEEDED if state == "succeeded" else FINALLY_FAILED, once=True)
+    refused(engine, NotInProgress, lambda e, i, t: e.conclude(NOW, i, t, verdict), placed.job.id, placed.token or "")
 
 
 @pytest.mark.parametrize("said", [SUCCEEDED, FAILED], ids=["succeeded", "failed"])

@@ -24,7 +24,7 @@ from jobqueue.http.request import Request
 from jobqueue.limits import Limits
 
 _REFS = "#/components/schemas/{name}"
-_WITH_BODY = frozenset({"POST", "PUT", "DELETE"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _UNCONFIRMED = "With `unconfirmed`, the change may have been made all the same, or be made later: repeat the request to find out."
 
 _ANYWHERE = ("internal_error", "http_version")
@@ -190,6 +190,7 @@ def _path_parameters(route: Route, limits: Limits) -> list[dict[str, Any]]:
             "proxy rewrites.",
         },
         "name": {**known["queue"], "description": "The queue's name; or `-`, and the name in the query as `name`."},
+        "key": {**known["key"], "description": "The key, percent-encoded; or `-`, and the key in the query as `key`."},
         "number": {"description": "The job's number.", "minimum": 1},
     }
     return [

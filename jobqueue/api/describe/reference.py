@@ -92,6 +92,22 @@ def _asked(limits: Limits) -> Notes:
             "traceparent.",
             "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
         },
+        "key": _text(
+            "What the job is about: order, limits and fairness of its queue may be by key. No control characters.", 1, limits.key_chars_max
+        ),
+        "concurrency": _span("The most jobs of the queue that may be in progress; null for no limit.", 1, 1_000_000),
+        "rate": {"description": "How many jobs of the queue may be handed out in a time; null for no limit."},
+        "per": _span("Seconds in which `limit` jobs may be handed out, evenly.", 1, 86_400),
+        "burst": {"description": "How many may be handed out at once after a time of rest, up to `limit`.", "minimum": 1},
+        "per_key": {"description": "What holds for each key of the queue by itself; null for nothing."},
+        "order": {
+            "description": "What jobs of one key do to each other: `none`; `fifo`: one after the other, in order; `halt`: so too, and a "
+            "job that fails for good stops its key."
+        },
+        "fair": {"description": "Of the keys of a priority, whether the one with the least in progress goes first, by its weight."},
+        "weights": {
+            "description": f"What keys may have beside the others of a fair queue, which have 1: 0.01 to 100, {limits.weights_max} keys.",
+        },
         "cursor": {"description": "Where the next page begins: the cursor that the page before answered."},
         "status": {"description": "Where the job is in its life."},
     }
@@ -114,6 +130,29 @@ def _answered() -> Notes:
         "queued": {"description": "Jobs that wait for a worker."},
         "in_progress": {"description": "Jobs under a lease."},
         "waiters": {"description": "Held dequeues that wait on this queue."},
+        "waiting_for": {"description": "All that keeps the job from being in progress now; empty for one that is, or has ended."},
+        "reason": {
+            "description": "`time`: until when; `paused`: its queue is; `key`: what keeps its key back; `concurrency`: of its queue, or of "
+            "`key`; `rate`: likewise; `line`: how many go before it; `workers`: nobody waits for jobs of its queue."
+        },
+        "until": _time("When that ends, as far as it is known: the time, the lease of the job that is before it, the next slot."),
+        "block": {
+            "description": "What keeps a key back: `order`: a job that is before; `halted`: a job that failed; `paused`; `concurrency`; "
+            "`rate`."
+        },
+        "job": {"description": "The job that the key waits for."},
+        "used": {"description": "Jobs in progress."},
+        "total": {"description": "How many may be."},
+        "ahead": {"description": "Queued jobs that go before it, roughly."},
+        "limited": {
+            "description": "true: the lease takes something that other jobs may have to wait for; take no such job before you can begin, "
+            "and run those of one key one after the other."
+        },
+        "held": {"description": "Queued jobs that a limit or their key keeps back now."},
+        "held_by": {"description": "The same by what keeps them back."},
+        "rate_next_at": _time("When the queue's rate lets the next job go; null when one may go now."),
+        "holder": {"description": "The job that the key waits for, null if none."},
+        "next_at": _time("When the key's rate lets the next job go; null when one may go now."),
         "totals": {"description": "What happened since the queue was made or the server started; they only grow."},
         "policy": {"description": "What the queue does with jobs that do not say otherwise."},
         "purged": {"description": "Jobs cancelled."},
@@ -194,6 +233,28 @@ def _renamed(limits: Limits) -> Notes:
             f"Attempts before a failure is final; {limits.max_attempts_default} if not given.", 1, limits.max_attempts_max
         ),
         "PolicyBody.backoff": {"description": "How long to wait before the next attempt."},
+        "QueueView.keys": {"description": "Keys that the queue keeps count of; 0 where its policy minds none."},
+        "KeyView.key": {"description": "The key."},
+        "KeyView.paused": {"description": "Whether somebody has paused the key."},
+        "ReasonView.key": {"description": "The job's key, where it is the key's doing."},
+        "ReasonView.worker": {"description": "Who has the job that the key waits for."},
+        "RateBody.limit": _span("Jobs in `per` seconds.", 1, 1_000_000),
+        "Rate.limit": _span("Jobs in `per` seconds.", 1, 1_000_000),
+        "PerKeyBody.concurrency": _span("The most jobs of a key that may be in progress; null for no limit; 1 with an order.", 1, 10_000),
+        "PerKey.concurrency": _span("The most jobs of a key that may be in progress; null for no limit; 1 with an order.", 1, 10_000),
+        "PerKeyBody.rate": {"description": "How many jobs of a key may be handed out in a time; null for no limit."},
+        "PerKey.rate": {"description": "How many jobs of a key may be handed out in a time; null for no limit."},
+        "PerKeyBody.max_jobs": _span("Live jobs a key may have; null for the queue's bound alone.", 1, limits.jobs_max),
+        "PerKey.max_jobs": _span("Live jobs a key may have; null for the queue's bound alone.", 1, limits.jobs_max),
+        "PolicyPatch.lease_seconds": _span("Seconds a lease holds.", limits.lease_seconds_min, limits.lease_seconds_max),
+        "PolicyPatch.max_attempts": _span("Attempts before a failure is final.", 1, limits.max_attempts_max),
+        "PolicyPatch.backoff": {"description": "How long to wait before the next attempt."},
+        "KeysQuery.limit": _span(f"Keys on a page; {limits.page_jobs_default} if not given.", 1, limits.page_jobs_max),
+        "KeysQuery.cursor": {"description": "The `cursor` of the page before."},
+        "KeysView.cursor": {"description": "Asks for the next page; null at the end."},
+        "KeysView.keys": {"description": "The keys."},
+        "ListQuery.key": {"description": "Only jobs of this key."},
+        "ListQuery.waiting_for": {"description": "true shows of each job what it waits for."},
         "WaitQuery.wait": _span("Seconds to wait for the job's conclusion; 0 answers at once.", 0, limits.wait_seconds_max),
         "ListQuery.queue": {"description": "Only jobs of this queue."},
         "ListQuery.type": {"description": "Only jobs of this type."},
@@ -237,9 +298,10 @@ OPERATIONS: dict[str, str] = {
     "POST /jobs/{id}/extend": "A heartbeat: it may carry progress, and its answer may ask the worker to stop.",
     "POST /jobs/{id}/release": "The attempt does not count. The job goes to its old place, ahead of all that never left; with a delay, "
     "when that is over.",
-    "POST /jobs/{id}/cancel": "A job that waits is concluded at once. One in progress is marked, and its worker told at its next extend.",
+    "POST /jobs/{id}/cancel": "A job that waits is concluded at once. One in progress is marked, and its worker told at its next extend. A "
+    "failed one that halts its key is given up: it stays failed, and the key goes on.",
     "POST /jobs/{id}/retry": "The job joins the back of its queue with no attempts, past ones neither, and without its old expiry; "
-    "run_at is now.",
+    "run_at is now. One that halts its key goes to its old place.",
     "GET /jobs/{id}": "With a wait, held until the job is concluded or the wait has passed.",
     "GET /jobs": "A page may be short, or empty, and still have a cursor; the listing ends where the cursor is null.",
     "POST /batch/enqueue": "Each item is as the body of its single twin. One that fails carries its error and harms no other.",
@@ -247,6 +309,11 @@ OPERATIONS: dict[str, str] = {
     "POST /batch/conclude": "Each item is as the body of its single twin, with the job's id.",
     "POST /batch/extend": "Each item is as the body of its single twin, with the job's id.",
     "PUT /queues/{name}": "Sets the whole policy: what is not given becomes the server's default.",
+    "PATCH /queues/{name}": "What is not given stays as it is. Where null is a value, it takes the limit away.",
+    "GET /queues/{name}/keys": "Only keys with live jobs, and those that are paused, halted or under a rate; none where the policy minds "
+    "no keys. A page is of its own moment.",
+    "POST /queues/{name}/keys/{key}/pause": "Jobs of the key are still accepted. The key may have no jobs yet.",
+    "POST /queues/{name}/keys/{key}/resume": "A key that a failed job halts goes on too, and that job stays failed.",
     "DELETE /queues/{name}": "Only a queue without live jobs; its concluded jobs stay in history.",
     "POST /queues/{name}/pause": "Jobs are still accepted; workers wait.",
     "POST /queues/{name}/purge": "Every job that was queued or scheduled when it began; those in progress go on.",

@@ -142,9 +142,12 @@ async def conclude(site: Site, request: Request, text: str) -> Answer:
     job = await site.backend.numbered(number)
     lease = _held_by(job, consumer)
     try:
-        return Answer(200, _view(await site.backend.conclude(job.id, lease.token, Verdict(outcome=SUCCEEDED))))
+        return Answer(200, _view(await site.backend.conclude(job.id, lease.token, Verdict(outcome=SUCCEEDED, once=True))))
     except UnknownJob:
         raise UnknownJob(text) from None
+    except NotInProgress:
+        # Somebody else was quicker, since it was looked at.
+        raise NotInProgress(text, "CONCLUDED") from None
     except LeaseLost:
         raise NotInProgress(text, "no longer held by you") from None
 

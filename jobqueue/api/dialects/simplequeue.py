@@ -140,6 +140,8 @@ async def submit(site: Site, request: Request, _: str) -> Answer:
 
     Of a job that was sent with other content, a token without the scope read is told no more than its state.
     """
+    # Now: the request's headers are let go of when it first has to wait.
+    reads = _reads(site, request)
     spec = _spec(site, _decode_submit(await read(site, request)))
     assert spec.id is not None
     while True:
@@ -152,7 +154,7 @@ async def submit(site: Site, request: Request, _: str) -> Answer:
             raise renamed(error, _NAMES) from None
         try:
             job = await site.backend.job(spec.id)
-            return Answer(200, _view(job) if _reads(site, request) else _encode(SimpleJob(job.id, _state(job))))
+            return Answer(200, _view(job) if reads else _encode(SimpleJob(job.id, _state(job))))
         except UnknownJob:
             if conflict.field is None:
                 # There is one, which this token may not see.
@@ -221,7 +223,11 @@ async def complete(site: Site, request: Request, _: str) -> Answer:
         raise NotInProgress(job_id, _state(job))
     outcome = FAILED if asked.status == "failed" else SUCCEEDED
     try:
-        return Answer(200, _view(await site.backend.conclude(job_id, job.lease.token, Verdict(outcome=outcome, retry=False))))
+        verdict = Verdict(outcome=outcome, retry=False, once=True)
+        return Answer(200, _view(await site.backend.conclude(job_id, job.lease.token, verdict)))
+    except NotInProgress:
+        # Somebody else was quicker, since it was looked at.
+        raise NotInProgress(job_id, _state(await site.backend.job(job_id))) from None
     except LeaseLost:
         raise NotInProgress(job_id, "no longer running") from None
 

@@ -299,5 +299,5 @@ async def readyz(site: Site, request: Request, _: str) -> Answer:
     """GET /readyz: it takes new work. 503 while it drains, and while its storage fails."""
     if site.draining:
         raise Draining("the server is shutting down")
-    site.backend.check()
+    await site.backend.check()
     return Answer(200, b'{"status":"ready"}')

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import get_args
 
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from jobqueue.model import QueueStats
+from jobqueue.model import Block, QueueStats
 
 QUEUES_SHOWN = 1_000
-"""Queues with series of their own: at 14 lines each, about 1 MB a scrape."""
+"""Queues with series of their own: at 15 lines each, and up to 8 more where something holds jobs back, about 1 MB a scrape."""
 
 OTHER = "(other)"
 """The queue label of all the rest. Parentheses are not allowed in a queue's name, so none can be mistaken for it."""
@@ -19,10 +20,12 @@ OTHER = "(other)"
 _OUTCOMES = ("succeeded", "failed", "cancelled", "expired")
 _TOTALS = tuple(field for field in QueueStats.__struct_fields__ if field.endswith("_total"))
 _FIRST_TOTAL = QueueStats.__struct_fields__.index(_TOTALS[0])
+_BEHIND_TOTALS = _FIRST_TOTAL + len(_TOTALS)
+_BLOCKS: tuple[Block, ...] = get_args(Block)
 
 
 def _totals(queue: QueueStats) -> tuple[int, ...]:
-    totals: tuple[int, ...] = msgspec.structs.astuple(queue)[_FIRST_TOTAL:]
+    totals: tuple[int, ...] = msgspec.structs.astuple(queue)[_FIRST_TOTAL:_BEHIND_TOTALS]
     return totals
 
 
@@ -95,6 +98,7 @@ class Queues:
         for name, text, value in (
             ("jobqueue_queue_waiters", "Held dequeues by queue; one that waits on several queues is counted in each.", lambda q: q.waiters),
             ("jobqueue_queue_paused", "1 while the queue is paused; for (other), how many are.", lambda q: int(q.policy.paused)),
+            ("jobqueue_jobs_ready", "Queued jobs that may go: neither held back nor in a queue that is paused.", _ready),
         ):
             gauge = GaugeMetricFamily(name, text, labels=("queue",))
             for queue in shown:
@@ -102,6 +106,7 @@ class Queues:
             if rest:
                 gauge.add_metric((OTHER,), sum(value(queue) for queue in rest))
             yield gauge
+        yield from _held_back(shown, rest)
         yield from self._counted(shown)
 
     def _counted(self, shown: Iterable[QueueStats]) -> Iterator[Metric]:
@@ -130,3 +135,59 @@ class Queues:
 
 def _age(queue: QueueStats, now: float) -> float:
     return 0.0 if queue.oldest_queued_at is None else max(0.0, now - queue.oldest_queued_at)
+
+
+def _ready(queue: QueueStats) -> int:
+    return 0 if queue.policy.paused else queue.queued - queue.held
+
+
+def _held_back(shown: Sequence[QueueStats], rest: Sequence[QueueStats]) -> Iterator[Metric]:
+    """What there is only for queues that hold jobs back, so that plain ones have no series that say nothing."""
+    held = GaugeMetricFamily(
+        "jobqueue_jobs_held",
+        "Queued jobs that are held back, by queue and by what for: of their key a job before them (order), a failure (halted) or a pause "
+        "(paused), else as many as may be in progress (concurrency) or a rate (rate), of the queue or of the key.",
+        labels=("queue", "reason"),
+    )
+    for queue in shown:
+        for reason in reasons(queue):
+            held.add_metric((queue.name, reason), queue.held_by.get(reason, 0))
+    others = {reason for queue in rest for reason in reasons(queue)}
+    for reason in _BLOCKS:
+        if reason in others:
+            held.add_metric((OTHER, reason), sum(queue.held_by.get(reason, 0) for queue in rest))
+    yield held
+
+    values: tuple[tuple[str, str, Callable[[QueueStats], int | None]], ...] = (
+        ("jobqueue_queue_slots", "Jobs in progress in a queue that bounds how many may be.", _slots),
+        ("jobqueue_queue_slots_limit", "How many jobs of the queue may be in progress.", lambda queue: queue.policy.concurrency),
+        ("jobqueue_queue_keys", "Keys that the queue keeps count of.", lambda queue: queue.keys if queue.policy.keyed else None),
+    )
+    for name, text, value in values:
+        gauge = GaugeMetricFamily(name, text, labels=("queue",))
+        for queue in shown:
+            if (of_one := value(queue)) is not None:
+                gauge.add_metric((queue.name,), of_one)
+        found = [of_one for queue in rest if (of_one := value(queue)) is not None]
+        if found:
+            gauge.add_metric((OTHER,), sum(found))
+        yield gauge
+
+
+def _slots(queue: QueueStats) -> int | None:
+    return None if queue.policy.concurrency is None else queue.in_progress
+
+
+def reasons(queue: QueueStats) -> list[Block]:
+    """For what a queue holds jobs back, now or by its policy at another time."""
+    policy, rule = queue.policy, queue.policy.per_key
+    may = set[str](queue.held_by)
+    if policy.concurrency is not None or (rule is not None and rule.concurrency is not None):
+        may.add("concurrency")
+    if policy.rate is not None or (rule is not None and rule.rate is not None):
+        may.add("rate")
+    if rule is not None and rule.order != "none":
+        may.update(("order", "halted") if rule.order == "halt" else ("order",))
+    if policy.keyed:
+        may.add("paused")
+    return [block for block in _BLOCKS if block in may]

@@ -18,6 +18,7 @@ from typing import Any, Self
 from msgspec.structs import replace
 
 from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Listen, Listening, MemberStats, Notice, Taking
+from jobqueue.backend.store.feed import Feeds
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.own import OwnBackend, Reign
 from jobqueue.backend.store.ownership import Ownership
@@ -241,13 +242,13 @@ class ClusterBackend(Passing):
 
     # The whole.
 
-    def check(self) -> None:
+    async def check(self) -> None:
         self.check_open()
         target = self.target()
         if target is None:
             raise self.nobody()
         try:
-            target.check()
+            await target.check()
         except Moved:
             self.moved(target)
             raise self.nobody() from None
@@ -274,6 +275,7 @@ class ClusterBackend(Passing):
         if owner is None or left is None or left <= 0:
             owner, left = None, None
         since = self.clock.now() - ownership.members_seen_at
+        standby, behind = self._standby()
         return ClusterStats(
             name=ownership.name,
             address=ownership.address,
@@ -284,10 +286,26 @@ class ClusterBackend(Passing):
             members=[MemberStats(name, address, max(0.0, seconds) + since) for name, address, seconds in sorted(ownership.members)],
             lease_left_seconds=left,
             problem=ownership.problem,
+            standby=standby,
+            behind=behind,
             renewed_seconds=renewed,
             link_seconds=None if self.target() in (self.own, None) else self._link_seconds,
             clock_seconds=ownership.clock_seconds,
         )
+
+    def _standby(self) -> tuple[str | None, int]:
+        """Who could take over at once, as the owner and that one know, and how many commits it has yet to follow."""
+        ownership = self.ownership
+        if ownership.reign is not None:
+            return ownership.reign.feeds.standby or (None, 0)
+        if ownership.standby is not None and ownership.standby.warm:
+            return ownership.name, ownership.standby.behind
+        return None, 0
+
+    def feeds(self) -> Feeds | None:
+        """What the owner tells those who follow it, while this server is the owner."""
+        reign = self.ownership.reign
+        return None if reign is None else reign.feeds
 
     def drain(self) -> None:
         if self.draining:

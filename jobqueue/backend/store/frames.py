@@ -168,6 +168,10 @@ class Link(asyncio.Protocol):
         if self._out_bytes > self.unwritten_bytes_max:
             self.fail("reads too slowly: too much is unwritten")
 
+    def flush(self) -> None:
+        """Give the transport now what was sent in this turn."""
+        self._flush()
+
     def _flush(self) -> None:
         if self.broken is not None or not self._out:
             return

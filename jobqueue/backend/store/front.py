@@ -21,7 +21,7 @@ A = TypeVar("A", bound=m.Message)
 DISMISSED: Final[Any] = m.GotJobs(0, [])
 """The answer to whoever is held when this server drains; for a dequeue it is as good as any without jobs."""
 
-_HELD = frozenset({m.DEQUEUE, m.JOB, m.NOTICES})
+_HELD = frozenset({m.DEQUEUE, m.JOB})
 
 
 class _Asked(NamedTuple):
@@ -47,6 +47,11 @@ class FrontLink(Link):
         """The number of the last request that the kernel may have seen."""
         self._parts: dict[int, list[Item]] = {}
         self._retiring = False
+
+    @property
+    def newest(self) -> int:
+        """The number of the last request."""
+        return self._newest
 
     async def ask(self, kind: type[A], op: int, *arguments: Any) -> A:
         """Ask, and wait for an answer of this kind. Raises what the owner raised, Moved, Unconfirmed, BadRequest, TooLarge."""
@@ -141,9 +146,12 @@ class FrontLink(Link):
                 self.transport.abort()
 
     def dismiss(self) -> None:
-        """Answer everybody who is held, because this server drains."""
+        """Answer everybody who is held, because this server drains. Listeners are told first what has happened."""
         for n, (future, _, op) in list(self.asked.items()):
-            if op in _HELD and not future.done():
+            if op == m.NOTICES:
+                # What is on its way to it must not be lost: the owner would take it for told.
+                self.send((m.DISMISS, n))
+            elif op in _HELD and not future.done():
                 del self.asked[n]
                 self.send((m.CANCEL, n))
                 future.set_result(DISMISSED)

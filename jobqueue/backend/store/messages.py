@@ -23,9 +23,11 @@ VERSION = 1
 HELLO, PROOF, PING, PONG, CANCEL, DELIVERED, FAILED = 1, 2, 3, 4, 5, 6, 7
 ENQUEUE, ENQUEUE_BATCH, DEQUEUE, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH, RELEASE, END, RETRY = range(10, 20)
 JOB, NUMBERED, JOBS, QUEUE_PAGE, QUEUE, PUT_POLICY, DELETE_QUEUE, SET_PAUSED, PURGE, REDRIVE = range(20, 30)
-LISTEN, NOTICES, STATS = 30, 31, 32
-CHANGE_POLICY, KEYS, SET_KEY_PAUSED, WHY = 34, 35, 36, 37
+LISTEN, NOTICES, STATS, CHECK, DISMISS = 30, 31, 32, 33, 34
+FOLLOW, MARK, FOLLOWED = 35, 36, 37
+CHANGE_POLICY, KEYS, SET_KEY_PAUSED, WHY = range(70, 74)
 DONE, GOT_ENQUEUED, GOT_JOB, GOT_JOBS, GOT_PART, GOT_COUNT, GOT_QUEUE, GOT_QUEUES, GOT_STATS, GOT_LISTENER, GOT_NOTICES = range(40, 51)
+GOT_FOLLOWING, GOT_GROUP, GOT_COMMITTED = 51, 52, 53
 GOT_KEYS, GOT_KEY, GOT_REASONS = 60, 61, 62
 
 CHANGES = frozenset({ENQUEUE, ENQUEUE_BATCH, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH, RELEASE, END, RETRY}) | {
@@ -287,6 +289,34 @@ class StatsOp(Message, tag=STATS):
     """See Backend."""
 
 
+class CheckOp(Message, tag=CHECK):
+    """See Backend."""
+
+
+class DismissOp(Message, tag=DISMISS):
+    """Answer request n, which asks for notices, with those that there are. Without any answer of its own."""
+
+
+class FollowOp(Message, tag=FOLLOW):
+    """Asks for all that the owner commits from now on: GotFollowing, then GotGroup and GotCommitted as they come, Failed at the end.
+
+    standby: to take over; there is one at a time. Lasts until CancelOp.
+    """
+
+    standby: bool
+
+
+class MarkOp(Message, tag=MARK):
+    """Asks for the number of the last group that was handed to the writer."""
+
+
+class FollowedOp(Message, tag=FOLLOWED):
+    """How one that follows does; n is that of its FollowOp. warm: whether it could take over at once."""
+
+    behind: int
+    warm: bool
+
+
 # The answers.
 
 
@@ -390,6 +420,30 @@ class GotNotices(Message, tag=GOT_NOTICES):
     cursor: str
 
 
+class GotFollowing(Message, tag=GOT_FOLLOWING):
+    """It follows now. number: of the last group before the first that comes."""
+
+    reign: str
+    number: int
+
+
+class GotGroup(Message, tag=GOT_GROUP):
+    """A group that is about to be committed, or a part of one: its rows as the store has them. more: other parts follow."""
+
+    number: int
+    states: dict[int, bytes | None]
+    payloads: dict[int, bytes]
+    queues: dict[str, bytes | None]
+    counters: bytes
+    more: bool
+
+
+class GotCommitted(Message, tag=GOT_COMMITTED):
+    """The group of this number is committed."""
+
+    number: int
+
+
 Op = (
     EnqueueOp
     | EnqueueBatchOp
@@ -418,29 +472,20 @@ Op = (
     | KeysOp
     | SetKeyPausedOp
     | WhyOp
+    | CheckOp
+    | DismissOp
+    | FollowOp
+    | MarkOp
+    | FollowedOp
 )
-Answer = (
-    Done
-    | GotEnqueued
-    | GotJob
-    | GotJobs
-    | GotPart
-    | GotCount
-    | GotQueue
-    | GotQueues
-    | GotStats
-    | GotListener
-    | GotNotices
-    | GotKeys
-    | GotKey
-    | GotReasons
-    | Failed
-)
+_Got = GotEnqueued | GotJob | GotJobs | GotPart | GotCount | GotQueue | GotQueues | GotKeys | GotKey | GotReasons | GotStats
+Answer = Done | _Got | GotListener | GotNotices | Failed
+Fed = GotFollowing | GotGroup | GotCommitted
 
 encode = msgspec.msgpack.Encoder().encode
 decode_first = msgspec.msgpack.Decoder(Hello | Proof).decode
 """What comes before a link is proven."""
 decode_asked = msgspec.msgpack.Decoder(Op | CancelOp | Delivered | Ping | Pong).decode
 """What an owner is sent."""
-decode_answer = msgspec.msgpack.Decoder(Answer | Ping | Pong).decode
+decode_answer = msgspec.msgpack.Decoder(Answer | Fed | Ping | Pong).decode
 """What an owner sends."""

@@ -12,6 +12,7 @@ from typing import Self
 from jobqueue.backend.base import BackendStats, ClusterStats, Listen, Listening, Notice, Taking
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.local import LocalBackend, LocalTaking
+from jobqueue.backend.store.feed import Feeds
 from jobqueue.backend.store.lease import Lease
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.passing import Ask, Passing, R
@@ -42,6 +43,7 @@ class Reign:
         self.lease = lease
         self.local = local
         self.journal = journal
+        self.feeds = Feeds(journal)
         self.busy = 0
         self.over = False
         """Whether nothing may be changed in its memory any more, since nobody would store it."""
@@ -113,10 +115,10 @@ class OwnBackend(Passing):
     def listen(self, wanted: Listen, after: str | None = None) -> Listening:
         return OwnListening(self, wanted, after)
 
-    def check(self) -> None:
+    async def check(self) -> None:
         reign = self.now()
         try:
-            reign.local.check()
+            await reign.local.check()
         except (Draining, StorageUnavailable) as error:
             raise told(error, reign) from None
 

@@ -17,19 +17,24 @@ import contextlib
 import hashlib
 import logging
 import math
+import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
+from jobqueue.backend.following import Twin
 from jobqueue.backend.group import Fatal, NotNow
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.loading import CannotOpen, load
+from jobqueue.backend.rows import BadRow
 from jobqueue.backend.store.lease import MARGIN_SECONDS, Lease, LeasedWriter
 from jobqueue.backend.store.own import Reign, ReigningBackend
 from jobqueue.backend.store.signals import Signal
+from jobqueue.backend.store.standby import Standby
 from jobqueue.backend.store.store import Member, Owner, Store
 from jobqueue.clock import Clock
 from jobqueue.engine.engine import Engine
+from jobqueue.engine.restore import Inconsistent
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
 from jobqueue.model import Job
@@ -97,6 +102,7 @@ class Ownership:
     """One server's part in it. name: unique among the servers; address: of its peer port, as others reach it.
 
     changed: notified whenever `reign` or `owner` has changed. probe, aside and ids are injected for tests.
+    standby: this server's part in following the owner, None where it is never to.
     """
 
     def __init__(
@@ -111,6 +117,7 @@ class Ownership:
         probe: Probe = refuses,
         aside: Aside[tuple[float, int]] = asyncio.to_thread,
         ids: Ids | None = None,
+        standby: Standby | None = None,
     ) -> None:
         if lease_seconds < 2 * MARGIN_SECONDS:
             raise ValueError(f"a lease of {lease_seconds:g} s is too short: an owner gives up {MARGIN_SECONDS:g} s before its end")
@@ -144,6 +151,10 @@ class Ownership:
         self._probe = probe
         self._aside = aside
         self._ids = ids
+        self.standby = standby
+        if standby is not None:
+            standby.whom, standby.turn, standby.ended = self._to_follow, self._place, self.doubt
+        self._last_owner: str | None = None
         self.epoch = 0
         """The last that was seen: what the order goes by."""
         self._doubted = False
@@ -159,6 +170,8 @@ class Ownership:
         """Begin to take part. Wants a running loop and an open store."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._take_part()), loop.create_task(self._announce())]
+        if self.standby is not None:
+            self.standby.start()
 
     def doubt(self) -> None:
         """Look at once who owns the queue: the one who did cannot be reached, or says that it does not."""
@@ -196,6 +209,8 @@ class Ownership:
             return
         (taking_part, announcing), self._tasks = self._tasks, []
         self._closed = True
+        if self.standby is not None:
+            await self.standby.close()
         self._wake.notify()
         await taking_part
         announcing.cancel()
@@ -280,6 +295,7 @@ class Ownership:
         self.owner_seen_at = self.clock.now()
         if owner is not None:
             self.epoch = max(self.epoch, owner.epoch)
+            self._last_owner = owner.name
         if (old and (old.name, old.address, old.epoch)) != (owner and (owner.name, owner.address, owner.epoch)):
             _logger.info("owner of the queue: %s", "nobody" if owner is None else f"{owner.name} at {owner.address}, epoch {owner.epoch}")
             self.changed.notify()
@@ -307,7 +323,7 @@ class Ownership:
         dead = owner is not None and doubted and not (ours or free or modest) and await self._probe(owner.address)
         if self.leaving or not (ours or free or dead) or not await self._clock_agrees():
             return poll if owner is None else min(poll, max(owner.seconds, LOOK_SECONDS))
-        turn = 0 if ours else self._turn(owner)
+        turn = 0 if ours else self._turn()
         if turn:
             await self._rest(self.clock.now() + turn * STAGGER_SECONDS, doubts=False)
             now = await self.store.owner()
@@ -318,11 +334,27 @@ class Ownership:
             await self._claim(dead)
         return LOOK_SECONDS
 
-    def _turn(self, owner: Owner | None) -> int:
-        """How many members are to claim before this one."""
-        gone = None if owner is None else owner.name
+    def _turn(self) -> int:
+        """How many members are to claim before this one: a standby that is warm comes first, wherever it stands in the order."""
+        if self.standby is not None and self.standby.warm:
+            return 0
+        gone = self._last_owner
+        another = any(one.seconds < MEMBER_SECONDS and one.name not in (self.name, gone) for one in self.members)
+        # Whether another one is the standby is not known here.
+        return self._place() + another
+
+    def _place(self) -> int:
+        """How many members are before this one in the order to claim."""
+        gone = self._last_owner
         there = {member.name for member in self.members if member.seconds < MEMBER_SECONDS and member.name != gone} | {self.name}
         return order(sorted(there), self.epoch).index(self.name)
+
+    def _to_follow(self) -> Owner | None:
+        """Whose standby this server is to be, if it can."""
+        owner = self.owner
+        if self._closed or self.leaving or self.lease is not None or self.problem is not None:
+            return None
+        return None if owner is None or owner.name == self.name or owner.seconds <= 0 else owner
 
     async def _claim(self, force: bool) -> None:
         asked_at = Lease.time(self.clock)
@@ -340,23 +372,29 @@ class Ownership:
             renewing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await renewing
+            if self.standby is not None and not self._closed:
+                self.standby.start()
 
     # Being the owner.
 
     async def _serve(self, lease: Lease) -> None:
         """Read the rows and serve until the lease is lost or handed over. Raises NotNow, Fatal, CannotOpen before it serves."""
         began = self.clock.now()
-        engine = Engine(self.limits, self._ids) if self._ids is not None else Engine(self.limits)
         try:
-            rows = await self.store.rows(lease.epoch)
-            offset, change = await self._aside(lambda: load(rows, engine, self.clock))
+            twin = await self._followed(lease)
+            if twin is not None:
+                engine, offset, change = twin.engine, twin.offset, twin.change
+            else:
+                engine = self._engine()
+                rows = await self.store.rows(lease.epoch)
+                offset, change = await self._aside(lambda: load(rows, engine, self.clock))
         except (CannotOpen, NotNow):
             # Another server may have more luck.
             await self._release(lease)
             raise
         if not lease.held():
             return
-        journal = GroupJournal(engine, self.clock, "store", offset=offset, change=change)
+        journal = GroupJournal(engine, self.clock, "store", offset=offset, change=change, reign=secrets.token_hex(8))
         writer = self.store.writer(lease.epoch, lease.seconds, lambda _sent: None)
         journal.use(LeasedWriter(writer, lease, self.clock))
         local = ReigningBackend(engine=engine, clock=self.clock, journal=journal)
@@ -364,7 +402,8 @@ class Ownership:
         local.returned = partial(self.returned, reign)
         self.reign = self._ruling = reign
         local.resume()
-        _logger.warning("owns the queue, epoch %d: %d jobs read in %.1f s", lease.epoch, len(engine.jobs.by_id), self.clock.now() - began)
+        how, jobs = "read" if twin is None else "followed as the standby, taken over", len(engine.jobs.by_id)
+        _logger.warning("owns the queue, epoch %d: %d jobs %s in %.2f s", lease.epoch, jobs, how, self.clock.now() - began)
         self.changed.notify()
         while lease.gone is None and not self.leaving:
             await self._wake.wait(self.clock.now() + lease.seconds)
@@ -373,6 +412,25 @@ class Ownership:
         else:
             self._let_go(reign)
         self._ruling = None
+        self.changed.notify()
+
+    def _engine(self) -> Engine:
+        return Engine(self.limits) if self._ids is None else Engine(self.limits, self._ids)
+
+    async def _followed(self, lease: Lease) -> Twin | None:
+        """What this server has followed as the standby, if that is what the store has. Raises NotNow, Fatal, CannotOpen."""
+        twin = None if self.standby is None else await self.standby.take()
+        if twin is None:
+            return None
+        standing = await self.store.standing(lease.epoch)
+        try:
+            unfit = twin.ready(standing.counters, standing.jobs)
+        except (Inconsistent, BadRow) as error:
+            unfit = str(error)
+        if unfit is None:
+            return twin
+        _logger.warning("what was followed as the standby is not what the store has, so all rows are read: %s", unfit)
+        return None
 
     def _lost(self, why: str) -> None:
         """The lease is gone: called by it, in whichever step found that out."""
@@ -396,11 +454,17 @@ class Ownership:
         self.reign = None
         reign.local.drain()
         self.changed.notify()
+        reign.feeds.leaving = True
         await reign.calm(self.clock.now() + HAND_OVER_SECONDS)
         reign.over = True
         await reign.local.close()
-        if reign.lease.held():
+        held = reign.lease.held()
+        if held:
             await self._release(reign.lease)
+        # Only now: the standby claims when it hears of it.
+        reign.feeds.leaving = False
+        reign.feeds.over()
+        if held:
             _logger.warning("handed the queue over, epoch %d", reign.lease.epoch)
 
     async def _release(self, lease: Lease) -> None:

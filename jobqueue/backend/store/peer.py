@@ -16,7 +16,9 @@ import msgspec
 
 from jobqueue.backend.base import Backend, Enqueued, Listening, Taking
 from jobqueue.backend.store import messages as m
+from jobqueue.backend.store.feed import Feeds, LinkSink
 from jobqueue.backend.store.frames import BadFrame, Identity, Link, logger
+from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.shapes import error_row, held_bytes, job_row
 from jobqueue.clock import Clock, SystemClock
 from jobqueue.errors import BadRequest, QueueError, StorageUnavailable, StorageUnconfirmed, TooLarge
@@ -44,13 +46,22 @@ _Serving = Coroutine[Any, Any, None]
 class PeerServer:
     """Lets other servers use a backend. A protocol factory, for loop.create_server; `listen` does it all.
 
-    backend: whose operations are done. While this server owns nothing it raises Moved, which goes over the link as it is.
+    backend: whose operations are done. While this server owns nothing it raises Moved, which goes over the link as it is. feeds: of its
+    reign, None while it owns nothing.
     """
 
     def __init__(
-        self, backend: Backend, identity: Identity, limits: Limits, *, clock: Clock | None = None, links_max: int = LINKS_MAX
+        self,
+        backend: Backend,
+        identity: Identity,
+        limits: Limits,
+        *,
+        clock: Clock | None = None,
+        links_max: int = LINKS_MAX,
+        feeds: Callable[[], Feeds | None] = lambda: None,
     ) -> None:
         self.backend = backend
+        self.feeds = feeds
         self.identity = identity
         self.limits = limits
         self.clock = clock or SystemClock()
@@ -93,6 +104,9 @@ class OwnerLink(Link):
         self._takings: dict[int, Taking] = {}
         """Dequeues that were answered with jobs, until the front says what became of them."""
         self._listenings: dict[int, Listening] = {}
+        self._dismissed: set[int] = set()
+        """Requests for notices that are to be answered now."""
+        self._sinks: dict[int, LinkSink] = {}
 
     @property
     def pending(self) -> int:
@@ -110,7 +124,7 @@ class OwnerLink(Link):
     def lost(self, reason: str) -> None:
         """Whatever the front had open is cancelled, put back and left."""
         self._server.links.discard(self)
-        for n in [*self._takings, *self._listenings, *self._tasks]:
+        for n in [*self._takings, *self._listenings, *self._sinks, *self._tasks]:
             self._cancel(n)
 
     def opened(self) -> None:
@@ -127,6 +141,14 @@ class OwnerLink(Link):
                 self._begin(n, taking.__aexit__(None, None, None), m.DELIVERED)
         elif kind is m.CancelOp:
             self._cancel(n)
+        elif kind is m.DismissOp:
+            task = self._tasks.get(n)
+            if task is not None:
+                self._dismissed.add(n)
+                self.loop.call_soon(task.cancel)
+        elif kind is m.FollowedOp:
+            if (sink := self._sinks.get(n)) is not None:
+                sink.feeds.said(sink, message.behind, message.warm)
         else:
             if n <= self._newest:
                 raise BadFrame(f"used the number {n} for two requests")
@@ -179,6 +201,8 @@ class OwnerLink(Link):
         taking, listening, task = self._takings.pop(n, None), self._listenings.pop(n, None), self._tasks.get(n)
         if taking is not None:
             self._begin(n, taking.__aexit__(None, None, None), m.CANCEL)
+        elif (sink := self._sinks.pop(n, None)) is not None:
+            sink.feeds.leave(sink)
         elif listening is not None:
             self._begin(n, listening.__aexit__(None, None, None), m.CANCEL)
         elif task is not None:
@@ -311,7 +335,15 @@ class OwnerLink(Link):
         listening = self._listenings.get(op.listener)
         if listening is None:
             raise StorageUnavailable("the listener has left")
-        found = await listening.notices(min(op.limit, NOTICES_MAX), op.wait)
+        limit = min(op.limit, NOTICES_MAX)
+        try:
+            found = await listening.notices(limit, op.wait)
+        except asyncio.CancelledError:
+            if op.n not in self._dismissed:
+                raise
+            found = await listening.notices(limit, 0.0)
+        finally:
+            self._dismissed.discard(op.n)
         self._answer((m.GOT_NOTICES, op.n, found, listening.cursor))
 
     async def _stats(self, backend: Backend, op: m.StatsOp) -> None:
@@ -319,6 +351,27 @@ class OwnerLink(Link):
         for _ in range(_CANCEL_TURNS):
             await asyncio.sleep(0)
         self._answer((m.GOT_STATS, op.n, await backend.stats()))
+
+    async def _check(self, backend: Backend, op: m.CheckOp) -> None:
+        await backend.check()
+        self._answer((m.DONE, op.n))
+
+    async def _follow(self, _backend: Backend, op: m.FollowOp) -> None:
+        feeds = self._feeds()
+        sink = LinkSink(self, op.n, feeds)
+        reign, number = feeds.join(sink, self.peer, op.standby)
+        self._sinks[op.n] = sink
+        self._answer((m.GOT_FOLLOWING, op.n, reign, number))
+        feeds.begin(sink)
+
+    async def _mark(self, _backend: Backend, op: m.MarkOp) -> None:
+        self._answer((m.GOT_COUNT, op.n, self._feeds().number))
+
+    def _feeds(self) -> Feeds:
+        feeds = self._server.feeds()
+        if feeds is None:
+            raise Moved("this server does not own the queue")
+        return feeds
 
     def _job_out(self, n: int, job: Job) -> None:
         self._answer((m.GOT_JOB, n, job_row(job)))
@@ -384,5 +437,8 @@ _SERVES: dict[type[m.Message], tuple[int, _Serve]] = {
     m.KeysOp: (m.KEYS, OwnerLink._keys),
     m.SetKeyPausedOp: (m.SET_KEY_PAUSED, OwnerLink._set_key_paused),
     m.WhyOp: (m.WHY, OwnerLink._why),
+    m.CheckOp: (m.CHECK, OwnerLink._check),
+    m.FollowOp: (m.FOLLOW, OwnerLink._follow),
+    m.MarkOp: (m.MARK, OwnerLink._mark),
 }
 _OPS = frozenset(op for op, _ in _SERVES.values())

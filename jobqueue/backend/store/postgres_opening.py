@@ -11,7 +11,7 @@ import psycopg
 from jobqueue.backend.group import Fatal, NotNow
 from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.store.postgres_link import Link, Refused
-from jobqueue.backend.store.postgres_schema import MIGRATIONS, TABLES
+from jobqueue.backend.store.postgres_schema import MIGRATIONS, TABLES, too_new
 
 _logger = logging.getLogger("jobqueue.storage")
 
@@ -177,11 +177,8 @@ class Opening:
         if not found:
             raise self._cannot(f"is damaged: the schema {schema} does not say its version")
         ((version, usable_from),) = found
-        if usable_from > len(MIGRATIONS):
-            raise self._cannot(
-                f"the schema {schema} has version {version}, for servers that know version {usable_from} or later; this server knows up to "
-                f"{len(MIGRATIONS)}. It was used by a newer jobqueue"
-            )
+        if (why := too_new(schema, version, usable_from)) is not None:
+            raise self._cannot(why)
         return int(version)
 
     async def _check_rights(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from jobqueue.backend.group import Group
 from jobqueue.backend.loading import CannotOpen, JobRows
 from jobqueue.backend.store.postgres_link import Link
+from jobqueue.backend.store.postgres_schema import too_new
 from jobqueue.backend.store.store import Fenced, Standing, Whole
 
 READ_ROWS = 1_000
@@ -64,16 +65,24 @@ class PostgresReading:
     async def standing(self, epoch: int) -> Standing:
         """See Store.standing."""
         schema = self._schema
+        await self._check_format()
         ((last, state, crc),) = await self._link.run(
             f"SELECT CASE WHEN name IS NOT NULL THEN epoch END, state, crc FROM {schema}.owner LEFT JOIN {schema}.counters ON true"
         )
         self._check(last, epoch)
         return Standing(None if state is None else self._whole(state, crc, 0, "the counters"), None)
 
+    async def _check_format(self) -> None:
+        """A newer server may have come since this one started."""
+        for version, usable_from in await self._link.run(f"SELECT version, usable_from FROM {self._schema}.format"):
+            if (why := too_new(self._schema, version, usable_from)) is not None:
+                raise CannotOpen(f"{self._path}: {why}")
+
     async def rows(self, epoch: int | None) -> ReadRows:
         """See Store.rows; for None, Store.beside."""
         rows = ReadRows(self._path)
         await self._begin()
+        await self._check_format()
         found = await self._link.run(f"SELECT epoch FROM {self._schema}.owner WHERE name IS NOT NULL")
         last = found[0][0] if found else None
         if epoch is not None:

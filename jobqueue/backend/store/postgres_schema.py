@@ -160,3 +160,13 @@ END $$;
 
 MIGRATIONS: tuple[Migration, ...] = (Migration(_FIRST, 1),)
 """From version 0, an empty schema, on. Never change one that was released."""
+
+
+def too_new(schema: str, version: int, usable_from: int) -> str | None:
+    """Why a server of this version may not use what is installed; None if it may."""
+    if usable_from <= len(MIGRATIONS):
+        return None
+    return (
+        f"the schema {schema} has version {version}, for servers that know version {usable_from} or later; this server knows up to "
+        f"{len(MIGRATIONS)}. It was used by a newer jobqueue; use that, or a later one"
+    )

@@ -142,9 +142,12 @@ class RemoteBackend:
             raise Moved(f"the link to the server that owns the queue ended: {made.broken}")
         return made
 
+    def _new_link(self, address: str) -> FrontLink:
+        return FrontLink(self.identity, self.limits, self.clock, address)
+
     async def _connect(self, address: str) -> FrontLink | str:
         """A new link, or why there is none."""
-        link = FrontLink(self.identity, self.limits, self.clock, address)
+        link = self._new_link(address)
         task = asyncio.current_task()
         assert task is not None
         timer: Timer = self.clock.call_at(self.clock.now() + CONNECT_SECONDS, partial(_cancel, task))
@@ -330,12 +333,9 @@ class RemoteBackend:
     def listen(self, wanted: Listen, after: str | None = None) -> RemoteListening:
         return RemoteListening(self, wanted, after)
 
-    def check(self) -> None:
+    async def check(self) -> None:
         self._check_open()
-        if self._address() is None:
-            raise Moved("no server owns the queue now")
-        if self._usable() is None and (self.link is not None or self._refused is not None):
-            raise Moved(self._refused or "there is no link to the server that owns the queue now")
+        await self._ask(m.Done, m.CHECK)
 
     async def stats(self) -> BackendStats:
         """The owner's totals, but for whether it drains: that is this server's."""
@@ -444,15 +444,13 @@ class RemoteListening:
             draining = backend.draining
             left = 0.0 if draining else max(0.0, until - backend.clock.now())
             answer = await link.ask(m.GotNotices, m.NOTICES, self._n, limit, left)
-            if answer is DISMISSED:
-                continue
             if answer.notices is None:
                 return None
             self.cursor = answer.cursor
             found = [notice for notice in answer.notices if sees is None or sees(notice.queue)]
             if found:
                 return found
-            if not answer.notices:
+            if not answer.notices and draining is backend.draining:
                 return None if draining else []
 
 

@@ -122,6 +122,9 @@ local function commit(keys, a)
   local change = tonumber(h[3])
   if change < tonumber(a[3]) then return redis.error_reply('BEHIND ' .. h[3]) end
   if change >= tonumber(a[2]) then return redis.error_reply('PAST ' .. h[3]) end
+  -- A key that never is. While a slot is migrated key by key, asking for one that is not here is an error, before anything is written:
+  -- else a commit could end between a job that is still here and the count of its bucket that has gone.
+  redis.call('EXISTS', p .. '-')
   local t = p .. 't'
   local watched = noting(t)
   local i = 7
@@ -235,6 +238,7 @@ local function try(keys)
   redis.call('HMGET', keys[1], 'a', 'b')
   redis.call('HGETALL', keys[1])
   redis.call('HSCAN', keys[1], '0')
+  redis.call('EXISTS', keys[1])
   redis.call('HDEL', keys[1], 'a', 'b')
   redis.call('SET', keys[1], '')
   redis.call('DEL', keys[1])

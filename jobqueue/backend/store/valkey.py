@@ -193,6 +193,7 @@ class ValkeyStore:
 
     async def rows(self, epoch: int) -> ValkeyRows:
         """See Store.rows."""
+        await valkey_checks.check_format(self._link, self._path, self._meta_key)
         token = ("HGET", self._owner_key, "token")
         (before,) = await self._ask(token, lane="rows")
         rows, after = await self._read(token)
@@ -208,6 +209,7 @@ class ValkeyStore:
 
     async def standing(self, epoch: int) -> Standing:
         """See Store.standing."""
+        await valkey_checks.check_format(self._link, self._path, self._meta_key)
         counters, buckets, token = await self._ask(
             ("GET", f"{self._keys}c"), ("HGETALL", f"{self._keys}b"), ("HGET", self._owner_key, "token"), lane="rows"
         )

@@ -20,8 +20,14 @@ from jobqueue.backend.store.valkey_wire import Command, Denied, Place, Wait, cod
 
 _logger = logging.getLogger("jobqueue.storage")
 
-FORMAT = "1"
-PARTITIONS = "1"
+FORMAT = 1
+"""Of the rows. Raised by a change that a server of the format before cannot read, or must not be let write."""
+
+USABLE_FROM = 1
+"""The oldest format that a server may know which is to read and write these rows. What was released before a change to a row that it can
+do with, goes on beside what came after."""
+
+PARTITIONS = 1
 
 VALKEY_MIN = 8
 REDIS_MIN = 7
@@ -32,8 +38,8 @@ CLOCK_SECONDS_MAX = 5.0
 CLOCK_SECONDS_NOTED = 0.5
 
 RIGHTS = (
-    "~{{{name}* +hello +auth +ping +info +role +cluster|slots +cluster|info +time +wait +fcall +fcall_ro +function|load +hscan "
-    "+hget +hmget +hgetall +hset +hsetnx +hdel +hincrby +get +set +del +multi +exec"
+    "~{{{name}* +hello +auth +ping +info +role +cluster|slots +cluster|info +time +wait +fcall +fcall_ro +function|load "
+    "+function|delete +hscan +hget +hmget +hgetall +hset +hsetnx +hdel +hincrby +get +set +del +exists +multi +exec"
 )
 """What ACL SETUSER has to give a user, for keys that begin with a name."""
 
@@ -180,16 +186,41 @@ async def _check_meta(link: Link, path: str, meta: str, change: bool) -> bool:
         raise CannotOpen(f"{path}: {meta}: {there}")
     if None in there:
         return False
-    kept, partitions = (value.decode(errors="replace") for value in there)
-    if kept != FORMAT:
-        raise CannotOpen(
-            f"{path}: its rows have format {kept}, and this server knows {FORMAT}: use the jobqueue that wrote them, or a later one"
-        )
+    kept, partitions = (_whole(value) for value in there)
     if partitions != PARTITIONS:
         raise CannotOpen(
             f"{path}: was made with {partitions} partitions, and this server knows {PARTITIONS}: use the jobqueue that made it"
         )
+    await check_format(link, path, meta)
+    if kept < FORMAT and change:
+        # Only now may rows be written that an older server does not know.
+        await link.ask(meta, ("HSET", meta, "format", FORMAT, "usable_from", USABLE_FROM))
     return True
+
+
+async def check_format(link: Link, path: str, meta: str) -> None:
+    """Look whether this server knows the rows. Looked at again by whoever claims: a newer server may have come since it started.
+
+    Raises CannotOpen, NotNow.
+    """
+    there: list[Any]
+    (there,) = await link.ask(meta, ("HMGET", meta, "format", "usable_from"))
+    if code_of(there):
+        raise CannotOpen(f"{path}: {meta}: {there}")
+    if there[0] is None:
+        return
+    kept = _whole(there[0])
+    usable_from = kept if there[1] is None else _whole(there[1])
+    if usable_from > FORMAT:
+        raise CannotOpen(
+            f"{path}: its rows have format {kept}, for servers that know {usable_from} or later, and this one knows up to {FORMAT}: they "
+            "were written by a newer jobqueue; use that, or a later one"
+        )
+
+
+def _whole(value: bytes) -> int:
+    """A number of the table; what is none is of no format that is known here."""
+    return int(value) if value.isdigit() else 1 << 31
 
 
 async def _check_clock(link: Link, path: str, key: str) -> None:

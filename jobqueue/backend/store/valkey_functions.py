@@ -1,4 +1,10 @@
-"""The function library of valkey.lua, brought to every primary."""
+"""The function library of valkey.lua, brought to every primary.
+
+**Upgrades beside running servers.** A server calls no functions but those of its own library. What means something else than before is a
+new library, `jqown2` with functions `jo2_…`, since names of functions are Valkey's and not a library's: a server of the new version brings
+it beside the old one, and the two take turns in owning the same rows. A release later the old one's name goes to RETIRED. An old server
+whose library was deleted too soon brings it again.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +20,9 @@ from jobqueue.backend.store.valkey_wire import Place, Refused, refusal
 LIBRARY = "jqown1"
 REVISION = 2
 """REVISION of valkey.lua. A server brings its own where there is none or an older one, and leaves a newer one alone."""
+
+RETIRED: tuple[str, ...] = ()
+"""Libraries of earlier versions, deleted wherever this one is brought."""
 
 
 def lacks_functions(replies: Iterable[object]) -> bool:
@@ -50,3 +59,7 @@ async def _install(link: Link, place: Place, code: bytes) -> None:
     (loaded,) = await connection.call(("FUNCTION", "LOAD", "REPLACE", code), seconds=seconds)
     if isinstance(loaded, hiredis.ReplyError):
         raise refusal(place, loaded) or Refused(f"{place}: FUNCTION LOAD: {loaded}")
+    for name in RETIRED:
+        (gone,) = await connection.call(("FUNCTION", "DELETE", name), seconds=seconds)
+        if isinstance(gone, hiredis.ReplyError) and (refused := refusal(place, gone)):
+            raise refused

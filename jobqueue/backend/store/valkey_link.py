@@ -9,7 +9,8 @@ connection whose deadline passed is closed. The topology is asked of all nodes a
 by their silence: the answers of the first moment count, and the highest epoch wins.
 
 Not followed: ASK. Functions write keys that they name themselves, so half of a slot that is being migrated key by key cannot be
-written safely. It is NotNow until the migration is over; an atomic one (Valkey 9) shows as MOVED alone.
+written safely. It is NotNow until the migration is over, and so is TRYAGAIN, and what a function is told in their place; commits see to it
+that they find out before they write (valkey.lua). An atomic migration (Valkey 9) shows as MOVED alone.
 """
 
 from __future__ import annotations

@@ -131,8 +131,10 @@ def code_of(reply: object) -> str:
 ELSEWHERE = frozenset({"MOVED", "READONLY"})
 _DENIED = frozenset({"NOAUTH", "NOPERM", "WRONGPASS"})
 _LATER = frozenset({"ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS", "OOM", "BUSY", "MISCONF"})
+_MIGRATED = "the slot is being migrated key by key, during which it cannot be written; migrate it atomically, or with all servers stopped"
 _HINTS = {
-    "ASK": "the slot is being migrated key by key, during which it cannot be written; migrate it atomically, or with all servers stopped",
+    "ASK": _MIGRATED,
+    "TRYAGAIN": _MIGRATED,
     "NOREPLICAS": "fewer replicas than min-replicas-to-write are connected",
     "OOM": "maxmemory is reached",
 }
@@ -143,6 +145,9 @@ def refusal(place: Place, reply: object) -> Refused | None:
     code = code_of(reply)
     if code in _DENIED:
         return Denied(f"{place}: {reply}")
+    if code == "ERR" and "access a non local key" in str(reply):
+        # What a function is told in place of ASK and TRYAGAIN, about keys that it names itself.
+        return Refused(f"{place}: {_MIGRATED}")
     if code in _LATER or code in ELSEWHERE:
         return Refused(f"{place}: {_HINTS.get(code, reply)}")
     return None

@@ -104,8 +104,8 @@ class Gate(Passing):
     def listen(self, wanted: Listen, after: str | None = None) -> Listening:
         return GateListening(self, wanted, after)
 
-    def check(self) -> None:
-        self.there()
+    async def check(self) -> None:
+        await self._pass(lambda to: to.check())
 
     async def stats(self) -> BackendStats:
         return await self._pass(lambda to: to.stats())

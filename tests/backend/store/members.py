@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from jobqueue.backend.base import Backend
+from jobqueue.backend.following import RowChanges
+from jobqueue.backend.group import Group
 from jobqueue.backend.store.cluster import ClusterBackend
+from jobqueue.backend.store.feed import Feeds
+from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.own import Reign
 from jobqueue.backend.store.ownership import Ownership
+from jobqueue.backend.store.source import Ear
+from jobqueue.backend.store.standby import Standby
 from jobqueue.clock import ManualClock, Uptime
+from jobqueue.engine.engine import Engine
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
 
@@ -35,11 +43,12 @@ class ServerClock(ManualClock):
     def __init__(self, start: float) -> None:
         super().__init__(start, Uptime("boot", 1_000.0))
         self._slept = 0.0
+        self.boot = "boot"
 
     def uptime(self) -> Uptime:
         up = super().uptime()
         assert up is not None
-        return Uptime(up.boot, up.seconds + self._slept)
+        return Uptime(self.boot, up.seconds + self._slept)
 
     def stand_still(self, seconds: float) -> None:
         """Let time pass with no timer running; those that fell due run at the next `advance`, late."""
@@ -69,7 +78,14 @@ class Server:
         """Whether it is told that the owner's port refuses connections, though the owner lives."""
         self._awake = asyncio.Event()
         self._awake.set()
-        self.ownership = Ownership(self.store, name, self.address, self.clock, cluster.limits, probe=self._probe, aside=_here, ids=Ids())
+        ids = Ids()
+        self.sources: set[DirectSource] = set()
+        self.standby = (
+            Standby(self.store, self.clock, lambda: Engine(cluster.limits, ids), self._source, aside=_here) if cluster.standbys else None
+        )
+        self.ownership = Ownership(
+            self.store, name, self.address, self.clock, cluster.limits, probe=self._probe, aside=_here, ids=ids, standby=self.standby
+        )
         self.backend = ClusterBackend(self.ownership, self._connect)
 
     async def awake(self) -> None:
@@ -81,6 +97,15 @@ class Server:
         if name not in self.gates:
             self.gates[name] = Gate(lambda: self.cluster.reached(self.name, name), self.awake, lambda: self.cluster.arrived(name))
         return self.gates[name]
+
+    async def without_standby(self) -> None:
+        """As if it had been started with --no-standby."""
+        if self.standby is not None:
+            await self.standby.close()
+            self.standby = self.ownership.standby = None
+
+    def _source(self, address: str) -> DirectSource:
+        return DirectSource(self, address.partition(":")[0])
 
     async def _probe(self, address: str) -> bool:
         name = address.partition(":")[0]
@@ -109,6 +134,9 @@ class Server:
             if self.name in server.gates:
                 server.gates[self.name].cut()
                 server.gates[self.name].open = True
+            for source in list(server.sources):
+                if self in (server, self.cluster.servers.get(source.name)):
+                    source.cut()
 
     def go_on(self) -> None:
         """SIGCONT: its clock has gone on, its timers are late, and what came meanwhile is read."""
@@ -127,6 +155,93 @@ class Server:
             gate.cut()
 
 
+class DirectSource:
+    """What one server hears of another that it follows, in order, and late when either of them stands still. A Source."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.server = server
+        self.name = name
+        self._ear: Ear | None = None
+        self._feeds: Feeds | None = None
+        self._said: deque[Callable[[Ear], object]] = deque()
+        self._more, self._lost = asyncio.Event(), asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+
+    async def _reached(self) -> Feeds:
+        server, cluster = self.server, self.server.cluster
+        if cluster.reached(server.name, self.name) is None:
+            raise Moved("it cannot be reached")
+        await cluster.arrived(self.name)
+        feeds = cluster[self.name].backend.feeds()
+        await server.awake()
+        if feeds is None:
+            raise Moved("it does not own the queue")
+        return feeds
+
+    async def follow(self, ear: Ear, standby: bool) -> tuple[str, int]:
+        feeds = await self._reached()
+        joined = feeds.join(self, self.server.name, standby)
+        self._feeds, self._ear = feeds, ear
+        self.server.sources.add(self)
+        self._pump = asyncio.ensure_future(self._tell())
+        feeds.begin(self)
+        return joined
+
+    async def mark(self) -> int:
+        number = (await self._reached()).number
+        # What was told before comes before this.
+        heard = self._lost = asyncio.Event()
+        self._say(lambda ear: heard.set())
+        await heard.wait()
+        return number
+
+    def tell(self, behind: int, warm: bool) -> None:
+        if self._feeds is not None:
+            self._feeds.said(self, behind, warm)
+
+    async def close(self) -> None:
+        self.server.sources.discard(self)
+        if self._feeds is not None:
+            self._feeds.leave(self)
+        if self._pump is not None:
+            self._pump.cancel()
+
+    def cut(self) -> None:
+        """The link breaks: what was said and not heard is lost."""
+        self._said.clear()
+        self._lost.set()
+        if self._feeds is not None:
+            self._feeds.leave(self)
+        self._say(lambda ear: ear.over("the link broke"))
+
+    # A Sink.
+
+    def handed(self, group: Group, number: int) -> None:
+        rows = RowChanges(dict(group.states), dict(group.payloads), dict(group.queue_rows), group.counters)
+        self._say(lambda ear: ear.handed(number, rows))
+
+    def committed(self, number: int) -> None:
+        self._say(lambda ear: ear.committed(number))
+
+    def over(self) -> None:
+        self._say(lambda ear: ear.over("the owner says so"))
+
+    def _say(self, what: Callable[[Ear], object]) -> None:
+        self._said.append(what)
+        self._more.set()
+
+    async def _tell(self) -> None:
+        assert self._ear is not None
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._said:
+                await self.server.awake()
+                if self._said:
+                    self._said[0](self._ear)
+                    self._said.popleft()
+
+
 async def _here(work: Callable[[], T]) -> T:
     return work()
 
@@ -134,7 +249,8 @@ async def _here(work: Callable[[], T]) -> T:
 class Cluster:
     """All of them. clock: the true time, which the store's clock shows."""
 
-    def __init__(self, *names: str, limits: Limits | None = None, off: dict[str, float] | None = None) -> None:
+    def __init__(self, *names: str, limits: Limits | None = None, off: dict[str, float] | None = None, standbys: bool = True) -> None:
+        self.standbys = standbys
         self.clock = ManualClock()
         self.limits = limits or Limits()
         self.shared = Shared(self.clock)
@@ -163,6 +279,9 @@ class Cluster:
             if two in self.servers[one].gates:
                 self.servers[one].gates[two].cut()
                 self.servers[one].gates[two].open = True
+            for source in list(self.servers[one].sources):
+                if source.name == two:
+                    source.cut()
 
     def join(self, name: str, other: str) -> None:
         self.cuts.discard(frozenset((name, other)))

@@ -324,7 +324,7 @@ async def test_a_front_that_drains_answers_its_own_and_lets_the_owner_go_on(clus
     with pytest.raises(Draining):
         await cluster.done(cluster["c"].backend.enqueue(spec()))
     with pytest.raises(Draining):
-        cluster["c"].backend.check()
+        await cluster["c"].backend.check()
     await cluster.done(cluster["c"].backend.conclude("one", token(first.jobs[0]), SUCCEEDED))
     assert not elsewhere.answered
     assert cluster.owners == ["a"]
@@ -423,8 +423,8 @@ async def test_an_owner_does_not_go_on_about_a_store_that_was_silent_before(clus
 
 async def test_a_server_takes_new_work_while_somebody_owns(cluster: Cluster) -> None:
     """Its check passes while the owner can be asked, and says what is wrong when not."""
-    cluster["b"].backend.check()
-    cluster["a"].backend.check()
+    await cluster["b"].backend.check()
+    await cluster["a"].backend.check()
     cluster.cut("a", "b")
     with pytest.raises(StorageUnavailable, match="cannot be reached"):
-        cluster["b"].backend.check()
+        await cluster["b"].backend.check()

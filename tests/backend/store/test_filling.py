@@ -24,6 +24,8 @@ from jobqueue.backend.store import filling
 from jobqueue.backend.store.filling import copy, fill
 from jobqueue.backend.store.store import Store
 from jobqueue.backend.store.valkey import ValkeyStore
+from jobqueue.backend.store.valkey_moment import Moment
+from jobqueue.backend.store.valkey_wire import Command, Wait
 from jobqueue.clock import ManualClock, SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.model import JobSpec, Outcome, QueuePolicy, Verdict, Want
@@ -317,6 +319,26 @@ async def test_a_failover_ends_a_moment() -> None:
         await store.close()
         for node in nodes:
             node.remove()
+
+
+@pytest.mark.parametrize("said", ["run_id", "master_replid"])
+async def test_a_moment_is_read_of_one_primary(said: str) -> None:
+    """One that was started again, or was a replica in between, is another one, though it knows the reader and answers."""
+    steps = itertools.count()
+
+    async def ask(*commands: Command, seconds: float | None = None) -> list[Any]:
+        if commands[0][0] == "HSCAN":
+            return [[b"0", []]]
+        if commands[0][1] == "jo_note" and len(commands) == 1:
+            return [1]
+        info = f"{said}:{next(steps)}\r\n".encode()
+        return [[1, [], None, [], []] if commands[0][1] == "jo_noted" else 1, info, info]
+
+    async def apply(_rows: Group) -> None:
+        """Nothing to keep."""
+
+    with pytest.raises(NotNow, match="there was a failover while the jobs were read"):
+        await Moment(ask, "{jq0}:", "valkey://h:1", Wait(0, 1.0)).read(apply)
 
 
 async def test_two_do_not_read_a_moment_at_once() -> None:

@@ -335,6 +335,8 @@ async def test_a_failover_that_lost_a_claim_deposes_the_owner(cluster: Cluster) 
 
 async def test_rows_that_cannot_be_read_leave_the_queue_to_others(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     """A server that cannot read the rows says so, gives the queue back, and claims nothing for a while."""
+    for name in ("b", "c"):
+        await cluster[name].without_standby()
     await put(cluster, "a", "one")
     cluster.shared.states[1] = b"nonsense"
     cluster["a"].die()

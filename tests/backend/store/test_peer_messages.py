@@ -129,7 +129,7 @@ SPEC = full(
         traceparent="00",
     )
 )
-VERDICT = full(Verdict(outcome=Outcome.FAILED, result=b"1", error=b"2", retry=False, retry_delay=3.0))
+VERDICT = full(Verdict(outcome=Outcome.FAILED, result=b"1", error=b"2", retry=False, retry_delay=3.0, once=True))
 WANT = full(Want(queues=("a", "b"), limit=9, lease_seconds=1.0, worker="w", attempt_id="a", who="me"))
 EXTEND = full(Extend("j", "t", 1.0, 0.5, "half"))
 

@@ -103,6 +103,18 @@ async def test_a_schema_of_a_newer_server_is_refused(make: MakeStore, server: Po
     assert f"the schema {store.schema} has version 9, for servers that know version 8 or later" in await refused(make())
 
 
+async def test_a_schema_that_a_newer_server_took_over_is_not_read(make: MakeStore, server: PostgresServer) -> None:
+    """A server that ran before serves no rows that are not for it any more."""
+    store = make()
+    await store.open()
+    owner = await store.claim("a", "a:1", 5)
+    server.sql(f"UPDATE {store.schema}.format SET version = 9, usable_from = 8")
+    with pytest.raises(CannotOpen, match="It was used by a newer jobqueue"):
+        await store.rows(owner.epoch)
+    with pytest.raises(CannotOpen, match="It was used by a newer jobqueue"):
+        await store.standing(owner.epoch)
+
+
 async def test_a_schema_of_another_program_is_refused(make: MakeStore, server: PostgresServer) -> None:
     """A schema of our name that has tables of somebody else is left alone."""
     store = make()

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,8 +143,11 @@ async def test_what_is_refused_of_a_server(opened: Callable[..., Any], monkeypat
         replica.tell("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         assert f"127.0.0.1:{replica.port} may forget jobs" in await refused(opened, primary.url, 1)
         replica.tell("CONFIG", "SET", "maxmemory-policy", "noeviction")
-        assert "set appendonly yes" in await refused(opened, primary.url, "aof")
         await opened(primary.url, 1)
+        if "redis_version:7.0" in primary.info("server") and "valkey_version" not in primary.info("server"):
+            assert "has no WAITAOF: use Redis 7.2" in await refused(opened, primary.url, "aof")
+            return
+        assert "set appendonly yes" in await refused(opened, primary.url, "aof")
         for node in nodes:
             node.tell("CONFIG", "SET", "appendonly", "yes")
         # Until the first one is written, nothing is in it.
@@ -161,11 +165,39 @@ async def test_what_is_refused_of_a_server(opened: Callable[..., Any], monkeypat
             node.remove()
 
 
-@pytest.mark.parametrize(("field", "says"), [("format", "have format 2"), ("partitions", "made with 2 partitions")])
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [("format", "have format 2, for servers that know 2 or later"), ("partitions", "made with 2 partitions")],
+)
 async def test_another_format_is_refused(node: Node, opened: Callable[..., Any], name: str, field: str, says: str) -> None:
     """Rows of another format, or of more partitions, are left alone."""
     node.tell("HSET", f"{{{name}}}:meta", field, 2)
     assert says in await refused(opened, node.url)
+
+
+async def test_a_newer_format_is_kept_from_an_old_server(node: Node, opened: Callable[..., Any], name: str) -> None:
+    """A newer server that says that older ones may go on lets them; once it does not, one that runs already serves no rows either."""
+    store = await opened(node.url)
+    epoch = await claimed(store)
+    meta = f"{{{name}}}:meta"
+    node.tell("HSET", meta, "format", 3, "usable_from", 1)
+    await opened(node.url)
+    read_all(await store.rows(epoch))
+    assert node.tell("HGET", meta, "format") == b"3"
+    node.tell("HSET", meta, "usable_from", 2)
+    assert "for servers that know 2 or later" in await refused(opened, node.url)
+    with pytest.raises(CannotOpen, match="written by a newer jobqueue"):
+        await store.rows(epoch)
+    with pytest.raises(CannotOpen, match="written by a newer jobqueue"):
+        await store.standing(epoch)
+
+
+async def test_an_older_format_is_raised(node: Node, opened: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer server says at its start which format the rows have from then on, and who may go on with them."""
+    await opened(node.url)
+    monkeypatch.setattr(valkey_checks, "FORMAT", 2)
+    await opened(node.url)
+    assert node.tell("HMGET", f"{{{name}}}:meta", "format", "usable_from") == [b"2", b"1"]
 
 
 async def test_clocks_that_are_apart_are_refused(
@@ -193,6 +225,20 @@ async def test_a_newer_library_is_left_alone(opened: Callable[..., Any], monkeyp
         monkeypatch.setattr(valkey_functions, "REVISION", ours + 2)
         await opened(node.url)
         assert node.tell("FCALL_RO", "jo_revision", 0) == ours
+    finally:
+        node.remove()
+
+
+async def test_a_retired_library_is_deleted(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later release deletes the library of an earlier one where it brings its own, and leaves those of others alone."""
+    needs_valkey()
+    node = Node()
+    try:
+        for library in ("jqown0", "theirs"):
+            node.tell("FUNCTION", "LOAD", f"#!lua name={library}\nredis.register_function('{library}', function() return 1 end)")
+        monkeypatch.setattr(valkey_functions, "RETIRED", ("jqown0", "jqown00"))
+        await opened(node.url)
+        assert sorted(library[1] for library in node.tell("FUNCTION", "LIST")) == [valkey_functions.LIBRARY.encode(), b"theirs"]
     finally:
         node.remove()
 
@@ -257,6 +303,12 @@ async def test_the_rights_that_are_named_are_enough(opened: Callable[..., Any], 
         assert "+function|load" in await refused(opened, url)
     finally:
         node.remove()
+
+
+def test_the_page_names_these_rights() -> None:
+    """The line of docs/scale-out.md is the one to say, to the word."""
+    page = (Path(__file__).parents[3] / "docs/scale-out.md").read_text(encoding="utf-8")
+    assert f"ACL SETUSER jobqueue on >PASSWORD {RIGHTS.format(name='jq')}\n" in page
 
 
 async def test_tls(node: Node, name: str, opened: Callable[..., Any]) -> None:

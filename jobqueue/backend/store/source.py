@@ -1,0 +1,109 @@
+"""The link of a server, or of any other who may, that follows what the owner commits (feed.py)."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from jobqueue.backend.following import RowChanges
+from jobqueue.backend.store import messages as m
+from jobqueue.backend.store.frames import Identity
+from jobqueue.backend.store.front import FrontLink
+from jobqueue.backend.store.remote import RemoteBackend
+from jobqueue.clock import Clock
+from jobqueue.limits import Limits
+
+
+class Ear(Protocol):
+    """Whoever is told. Called in the loop, in order; it must not wait."""
+
+    def handed(self, number: int, changes: RowChanges) -> None:
+        """A group is about to be committed."""
+
+    def committed(self, number: int) -> None:
+        """The group of this number is committed; those before it are, or all that they held is in it."""
+
+    def over(self, reason: str) -> None:
+        """There will be no more. May come twice."""
+
+
+class Source(Protocol):
+    """The way to one owner, for one that follows. Whatever it raises is a QueueError: Moved when the owner cannot be reached."""
+
+    async def follow(self, ear: Ear, standby: bool) -> tuple[str, int]:
+        """Be told of all groups from now on, once; the reign, and the number of the group before the first. What is told may come before
+        this returns. standby: to take over, which is refused (StorageUnavailable) while somebody else does.
+        """
+
+    async def mark(self) -> int:
+        """The number of the last group that the owner has handed to its writer; it has been told of by then."""
+
+    def tell(self, behind: int, warm: bool) -> None:
+        """Say how one does."""
+
+    async def close(self) -> None:
+        """Follow no more."""
+
+
+class FollowLink(FrontLink):
+    """A link on which groups come, unasked for."""
+
+    def __init__(self, identity: Identity, limits: Limits, clock: Clock, address: str) -> None:
+        super().__init__(identity, limits, clock, address)
+        self.ear: Ear | None = None
+        self.follows = 0
+        """The number of the request to follow."""
+        self._part = RowChanges()
+
+    def got(self, message: Any) -> None:
+        """See Link."""
+        kind, ear = type(message), self.ear
+        if ear is not None and message.n == self.follows:
+            if kind is m.GotGroup:
+                part = RowChanges(message.states, message.payloads, message.queues, message.counters)
+                if self._part:
+                    self._part.add(part)
+                    part = self._part
+                if message.more:
+                    self._part = part
+                else:
+                    self._part = RowChanges()
+                    ear.handed(message.number, part)
+                return
+            if kind is m.GotCommitted:
+                ear.committed(message.number)
+                return
+            if kind is m.Failed and message.n not in self.asked:
+                ear.over(message.error.detail)
+                return
+        super().got(message)
+
+    def lost(self, reason: str) -> None:
+        """See Link."""
+        super().lost(reason)
+        if self.ear is not None:
+            self.ear.over(reason)
+
+
+class LinkSource(RemoteBackend):
+    """A Source over a link of its own: what is told must not hold up what is asked, nor the other way round."""
+
+    def _new_link(self, address: str) -> FollowLink:
+        return FollowLink(self.identity, self.limits, self.clock, address)
+
+    async def follow(self, ear: Ear, standby: bool) -> tuple[str, int]:
+        """See Source."""
+        link = await self._linked()
+        assert isinstance(link, FollowLink)
+        link.ear, link.follows = ear, link.newest + 1
+        answer = await link.ask(m.GotFollowing, m.FOLLOW, standby)
+        return answer.reign, answer.number
+
+    async def mark(self) -> int:
+        """See Source."""
+        return (await self._ask(m.GotCount, m.MARK)).count
+
+    def tell(self, behind: int, warm: bool) -> None:
+        """See Source."""
+        link = self.link
+        if isinstance(link, FollowLink):
+            link.send((m.FOLLOWED, link.follows, behind, warm))

@@ -1,0 +1,279 @@
+"""How many servers stand behind what a test asks: the one place where tests choose.
+
+`one`: as a server does by itself. `two`: two servers on one store, a link between them; the test asks the one that does not own the queue.
+JOBQUEUE_TEST_SERVERS chooses for a whole run, and .ci/run makes one run of the API's and the clients' tests on `two`. The tests are the
+same and see no difference. Those that cannot be are in ONE_ONLY, each with its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from jobqueue.backend.base import Backend
+from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.store.cluster import ClusterBackend
+from jobqueue.backend.store.frames import Identity, Link
+from jobqueue.backend.store.front import FrontLink
+from jobqueue.backend.store.own import Reign
+from jobqueue.backend.store.ownership import Ownership
+from jobqueue.backend.store.peer import OwnerLink, PeerServer
+from jobqueue.backend.store.remote import RemoteBackend
+from jobqueue.backend.store.store import Store
+from jobqueue.clock import ManualClock, SystemClock
+from jobqueue.ids import Ids
+from jobqueue.limits import Limits
+from jobqueue.process import cluster, server
+from jobqueue.process.settings import Settings
+from tests.backend.store.memory import MemoryStore, Shared
+
+VARIABLE = "JOBQUEUE_TEST_SERVERS"
+
+current = os.environ.get(VARIABLE, "one")
+"""For servers in this process."""
+
+TURNS = 8
+"""Turns of the loop within which what one server was sent has come about there."""
+
+LEASE_SECONDS = 1e8
+"""Three years: a test's time is its own, and no reign is to end by it."""
+
+GUARD = 10.0
+"""Seconds after which what does not come about gives up."""
+
+T = TypeVar("T")
+
+_DEFECT = "plants a defect right beneath the edge; an owner's is a 503 at a front (tests/backend/store/test_peer.py)"
+
+ONE_ONLY = {
+    "tests/api/test_mounts.py::test_a_defect_answers_as_its_api": _DEFECT,
+    "tests/api/test_service.py::test_a_defect_is_500_and_says_nothing_of_itself": _DEFECT,
+    "tests/api/test_stats.py": "is about a server by itself, or puts another view of the others into the one backend",
+    "tests/api/test_openapi.py::test_the_examples_are_true": "the example of /stats is that of a server by itself",
+    "tests/api/test_metrics_times.py::test_memory_has_no_commits": "there are commits here",
+    "tests/api/test_holds.py::test_a_job_that_was_handed_to_a_revoked_token_goes_to_the_next": "is about one turn of one loop",
+}
+"""Tests that are about one server alone, by file or file::function (no parameters), and why."""
+
+
+def why_one_only(nodeid: str) -> str | None:
+    """The reason not to run a test over two servers."""
+    path, _, name = nodeid.partition("::")
+    function = name.rpartition("::")[2].partition("[")[0]
+    return ONE_ONLY.get(path) or ONE_ONLY.get(f"{path}::{function}")
+
+
+class Member:
+    """One of the servers: its part in owning the queue, and its side of the links."""
+
+    def __init__(self, servers: Servers, store: Store, name: str) -> None:
+        self.name = name
+        self.identity = Identity(name, "correct horse battery staple")
+        self.links_clock = servers.links_clock
+        self.ownership = Ownership(
+            store, name, f"{name}:1", servers.clock, servers.limits, lease_seconds=LEASE_SECONDS, probe=_lives, aside=_here, ids=servers.ids
+        )
+        self.remotes: list[RemoteBackend] = []
+
+        def connect(address: str) -> RemoteBackend:
+            made = RemoteBackend(lambda: address, self.identity, servers.limits, clock=self.links_clock, dial=servers.dial)
+            self.remotes.append(made)
+            return made
+
+        self.backend = ClusterBackend(self.ownership, connect)
+        self.peers = PeerServer(self.backend.own, self.identity, servers.limits, clock=self.links_clock)
+
+    @property
+    def reign(self) -> Reign | None:
+        """Its reign while it owns the queue."""
+        return self.ownership.reign
+
+    @property
+    def links(self) -> list[FrontLink | OwnerLink]:
+        """Every link of this server's that is up, its own side alone."""
+        return [*self.peers.links, *(link for remote in self.remotes for link in remote.links if link.broken is None)]
+
+    async def close(self) -> None:
+        """As a process ends."""
+        await self.peers.close()
+        await self.backend.close()
+
+
+class Servers:
+    """Servers in one loop on one store, over socket pairs. clock: of the queue; that of the links stands still, so that none is broken
+    by letting the queue's time pass."""
+
+    def __init__(self, limits: Limits, clock: ManualClock, stores: Sequence[Store]) -> None:
+        self.limits = limits
+        self.clock = clock
+        self.links_clock = ManualClock()
+        # The ids of one millisecond are in order because one process makes them. The clock stands still here, so they are one process's.
+        self.ids = Ids()
+        for store in stores:
+            # A clock that is off is not what this is about; a test's own is years off.
+            store.now = self._utc  # type: ignore[method-assign]
+        self.members = [Member(self, store, f"s{number}") for number, store in enumerate(stores, 1)]
+
+    async def _utc(self) -> float:
+        return self.clock.now() + self.clock.skew()
+
+    async def settled(self) -> None:
+        """Return when nothing is on its way between them."""
+        quiet = 0
+        for _ in range(1_000):
+            before = self.moved
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if self.moved == before and not self.under_way else 0
+            if quiet > TURNS:
+                return
+
+    async def start(self) -> None:
+        """Start them one after the other, so that the first owns the queue and every other one knows it."""
+        for member in self.members:
+            member.ownership.start()
+            await until(partial(_knows, member))
+
+    async def dial(self, factory: Callable[[], Link], address: str) -> object:
+        """Connect one to another."""
+        (member,) = (each for each in self.members if each.ownership.address == address)
+        loop = asyncio.get_running_loop()
+        mine, theirs = socket.socketpair()
+        for each in (mine, theirs):
+            each.setblocking(False)
+        await loop.connect_accepted_socket(member.peers, theirs)
+        return await loop.create_connection(factory, sock=mine)
+
+    @property
+    def reign(self) -> Reign:
+        """That of the owner."""
+        (reign,) = (member.reign for member in self.members if member.reign is not None)
+        return reign
+
+    @property
+    def links(self) -> list[FrontLink | OwnerLink]:
+        """Every link that is up, both sides of each."""
+        return [link for member in self.members for link in member.links]
+
+    @property
+    def under_way(self) -> bool:
+        """Whether anything is sent that is not read yet."""
+        return any(link.unwritten_bytes for link in self.links) or sum(link.bytes_out - link.bytes_in for link in self.links) != 0
+
+    @property
+    def moved(self) -> int:
+        """Grows with all that is sent."""
+        return sum(link.bytes_out for link in self.links)
+
+    async def close(self) -> None:
+        """End them, the owner last."""
+        for member in sorted(self.members, key=lambda each: each.reign is not None):
+            closing = asyncio.ensure_future(member.close())
+            async with asyncio.timeout(GUARD):
+                while not closing.done():
+                    # What it waits for may be time; where a store is real, it is not.
+                    await asyncio.wait({closing}, timeout=0.01)
+                    self.clock.advance(0.1)
+            await closing
+
+
+def _knows(member: Member) -> bool:
+    return member.backend.target() is not None
+
+
+async def _lives(address: str) -> bool:
+    return False
+
+
+async def _here(work: Callable[[], T]) -> T:
+    return work()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Let the loop turn until something holds."""
+    async with asyncio.timeout(GUARD):
+        while not true():  # noqa: ASYNC110 # what is waited for signals nobody
+            await asyncio.sleep(0)
+
+
+# What tests on one server ask instead of it.
+
+_behind_edges: list[Servers] = []
+
+
+async def settled() -> None:
+    """Return when what an edge has asked for has come about at the server that does it, as it has at once where there is one."""
+    for each in list(_behind_edges):
+        await each.settled()
+
+
+async def behind(limits: Limits, clock: ManualClock) -> tuple[Backend, LocalBackend, Callable[[], Awaitable[None]]]:
+    """What an edge under test serves, the backend that does the work, which is the same where there is one server, and what closes both."""
+    if current == "one":
+        local = LocalBackend(limits, clock=clock)
+        return local, local, local.close
+    shared = Shared(clock)
+    both = Servers(limits, clock, [MemoryStore(shared), MemoryStore(shared)])
+    await both.start()
+    _behind_edges.append(both)
+    front, local = both.members[1].backend, both.reign.local
+    # A test that drains means the server that it asks.
+    local.drain = front.drain  # type: ignore[method-assign]
+
+    async def close() -> None:
+        _behind_edges.remove(both)
+        del local.drain
+        await both.close()
+
+    return front, local, close
+
+
+_numbers = itertools.count()
+_shared: dict[str, Shared] = {}
+"""The stores of this process, by URL."""
+
+_backend = server._backend
+_open_store = cluster.open_store
+
+
+def _open(settings: Settings) -> Store:
+    shared = _shared.get(settings.store or "")
+    return _open_store(settings) if shared is None else MemoryStore(shared)
+
+
+@contextlib.asynccontextmanager
+async def _behind(settings: Settings) -> AsyncIterator[Backend]:
+    """A front of its own process's wiring, with an owner beside it."""
+    if settings.store is not None or settings.data is not None:
+        async with _backend(settings) as backend:
+            yield backend
+        return
+    url = f"memory://{next(_numbers)}"
+    both = msgspec.structs.replace(settings, store=url, peer_host="127.0.0.1", peer_port=0, owner_lease_seconds=LEASE_SECONDS)
+    _shared[url] = Shared(SystemClock())
+    try:
+        async with cluster.joined(both) as owner:
+            await owner.found(owner.clock.now() + GUARD)
+            async with cluster.joined(both) as front:
+                await front.found(front.clock.now() + GUARD)
+                yield front
+    finally:
+        del _shared[url]
+
+
+def install() -> None:
+    """Have every server of this process that keeps its jobs in memory be a front: for jobqueue.testing."""
+    replaced: Any = {server: ("_backend", _behind), cluster: ("open_store", _open)}
+    for module, (name, new) in replaced.items():
+        setattr(module, name, new)
+    # Tests may read what a server logs of what they do to it. That one is about to own the queue is nothing of that.
+    for logger in ("jobqueue.cluster", "jobqueue.peer"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
