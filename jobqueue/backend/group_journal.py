@@ -141,10 +141,14 @@ class GroupJournal:
         """See Journal.append."""
         group = self._gathering
         changed: dict[int, Job] = {}
+        stored = len(events)
         for event in events:
             job = event.job
             if job is None:
-                if event.kind is not K_FREED:
+                if event.kind is K_FREED:
+                    # Nothing is written for it, so nobody may wait until it is.
+                    stored -= 1
+                else:
                     group.queues.add(event.queue)
             elif event.kind is K_FORGOTTEN:
                 changed.pop(job.number, None)
@@ -159,7 +163,7 @@ class GroupJournal:
             change += 1
             group.put(number, encode_job(copied(job, -offset) if offset else job, change))
         self._change = change
-        self._ticket += len(events)
+        self._ticket += stored
         if not self._kicked and self._writing is None and self._failing is None:
             self._kicked = True
             # Not at once: all requests that the loop has read by now go into this group.

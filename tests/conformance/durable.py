@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -17,6 +18,8 @@ from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite.open import open_journal
 from jobqueue.engine.engine import Engine
+from jobqueue.engine.flow import FlowQueue
+from jobqueue.engine.queues import QueueState
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
 from jobqueue.model import Job, Lease, Want
@@ -32,13 +35,47 @@ def kept(engine: Engine) -> dict[str, Any]:
         del job["slot"]
         if isinstance(job["hold"], Lease):
             # A put back can only be asked for by the process that handed the job out; and a restart is a stall of its own to workers.
-            job["hold"] = msgspec.structs.replace(job["hold"], replayed=False, prolonged=False)
+            # Whether a lease takes what others wait for goes by the policy: of then when it is made, of now when it is read.
+            job["hold"] = msgspec.structs.replace(job["hold"], replayed=False, prolonged=False, limited=False)
     for name in ("random", "events"):
         del print_[name]
-    for queue in print_["queues"].values():
+    # The due times of jobs are with the jobs. Those of rates and of walks are the process's.
+    del print_["due"]
+    for name, queue in print_["queues"].items():
         queue["lanes"] = [lane or None for lane in queue["lanes"]]
+        queue["flow"] = _kept_of_flow(engine.queues[name])
+        if _rated(engine.queues[name]):
+            queue["stats"] = msgspec.structs.replace(queue["stats"], held=0, held_by={}, keys=0, rate_next_at=None)
     print_["queues"] = dict(sorted(print_["queues"].items()))
     return print_
+
+
+def _rated(queue: QueueState) -> bool:
+    per_key = queue.policy.per_key
+    return queue.policy.rate is not None or (per_key is not None and per_key.rate is not None)
+
+
+def _kept_of_flow(queue: QueueState) -> Any:
+    """What a queue knows of its keys, but for what their rates had left and how much of a fair queue they have had."""
+    if not isinstance(queue, FlowQueue):
+        return None
+    keys = {
+        key: (
+            state.live,
+            state.queued,
+            state.paused,
+            [sorted(job.id for job in jobs) for jobs in (state.running, state.away, state.halted)],
+        )
+        for key, state in queue.states.items()
+        if not state.idle
+    }
+    return queue.keyed, queue.moving, list(queue.paused), keys
+
+
+def finish_walks(engine: Engine) -> None:
+    """Do at once what is done in slices. A server that starts has nothing of that: it has built all of it."""
+    while engine.deadlines.earliest == -math.inf:
+        engine.tick(-math.inf)
 
 
 JOBS_MAX = 300
@@ -145,6 +182,7 @@ class RestartingRig(DurableRig):
     async def _begin(self) -> LocalBackend:
         async with self._lock:
             if not self.open and not self.local.draining and self.local.engine.live < self.jobs_max:
+                finish_walks(self.local.engine)
                 before = kept(self.local.engine)
                 self.undelivered += self.local.undelivered_total
                 await self.local.close()
