@@ -22,6 +22,7 @@ PROGRAMS = {
     "growth": "bench.growth",
     "where": "bench.where",
     "load": "bench.running",
+    "takeover": "bench.takeover",
 }
 
 
