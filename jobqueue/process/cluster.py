@@ -73,7 +73,8 @@ async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[Clust
         identity = Identity(f"{socket.gethostname()[:150]}:{os.getpid()}-{secrets.token_hex(2)}", secret)
 
         def connect(address: str) -> RemoteBackend:
-            return RemoteBackend(lambda: address, identity, limits, clock=clock, tls=None if tls is None else lambda: tls.client)
+            context = None if tls is None else lambda: tls.client
+            return RemoteBackend(lambda: address, identity, limits, clock=clock, tls=context, return_jobs=backend.return_jobs)
 
         def follow(address: str) -> LinkSource:
             return LinkSource(lambda: address, identity, limits, clock=clock, tls=None if tls is None else lambda: tls.client)
