@@ -89,6 +89,12 @@ class PeerServer:
     async def close(self) -> None:
         """Listen no more and end every link. What was answered before is written."""
         if self._listener is not None:
+            # asyncio forgets a connection that it has accepted when listening ends before its next turn (gh-109564): the other server would
+            # wait in vain for a second. So it accepts nothing more first.
+            for listening in self._listener.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             self._listener.close()
         for link in list(self.links):
             link.close()
