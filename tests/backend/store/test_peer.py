@@ -55,6 +55,9 @@ class Wire:
 
     close = abort
 
+    def is_closing(self) -> bool:
+        return self.closed
+
     def get_write_buffer_size(self) -> int:
         return 0
 
