@@ -27,6 +27,7 @@ from tests.conformance.rig import SUCCEEDED, spec, token, want
 from tests.factories import make_engine
 
 from .members import Cluster
+from .simulation import World
 from .test_following import HeldWriter, Owner, changes_of
 
 TURNS = 40
@@ -417,3 +418,31 @@ async def test_one_that_does_not_read_is_cut_off(linked: Linked) -> None:
     assert linked.feeds is not None
     assert linked.feeds.standby is None
     linked.hand_over(group_of(1))
+
+
+# In worlds made from seeds, where owners die and links to them break.
+
+
+async def faults(seeds: range) -> list[str]:
+    """What is found in the first world in which something is."""
+    for seed in seeds:
+        world = World(seed)
+        world.troubles, world.forced = ["peers", "die", "die"], False
+        await world.run()
+        if world.faults:
+            return world.faults
+    return []
+
+
+@pytest.mark.parametrize("chunk", range(2))
+async def test_owners_that_die_are_followed_without_a_fault(chunk: int) -> None:
+    """However links broke before, whoever goes on from memory has every job and lease that was acknowledged."""
+    assert await faults(range(chunk, 8, 2)) == []
+
+
+@pytest.mark.long
+async def test_a_standby_that_does_not_ask_the_store_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on from what was followed, whatever the store has, loses what was acknowledged."""
+    ready = Twin.ready
+    monkeypatch.setattr(Twin, "ready", lambda twin, _counters, _jobs: ready(twin, twin.counters, None))
+    assert await faults(range(20)) != []
