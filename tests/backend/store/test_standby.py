@@ -26,7 +26,7 @@ from tests.conformance.remote import SECRET, Between
 from tests.conformance.rig import SUCCEEDED, spec, token, want
 from tests.factories import make_engine
 
-from .members import Cluster
+from .members import Cluster, Server
 from .simulation import World
 from .test_following import HeldWriter, Owner, changes_of
 
@@ -423,11 +423,26 @@ async def test_one_that_does_not_read_is_cut_off(linked: Linked) -> None:
 # In worlds made from seeds, where owners die and links to them break.
 
 
+class FollowedWorld(World):
+    """Owners die, and links to standbys break, and no others."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.troubles, self.forced = ["following", "following", "die"], False
+
+    async def _befall(self, what: str, server: Server, seconds: float) -> None:
+        if what != "following":
+            await super()._befall(what, server, seconds)
+            return
+        for each in self.cluster.servers.values():
+            for source in list(each.sources):
+                source.cut()
+
+
 async def faults(seeds: range) -> list[str]:
     """What is found in the first world in which something is."""
     for seed in seeds:
-        world = World(seed)
-        world.troubles, world.forced = ["peers", "die", "die"], False
+        world = FollowedWorld(seed)
         await world.run()
         if world.faults:
             return world.faults
