@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +25,7 @@ import uvloop
 from bench import results
 from bench.load import Load, load_on
 from bench.pickup import Pickup, measure_pickup
-from bench.process import CORES, BenchError, Server, ours, prepare
+from bench.process import CORES, ROOT, BenchError, Server, ours, prepare
 from bench.report import machine
 from bench.requests import BATCH, BATCH_DEQUEUE, BATCH_ENQUEUE, DEQUEUE, ENQUEUE
 from bench.stores import STORES, Store, servers_on
@@ -212,14 +213,31 @@ server is asked that does not own the queue, CPU is the owner's + that of those 
 {cores} cores, more servers take from each other what they bring: look at the CPU to see what each would do on a machine of its own.
 Pickup is from an enqueue's first byte at one server to the answer of a dequeue that another holds, the third being the owner. Valkey is a
 primary with `appendonly yes` and one replica, `--acknowledge 1`; PostgreSQL is as delivered: `fsync` and `synchronous_commit` on; `--data`
-is `--sync always`."""
+is `--sync always`. Takeovers are what `python -m bench takeover` says of them: two servers on a Valkey of its own without replicas, or on
+PostgreSQL; `kill -9` of the owner, and the time until the other answers for a job, with a standby and without."""
 
 
-def report(found: Stand, picked: dict[str, list[Pickup]], plan: Plan) -> str:
-    """Its part of results.md."""
+def takeovers() -> str:
+    """What `python -m bench takeover` prints, which has the machine to itself. Raises BenchError."""
+    made = subprocess.run([sys.executable, "-m", "bench", "takeover"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if made.returncode:
+        raise BenchError("bench takeover went wrong")
+    return made.stdout.strip()
+
+
+def report(found: Stand, picked: dict[str, list[Pickup]], plan: Plan, taken: str) -> str:
+    """Its part of results.md. taken: the table of takeovers, empty if they were not measured."""
     head = f"{datetime.now(UTC):%Y-%m-%d}. {machine()}. Rounds: {plan.rounds}. To get these: `python -m bench scale`."
     missing = [f"Not measured: {reason}." for reason in found.missing]
-    parts = ["# Many servers on a store", head, *missing, costs(found.ways), throughput(found.ways), pickups(picked)]
+    parts = [
+        "# Many servers on a store",
+        head,
+        *missing,
+        costs(found.ways),
+        throughput(found.ways),
+        pickups(picked),
+        *([taken] if taken else []),
+    ]
     return "\n\n".join([*parts, HOW.format(cores=len(CORES))])
 
 
@@ -237,11 +255,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 name: [measure_pickup(at, by, waiters, plan.pickups) for waiters in (1, plan.waiters)]
                 for name, (at, by) in found.fronts.items()
             }
+        taken = "" if options.quick else takeovers()
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     print(file=sys.stderr)
-    text = report(found, picked, plan)
+    text = report(found, picked, plan, taken)
     print(text)
     if not options.quick:
         results.write("scale", text)
