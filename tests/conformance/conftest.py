@@ -7,6 +7,7 @@ import pytest
 
 from jobqueue.backend.store.postgres import PostgresStore
 from jobqueue.backend.store.valkey import ValkeyStore
+from jobqueue.backend.store.valkey_wire import Patience
 from jobqueue.limits import Limits
 from tests.postgres import postgres_server
 from tests.valkey import needs_valkey, no_servers_left, single
@@ -21,6 +22,10 @@ from .stores import MakeStore, store_rigs
 __all__ = ["no_servers_left"]
 
 _places = itertools.count()
+
+
+SECONDS = 20.0
+"""How long a store may take for anything: it is not what the suite is about, and machines are slow."""
 
 
 async def _durable(limits: Limits) -> Rig:
@@ -42,13 +47,13 @@ async def _remote(limits: Limits) -> Rig:
 def _postgres() -> MakeStore:
     server = postgres_server()
     schema = server.new_schema()
-    return lambda: PostgresStore(server.url(), schema=schema, lossy=True)
+    return lambda: PostgresStore(server.url(), schema=schema, lossy=True, seconds=SECONDS)
 
 
 def _valkey() -> MakeStore:
     needs_valkey()
     url, name = single().url, f"c{next(_places)}-"
-    return lambda: ValkeyStore(url, 0, name=name)
+    return lambda: ValkeyStore(url, 0, name=name, patience=Patience(connect=SECONDS, call=SECONDS, commit=SECONDS))
 
 
 RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow, "remote": _remote, "front": in_memory}
