@@ -73,6 +73,10 @@ LONG_BUT_FOR = {
 """Rigs that take so long, since each step goes to a store and back many times, that they run with the other long tests.
 What they store and read is the same in every module; these few are for those who run the suite often."""
 
+BY_HAND = {"postgres_followed_over", "postgres_remote", "valkey_followed_over", "valkey_remote"}
+"""Those of them that say what others say too, in other words: the link and what it does to promises are tried by `front` and `remote`, a
+standby's state by tests/backend. CI runs the few modules above alone."""
+
 MakeBackend = Callable[..., Awaitable[Rig]]
 
 
@@ -82,7 +86,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         kind = item.callspec.params.get("make_backend") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
         if kind in LONG_BUT_FOR and item.path.stem not in LONG_BUT_FOR[kind]:
-            item.add_marker(pytest.mark.long)
+            item.add_marker(pytest.mark.by_hand if kind in BY_HAND else pytest.mark.long)
 
 
 @pytest.fixture(params=sorted(RIGS))
