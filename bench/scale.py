@@ -57,17 +57,27 @@ class Costs(NamedTuple):
     owner: int
     fronts: int
     store: int
+    standby: int
 
 
 class Way:
     """One way to ask: which servers are sent the calls, who owns, who else takes part, and what was found, a Costs each round, by kind."""
 
-    def __init__(self, setup: str, asked: str, owner: Server, servers: Sequence[Server], store: Store | None = None) -> None:
+    def __init__(
+        self,
+        setup: str,
+        asked: str,
+        owner: Server,
+        servers: Sequence[Server],
+        store: Store | None = None,
+        standby: Server | None = None,
+    ) -> None:
         self.setup = setup
         self.asked = asked
         self.owner = owner
         self.servers = servers
         self.store = store
+        self.standby = standby if standby not in servers else None
         self._fronts = [server for server in servers if server is not owner]
         self.found: dict[str, list[Costs]] = {}
 
@@ -82,8 +92,13 @@ class Way:
             self.found.setdefault(kind, []).append(Costs(len(requests), seconds, *spent))
         return bodies
 
-    def _cpu(self) -> tuple[int, int, int]:
-        return self.owner.cpu_ns(), sum(server.cpu_ns() for server in self._fronts), 0 if self.store is None else self.store.cpu_ns()
+    def _cpu(self) -> tuple[int, int, int, int]:
+        return (
+            self.owner.cpu_ns(),
+            sum(server.cpu_ns() for server in self._fronts),
+            0 if self.store is None else self.store.cpu_ns(),
+            0 if self.standby is None else self.standby.cpu_ns(),
+        )
 
     async def round(self, plan: Plan, keep: bool) -> None:
         """Jobs through their whole life, by single calls, then by batches."""
@@ -147,7 +162,7 @@ def stand() -> Iterator[Stand]:
                 ("2 servers", [first, second]),
                 ("3 servers", [first, second, third]),
             ):
-                found.ways.append(Way(store.name, asked, first, servers, store))
+                found.ways.append(Way(store.name, asked, first, servers, store, third))
             found.fronts[store.name] = (second, third)
         yield found
 
@@ -176,11 +191,12 @@ def costs(ways: Sequence[Way]) -> str:
         servers = sum(way.micros(kind, lambda cost: cost.owner + cost.fronts) for kind in BATCHES) / BATCH
         stores = sum(way.micros(kind, lambda cost: cost.store) for kind in BATCHES) / BATCH
         if way.store is None:
-            rows.append([*cells, "", f"{servers:.0f}", ""])
+            rows.append([*cells, "", "", f"{servers:.0f}", ""])
         else:
             single = " / ".join(f"{way.micros(kind, lambda cost: cost.store):.0f}" for kind in SINGLE)
-            rows.append([*cells, single, f"{servers:.0f}", f"{stores:.0f}"])
-    return table(["CPU, µs", "asked", "enqueue", "dequeue", "conclude", "store, each", "batches, a job's life", "store"], rows)
+            followed = " / ".join(f"{way.micros(kind, lambda cost: cost.standby):.0f}" for kind in SINGLE) if way.standby else ""
+            rows.append([*cells, followed, single, f"{servers:.0f}", f"{stores:.0f}"])
+    return table(["CPU, µs", "asked", "enqueue", "dequeue", "conclude", "standby", "store", "batches, a job's life", "store"], rows)
 
 
 def throughput(ways: Sequence[Way]) -> str:
@@ -209,7 +225,8 @@ def pickups(found: dict[str, list[Pickup]]) -> str:
 HOW = """\
 All servers and stores stand at the same time, on the same cores as the load, and are sent the same calls in turns, the other way round
 every other round; figures are medians of the rounds. 32 connections have one call outstanding each, and share the servers evenly. Where a
-server is asked that does not own the queue, CPU is the owner's + that of those who pass on. A store's replicas are not counted. With all on
+server is asked that does not own the queue, CPU is the owner's + that of those who pass on. The third server is the standby: what following
+costs it, or, where it is asked too, both. A store's replicas are not counted. With all on
 {cores} cores, more servers take from each other what they bring: look at the CPU to see what each would do on a machine of its own.
 Pickup is from an enqueue's first byte at one server to the answer of a dequeue that another holds, the third being the owner. Valkey is a
 primary with `appendonly yes` and one replica, `--acknowledge 1`; PostgreSQL is as delivered: `fsync` and `synchronous_commit` on; `--data`

@@ -112,11 +112,12 @@ STORES: tuple[Callable[[], contextlib.AbstractContextManager[Store]], ...] = (va
 
 @contextlib.contextmanager
 def servers_on(store: Store, count: int) -> Iterator[list[Server]]:
-    """So many servers on a store, the first of which owns the queue. They may use every core."""
+    """So many servers on a store, the first of which owns the queue, and the last of which follows it. They may use every core."""
     with contextlib.ExitStack() as stack:
         started: list[Server] = []
         for number in range(count):
-            server = stack.enter_context(ours(*store.flags, "--peer-port", "0", "--peer-secret", SECRET))
+            follows = () if number == count - 1 else ("--no-standby",)
+            server = stack.enter_context(ours(*store.flags, "--peer-port", "0", "--peer-secret", SECRET, *follows))
             os.sched_setaffinity(server.process.pid, CORES)
             started.append(server)
             _wait_until(server, owns=number == 0)
