@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from jobqueue.limits import Limits
 
-from .checker import EPSILON, Checker
+from .checker import EPSILON, Checker, Seen
 from .clients import KINDS, Client, seconds_of
 from .history import DEQUEUES, Ask, History
 from .ledger import Ledger
@@ -76,7 +76,7 @@ def cluster_plan_of(seed: int) -> ClusterPlan:
         bad_manners=random.choice((0.0, 0.1, 0.3)),
         troubles=tuple(trouble for trouble in TROUBLES if random.random() < likely),
         trouble_pace=random.choice((2.0, 6.0)),
-        steps=random.choice(((-0.1, 0.3), (-1.0, 0.7, 2.0))),
+        steps=random.choice(((-0.1, 0.3), (-1.0, 0.7, 2.0), (-60.0, 60.0, 3_600.0))),
         connections=1_000,
         limits=Limits(
             jobs_max=random.choice((20, 100_000, 100_000)),
@@ -151,6 +151,8 @@ class ClusterWorld(World):
         self._numbers: dict[str, int] = {}
         self._serials = self._sockets = 0
         self._nobody = Checker(self.loop, self.history)
+        # While nobody owns the queue there is work left, as far as anybody knows.
+        self._nobody.jobs["unknown"] = Seen("unknown", 0, "", 0, b"", "unknown", None, None)
 
     # What clients use.
 

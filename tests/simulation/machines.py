@@ -136,6 +136,10 @@ class MachineLoop(VirtualLoop):
             task.add_done_callback(lambda done: machine.tasks.pop(done, None) and None, context=NOWHERE)
         return task
 
+    def remove_reader(self, fd: Any) -> bool:
+        """See AbstractEventLoop. There are no descriptors."""
+        return False
+
     async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         """See AbstractEventLoop."""
         return await self.network.connect(factory, host, port)

@@ -42,6 +42,7 @@ from jobqueue.process.server import drain
 from tests import ways
 
 from .history import Ask
+from .loop import passing
 from .machines import Machine, here
 from .net import Link, Poll
 from .reigns import ReignChecker, view_of
@@ -226,7 +227,7 @@ class Member:
         return engine
 
     async def _aside(self, work: Callable[[], Any]) -> Any:
-        await asyncio.sleep(self.random.choice((0.0, 0.01, 0.5)))
+        await passing(self.random.choice((0.0, 0.01, 0.5)))
         return work()
 
     def journal(self, engine: Engine, *given: Any, **known: Any) -> GroupJournal:

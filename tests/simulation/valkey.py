@@ -19,7 +19,7 @@ import hiredis
 
 from jobqueue.backend.store.valkey_functions import REVISION
 
-from .loop import EPOCH
+from .loop import EPOCH, passing
 from .machines import NOWHERE, Machine, MachineLoop
 from .wires import Network
 
@@ -314,7 +314,7 @@ class Served(asyncio.Protocol):
             # All that came together is carried out together, as a server does that reads it in one go.
             todo, self._todo = self._todo, []
             if node.late:
-                await asyncio.sleep(node.late / 2)
+                await passing(node.late / 2)
             replies: list[bytes] = []
             for command in todo:
                 name = command[0].decode().upper()
@@ -327,7 +327,7 @@ class Served(asyncio.Protocol):
                 else:
                     replies.append(encoded(reply))
             if node.late:
-                await asyncio.sleep(node.late / 2)
+                await passing(node.late / 2)
             # Once an answer is lost none comes on this connection, as behind a gap that TCP never fills.
             self._mute = self._mute or node.deaf
             if not self._mute:
@@ -427,7 +427,7 @@ class Served(asyncio.Protocol):
             have = sum(one.log is log and one.done >= done for one in node.cluster.replicas(node))
             if have >= wanted or node.cluster.loop.time() >= until:
                 return have
-            await asyncio.sleep(0.01)
+            await passing(0.01)
 
 
 def encoded(reply: Any) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from .loop import passing
 from .machines import NOWHERE, Machine, MachineLoop, here
 
 FIN, RST = "fin", "rst"
@@ -80,7 +81,7 @@ class Network:
         serial = self._made[pair] = self._made.get(pair, 0) + 1
         random = Random(f"{self._seed} {machine.host} {host} {port} {serial}")
         while True:
-            await asyncio.sleep(random.choice(self.delays))
+            await passing(random.choice(self.delays))
             if not self.is_cut(machine.host, host):
                 break
             future = self.loop.create_future()
@@ -104,6 +105,9 @@ class _Name:
 
     def getsockname(self) -> tuple[str, int]:
         return self._name
+
+    def fileno(self) -> int:
+        return -1
 
 
 class Listener:

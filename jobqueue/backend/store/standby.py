@@ -71,6 +71,8 @@ class Standby:
         self.ended: Callable[[], object] = lambda: None
         self._store = store
         self._clock = clock
+        self.rows_clock: Clock = clock
+        """What times in the rows go by."""
         self._engine = engine
         self._connect = connect
         self._aside = aside
@@ -175,7 +177,7 @@ class Standby:
         self._heard_bytes, self._over = 0, None
         try:
             reign, number = await source.follow(self, True)
-            self._twin = Twin(self._engine(), self._clock, reign, number)
+            self._twin = Twin(self._engine(), self.rows_clock, reign, number)
             await self._fill(source, self._twin)
             await self._keep_up(source, self._twin)
         except _Over as end:
