@@ -66,7 +66,7 @@ async def exported(folder: Path) -> dict[str, set[str]]:
     backend = LocalBackend(engine=engine, clock=clock, journal=open_journal(str(folder / "jobs.db"), engine, clock))
     app = build_app(backend, Limits())
     site = await Site.start(app.server())
-    api = Api(app, backend, clock, site, ClientSession(connector=TCPConnector(limit=0)))
+    api = Api(app, backend, clock, site, ClientSession(connector=TCPConnector(limit=0)), backend.close)
     try:
         await api.concluded()
         page = (await api.get("/metrics")).body.decode()
@@ -74,7 +74,6 @@ async def exported(folder: Path) -> dict[str, set[str]]:
             page += "".join(f"{sample.name} 1\n" for family in cluster(seen) for sample in family.samples)
     finally:
         await api.close()
-        await backend.close()
     series: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
