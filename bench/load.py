@@ -101,13 +101,14 @@ class Load:
 
 
 @contextlib.asynccontextmanager
-async def load_on(server: Server, connections: int = CONNECTIONS) -> AsyncIterator[Load]:
-    """A Load on a server, its connections open for as long as the context lasts."""
+async def load_on(server: Server, connections: int = CONNECTIONS, *, others: Sequence[Server] = ()) -> AsyncIterator[Load]:
+    """A Load on a server, its connections open for as long as the context lasts. others: who share the connections evenly with it."""
     loop = asyncio.get_running_loop()
+    servers = (server, *others)
     opened: list[_Connection] = []
     try:
-        for _ in range(connections):
-            _, connection = await loop.create_connection(_Connection, "127.0.0.1", server.port)
+        for number in range(connections):
+            _, connection = await loop.create_connection(_Connection, "127.0.0.1", servers[number % len(servers)].port)
             opened.append(connection)
         yield Load(server, opened)
     finally:

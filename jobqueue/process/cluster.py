@@ -73,7 +73,8 @@ async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[Clust
         identity = Identity(f"{socket.gethostname()[:150]}:{os.getpid()}-{secrets.token_hex(2)}", secret)
 
         def connect(address: str) -> RemoteBackend:
-            return RemoteBackend(lambda: address, identity, limits, clock=clock, tls=None if tls is None else lambda: tls.client)
+            context = None if tls is None else lambda: tls.client
+            return RemoteBackend(lambda: address, identity, limits, clock=clock, tls=context, return_jobs=backend.return_jobs)
 
         def follow(address: str) -> LinkSource:
             return LinkSource(lambda: address, identity, limits, clock=clock, tls=None if tls is None else lambda: tls.client)
@@ -89,11 +90,16 @@ async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[Clust
             raise CannotListenError(f"cannot listen on {settings.peer_host}:{settings.peer_port} for other servers: {reason}") from error
         host = f"[{settings.peer_host}]" if ":" in settings.peer_host else settings.peer_host
         ownership.address = settings.peer_address or f"{host}:{port}"
-        stack.push_async_callback(backend.close)
-        stack.push_async_callback(peers.close)
-        # Before the links end: another server is about to say that it delivered what it was handed, and takes a port that refuses for dead.
-        stack.push_async_callback(ownership.handed_over)
+        stack.push_async_callback(leave, backend, peers)
         # Only now: a port that refuses connections is taken for a dead server's.
         ownership.start()
         _logger.info("one of the servers on %s: %s, reached by the others at %s", store.path, identity.name, ownership.address)
         yield backend
+
+
+async def leave(backend: ClusterBackend, peers: PeerServer) -> None:
+    """End one server of many, once its clients are gone."""
+    # Before the links end: another server is about to say that it delivered what it was handed, and takes a port that refuses for dead.
+    await backend.ownership.handed_over()
+    await peers.close()
+    await backend.close()

@@ -119,12 +119,18 @@ def test_each_server_tells_who_is_there(serve: Serve, valkey: Node) -> None:
         assert (each["lag"]["renewed_seconds"] is None, each["lag"]["link_seconds"] is None) == (not mine, mine)
     valkey.stop()
     try:
-        until("nobody owns the queue", lambda: stats(servers[0]).returncode != 0)
-        alone = stats(servers[0])
-        assert json.loads(alone.stderr)["code"] == "storage_unavailable"
-        told = json.loads(alone.stdout)
-        assert (told["queues"], told["cluster"]["owner"]) == (None, None)
-        assert "the store does not answer" in told["cluster"]["problem"]
+        answers: list[subprocess.CompletedProcess[str]] = []
+
+        def alone() -> bool:
+            """Its lease has passed, and it has tried the store since."""
+            answers[:] = [stats(servers[0])]
+            told = json.loads(answers[0].stdout)["cluster"]
+            return told["owner"] is None and "the store does not answer" in (told["problem"] or "")
+
+        until("the server says what is wrong", alone)
+        assert answers[0].returncode != 0
+        assert json.loads(answers[0].stderr)["code"] == "storage_unavailable"
+        assert json.loads(answers[0].stdout)["queues"] is None
         with Client(f"http://127.0.0.1:{servers[0].port}") as asking:
             assert "jobqueue_owner_known 0" in asking.metrics()
     finally:

@@ -7,6 +7,7 @@ import pytest
 
 from jobqueue.backend.store.postgres import PostgresStore
 from jobqueue.backend.store.valkey import ValkeyStore
+from jobqueue.backend.store.valkey_wire import Patience
 from jobqueue.limits import Limits
 from tests.postgres import postgres_server
 from tests.valkey import needs_valkey, no_servers_left, single
@@ -21,6 +22,10 @@ from .stores import MakeStore, store_rigs
 __all__ = ["no_servers_left"]
 
 _places = itertools.count()
+
+
+SECONDS = 20.0
+"""How long a store may take for anything: it is not what the suite is about, and machines are slow."""
 
 
 async def _durable(limits: Limits) -> Rig:
@@ -42,13 +47,13 @@ async def _remote(limits: Limits) -> Rig:
 def _postgres() -> MakeStore:
     server = postgres_server()
     schema = server.new_schema()
-    return lambda: PostgresStore(server.url(), schema=schema, lossy=True)
+    return lambda: PostgresStore(server.url(), schema=schema, lossy=True, seconds=SECONDS)
 
 
 def _valkey() -> MakeStore:
     needs_valkey()
     url, name = single().url, f"c{next(_places)}-"
-    return lambda: ValkeyStore(url, 0, name=name)
+    return lambda: ValkeyStore(url, 0, name=name, patience=Patience(connect=SECONDS, call=SECONDS, commit=SECONDS))
 
 
 RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow, "remote": _remote, "front": in_memory}
@@ -68,6 +73,10 @@ LONG_BUT_FOR = {
 """Rigs that take so long, since each step goes to a store and back many times, that they run with the other long tests.
 What they store and read is the same in every module; these few are for those who run the suite often."""
 
+BY_HAND = {"postgres_followed_over", "postgres_remote", "valkey_followed_over", "valkey_remote"}
+"""Those of them that say what others say too, in other words: the link and what it does to promises are tried by `front` and `remote`, a
+standby's state by tests/backend. CI runs the few modules above alone."""
+
 MakeBackend = Callable[..., Awaitable[Rig]]
 
 
@@ -77,7 +86,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         kind = item.callspec.params.get("make_backend") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
         if kind in LONG_BUT_FOR and item.path.stem not in LONG_BUT_FOR[kind]:
-            item.add_marker(pytest.mark.long)
+            item.add_marker(pytest.mark.by_hand if kind in BY_HAND else pytest.mark.long)
 
 
 @pytest.fixture(params=sorted(RIGS))

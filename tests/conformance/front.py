@@ -16,6 +16,9 @@ from .rig import LocalRig, Rig
 class FrontRig(LocalRig):
     """The owner and a front, whole servers but for HTTP. stores: each one's own way to the same place."""
 
+    lease_bytes = 32
+    """A front gives each dequeue that has none an attempt_id, so that it may ask again."""
+
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self.limits = limits

@@ -13,6 +13,7 @@ from jobqueue.backend.store.peer import OwnerLink, PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
 from jobqueue.clock import ManualClock
 from jobqueue.limits import Limits
+from jobqueue.model import Job
 
 from .rig import LocalRig
 
@@ -29,10 +30,13 @@ class Between:
         self.server = PeerServer(local, Identity("owner", SECRET), limits, clock=self.clock)
         self.fronts: list[RemoteBackend] = []
         self.address: str | None = "owner:1"
+        self.returned: list[Job] = []
+        """Jobs that fronts had no link to refuse by."""
 
     def front(self, name: str = "front") -> RemoteBackend:
         """One more server that is not the owner."""
-        made = RemoteBackend(lambda: self.address, Identity(name, SECRET), self.limits, clock=self.clock, dial=self.dial)
+        identity, returns = Identity(name, SECRET), self.returned.extend
+        made = RemoteBackend(lambda: self.address, identity, self.limits, clock=self.clock, dial=self.dial, return_jobs=returns)
         self.fronts.append(made)
         return made
 

@@ -72,6 +72,9 @@ class Rig(ABC):
 
     backend: Backend
 
+    lease_bytes = 0
+    """What a leased job holds that nobody asked for."""
+
     def __init__(self) -> None:
         self._held: list[Held] = []
 

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from .cluster import simulate_cluster
 from .run import many
 from .world import simulate
 
@@ -18,15 +19,16 @@ from .world import simulate
 @click.option("--seconds", type=float, default=60.0, show_default=True, help="How long to go on, in real time.")
 @click.option("--history", is_flag=True, help="Print everything that happened.")
 @click.option("--digest", is_flag=True, help="Print only what the history of --seed comes to, the same each time.")
-def main(seed: int | None, first: int, seeds: int | None, seconds: float, history: bool, digest: bool) -> None:
+@click.option("--cluster", is_flag=True, help="Several servers on one store.")
+def main(seed: int | None, first: int, seeds: int | None, seconds: float, history: bool, digest: bool, cluster: bool) -> None:
     """Simulate the server with random clients and faults. The exit code is 1 when a fault is found, which is then described."""
     if digest:
         if seed is None:
             raise click.UsageError("--digest wants a --seed")
-        print(simulate(seed).history.digest())
+        print((simulate_cluster if cluster else simulate)(seed).history.digest())
         return
     all_seeds = itertools.count(first) if seeds is None else range(first, first + seeds)
-    sys.exit(many(all_seeds if seed is None else [seed], seconds, history))
+    sys.exit(many(all_seeds if seed is None else [seed], seconds, history, cluster))
 
 
 if __name__ == "__main__":

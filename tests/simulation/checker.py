@@ -336,6 +336,7 @@ class Checker:
                 self.fault(f"the lease of {seen.id} was ended {self.now - seen.until:.3f} s after its time")
         elif ask.op in DEQUEUES:
             given_back = True
+            self.took_back(seen)
             self.counts["undelivered"] += 1
             if seen.holder is not ask:
                 self.fault(f"the lease of {seen.id} was ended by {ask}, to whom it was not given")
@@ -344,10 +345,15 @@ class Checker:
         elif ask.op == "release":
             given_back = True
             self._fenced(seen, ask, "released")
+            if not ask.method:
+                self.took_back(seen)
         else:
             self.fault(f"the lease of {seen.id} was ended by {ask}")
         seen.attempts -= given_back
         seen.token, seen.holder = "", None
+
+    def took_back(self, seen: Seen) -> None:
+        """A job was not delivered, as far as the server knows."""
 
     # Handing out.
 

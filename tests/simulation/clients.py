@@ -105,7 +105,7 @@ class Worker(Client):
         queues = [self.queue()] if self.chance(0.7) else random.sample(self.world.plan.queues, len(self.world.plan.queues))
         wait = random.choice(self.world.plan.waits)
         worker = f"{self.name}.{self.attempts}"
-        body: dict[str, Any] = {"queue": queues, "wait": wait, "worker": worker, "lease_seconds": random.choice((1, 2, 3, 6, 12))}
+        body: dict[str, Any] = {"queue": queues, "wait": wait, "worker": worker, "lease_seconds": random.choice(self.world.plan.leases)}
         if self.chance(0.4):
             body["attempt_id"] = worker
         many = self.chance(0.25)
@@ -166,14 +166,18 @@ class Worker(Client):
             await self.release(job_id, token, self.random.choice((0, 0, 0.5, 2)))
             return
         body = self.verdict(token)
-        for _ in range(1 + self.chance(0.2)):
+        for again in range(1 + self.chance(0.2)):
+            sent_at = self.now
             self.world.ledger.ends(token, self.now)
             reply = await self.ask("conclude", "POST", f"/jobs/{job_id}/conclude", body, ids=(job_id,), tokens={job_id: token})
             if reply is not None and reply.status == 200 and reply.json["outcome"] == "succeeded":
                 self.world.succeeded(job_id)
+            elif reply is not None and reply.status in (404, 409) and not again:
+                self.world.refused(job_id, token, sent_at, reply.status)
         if self.chance(0.15) and self.world.ledger.spent:
             # Confused: it speaks of a job that it, or somebody else, had before.
             job_id, token = self.random.choice(self.world.ledger.spent[-20:])
+            self.world.ledger.confused.add(token)
             await self.release(job_id, token, 0)
 
     def verdict(self, token: str) -> dict[str, Any]:

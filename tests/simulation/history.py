@@ -24,7 +24,8 @@ class Ask:
     """One request: what its client knows of it, and how it went on the server.
 
     tokens: the lease tokens it carries, by job id; handed: those it was given. until: when its wait ends; excused: it has been answered,
-    or told to stop, for another reason than a job. ticket: of the last change it made.
+    or told to stop, for another reason than a job. ticket: of the last change it made. views: of many servers, what each owner that was
+    asked on its behalf knows of it, which is an Ask of its own whose `front` is this one.
     """
 
     number: int
@@ -48,6 +49,8 @@ class Ask:
     handed: list[str] = field(default_factory=list)
     done: bool = False
     ticket: int = 0
+    front: Any = None
+    views: list[Ask] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"request {self.number} ({self.op})"

@@ -103,14 +103,14 @@ class Times:
 
 
 @contextmanager
-def virtual_time(loop: VirtualLoop) -> Iterator[None]:
-    """The server's modules see the loop's time in place of the machine's, for as long as the context lasts."""
+def virtual_time(loop: VirtualLoop, times: Times | None = None) -> Iterator[None]:
+    """The server's modules see the loop's time in place of the machine's, for as long as it lasts. times: other clocks than that."""
     changed = [
         module
         for name, module in sorted(sys.modules.items())
         if name.startswith("jobqueue.") and getattr(module, "time", None) is real_time
     ]
-    times = Times(loop)
+    times = times or Times(loop)
     for module in changed:
         module.time = times  # type: ignore[attr-defined]
     asyncio.set_event_loop(loop)

@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from tests.messages import Reader, Reply
 
 from .loop import VirtualLoop
+from .machines import NOWHERE, Machine
+
+VANISHED_SECONDS = 5.0
 
 FIN = "fin"
 RST = "rst"
@@ -55,11 +59,22 @@ class _Socket:
 class Link:
     """One connection to the server of one life.
 
-    delays: seconds a piece may travel, drawn anew for each; room: bytes the server's kernel buffers for sending.
+    delays: seconds a piece may travel, drawn anew for each; room: bytes the server's kernel buffers for sending. machine: the server's,
+    where there are several.
     """
 
-    def __init__(self, loop: VirtualLoop, random: Random, fd: int, delays: tuple[float, ...], room: int, life: int) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        random: Random,
+        fd: int,
+        delays: tuple[float, ...],
+        room: int,
+        life: int,
+        machine: Machine | None = None,
+    ) -> None:
         self.loop = loop
+        self.machine = machine
         self.fd = fd
         self.life = life
         self._random = random
@@ -86,7 +101,7 @@ class Link:
         self._due[way] = due
         # Timers of one instant run in no particular order, so the timer does not say what has arrived: it is the first that was sent.
         self._travelling[way].append(item)
-        self.loop.call_at(due, self._arrive, way)
+        self.loop.call_at(due, self._arrive, way, context=NOWHERE)
 
     def _arrive(self, way: str) -> None:
         item = self._travelling[way].popleft()
@@ -144,16 +159,24 @@ class ServerEnd(asyncio.Transport):
         """The client has read this many bytes."""
         self.room += count
         if self._unsent and not self._lost:
-            self._loop.call_soon(self._flush)
+            self._call(self._flush)
 
     def _soon(self) -> None:
-        if not self._reading and not self._paused and not self._closing and (self._inbox or self._fin or self._rst):
+        if self.protocol is not None and not (self._reading or self._paused or self._closing) and (self._inbox or self._fin or self._rst):
             self._reading = True
-            self._loop.call_soon(self._read, self._link.turns())
+            self._call(self._read, self._link.turns())
+
+    def _call(self, callback: Callable[..., object], *args: Any) -> None:
+        """Run something in the server's process, when that does not stand still."""
+        machine = self._link.machine
+        if machine is None:
+            self._loop.call_soon(callback, *args)
+        else:
+            machine.when_running(lambda: self._loop.call_soon(callback, *args, context=machine.context))
 
     def _read(self, turns: int) -> None:
-        if turns:
-            self._loop.call_soon(self._read, turns - 1)
+        if turns or (self._link.machine is not None and self._link.machine.stopped):
+            self._call(self._read, max(0, turns - 1))
             return
         self._reading = False
         if self._paused or self._closing or self.dead:
@@ -187,13 +210,13 @@ class ServerEnd(asyncio.Transport):
                 self._held_back = False
                 self.protocol.resume_writing()
             if self._closing:
-                self._loop.call_soon(self._end, None)
+                self._call(self._end, None)
 
     def _break(self, error: BaseException | None) -> None:
         self._unsent.clear()
         if not self._closing:
             self._closing = True
-        self._loop.call_soon(self._end, error)
+        self._call(self._end, error)
 
     def _end(self, error: BaseException | None) -> None:
         if self._lost:
@@ -210,8 +233,28 @@ class ServerEnd(asyncio.Transport):
             self._unsent.clear()
             if not self._lost:
                 self._lost = self._closing = True
+                if self._link.cut:
+                    # The whole machine is off: nobody is told.
+                    self._link.client.vanished()
                 self._link.travel("down", RST)
-                self.protocol.connection_lost(None)
+                if self._link.machine is None:
+                    self.protocol.connection_lost(None)
+                elif self.protocol is not None:
+                    self._link.machine.context.run(self.protocol.connection_lost, None)
+
+    def accepted(self) -> None:
+        """The server's process has it; what came before is read now."""
+        self._soon()
+
+    def refuse(self) -> None:
+        """Nobody listens any more."""
+        self.dead = self._lost = self._closing = True
+        self._link.travel("down", RST)
+
+    def vanish(self) -> None:
+        """The machine is off."""
+        self._link.cut = True
+        self.die()
 
     # asyncio.Transport.
 
@@ -227,7 +270,7 @@ class ServerEnd(asyncio.Transport):
         if not self._closing:
             self._closing = True
             if not self._unsent:
-                self._loop.call_soon(self._end, None)
+                self._call(self._end, None)
 
     def abort(self) -> None:
         self._break(None)
@@ -326,6 +369,14 @@ class ClientEnd:
             self._link.cut = True
         else:
             self._link.travel("up", RST if how == "rst" else FIN)
+        self._wake()
+
+    def vanished(self) -> None:
+        """Its server's machine is off, which its own keep-alive finds out some time later."""
+        self._link.loop.call_later(VANISHED_SECONDS, self._given_up, context=NOWHERE)
+
+    def _given_up(self) -> None:
+        self.open = False
         self._wake()
 
     def _wake(self) -> None:

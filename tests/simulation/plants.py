@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Plant(NamedTuple):
-    """A bug: in which file which text is replaced. first: a seed that finds it."""
+    """A bug: in which file which text is replaced. first: a seed that finds it; cluster: in a world of several servers."""
 
     name: str
     what: str
@@ -29,6 +29,7 @@ class Plant(NamedTuple):
     old: str
     new: str
     first: int
+    cluster: bool = False
 
 
 PLANTS = (
@@ -105,6 +106,91 @@ PLANTS = (
         "        if lease.expires_at <= stalled:\n",
         3,
     ),
+    Plant(
+        "owner after its lease",
+        "an owner does not look at its clock, and so goes on when it has been deposed",
+        "jobqueue/backend/store/lease.py",
+        "        return self.renewed_at + self.seconds - MARGIN_SECONDS - self.time(self._clock)\n",
+        "        return 1e9\n",
+        0,
+        True,
+    ),
+    Plant(
+        "answer before the store's commit",
+        "an owner answers before the store has told it of the commit",
+        "jobqueue/backend/group_journal.py",
+        "        if ticket <= self._done:\n            return\n",
+        "        if ticket <= self._done or self.sync == 'store':\n            return\n",
+        0,
+        True,
+    ),
+    Plant(
+        "put-back lost with a front",
+        "a server that dies takes the jobs with it that it was to deliver: its link's end does not put them back",
+        "jobqueue/backend/store/peer.py",
+        "        for n in [*self._takings, *self._listenings, *self._sinks, *self._tasks]:\n",
+        "        for n in [*self._listenings, *self._sinks, *self._tasks]:\n",
+        0,
+        True,
+    ),
+    Plant(
+        "takeover forgets a lease",
+        "a new owner takes jobs in progress for queued ones",
+        "jobqueue/backend/loading.py",
+        "    return offset, reader.change\n",
+        "    for job in list(engine.jobs.by_id.values()):\n"
+        "        if job.lease is not None:\n"
+        "            engine.release(clock.now(), job.id, job.lease.token)\n"
+        "    engine.take_events()\n"
+        "    return offset, reader.change\n",
+        0,
+        True,
+    ),
+    Plant(
+        "nothing sent again",
+        "an owner keeps no commits, so that those which a failover forgets are lost though it lives",
+        "jobqueue/backend/store/valkey_writer.py",
+        "        self._keep(self._commit)\n",
+        "",
+        0,
+        True,
+    ),
+    Plant(
+        "forgotten return",
+        "a job that could not be delivered is not put back once the owner has changed",
+        "jobqueue/backend/store/cluster.py",
+        "        self._spawn(self._follow(reign, jobs))\n",
+        "",
+        0,
+        True,
+    ),
+    Plant(
+        "standby that missed a group",
+        "a standby goes on from what it followed without looking whether that is what the store has",
+        "jobqueue/backend/following.py",
+        "        if counters != self.counters:\n",
+        "        if False:\n",
+        0,
+        True,
+    ),
+    Plant(
+        "no fence",
+        "the store takes what comes under an epoch that is over",
+        "tests/simulation/valkey.py",
+        '        if self.owner.get("token") != token.decode():\n',
+        "        if False:\n",
+        0,
+        True,
+    ),
+    Plant(
+        "held over by a deposed owner",
+        "a server that does not own the queue any more still answers those who look at a job",
+        "jobqueue/backend/store/own.py",
+        "        if reign is None or not reign.lease.held():\n",
+        "        if reign is None:\n",
+        0,
+        True,
+    ),
 )
 
 
@@ -128,7 +214,7 @@ def planted(plant: Plant) -> Iterator[Path]:
 def hunt(plant: Plant, *how: str) -> subprocess.CompletedProcess[str]:
     """Simulate the copy, with options that say from which seed on and for how long, until the bug is found: exit code 1."""
     with planted(plant) as copy:
-        command = [sys.executable, "-m", "tests.simulation", *how]
+        command = [sys.executable, "-m", "tests.simulation", *how, *(["--cluster"] if plant.cluster else [])]
         return subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True, check=False)
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable
 
+from .cluster import ClusterWorld, simulate_cluster
 from .world import World, simulate
 
 COMMAND = "python -m tests.simulation"
@@ -20,7 +21,8 @@ def report(world: World) -> str:
         return ""
     shown = "\n".join(f"  {fault}" for fault in faults[:FAULTS_SHOWN])
     more = f"\n  and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
-    return f"seed {world.seed}: {len(faults)} faults\n{shown}{more}\nreplay: {COMMAND} --seed {world.seed}"
+    how = " --cluster" if isinstance(world, ClusterWorld) else ""
+    return f"seed {world.seed}: {len(faults)} faults\n{shown}{more}\nreplay: {COMMAND}{how} --seed {world.seed}"
 
 
 def around_the_fault(world: World) -> list[str]:
@@ -30,13 +32,13 @@ def around_the_fault(world: World) -> list[str]:
     return lines[max(0, first - LINES_SHOWN) : first + 1]
 
 
-def many(seeds: Iterable[int], seconds: float, whole: bool = False) -> int:
-    """Run seeds until they or the seconds of real time run out, or one fails. The exit code."""
+def many(seeds: Iterable[int], seconds: float, whole: bool = False, cluster: bool = False) -> int:
+    """Run seeds until they or the seconds of real time run out, or one fails. cluster: in worlds of several servers. The exit code."""
     began = time.perf_counter()
     count = requests = 0
     virtual = 0.0
     for seed in seeds:
-        world = simulate(seed)
+        world = simulate_cluster(seed) if cluster else simulate(seed)
         count += 1
         requests += len(world.asks)
         virtual += world.loop.time()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from . import run
+from .cluster import TROUBLES, cluster_plan_of, simulate_cluster
 from .plants import PLANTS, ROOT, Plant, hunt
 from .world import Plan, World, plan_of, simulate
 
@@ -18,6 +20,12 @@ SEEDS = 80
 CHUNKS = 6
 REPEATED = 12
 """A seed whose world has a disk, restarts and kills."""
+
+CLUSTER_SEEDS = 40
+"""Worlds of several servers, one to four seconds each."""
+
+CLUSTER_CHUNKS = 8
+CLUSTER_REPEATED = 8
 
 HUNT_SEEDS = 200
 """In how many worlds a planted bug is looked for. Each was found in its first; a change of the server gives seeds other worlds."""
@@ -32,12 +40,22 @@ def test_no_seed_finds_a_fault(chunk: int) -> None:
         assert run.report(simulate(seed)) == ""
 
 
-def test_a_seed_tells_the_same_story_each_time() -> None:
+@pytest.mark.parametrize(
+    "chunk", [0, *(pytest.param(chunk, marks=pytest.mark.long) for chunk in range(1, CLUSTER_CHUNKS))], ids=lambda chunk: f"cluster-{chunk}"
+)
+def test_no_seed_of_several_servers_finds_a_fault(chunk: int) -> None:
+    """Nor do several servers on one store, whatever befalls them, the store, and what lies between any two of them."""
+    for seed in range(chunk, CLUSTER_SEEDS, CLUSTER_CHUNKS):
+        assert run.report(simulate_cluster(seed)) == ""
+
+
+@pytest.mark.parametrize(("how", "live", "seed"), [((), simulate, REPEATED), (("--cluster",), simulate_cluster, CLUSTER_REPEATED)])
+def test_a_seed_tells_the_same_story_each_time(how: tuple[str, ...], live: Callable[[int], World], seed: int) -> None:
     """A history is the same byte for byte when its seed is run again, in this process or in one that hashes strings in another way."""
-    again = [sys.executable, "-m", "tests.simulation", "--seed", str(REPEATED), "--digest"]
+    again = [sys.executable, "-m", "tests.simulation", *how, "--seed", str(seed), "--digest"]
     environment = {**os.environ, "PYTHONHASHSEED": "42", "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(again, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    first, second = simulate(REPEATED), simulate(REPEATED)
+    first, second = live(seed), live(seed)
     assert first.history.lines == second.history.lines
     assert ran.stdout.strip() == first.history.digest()
 
@@ -47,6 +65,15 @@ def test_worlds_differ() -> None:
     plans: list[Plan] = [plan_of(seed) for seed in range(SEEDS)]
     assert {plan.durable for plan in plans} == {True, False}
     assert {trouble for plan in plans for trouble in plan.troubles} == {"restart", "kill", "stall", "clock", "full", "broken", "busy"}
+
+
+def test_worlds_of_several_servers_differ() -> None:
+    """The seeds of CI make worlds with every kind of trouble, with and without a standby, and with each way to acknowledge."""
+    plans = [cluster_plan_of(seed) for seed in range(CLUSTER_SEEDS)]
+    assert {trouble for plan in plans for trouble in plan.troubles} == set(TROUBLES)
+    assert {plan.standby for plan in plans} == {True, False}
+    assert {plan.acknowledge for plan in plans} == {0, 1, 2}
+    assert {len(plan.offsets) for plan in plans} == {2, 3}
 
 
 def test_a_failing_seed_says_how_to_see_it_again(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

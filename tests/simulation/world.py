@@ -41,6 +41,7 @@ class Plan:
     queues: list[str]
     pace: float
     toil: float
+    leases: tuple[float, ...]
     waits: tuple[float, ...]
     delays: tuple[float, ...]
     commits: tuple[float, ...]
@@ -76,6 +77,7 @@ def plan_of(seed: int) -> Plan:
         queues=["default", "a", "b"][: random.choice((1, 2, 3))],
         pace=random.choice((0.1, 0.5, 1.0)),
         toil=random.choice((0.01, 0.5, 2.0)),
+        leases=(1, 2, 3, 6, 12),
         waits=random.choice(((0, 0.5, 2, 20), (0.25, 0.5, 1), (20,), (0, 5, 50))),
         delays=random.choice(((0.0,), (0.0, 0.001), (0.0, 0.001, 0.002, 0.25), (0.05,))),
         commits=random.choice(((0.001,), (0.0, 0.002), (0.001, 0.25, 1.0))),
@@ -152,6 +154,9 @@ class World:
     def succeeded(self, job_id: str) -> None:
         """A worker has read that its job is done."""
         self.ledger.succeeded.setdefault(job_id, self.loop.time())
+
+    def refused(self, job_id: str, token: str, sent_at: float, status: int) -> None:
+        """A worker has read that its lease is not live."""
 
     def engine_time(self, stamp: str, since: float) -> float:
         """When a stamp of the server's is, at the earliest, if the wall clock may have been set since."""
@@ -295,6 +300,9 @@ class Steady(Caller):
         until = self.now + DRAIN_SECONDS
         for queue in self.world.plan.queues:
             while (reply := await self.steady("resume", "POST", f"/queues/{queue}/resume", paused=False)).status not in (200, 404):
+                if self.now > until:
+                    self.world.history.fault(f"cannot be resumed: {reply.status} {reply.body!r}")
+                    return
                 await passing(1)
         while any(seen.status != "concluded" for seen in self.world.checker.jobs.values()):
             await self._work()

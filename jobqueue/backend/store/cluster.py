@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Self
 
@@ -227,6 +228,10 @@ class ClusterBackend(Passing):
         for job in jobs:
             while job.lease is not None:
                 try:
+                    found = (await self._pass_later(_job(job.id), until)).lease
+                    if found is None or found.token != job.lease.token or found.replayed:
+                        # It was put back, or handed out again under its attempt_id, so that a worker may have it.
+                        break
                     await self._pass_later(_release(job.id, job.lease.token), until)
                 except Unconfirmed:
                     # Asked again, it is refused if it was done.
@@ -338,6 +343,10 @@ class ClusterBackend(Passing):
         await self.ownership.store.close()
 
 
+def _job(job_id: str) -> Ask[Job]:
+    return lambda to: to.job(job_id)
+
+
 def _release(job_id: str, token: str) -> Ask[Job]:
     return lambda to: to.release(job_id, token, 0.0)
 
@@ -362,6 +371,9 @@ class ClusterTaking:
             target = backend.target()
             if target is None:
                 continue
+            if self._want.attempt_id is None and target is not backend.own:
+                # So that asked again, after a link that broke with the answer on its way, the same jobs are handed out.
+                self._want = replace(self._want, attempt_id=secrets.token_hex(16))
             taking = target.dequeue(self._want, max(0.0, began + self._wait - backend.clock.now()))
             try:
                 jobs = await taking.__aenter__()

@@ -1,9 +1,14 @@
-"""The link to an owner, as the server that asks sees it: requests by number, each with a future for its answer."""
+"""The link to an owner, as the server that asks sees it: requests by number, each with a future for its answer.
+
+Jobs that were sent over the link and that nobody can be given are refused by a message. If the link ends, that message may be lost with it,
+and the owner keeps them leased; so they are given back by other means, which does no harm where they have been put back.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -11,15 +16,19 @@ import msgspec
 from jobqueue.backend.store import messages as m
 from jobqueue.backend.store.frames import BadFrame, Identity, Link, logger
 from jobqueue.backend.store.moved import Moved
-from jobqueue.backend.store.shapes import Item, error_of
+from jobqueue.backend.store.shapes import Item, JobRow, error_of, job_of
 from jobqueue.clock import Clock
 from jobqueue.errors import BadRequest, QueueError, StorageUnconfirmed
 from jobqueue.limits import Limits
+from jobqueue.model import Job
 
 A = TypeVar("A", bound=m.Message)
 
 DISMISSED: Final[Any] = m.GotJobs(0, [])
 """The answer to whoever is held when this server drains; for a dequeue it is as good as any without jobs."""
+
+REFUSED_SECONDS = 10.0
+"""How long a refusal may be on its way: longer than a link lives whose other side does not read."""
 
 _HELD = frozenset({m.DEQUEUE, m.JOB})
 
@@ -33,12 +42,23 @@ class _Asked(NamedTuple):
 class FrontLink(Link):
     """A link to the owner at `address`. ready: done when both sides are proven or there will be no link.
 
-    taken: numbers of dequeues whose jobs are not delivered yet, and of listeners.
+    taken: numbers of dequeues whose jobs are not delivered yet, and of listeners. return_jobs: called with jobs that were not delivered,
+    when the owner may not have learnt that.
     """
 
-    def __init__(self, identity: Identity, limits: Limits, clock: Clock, address: str) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        limits: Limits,
+        clock: Clock,
+        address: str,
+        return_jobs: Callable[[Sequence[Job]], object] = lambda _jobs: None,
+    ) -> None:
         super().__init__(identity, limits, clock, front=True, decode=m.decode_answer)
         self.address = address
+        self._return_jobs = return_jobs
+        self._refused: deque[tuple[float, Sequence[JobRow]]] = deque()
+        """Jobs that were refused, and when, while the owner may not have read that."""
         self.ready: asyncio.Future[None] = self.loop.create_future()
         self.asked: dict[int, _Asked] = {}
         self.taken: set[int] = set()
@@ -76,10 +96,24 @@ class FrontLink(Link):
             # Whoever asked has gone. The answer may be here already, or on its way.
             self.asked.pop(n, None)
             self._parts.pop(n, None)
-            self.taken.discard(n)
-            self.send((m.CANCEL, n))
-            self.finished()
+            answered = future.done() and not future.cancelled() and future.exception() is None
+            answer = future.result() if answered else None
+            self.refuse(n, answer.jobs if op == m.DEQUEUE and isinstance(answer, m.GotJobs) else ())
             raise
+
+    def refuse(self, n: int, jobs: Sequence[JobRow] = ()) -> None:
+        """Want no answer any more. jobs: those of the answer that came all the same, which nobody was given."""
+        self.send((m.CANCEL, n))
+        self.taken.discard(n)
+        if jobs:
+            if self.broken is not None:
+                self._return_jobs([job_of(row) for row in jobs])
+            else:
+                now = self.clock.now()
+                self._refused.append((now, jobs))
+                while self._refused[0][0] < now - REFUSED_SECONDS:
+                    self._refused.popleft()
+        self.finished()
 
     def opened(self) -> None:
         """See Link."""
@@ -99,7 +133,7 @@ class FrontLink(Link):
         if asked is None or asked.future.done():
             if kind is m.GotListener or (kind is m.GotJobs and message.jobs):
                 # Answered before the owner knew that nobody waits any more.
-                self.send((m.CANCEL, n))
+                self.refuse(n, message.jobs if kind is m.GotJobs else ())
             return
         if kind is m.GotPart:
             if message.more:
@@ -128,6 +162,10 @@ class FrontLink(Link):
         asked, self.asked = self.asked, {}
         self._parts.clear()
         self.taken.clear()
+        refused, self._refused = self._refused, deque()
+        for at, jobs in refused:
+            if at >= self.clock.now() - REFUSED_SECONDS:
+                self._return_jobs([job_of(row) for row in jobs])
         for n, (future, _, op) in asked.items():
             if future.done():
                 continue

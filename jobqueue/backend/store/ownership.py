@@ -27,6 +27,7 @@ from jobqueue.backend.group import Fatal, NotNow
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.loading import CannotOpen, load
 from jobqueue.backend.rows import BadRow
+from jobqueue.backend.store.clocks import StoreClock
 from jobqueue.backend.store.lease import MARGIN_SECONDS, Lease, LeasedWriter
 from jobqueue.backend.store.own import Reign, ReigningBackend
 from jobqueue.backend.store.signals import Signal
@@ -66,9 +67,8 @@ MODEST_SECONDS = 10.0
 SICK_SECONDS = 30.0
 """How long a server claims nothing after the rows could not be read."""
 
-CLOCK_WARN_SECONDS = 0.5
-CLOCK_SECONDS_MAX = 5.0
-"""How far this server's UTC may be from the store's: times in the rows are UTC, and an owner this far ahead would end leases early."""
+CLOCK_WARN_SECONDS, CLOCK_SECONDS_MAX = 0.5, 5.0
+"""How far this server's UTC may be from the store's: clients are shown it, and say by it when a job is to run."""
 
 Probe = Callable[[str], Awaitable[bool]]
 """Whether the peer port of an address refuses connections: not whether it is silent."""
@@ -102,7 +102,7 @@ class Ownership:
     """One server's part in it. name: unique among the servers; address: of its peer port, as others reach it.
 
     changed: notified whenever `reign` or `owner` has changed. probe, aside and ids are injected for tests.
-    standby: this server's part in following the owner, None where it is never to.
+    standby: its part in following the owner, None where it is never to. rows_clock: what times in the rows go by.
     """
 
     def __init__(
@@ -125,6 +125,7 @@ class Ownership:
         self.name = name
         self.address = address
         self.clock = clock
+        self.rows_clock = StoreClock(clock)
         self.limits = limits or Limits()
         self.lease_seconds = lease_seconds
         self.changed = Signal(clock)
@@ -154,6 +155,7 @@ class Ownership:
         self.standby = standby
         if standby is not None:
             standby.whom, standby.turn, standby.ended = self._to_follow, self._place, self.doubt
+            standby.rows_clock = self.rows_clock
         self._last_owner: str | None = None
         self.epoch = 0
         """The last that was seen: what the order goes by."""
@@ -238,9 +240,9 @@ class Ownership:
 
     async def _clock_agrees(self) -> bool:
         """Whether this server's UTC is near enough to the store's to own the queue. Raises NotNow."""
-        before = self.clock.now()
-        there = await self.store.now()
-        took = self.clock.now() - before
+        before, there, after = self.clock.now(), await self.store.now(), self.clock.now()
+        self.rows_clock.compared(before, after, there)
+        took = after - before
         off = before + took / 2 + self.clock.skew() - there
         # Where in that time the store looked at its clock is not known.
         certain = abs(off) - took / 2
@@ -387,14 +389,14 @@ class Ownership:
             else:
                 engine = self._engine()
                 rows = await self.store.rows(lease.epoch)
-                offset, change = await self._aside(lambda: load(rows, engine, self.clock))
+                offset, change = await self._aside(lambda: load(rows, engine, self.rows_clock))
         except (CannotOpen, NotNow):
             # Another server may have more luck.
             await self._release(lease)
             raise
         if not lease.held():
             return
-        journal = GroupJournal(engine, self.clock, "store", offset=offset, change=change, reign=secrets.token_hex(8))
+        journal = GroupJournal(engine, self.rows_clock, "store", offset=offset, change=change, reign=secrets.token_hex(8))
         writer = self.store.writer(lease.epoch, lease.seconds, lambda _sent: None)
         journal.use(LeasedWriter(writer, lease, self.clock))
         local = ReigningBackend(engine=engine, clock=self.clock, journal=journal)

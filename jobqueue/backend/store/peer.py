@@ -1,8 +1,12 @@
 """The owner's side of the links: carries out what other servers ask of its backend, each request under the number they gave it.
 
 A request that a backend does at once (`Backend.at_once`) is answered right where it was read, without a task. A dequeue that was answered
-with jobs stays open until the front says that they are delivered. Anything else, its link's end first of all, puts them back: a front that
-dies takes its waiters out of line, and leaves no job with nobody (promise 3).
+with jobs stays open until the front says that they are delivered, or that they are not, which puts them back (promise 3).
+
+A front whose link ends takes its waiters out of line, and jobs of which no byte was sent are put back. Those that were sent stay leased:
+the front may have delivered them, and its word on that be lost with the link. To put them back would give one job to two workers. A front
+that lives gives back itself what it could not deliver (front.py). Of one that died, a client that asks again under its `attempt_id` at
+another server, as ours do, is handed the same jobs; for others they come back when their leases end, as after a kill of a single server.
 """
 
 from __future__ import annotations
@@ -85,6 +89,12 @@ class PeerServer:
     async def close(self) -> None:
         """Listen no more and end every link. What was answered before is written."""
         if self._listener is not None:
+            # asyncio forgets a connection that it has accepted when listening ends before its next turn (gh-109564): the other server would
+            # wait in vain for a second. So it accepts nothing more first.
+            for listening in self._listener.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             self._listener.close()
         for link in list(self.links):
             link.close()
@@ -103,6 +113,8 @@ class OwnerLink(Link):
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._takings: dict[int, Taking] = {}
         """Dequeues that were answered with jobs, until the front says what became of them."""
+        self._unsent: set[int] = set()
+        """Those of them whose answers wait for the end of this turn."""
         self._listenings: dict[int, Listening] = {}
         self._dismissed: set[int] = set()
         """Requests for notices that are to be answered now."""
@@ -122,10 +134,17 @@ class OwnerLink(Link):
             self.fail(f"would be one link too many (limit {server.links_max})")
 
     def lost(self, reason: str) -> None:
-        """Whatever the front had open is cancelled, put back and left."""
+        """Whatever the front had open is cancelled and left; jobs that it cannot have seen are put back."""
         self._server.links.discard(self)
+        for n, taking in self._takings.items():
+            if n not in self._unsent:
+                taking.delivered()
         for n in [*self._takings, *self._listenings, *self._sinks, *self._tasks]:
             self._cancel(n)
+
+    def flushed(self) -> None:
+        """See Link."""
+        self._unsent.clear()
 
     def opened(self) -> None:
         """See Link."""
@@ -238,7 +257,7 @@ class OwnerLink(Link):
         taking = backend.dequeue(op.want, op.wait)
         jobs = await taking.__aenter__()
         try:
-            # From here on its link's end puts them back, and nothing comes in between.
+            # From here on the front or its link's end says what becomes of them, and nothing comes in between.
             self._answer((m.GOT_JOBS, op.n, [job_row(job) for job in jobs]))
         except BaseException:
             await taking.__aexit__(None, None, None)
@@ -247,6 +266,7 @@ class OwnerLink(Link):
             await taking.__aexit__(None, None, None)
         else:
             self._takings[op.n] = taking
+            self._unsent.add(op.n)
 
     async def _conclude(self, backend: Backend, op: m.ConcludeOp) -> None:
         self._answer((m.GOT_JOB, op.n, job_row(await backend.conclude(op.id, op.token, op.verdict))))

@@ -24,7 +24,7 @@ from jobqueue.backend.store.frames import Identity, Link, logger
 from jobqueue.backend.store.front import DISMISSED, FrontLink
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.parts import BatchItem, conclude_bytes, enqueued_of, extend_bytes, job_reply, parts, spec_bytes
-from jobqueue.backend.store.shapes import Item, job_of
+from jobqueue.backend.store.shapes import Item, JobRow, job_of
 from jobqueue.clock import Clock, SystemClock, Timer
 from jobqueue.errors import Draining, QueueError, UnknownJob
 from jobqueue.limits import Limits
@@ -80,7 +80,8 @@ class RemoteBackend:
     """A Backend at another server; the methods are documented at `Backend`. Needs a running loop.
 
     address: where the owner is now, host:port; None while there is none. It is asked for with each request; when it changes, new requests
-    go to the new one, and what is under way at the old one is let finish. dial: connects, for tests.
+    go to the new one, and what is under way at the old one is let finish. dial: connects, for tests. return_jobs: called with jobs that
+    were not delivered and that a link which broke may have left leased; without it they come back when their leases end.
     """
 
     at_once = True
@@ -94,6 +95,7 @@ class RemoteBackend:
         clock: Clock | None = None,
         tls: Tls | None = None,
         dial: Dial | None = None,
+        return_jobs: Callable[[Sequence[Job]], object] = lambda _jobs: None,
     ) -> None:
         if identity.secret is None and tls is None and dial is None:
             raise ValueError("servers need a secret, or TLS that asks for certificates, to know each other by")
@@ -104,6 +106,7 @@ class RemoteBackend:
         self.link: FrontLink | None = None
         self._address = address
         self._dial = dial or dialler(tls)
+        self._return_jobs = return_jobs
         self.links: set[FrontLink] = set()
         self._connecting: asyncio.Task[FrontLink | str] | None = None
         self._refused: str | None = None
@@ -143,7 +146,7 @@ class RemoteBackend:
         return made
 
     def _new_link(self, address: str) -> FrontLink:
-        return FrontLink(self.identity, self.limits, self.clock, address)
+        return FrontLink(self.identity, self.limits, self.clock, address, self._return_jobs)
 
     async def _connect(self, address: str) -> FrontLink | str:
         """A new link, or why there is none."""
@@ -371,7 +374,7 @@ class RemoteBackend:
 class RemoteTaking:
     """One dequeue at the owner. See base.Taking."""
 
-    __slots__ = ("_backend", "_link", "_n", "_wait", "_want")
+    __slots__ = ("_backend", "_jobs", "_link", "_n", "_wait", "_want")
 
     def __init__(self, backend: RemoteBackend, want: Want, wait: float) -> None:
         self._backend = backend
@@ -380,6 +383,7 @@ class RemoteTaking:
         self._link: FrontLink | None = None
         """While the owner waits to hear what became of the jobs."""
         self._n = 0
+        self._jobs: Sequence[JobRow] = ()
 
     async def __aenter__(self) -> list[Job]:
         backend = self._backend
@@ -388,22 +392,20 @@ class RemoteTaking:
         answer = await link.ask(m.GotJobs, m.DEQUEUE, self._want, self._wait)
         if not answer.jobs:
             return []
-        if link.broken is not None:
-            raise Moved("the link to the server that owns the queue broke; it puts the jobs back")
-        self._link, self._n = link, answer.n
+        # Also when the link broke in this very turn: they are leased to this request.
+        self._link, self._n, self._jobs = link, answer.n, answer.jobs
         return [job_of(row) for row in answer.jobs]
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._end(m.CANCEL)
+        link, self._link = self._link, None
+        if link is not None:
+            link.refuse(self._n, self._jobs)
 
     def delivered(self) -> None:
         """See base.Taking.delivered."""
-        self._end(m.DELIVERED)
-
-    def _end(self, how: int) -> None:
         link, self._link = self._link, None
         if link is not None:
-            link.send((how, self._n))
+            link.send((m.DELIVERED, self._n))
             link.taken.discard(self._n)
             link.finished()
 
@@ -431,9 +433,7 @@ class RemoteListening:
     async def __aexit__(self, *exc_info: object) -> None:
         link = self._link
         if link is not None:
-            link.send((m.CANCEL, self._n))
-            link.taken.discard(self._n)
-            link.finished()
+            link.refuse(self._n)
 
     async def notices(self, limit: int, wait: float) -> list[Notice] | None:
         """See base.Listening. Raises Moved when the link has ended."""

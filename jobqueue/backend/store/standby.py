@@ -33,6 +33,9 @@ _logger = logging.getLogger("jobqueue.cluster")
 AGAIN_SECONDS = 2.0
 """How soon to ask again to be the standby."""
 
+SICK_SECONDS = 30.0
+"""How soon after something was wrong: it may be for long, and all rows are read each time."""
+
 TURN_SECONDS = 1.0
 """How long each member leaves to the one before it in the order to claim."""
 
@@ -68,6 +71,8 @@ class Standby:
         self.ended: Callable[[], object] = lambda: None
         self._store = store
         self._clock = clock
+        self.rows_clock: Clock = clock
+        """What times in the rows go by."""
         self._engine = engine
         self._connect = connect
         self._aside = aside
@@ -160,18 +165,19 @@ class Standby:
             if turn := self.turn():
                 await _passing(self._clock, turn * TURN_SECONDS)
                 owner = self.whom()
-            if owner is not None:
-                await self._follow(owner)
-            await _passing(self._clock, AGAIN_SECONDS)
+            pause = AGAIN_SECONDS if owner is None else await self._follow(owner)
+            await _passing(self._clock, pause)
 
-    async def _follow(self, owner: Owner) -> None:
-        """Follow an owner to the end. What has been followed by then is kept, until there is another to follow."""
+    async def _follow(self, owner: Owner) -> float:
+        """Follow an owner to the end; seconds until it may be tried again. What has been followed by then is kept, until there is another
+        to follow.
+        """
         source = self._connect(owner.address)
         self._heard.clear()
         self._heard_bytes, self._over = 0, None
         try:
             reign, number = await source.follow(self, True)
-            self._twin = Twin(self._engine(), self._clock, reign, number)
+            self._twin = Twin(self._engine(), self.rows_clock, reign, number)
             await self._fill(source, self._twin)
             await self._keep_up(source, self._twin)
         except _Over as end:
@@ -182,14 +188,17 @@ class Standby:
             _logger.debug("cannot follow %s: %s", owner.name, error)
             self._forget()
         except (Inconsistent, BadRow, CannotOpen, Fatal) as error:
-            _logger.error("cannot follow %s: %s", owner.name, error)
+            _logger.error("cannot follow %s, trying again in %g s: %s", owner.name, SICK_SECONDS, error)
             self._forget()
+            return SICK_SECONDS
         except Exception:
             # A defect. What it left behind is not to be trusted, and a takeover does without.
-            _logger.exception("cannot follow %s", owner.name)
+            _logger.exception("cannot follow %s, trying again in %g s", owner.name, SICK_SECONDS)
             self._forget()
+            return SICK_SECONDS
         finally:
             await source.close()
+        return AGAIN_SECONDS
 
     def _forget(self) -> None:
         self._twin = None

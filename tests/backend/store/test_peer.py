@@ -26,6 +26,8 @@ from jobqueue.model import JobFilter, QueuePolicy
 from tests.conformance.remote import SECRET, RemoteRig
 from tests.conformance.rig import SUCCEEDED, Held, raised, spec, want
 
+from .links import cut, links
+
 LIMITS = Limits()
 
 
@@ -36,19 +38,6 @@ async def rig() -> AsyncIterator[RemoteRig]:
     await made.backend.stats()
     yield made
     await made.close()
-
-
-def links(rig: RemoteRig) -> tuple[FrontLink, OwnerLink]:
-    """Both sides of the first front's link."""
-    front = rig.between.fronts[0].link
-    assert front is not None
-    return front, next(each for each in rig.between.server.links if each.peer == "front")
-
-
-def cut(link: FrontLink | OwnerLink) -> None:
-    """Break a connection, as a cable does that is pulled and a kernel that notices."""
-    assert link.transport is not None
-    link.transport.abort()
 
 
 class Wire:
@@ -65,6 +54,9 @@ class Wire:
         self.closed = True
 
     close = abort
+
+    def is_closing(self) -> bool:
+        return self.closed
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -226,80 +218,7 @@ async def test_a_value_that_a_field_cannot_have_fails_its_request_alone(rig: Rem
     assert (await rig.put("k")).id == "k"
 
 
-# What a broken link means.
-
-
-async def test_a_waiter_whose_link_breaks_leaves_the_line(rig: RemoteRig) -> None:
-    """It is told Moved; the job that comes goes to the next, who asks through another server."""
-    waiter = await rig.stand()
-    other = Held(rig.between.front("other"), want(), 60)
-    await rig.idle()
-    cut(links(rig)[0])
-    await rig.idle()
-    assert type(waiter.task.exception()) is Moved
-    await rig.local.enqueue(spec("j"))
-    await rig.idle()
-    assert other.ids == ["j"]
-
-
-@pytest.mark.parametrize("side", [0, 1], ids=["front", "owner"])
-async def test_jobs_that_were_sent_and_not_acknowledged_are_put_back(rig: RemoteRig, side: int) -> None:
-    """The link breaks when the owner has sent the jobs: before or after the front has them, they are back, their attempts not counted."""
-    waiter = await rig.stand()
-    owner = links(rig)[1]
-    await rig.local.enqueue(spec("j"))
-    for _ in range(20):
-        if owner._takings:
-            break
-        await asyncio.sleep(0)
-    cut(links(rig)[side])
-    owner.fail("is cut")
-    assert rig.local.totals().leases == 0
-    await rig.idle()
-    assert waiter.answered
-    assert [(job.id, job.attempts) for job in await rig.take_all()] == [("j", 1)]
-
-
-async def test_jobs_whose_answer_is_being_written_are_put_back(rig: RemoteRig) -> None:
-    """The front has the jobs and has not said that they are delivered."""
-    await rig.put("j")
-    taking = rig.backend.dequeue(want(), 0)
-    assert len(await taking.__aenter__()) == 1
-    cut(links(rig)[0])
-    await rig.idle()
-    assert rig.local.totals().undelivered_total == 1
-    taking.delivered()
-    await taking.__aexit__(None, None, None)
-    assert [(again.id, again.attempts) for again in await rig.take_all()] == [("j", 1)]
-
-
-async def test_delivered_jobs_stay_with_their_worker(rig: RemoteRig) -> None:
-    """The link breaks after the owner was told: the lease holds, and the worker concludes through the next link."""
-    await rig.put("j")
-    job = await rig.take()
-    await rig.idle()
-    cut(links(rig)[0])
-    await rig.idle()
-    assert job.lease is not None
-    assert (await rig.backend.conclude("j", job.lease.token, SUCCEEDED)).status == "concluded"
-
-
-async def test_jobs_are_not_handed_out_over_a_link_that_broke_in_that_turn(rig: RemoteRig) -> None:
-    """The answer has been read, and the link ends before whoever asked goes on: the owner puts the jobs back, so nobody is given them."""
-    await rig.put("j")
-    task = asyncio.create_task(rig.take_all())
-    front, _ = links(rig)
-    read = front.got
-
-    def got(message: Any) -> None:
-        read(message)
-        if type(message) is m.GotJobs:
-            front.fail("is cut")
-
-    front.got = got  # type: ignore[method-assign]
-    await rig.idle()
-    assert type(task.exception()) is Moved
-    assert rig.local.totals().leases == 0
+# What a broken link means for what was asked over it; test_peer_jobs.py has what becomes of jobs that were handed out.
 
 
 CHANGES: dict[str, Callable[[RemoteRig], Any]] = {

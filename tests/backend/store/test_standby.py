@@ -26,7 +26,8 @@ from tests.conformance.remote import SECRET, Between
 from tests.conformance.rig import SUCCEEDED, spec, token, want
 from tests.factories import make_engine
 
-from .members import Cluster
+from .members import Cluster, Server
+from .simulation import World
 from .test_following import HeldWriter, Owner, changes_of
 
 TURNS = 40
@@ -185,13 +186,19 @@ async def test_a_tail_that_the_owner_wrote_again_is_followed(cluster: Cluster, c
     assert len(cluster.shared.states) == 3
 
 
-async def test_a_standby_whose_clock_was_set_reads_all_rows(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
-    """What it followed is on another line of time than a restored engine would be, where uptime does not tell."""
+@pytest.mark.parametrize(("whose", "how"), [("its own", "followed"), ("the store's", "read")])
+async def test_a_standby_reads_all_rows_when_the_clock_that_they_go_by_was_set(
+    whose: str, how: str, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it followed is on another line of time than the rows, when the store's clock was set; its own does not count."""
     standby = standby_of(cluster)
     await enqueue(cluster, "one")
     cluster[standby].clock.boot = "another machine"
-    cluster[standby].clock.step_wall_clock(2.0)
-    assert await after_the_death(cluster, caplog) == "read"
+    if whose == "its own":
+        cluster[standby].clock.step_wall_clock(2.0)
+    else:
+        cluster.shared.off += 2.0
+    assert await after_the_death(cluster, caplog) == how
 
 
 def test_a_group_that_is_missing_is_noticed() -> None:
@@ -417,3 +424,46 @@ async def test_one_that_does_not_read_is_cut_off(linked: Linked) -> None:
     assert linked.feeds is not None
     assert linked.feeds.standby is None
     linked.hand_over(group_of(1))
+
+
+# In worlds made from seeds, where owners die and links to them break.
+
+
+class FollowedWorld(World):
+    """Owners die, and links to standbys break, and no others."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.troubles, self.forced = ["following", "following", "die"], False
+
+    async def _befall(self, what: str, server: Server, seconds: float) -> None:
+        if what != "following":
+            await super()._befall(what, server, seconds)
+            return
+        for each in self.cluster.servers.values():
+            for source in list(each.sources):
+                source.cut()
+
+
+async def faults(seeds: range) -> list[str]:
+    """What is found in the first world in which something is."""
+    for seed in seeds:
+        world = FollowedWorld(seed)
+        await world.run()
+        if world.faults:
+            return world.faults
+    return []
+
+
+@pytest.mark.parametrize("chunk", range(2))
+async def test_owners_that_die_are_followed_without_a_fault(chunk: int) -> None:
+    """However links broke before, whoever goes on from memory has every job and lease that was acknowledged."""
+    assert await faults(range(chunk, 8, 2)) == []
+
+
+@pytest.mark.long
+async def test_a_standby_that_does_not_ask_the_store_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on from what was followed, whatever the store has, loses what was acknowledged."""
+    ready = Twin.ready
+    monkeypatch.setattr(Twin, "ready", lambda twin, _counters, _jobs: ready(twin, twin.counters, None))
+    assert await faults(range(20)) != []

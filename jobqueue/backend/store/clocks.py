@@ -1,0 +1,63 @@
+"""The clock by which rows in a store are timed: a server's own, with the store's UTC.
+
+Times in rows are carried from one owner to the next by UTC. Were that each server's own, a lease would end sooner with every takeover by
+a server whose clock is ahead, and one that is set wrong while its server owns the queue would move every lease for the next owner. The
+store's clock is the same for all of them. It is asked for anyway before a claim, and how far it is from this server's monotonic clock does
+not change until the machine sleeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobqueue.clock import Clock, Timer, Uptime
+
+SLEEP_SECONDS = 0.05
+"""By less than this the monotonic clock and the uptime differ by the way they are read, and not because the machine slept."""
+
+
+class StoreClock:
+    """A Clock: `skew` is the store's UTC less engine time, once they were compared; this server's own before."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._least: float | None = None
+        self._most = 0.0
+        self._awake = 0.0
+        """Uptime less engine time when they were compared first: more, once the machine has slept."""
+
+    def compared(self, before: float, after: float, there: float) -> None:
+        """The store's UTC was `there` at some moment between two of engine time. Several say it more closely than the best."""
+        slept = self._slept()
+        least, most = there - after, there - before
+        if self._least is None or slept or least > self._most or most < self._least:
+            # The first, or the store's clock is another one since a failover.
+            self._least, self._most, self._awake = least, most, self._ahead()
+        else:
+            self._least, self._most = max(least, self._least), min(most, self._most)
+
+    def _ahead(self) -> float:
+        uptime = self._clock.uptime()
+        return 0.0 if uptime is None else uptime.seconds - self._clock.now()
+
+    def _slept(self) -> float:
+        slept = self._ahead() - self._awake
+        return slept if slept > SLEEP_SECONDS else 0.0
+
+    def now(self) -> float:
+        """See Clock.now."""
+        return self._clock.now()
+
+    def skew(self) -> float:
+        """See Clock.skew; of the store's UTC."""
+        if self._least is None:
+            return self._clock.skew()
+        return (self._least + self._most) / 2 + self._slept()
+
+    def uptime(self) -> Uptime | None:
+        """See Clock.uptime."""
+        return self._clock.uptime()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """See Clock.call_at."""
+        return self._clock.call_at(when, callback)

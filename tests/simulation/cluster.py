@@ -1,0 +1,514 @@
+"""A world of several servers on one store: the same clients at all of them, and what goes wrong between any two of servers and store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal
+
+from jobqueue.limits import Limits
+
+from .checker import EPSILON, Checker, Seen
+from .clients import KINDS, Client, seconds_of
+from .history import DEQUEUES, Ask, History
+from .ledger import Ledger
+from .loop import Standstill, passing, virtual_time
+from .machines import Machine, MachineLoop, MachineTimes
+from .member import Member, ears
+from .net import Link
+from .reigns import ReignChecker
+from .valkey import NODES, Commit, Data, Shadow, Valkey
+from .wires import Network
+from .world import Plan, Steady, World
+
+PUT_BACK_SECONDS = 12.0
+"""Without trouble, within how long what was not delivered is back: heartbeats, a lease of the owner's, and reading the rows."""
+
+LINK_SECONDS = 8.0
+"""How long after a link broke a server may still learn of it."""
+
+SETTLED_SECONDS = 5.0
+TROUBLES = (
+    *("stop", "sleep", "kill", "off", "leave", "peers", "store cut", "clock", "force"),
+    *("late", "deaf", "busy", "store stop", "store kill", "store alone", "failover"),
+)
+
+
+@dataclass(frozen=True)
+class ClusterPlan(Plan):
+    """What a seed decides of a world of many. offsets: of the servers' clocks; ways: delays between servers, and to the store; lags: of the
+    store's two replicas; acknowledge: how many of them must have a change; standby: whether one server follows the owner.
+    """
+
+    offsets: tuple[float, ...]
+    ways: tuple[float, ...]
+    lags: tuple[float, ...]
+    acknowledge: Literal[0, 1, 2]
+    standby: bool
+
+
+def cluster_plan_of(seed: int) -> ClusterPlan:
+    """The plan of a seed."""
+    random = Random(f"cluster plan {seed}")
+    kinds = {"producer": (1, 3), "worker": (3, 8), "watcher": (0, 2), "operator": (0, 2), "pool": (0, 1)}
+    spread = random.choice((0.0, 0.0, 0.3, 2.0))
+    likely = random.choice((0.0, 0.15, 0.3, 0.5))
+    acknowledge: Literal[0, 1, 2] = random.choice((0, 1, 1, 2))
+    lags = random.choice(
+        {0: ((0.0005, 0.0005), (1.0, 2.0)), 1: ((0.001, 0.2), (0.001, 2.0)), 2: ((0.001, 0.2), (0.0005, 0.0005))}[acknowledge]
+    )
+    return ClusterPlan(
+        durable=True,
+        seconds=random.choice((20.0, 40.0)),
+        clients={kind: random.randint(*bounds) for kind, bounds in kinds.items()},
+        queues=["default", "a", "b"][: random.choice((1, 2, 3))],
+        pace=random.choice((0.1, 0.5, 1.0)),
+        toil=random.choice((0.01, 0.5, 2.0)),
+        leases=random.choice(((3, 6, 12), (12, 60), (60,))),
+        waits=random.choice(((0, 0.5, 2, 20), (0.25, 0.5, 1), (20,), (0, 5, 50))),
+        delays=random.choice(((0.0,), (0.0, 0.001), (0.0, 0.001, 0.002, 0.25), (0.05,))),
+        commits=(),
+        room=random.choice(((65_536,), (100, 65_536), (1_000,))),
+        bad_manners=random.choice((0.0, 0.1, 0.3)),
+        troubles=tuple(trouble for trouble in TROUBLES if random.random() < likely),
+        trouble_pace=random.choice((2.0, 6.0)),
+        steps=random.choice(((-0.1, 0.3), (-1.0, 0.7, 2.0), (-60.0, 60.0, 3_600.0))),
+        connections=1_000,
+        limits=Limits(
+            jobs_max=random.choice((20, 100_000, 100_000)),
+            history_jobs_max=random.choice((5, 10_000, 10_000)),
+            waiters_max=random.choice((3, 20_000, 20_000)),
+        ),
+        offsets=tuple(random.uniform(-spread, spread) for _ in range(random.choice((2, 3, 3)))),
+        ways=random.choice(((0.001,), (0.0, 0.001, 0.002), (0.0005, 0.05), (0.001, 0.001, 0.3))),
+        lags=lags,
+        acknowledge=acknowledge,
+        standby=seed % 4 != 3,
+    )
+
+
+class ClusterWorld(World):
+    """Everything there is. members: the servers of now, by host; reigns: of all owners, judged one by one.
+
+    undelivered: leases whose answer was not written, by token, with the request and since when. lost: jobs of which a failover has
+    forgotten something that was acknowledged, as it may when the owner is gone too.
+    """
+
+    def __init__(self, seed: int, plan: ClusterPlan | None = None) -> None:
+        self.seed = seed
+        self.plan: ClusterPlan = plan or cluster_plan_of(seed)
+        self.random = Random(f"cluster world {seed}")
+        self.loop: MachineLoop = MachineLoop()
+        self.loop.quiet = self._quiet
+        self.history = History(self.loop)
+        self.ledger = Ledger(self.history)
+        self.network = self.loop.network = Network(self.loop, f"wires {seed}", self.plan.ways)
+        self.valkey = Valkey(self.loop, self.network, str(seed), self.plan.lags)
+        self.valkey.on_claim = self._claimed
+        self.asks: dict[int, Ask] = {}
+        self.closing = False
+        self.life = 1
+        self.members: dict[str, Member] = {}
+        self.dead: list[Machine] = []
+        self.offsets = dict(zip("abc", self.plan.offsets, strict=False))
+        self.slept: dict[str, float] = {}
+        self.slept_seconds = 0.0
+        self.boots: dict[str, int] = {}
+        self._offsets_seen = [0.0, *self.plan.offsets]
+        self.reigns: list[ReignChecker] = []
+        self.counts = {
+            "jobs": 0,
+            "hand-outs": 0,
+            "redeliveries": 0,
+            "undelivered": 0,
+            "reigns": 0,
+            "failovers": 0,
+            "sent again": 0,
+            "by a standby": 0,
+        }
+        self.leases: dict[str, Any] = {}
+        self.replayed: set[str] = set()
+        self.places = 0
+        self.handed_by: dict[str, tuple[ReignChecker, float]] = {}
+        self.via: dict[Any, Ask] = {}
+        self.returning: dict[str, float] = {}
+        self.delivered: set[str] = set()
+        self.undelivered: dict[str, tuple[Ask, float]] = {}
+        self.acked: dict[Commit, ReignChecker] = {}
+        self.lost: set[str] = set()
+        self._behind: set[Commit] = set()
+        """Acknowledged commits that the last failover forgot, until they are sent again."""
+        self.lied_to: str | None = None
+        self.forgotten: set[str] = set()
+        self.calm_since = 0.0
+        self._befalling = 0
+        self._stale_until = -1e9
+        self._looked_at = 0.0
+        self._numbers: dict[str, int] = {}
+        self._serials = self._sockets = 0
+        self._nobody = Checker(self.loop, self.history)
+        # While nobody owns the queue there is work left, as far as anybody knows.
+        self._nobody.jobs["unknown"] = Seen("unknown", 0, "", 0, b"", "unknown", None, None)
+
+    # What clients use.
+
+    @property
+    def spread(self) -> float:
+        """How far clocks have been apart at most."""
+        return max(self._offsets_seen) - min(self._offsets_seen)
+
+    @property
+    def serving(self) -> ReignChecker | None:
+        """The owner of now."""
+        found = [one for one in self.reigns if not (one.over or self.deposed(one))]
+        return found[-1] if found else None
+
+    @property
+    def checker(self) -> Any:
+        """Of the owner of now."""
+        return self.serving or self._nobody
+
+    def connect(self, random: Random) -> Link | None:
+        """A connection to one of the servers: a client that knows them all goes on with the next where one does not listen."""
+        hosts = [host for host, member in self.members.items() if not (member.gone or member.stopping)]
+        if not hosts or (random.random() < 0.3 and len(hosts) < len(self.members)):
+            return None
+        member = self.members[random.choice(hosts)]
+        self._sockets += 1
+        link = Link(self.loop, random, self._sockets, self.plan.delays, self.random.choice(self.plan.room), self.life, member.machine)
+        member.machine.when_running(lambda: self.loop.call_soon(self._accept, member, link, context=member.machine.context))
+        return link
+
+    def _accept(self, member: Member, link: Link) -> None:
+        if member.gone or member.stopping:
+            link.server.protocol = None
+            link.server.refuse()
+        else:
+            member.accept(link)
+            link.server.accepted()
+
+    def remembers(self, life: int) -> bool:
+        """See World."""
+        return True
+
+    def engine_time(self, stamp: str, since: float) -> float:
+        """When a stamp of an owner's is, at the earliest, whoever has owned the queue since or will."""
+        return seconds_of(stamp) - max(self._offsets_seen) - 0.6
+
+    def refused(self, job_id: str, token: str, sent_at: float, status: int) -> None:
+        """See World."""
+        held = self.ledger.held.get(token)
+        if token in self.ledger.taken_back or token in self.ledger.confused:
+            return
+        if held is not None and held.ended == sent_at and held.until > self.loop.time() and job_id not in self.lost:
+            self.history.fault(f"a worker lost {job_id} ({status}), whose lease it could rely on until {held.until:.3f}")
+
+    # What the ears tell.
+
+    def finished(self, member: Member, ask: Ask, answer: Any) -> None:
+        """A server is done with a request of a client's; answer: None if it was abandoned."""
+        status = None if answer is None else answer.status
+        self.history.note("done", ask.number, status, "at", member.name)
+        ask.done = True
+        if status == 500:
+            self.history.fault(f"{ask} was answered 500: {answer.content[:300]!r}")
+        if ask.op not in DEQUEUES:
+            return
+        for view in ask.views:
+            for token in view.handed:
+                if status == 200 and token.encode() in answer.content and not ask.link.server.wrote_to_the_gone:
+                    if not ask.link.client.half_closed:
+                        self.delivered.add(token)
+                elif token not in self.replayed:
+                    self.undelivered.setdefault(token, (ask, self.loop.time()))
+        empty = answer is not None and (status == 204 or answer.content == b'{"jobs":[]}')
+        excused = member.stopping or any(view.excused for view in ask.views)
+        if empty and ask.wait > 0 and not excused and self.loop.time() < ask.until - EPSILON:
+            self.history.fault(f"{ask} was sent away {ask.until - self.loop.time():.3f} s before its wait had passed")
+
+    def took_back(self, token: str) -> None:
+        """An owner has ended a lease since its delivery was not known of."""
+        self.ledger.takes_back(token, self.loop.time())
+        if token not in self.delivered or self._befalling:
+            return
+        since = self.loop.time() - LINK_SECONDS
+        if not any(wire.lost_at is not None and wire.lost_at > since for wire in self.network.wires) and self.calm_since < since:
+            self.history.fault(f"the lease {token} was taken back though its answer was written, and no link had broken")
+
+    def deposed(self, checker: ReignChecker) -> bool:
+        """Whether another claim has been granted since."""
+        token = self.valkey.primary.data.owner.get("token")
+        if token is None or token == checker.token or self.loop.time() < self._stale_until:
+            return False
+        return self.valkey.claimed[token] > self.valkey.claimed.get(checker.token, 0.0)
+
+    def acknowledged_commit(self, commit: Commit, shadow: Shadow, checker: ReignChecker) -> None:
+        """The owner takes a commit for stored."""
+        if commit not in self.valkey.primary.data.have and not self.valkey.ever(commit):
+            self.history.fault(f"{checker.member.name} takes commit {commit[1]} for stored, which the store never had")
+        primary = self.valkey.primary.data
+        again = {one for one in self._behind if one in primary.have}
+        self._behind -= again
+        self.counts["sent again"] += len(again)
+        self.acked[commit] = checker
+
+    def _claimed(self, data: Data, token: str) -> None:
+        """The store has granted a claim: what was acknowledged and is not there is lost for good."""
+        self.history.note("claimed", token.partition(":")[0], "by", data.owner["owner"])
+        self.counts["reigns"] += 1
+        for commit in [commit for commit in self.acked if commit not in data.have]:
+            checker = self.acked.pop(commit)
+            jobs = sorted(self.valkey.shadows[commit].jobs)
+            self.history.note("lost", commit[1], *jobs)
+            if self.valkey.failed_over_at < 0:
+                self.history.fault(f"commit {commit[1]} is lost without a failover")
+            elif commit[0] in data.tokens and self._should_have_sent_again(checker):
+                self.history.fault(
+                    f"commit {commit[1]} of {jobs[:5]} is lost though its owner, {checker.member.name}, was there to send it again"
+                )
+            for job_id in jobs:
+                self.lost.add(job_id)
+                self.ledger.excuse(job_id, self.loop.time())
+
+    def _should_have_sent_again(self, checker: ReignChecker) -> bool:
+        member = checker.member
+        gone = "" if checker.reign is None else str(checker.reign.lease.gone or "")
+        return not member.gone and member.hurt_at < self.valkey.failed_over_at - SETTLED_SECONDS and "no word from the store" not in gone
+
+    # Whenever nothing is left to do at an instant.
+
+    def _quiet(self) -> None:
+        for checker in self.reigns:
+            checker.quiet()
+        if self.loop.time() < self._looked_at + 0.25:
+            return
+        self._looked_at = self.loop.time()
+        self.reigns = [
+            one for one in self.reigns if not one.member.machine.dead and not (one.over and one.reign.lease.gone)
+        ] or self.reigns[-1:]
+        serving = self.serving
+        if serving is None or self._befalling:
+            return
+        calm = max(self.calm_since, serving.began)
+        for token, (ask, since) in list(self.undelivered.items()):
+            seen = serving.jobs.get(self.leases[token][0])
+            if seen is None or seen.token != token or self._may_stay(token, since):
+                del self.undelivered[token]
+            elif self.loop.time() > max(since, calm) + PUT_BACK_SECONDS:
+                del self.undelivered[token]
+                self.history.fault(f"{ask} ended at {since:.3f} without an answer, and {seen.id} is still leased to it")
+
+    def _may_stay(self, token: str, since: float) -> bool:
+        """Whether a lease that nobody has may stay until its end: who had handed it out, or was to put it back, died at that time."""
+        ask = self.undelivered[token][0]
+        checker, handed_at = self.handed_by[token]
+        died = checker.member.died_at
+        return token in self.replayed or ask.link.client.half_closed or (died is not None and died > min(handed_at, since - 10))
+
+    # Trouble.
+
+    def _hurts(self, *hosts: str) -> None:
+        for host in hosts or tuple(self.members):
+            self.members[host].hurt_at = self.loop.time()
+
+    async def _trouble(self) -> None:
+        random = self.random
+        while not self.closing and self.plan.troubles:
+            await passing(random.choice((0.25, 0.5, 1.0, 1.5)) * self.plan.trouble_pace)
+            trouble = random.choice(self.plan.troubles)
+            serving = self.serving
+            host = serving.member.host if serving is not None and random.random() < 0.6 else random.choice(sorted(self.members))
+            seconds = random.choice((0.3, 2.0, 4.5, 7.0, 12.0))
+            member = self.members[host]
+            if member.gone or member.stopping or not member.machine.running:
+                continue
+            self.history.note("trouble:", trouble, host, seconds)
+            self._befalling += 1
+            if trouble not in ("failover", "store stop", "store kill", "store alone"):
+                self._hurts(*([host] if trouble in ("stop", "sleep", "kill", "off", "leave", "store cut", "clock") else []))
+            await self._befall(trouble, member, seconds)
+            if trouble not in ("failover", "store stop", "store kill", "store alone"):
+                self._hurts(*([host] if trouble in ("stop", "sleep", "kill", "off", "leave", "store cut", "clock") else []))
+            self.history.note("over:", trouble, host)
+            self._befalling -= 1
+            self.calm_since = self.loop.time()
+
+    async def _befall(self, trouble: str, member: Member, seconds: float) -> None:
+        random, network, host = self.random, self.network, member.host
+        if trouble in ("stop", "sleep"):
+            member.machine.stop()
+            await passing(seconds)
+            self._wakes(member, asleep=trouble == "sleep")
+        elif trouble in ("kill", "off"):
+            member.die(off=trouble == "off")
+            await member.machine.end()
+            await passing(seconds)
+            self._start(host)
+        elif trouble == "leave":
+            await member.machine_task(member.stop(random.choice((0.0, 1.0, 10.0))))
+            await member.machine.end()
+            await passing(random.choice((0.0, 0.1, 2.0, 10.0)))
+            self._start(host)
+        elif trouble == "peers":
+            other = random.choice(sorted(set(self.members) - {host}))
+            network.cut(host, other)
+            await passing(seconds)
+            network.join(host, other)
+        elif trouble == "store cut":
+            nodes = NODES if random.random() < 0.7 else (self.valkey.primary.host,)
+            for node in nodes:
+                network.cut(host, node)
+            await passing(seconds)
+            for node in nodes:
+                network.join(host, node)
+        elif trouble == "force":
+            # Another one takes the owner's port for refused, and claims from an owner that lives, which may show what was until it notices.
+            successor = self.members[random.choice(sorted(set(self.members) - {host}))]
+            self.lied_to, self._stale_until = successor.host, self.loop.time() + 10
+            successor.ownership.doubt()
+            await passing(1.0)
+            self.lied_to = None
+        elif trouble == "clock":
+            self.offsets[host] += random.choice(self.plan.steps)
+            member.machine.offset = self.offsets[host]
+            self._offsets_seen.append(self.offsets[host])
+        else:
+            await self._befall_store(trouble, seconds)
+
+    def _wakes(self, member: Member, asleep: bool) -> None:
+        began = member.machine.stopped_at
+        member.machine.go_on(asleep)
+        if asleep:
+            self.slept[member.host] = member.machine.slept
+            self.slept_seconds += self.loop.time() - began
+        for checker in member.reigns:
+            checker.stalled(began)
+            checker.wakes(self.loop.time() - began if asleep else 0.0)
+
+    async def _befall_store(self, trouble: str, seconds: float) -> None:
+        random, valkey = self.random, self.valkey
+        node = valkey.primary
+        if trouble == "late":
+            node.late = random.choice((0.1, 0.8, 3.0))
+            await passing(seconds)
+            node.late = 0.0
+        elif trouble in ("deaf", "busy"):
+            setattr(node, trouble, True)
+            await passing(min(seconds, 4.5))
+            setattr(node, trouble, False)
+        elif trouble == "failover":
+            self._fail_over()
+            valkey.rejoin(node)
+        elif trouble == "store alone":
+            others = [one for one in NODES if one != node.host]
+            for other in others:
+                self.network.cut(node.host, other)
+            node.alone_at = self.loop.time()
+            await passing(seconds)
+            if seconds > 2:
+                self._stale_until = self.loop.time() + 10
+                self._fail_over()
+                await passing(1.0)
+            node.alone_at = None
+            for other in others:
+                self.network.join(node.host, other)
+            for one in valkey.nodes:
+                valkey.rejoin(one)
+        else:
+            node.machine.stop()
+            await passing(min(seconds, 2.0))
+            if seconds > 1:
+                self._fail_over()
+                await passing(seconds)
+            node.machine.go_on()
+            await passing(random.choice((0.0, 0.2)))
+            valkey.rejoin(node)
+
+    def _fail_over(self) -> None:
+        self.counts["failovers"] += 1
+        self.valkey.fail_over()
+        self._behind |= {commit for commit in self.acked if commit not in self.valkey.primary.data.have}
+        self.history.note("primary is", self.valkey.primary.host, "with", self.valkey.primary.done, "writes")
+
+    # Life.
+
+    def _start(self, host: str) -> None:
+        number = self._numbers[host] = self._numbers.get(host, 0) + 1
+        machine = Machine(self.loop, host, self.offsets[host])
+        machine.slept = self.slept.get(host, 0.0)
+        if host in self.network.off:
+            self.network.off.discard(host)
+            self.boots[host] = self.boots.get(host, 0) + 1
+            machine.slept = 0.0
+            self.network.again()
+        if host in self.members:
+            self.dead.append(self.members[host].machine)
+        self.history.note("server", host, number, "starts")
+        member = self.members[host] = machine.context.run(Member, self, host, number, machine)
+        machine.context.run(self.loop.create_task, member.start())
+
+    async def _run(self) -> None:
+        for host in self.offsets:
+            self._start(host)
+        tasks = []
+        for kind, count in self.plan.clients.items():
+            for number in range(count):
+                client: Client = KINDS[kind](self, f"{kind}{number + 1}")
+                tasks.append(self.loop.create_task(client.run()))
+        troubles = [self.loop.create_task(self._trouble()) for _ in range(1 + (self.seed % 3 == 0))]
+        await passing(self.plan.seconds)
+        self.closing = True
+        for trouble in troubles:
+            await trouble
+        for task in tasks:
+            await task
+        self.history.note("draining")
+        await Steady(self, "steady").run()
+        await passing(2 * PUT_BACK_SECONDS)
+        self.ledger.audit()
+        for member in list(self.members.values()):
+            await member.machine_task(member.stop(10.0))
+            await member.machine.end()
+        await passing(1)
+        for machine in self.dead:
+            await machine.end()
+        for node in self.valkey.nodes:
+            node.machine.dead = True
+            await node.machine.end()
+        left = [task for task in asyncio.all_tasks(self.loop) if task is not asyncio.current_task(self.loop)]
+        if left:
+            self.history.fault(f"{len(left)} tasks are left: {left[:3]}")
+
+    def run(self) -> History:
+        """See World."""
+        logging.disable(logging.CRITICAL)
+        try:
+            with virtual_time(self.loop, MachineTimes(self.loop)), ears(self):
+                try:
+                    self.loop.run_until_complete(self._run())
+                except Standstill as error:
+                    self.history.fault(str(error))
+                for uncaught in self.loop.errors:
+                    self.history.fault(f"an exception that nobody caught: {uncaught}")
+        finally:
+            logging.disable(logging.NOTSET)
+            with contextlib.suppress(Exception):
+                self.loop.close()
+        return self.history
+
+
+def simulate_cluster(seed: int) -> ClusterWorld:
+    """Live a seed's world of several servers through; see its history."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        world = ClusterWorld(seed)
+        world.run()
+        return world
+    finally:
+        if collecting:
+            gc.enable()
