@@ -78,6 +78,14 @@ ON_QUEUES: list[tuple[str, str, Any]] = [
     ("POST", "/queues/secret-waiting/resume", None),
     ("POST", "/queues/secret-waiting/purge", None),
     ("POST", "/queues/secret-waiting/retry", None),
+    ("PATCH", "/queues/secret-waiting", {"paused": True}),
+    ("PATCH", "/queues/none", {"concurrency": 1}),
+    ("GET", "/queues/secret-waiting/keys", None),
+    ("GET", "/queues/none/keys", None),
+    ("POST", "/queues/secret-waiting/keys/k/pause", None),
+    ("POST", "/queues/secret-waiting/keys/-/pause?key=k", None),
+    ("POST", "/queues/secret-waiting/keys/k/resume", None),
+    ("POST", "/queues/none/keys/k/resume", None),
 ]
 
 ON_JOBS: list[tuple[str, str, Any]] = [
@@ -213,6 +221,7 @@ GUESSES: list[dict[str, Any]] = [
     {"payload": 1},
     {"payload": 2},
     {"payload": 1, "type": "a"},
+    {"payload": 1, "key": "k"},
     {"payload": 1, "priority": 0, "delay": 5},
     {"payload": 2, "description": "d", "max_attempts": 9},
 ]

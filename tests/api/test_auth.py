@@ -42,7 +42,7 @@ FILES = {"/docs/{file}": "start.js", "/dashboard/{file}": "app.js", "/dashboard/
 
 def target(route: Route) -> str:
     """A path that leads to the route; to a stream, which would not end, with a parameter that it does not know."""
-    path = route.path.replace("{id}", "x").replace("{name}", "x").replace("{number}", "1")
+    path = route.path.replace("{id}", "x").replace("{name}", "x").replace("{key}", "x").replace("{number}", "1")
     path = path.replace("{file}", FILES.get(route.path, ""))
     return path + "?nope=1" * ("text/event-stream" in route.media)
 

@@ -92,7 +92,8 @@ async def test_a_stream_says_what_happens(api: Api) -> None:
     # Made first, then given its policy, in one step.
     made, changed = await stream.event(), await stream.event()
     backoff = {"base": 1.0, "factor": 2.0, "cap": 300.0}
-    policy = {"lease_seconds": 300.0, "max_attempts": 3, "backoff": backoff, "max_jobs": None, "paused": False}
+    policy: dict[str, Any] = {"lease_seconds": 300.0, "max_attempts": 3, "backoff": backoff, "max_jobs": None, "paused": False}
+    policy |= {"concurrency": None, "rate": None, "per_key": None, "fair": False, "weights": {}}
     assert made[1:] == changed[1:] == ("queue_changed", {"at": NOW, "queue": "q", "policy": policy})
     enqueued = await stream.event()
     assert enqueued == (
@@ -114,6 +115,7 @@ async def test_a_stream_says_what_happens(api: Api) -> None:
             "progress": None,
             "message": None,
             "cancel_requested": False,
+            "key": None,
         },
     )
 

@@ -42,6 +42,8 @@ async def test_a_job_in_progress_shows_everything_but_its_token(api: Api) -> Non
         "message": "half",
         "cancel_requested": False,
         "error": None,
+        "key": None,
+        "waiting_for": [],
         "result": None,
         "past": [],
         "payload": [1],
@@ -180,7 +182,7 @@ async def test_a_list_leaves_past_attempts_payloads_and_results_out(api: Api) ->
     await api.concluded("j")
     (listed,) = (await api.get("/jobs")).json["jobs"]
     job = await api.job("j")
-    assert {field for field in job if field not in listed} == {"past", "payload", "result"}
+    assert {field for field in job if field not in listed} == {"past", "payload", "result", "waiting_for"}
     assert listed == {field: job[field] for field in listed}
 
 

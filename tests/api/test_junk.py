@@ -153,7 +153,7 @@ FIELDS = Fields(CIMultiDictProxy(CIMultiDict({"Content-Type": "application/json"
 
 def asking(route: Route, body: bytes = b"", query: str = "") -> Request:
     """A request to a route that came whole."""
-    path = route.path.replace("{id}", "job").replace("{name}", "default").replace("{number}", "1")
+    path = route.path.replace("{id}", "job").replace("{name}", "default").replace("{key}", "k").replace("{number}", "1")
     made = Request(Head(route.method, path + ("?" + query if query else ""), FIELDS, HttpVersion11), Gone())  # type: ignore[arg-type]
     made.whole = body
     return made

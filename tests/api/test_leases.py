@@ -39,6 +39,8 @@ async def test_conclude_succeeded_answers_the_outcome(api: Api) -> None:
         "message": None,
         "cancel_requested": False,
         "error": None,
+        "key": None,
+        "waiting_for": [],
         "past": [],
         "result": {"out": [1]},
         "payload": {"in": 1},

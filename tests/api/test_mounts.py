@@ -44,7 +44,7 @@ def routes_of(mounts: Mounts, api: str) -> list[Route]:
 
 def target(route: Route) -> str:
     """A path that leads to the route."""
-    return route.path.replace("{id}", "x").replace("{name}", "x").replace("{number}", "1")
+    return route.path.replace("{id}", "x").replace("{name}", "x").replace("{key}", "x").replace("{number}", "1")
 
 
 at_the_root = pytest.mark.parametrize("root", ROOTS)

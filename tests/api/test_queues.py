@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jobqueue.backend.shell import SLICE
@@ -10,7 +12,15 @@ from jobqueue.model import QueuePolicy, Want
 from .conftest import Serve
 from .harness import NOW, Api, answered, assert_problem, at
 
-POLICY = {"lease_seconds": 300, "max_attempts": 5, "backoff": {"base": 1, "factor": 2, "cap": 300}, "max_jobs": None, "paused": False}
+FREE: dict[str, Any] = {"concurrency": None, "rate": None, "per_key": None, "fair": False, "weights": {}}
+POLICY: dict[str, Any] = {
+    "lease_seconds": 300,
+    "max_attempts": 5,
+    "backoff": {"base": 1, "factor": 2, "cap": 300},
+    "max_jobs": None,
+    "paused": False,
+    **FREE,
+}
 TOTALS = dict.fromkeys(("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried"), 0)
 
 
@@ -26,6 +36,10 @@ async def test_a_new_queue_has_the_default_policy(api: Api) -> None:
         "in_progress": 0,
         "waiters": 0,
         "oldest_queued_at": None,
+        "held": 0,
+        "held_by": {},
+        "keys": 0,
+        "rate_next_at": None,
         "totals": TOTALS,
     }
     assert (await api.get("/queues/q")).json == reply.json
@@ -34,8 +48,16 @@ async def test_a_new_queue_has_the_default_policy(api: Api) -> None:
 async def test_put_sets_the_whole_policy(api: Api) -> None:
     """What is left out goes back to the defaults."""
     policy = {"lease_seconds": 60, "max_attempts": 2, "backoff": {"base": 3, "factor": 1, "cap": 9}, "max_jobs": 7, "paused": True}
-    assert (await api.put("/queues/q", **policy)).json["policy"] == policy
-    changed = {**POLICY, "backoff": {**POLICY["backoff"], "cap": 10}}  # type: ignore[dict-item]
+    limits = {
+        "concurrency": 3,
+        "rate": {"limit": 5, "per": 2, "burst": 4},
+        "per_key": {"order": "none", "concurrency": 2, "rate": {"limit": 1, "per": 1, "burst": 1}, "max_jobs": 9},
+        "fair": True,
+        "weights": {"a": 2},
+    }
+    assert (await api.put("/queues/q", **policy, **limits)).json["policy"] == {**policy, **limits}
+    assert (await api.put("/queues/q", **policy)).json["policy"] == {**policy, **FREE}
+    changed = {**POLICY, "backoff": {**POLICY["backoff"], "cap": 10}}
     assert (await api.put("/queues/q", backoff={"cap": 10})).json["policy"] == changed
     assert (await api.put("/queues/q", lease_seconds=None, max_attempts=None, backoff=None, max_jobs=None)).json["policy"] == POLICY
 
@@ -96,7 +118,9 @@ async def test_queues_are_listed_by_name(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", ""), ("DELETE", "")] + [("POST", f"/{op}") for op in ("pause", "resume", "purge", "retry")]
+    ("method", "path"),
+    [("GET", ""), ("DELETE", ""), ("GET", "/keys"), ("POST", "/keys/k/pause"), ("POST", "/keys/-/resume?key=k")]
+    + [("POST", f"/{op}") for op in ("pause", "resume", "purge", "retry")],
 )
 async def test_an_unknown_queue_is_404(api: Api, method: str, path: str) -> None:
     """Only a job, or PUT, makes a queue."""

@@ -55,7 +55,7 @@ async def test_45_auth_matrix(start: START, tmp_path: Path) -> None:
     process = start("--token-file", str(file))
     client = await Client.connect(process.port)
     for route in build_app(LocalBackend()).router.routes:
-        path = route.path.replace("{id}", "x").replace("{name}", "x").replace("{number}", "1")
+        path = route.path.replace("{id}", "x").replace("{name}", "x").replace("{key}", "x").replace("{number}", "1")
         # A parameter that is unknown, so that what streams or waits does neither.
         path += "?nope=1&wait=0"
         for token in ("", "nobody", *(".".join(scopes) for scopes in SETS)):
