@@ -278,6 +278,10 @@ class Job(msgspec.Struct, gc=False, eq=False):
     hold: Lease | Conclusion | None = None
     slot: int = -1
 
+    def __lt__(self, other: Job) -> bool:
+        """Heaps ask for it where two jobs have one place: one of them stands there no more, and it is all one which is looked at first."""
+        return False
+
     @property
     def lease(self) -> Lease | None:
         """The live lease, None unless the job is in progress."""

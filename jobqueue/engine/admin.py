@@ -62,7 +62,11 @@ class QueueAdmin(State):
         queue.rule = policy.per_key or NO_RULE
         for key in {*queue.paused_keys} ^ {*paused_keys}:
             queue.pause_key(key, key in paused_keys)
-        if keyed and not queue.keyed:
+        if keyed and not queue.keyed and not queue.live and not self.pinned:
+            # No walk over all of the server's jobs for a queue that is set up before its first job comes.
+            queue.keyed = True
+            queue.know_paused()
+        elif keyed and not queue.keyed:
             self.do_later(queue.sort(self.jobs), queue.name)
         elif keyed and (was.per_key, was.fair, was.weights) != (policy.per_key, policy.fair, policy.weights):
             self.do_later(queue.look_again(), queue.name)

@@ -297,7 +297,8 @@ class FlowQueue(QueueState):
             return
         state = self.states[job.key]
         if self.policy.fair:
-            state.passed -= 1.0 / self.weight(state.key)
+            # Of a hand-out before a restart nothing was counted.
+            state.passed = max(0.0, state.passed - 1.0 / self.weight(state.key))
         rate = self.rule.rate
         if rate is not None and state.key is not None:
             state.bucket.give_back(rate, taken_at)
@@ -415,8 +416,8 @@ class FlowQueue(QueueState):
 
     def forget_restart(self) -> Iterator[int]:
         """All buckets are full that nobody has taken from since the restart."""
-        self.restored_at = None
         yield 1
+        self.restored_at = None
 
     def _state(self, key: str | None) -> KeyState:
         state = self.states.get(key)

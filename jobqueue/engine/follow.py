@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from jobqueue.engine.engine import Engine
+from jobqueue.engine.queues import QueueState
 from jobqueue.engine.restore import SLICE, Inconsistent, Places, Stored, StoredQueue, add, check_totals, leave, set_queue
 from jobqueue.engine.ring import Ring
 from jobqueue.engine.state import Chore
@@ -111,8 +112,9 @@ def _step_aside(engine: Engine, told_again: list[Job]) -> None:
     for job in sorted((job for job in told_again if job.status is QUEUED), key=_seq):
         queue = engine.queues[job.queue]
         if Ring.peek(queue.lane(job.priority)) is job:
-            queue.remove(job)
-            queue.give_back(job)
+            # Of its lane alone: for its key it stands where it stood.
+            QueueState.remove(queue, job)
+            QueueState.give_back(queue, job)
 
 
 def _paused(items: Iterable[T]) -> Iterator[T | None]:

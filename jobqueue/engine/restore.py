@@ -19,6 +19,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from jobqueue.engine.engine import Engine
+from jobqueue.engine.events import K_CHANGED, Event
 from jobqueue.engine.flow import FlowQueue
 from jobqueue.engine.keys import place_of
 from jobqueue.engine.queues import QueueState
@@ -244,8 +245,10 @@ class Places:
             engine.pin(job, queue, job_bytes(job))
             return
         if end.halts:
-            # Its queue minds keys no more, and the server ended before this was stored of it.
+            # Its queue minds keys no more, and the server ended before this was stored of it. It is to be now: else the key would stand
+            # still for it again as soon as its queue minds keys again, and a server is started on that.
             job.hold = replace(end, halts=False)
+            engine.events.append(Event(K_CHANGED, job.queue, job))
         engine.remember(job, outcome, job_bytes(job))
 
     def _line_up(self, queue: QueueState, jobs: list[Job], away: int) -> Iterator[None]:

@@ -297,6 +297,9 @@ class State:
         self.live -= 1
         self.live_bytes -= size
         if queue.flow:
+            if conclusion.halts:
+                # First, or the key would be forgotten in between if it was its last job.
+                queue.halt(job)
             queue.leave(job)
         outcome = conclusion.outcome
         if outcome is SUCCEEDED:

@@ -365,7 +365,7 @@ class FlowOracle(Oracle):
             self.meters[queue].look(policy.rate, now)
         if self.keyed(queue):
             if policy.fair and (queue, key) in self.passed:
-                self.passed[queue, key] -= 1 / self.weight(queue, key)
+                self.passed[queue, key] = max(0.0, self.passed[queue, key] - 1 / self.weight(queue, key))
             if rate is not None and key is not None:
                 self.meter(queue, key).give_back(rate, since)
                 self.meter(queue, key).look(rate, now)

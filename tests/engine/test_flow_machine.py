@@ -261,6 +261,8 @@ class FlowMachine(EngineMachine):
         for queue in self.engine.queues.values():
             if isinstance(queue, FlowQueue) and queue.restored_at is None:
                 self.oracle.restarted.pop(queue.name, None)
+        self.oracle.busy = self.busy()
+        self.oracle.settle()
         upcoming = self.engine.next_deadline()
         return upcoming is not None and upcoming <= now
 
