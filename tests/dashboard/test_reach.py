@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobqueue import Client
+from jobqueue import Client, PerKey, Rate
 from jobqueue.testing import server_in_thread
 
 from .conftest import Open, expect
@@ -30,6 +30,8 @@ VIEWS = {
     "#/workers": "main table",
     "#/enqueue": "main form",
     "#/queues/none": "main .empty",
+    "#/queues/ledger": "main .keys",
+    "#/jobs/l-1": "main .waiting",
 }
 
 
@@ -49,6 +51,10 @@ def lively() -> Iterator[str]:
         client.enqueue(1, queue="stopped", delay=60)
         client.enqueue(1, queue="stopped")
         client.pause("stopped")
+        client.put_queue("ledger", concurrency=1, rate=Rate(1, 3600), per_key=PerKey(order="fifo"))
+        for number in range(2):
+            client.enqueue(1, id=f"l-{number}", queue="ledger", key="acme")
+        assert client.dequeue("ledger", worker="w-1", wait=10) is not None
         yield url
 
 
@@ -151,6 +157,6 @@ async def test_numbers_line_up(lively: str, open_page: Open) -> None:
         edges = await table.locator(f"[data-label='{label}'] .number").evaluate_all(
             "(all) => all.map((one) => one.getBoundingClientRect().right)"
         )
-        assert len(edges) == 3
+        assert len(edges) == 4
         assert max(edges) - min(edges) < 0.6
     assert await table.evaluate("(one) => getComputedStyle(one).fontVariantNumeric") == "tabular-nums"

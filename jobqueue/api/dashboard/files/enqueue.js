@@ -11,6 +11,7 @@ const FIELDS = [
   ["queue", "Queue", "Made, if there is none of this name.", { type: "text", list: "queues", placeholder: "default" }, String],
   ["type", "Type", "What kind of work it is.", { type: "text" }, String],
   ["id", "Id", "Empty: the server makes one.", { type: "text" }, String],
+  ["key", "Key", "What it is about: order, limits and fairness are by key.", { type: "text" }, String],
   ["description", "Description", "For people.", { type: "text" }, String],
   ["priority", "Priority", "0 is the most urgent, 9 the least.", { type: "text", inputmode: "numeric", placeholder: "5" }, Number],
   ["delay", "Delay, in seconds", "Before it may be taken.", SECONDS, Number],

@@ -2,6 +2,7 @@
 
 import { list } from "./api.js";
 import { age, count, since } from "./format.js";
+import { heldWords, ready } from "./held.js";
 
 const OLD_SECONDS = 60;
 
@@ -12,8 +13,15 @@ export function state(queue, failed) {
   if (queue.policy.paused) {
     return { level: queue.queued > 0 ? "warn" : "idle", word: "Paused", why: `paused with ${count(queue.queued)} queued` };
   }
-  if (queue.queued > 0 && queue.waiters === 0 && queue.in_progress === 0) {
-    return { level: "warn", word: "No workers", why: `${count(queue.queued)} queued and nobody takes them` };
+  // More workers help only what may go.
+  if (ready(queue) > 0 && queue.waiters === 0 && queue.in_progress === 0) {
+    return { level: "warn", word: "No workers", why: `${count(ready(queue))} queued and nobody takes them` };
+  }
+  const halted = queue.held_by.halted ?? 0;
+  if (halted > 0) return { level: "warn", word: "Halted", why: heldWords(queue) };
+  if (queue.held > 0 && queue.held >= ready(queue)) {
+    // A limit does what it is there for. Whether a paused key is forgotten, nobody knows.
+    return { level: queue.held_by.paused > 0 ? "warn" : "ok", word: "Limited", why: heldWords(queue) };
   }
   if (queue.queued > 0 && oldest > OLD_SECONDS) return { level: "warn", word: "Backing up", why: `the oldest job has waited ${age(oldest)}` };
   const busy = queue.queued + queue.in_progress + queue.scheduled + queue.waiters > 0;

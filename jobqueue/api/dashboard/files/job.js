@@ -2,6 +2,7 @@
 
 import { absolute, call, job as jobOf, may, place } from "./api.js";
 import { count, pretty, since, span, time } from "./format.js";
+import { sentence } from "./held.js";
 import { attempt, badge, button, copy, curl, empty, queueLink, sure } from "./parts.js";
 import { progress } from "./queue.js";
 import { h } from "./view.js";
@@ -38,6 +39,7 @@ export class Job {
       h("div", { class: "title-line" }, h("h1", { class: "id", tabindex: "-1" }, job.id), badge(job), h("span", { class: "grow" }), this.actions()),
       job.description === null || job.description === "" ? null : h("p", { class: "description" }, job.description),
       job.status === "in_progress" ? this.running() : null,
+      this.waiting(),
       h(
         "div",
         { class: "columns job" },
@@ -72,7 +74,7 @@ export class Job {
   command() {
     const { job, texts } = this;
     const fields = [["queue", JSON.stringify(job.queue)]];
-    for (const name of ["type", "description"]) if (job[name] !== null) fields.push([name, JSON.stringify(job[name])]);
+    for (const name of ["type", "key", "description"]) if (job[name] !== null) fields.push([name, JSON.stringify(job[name])]);
     if (job.priority !== 5) fields.push(["priority", String(job.priority)]);
     if (job.max_attempts !== null) fields.push(["max_attempts", String(job.max_attempts)]);
     fields.push(["payload", texts.get("payload")]);
@@ -86,6 +88,19 @@ export class Job {
       { class: "panel running", "aria-label": "In progress" },
       job.progress === null ? h("span", { class: "soft" }, "The worker has not said how far it is.") : progress(job),
       job.message === null ? null : h("span", { class: "message" }, job.message),
+    );
+  }
+
+  /** What it waits for, with links to the jobs that hold it. A plain job in line says so in its timeline. */
+  waiting() {
+    const { job } = this;
+    const reasons = job.waiting_for ?? [];
+    if (job.status !== "queued" || reasons.length === 0) return null;
+    return h(
+      "section",
+      { class: "panel waiting", "aria-label": "Waits for" },
+      h("div", { class: "head" }, h("h2", null, "Waits for")),
+      h("ul", null, reasons.map((why) => h("li", { key: `${why.reason} ${why.key ?? ""}` }, sentence(job.queue, why)))),
     );
   }
 
@@ -132,6 +147,7 @@ export class Job {
       h("dl", { class: "pairs" }, [
         pair("Queue", h("a", { href: queueLink(job.queue) }, job.queue)),
         pair("Type", job.type ?? "–"),
+        job.key === null ? null : pair("Key", h("a", { href: `${queueLink(job.queue)}?${new URLSearchParams({ key: job.key })}` }, job.key)),
         pair("Priority", String(job.priority)),
         pair("Attempts", `${count(job.attempts)}${most === undefined ? "" : ` of ${count(most)}`}`),
         pair("Number", count(job.number)),

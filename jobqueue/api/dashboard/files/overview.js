@@ -25,6 +25,13 @@ const COLUMNS = [
   { label: "Failed", kind: "number", sort: (row) => -row.queue.totals.failed },
 ];
 
+/** What "All well" means. */
+function well(rows) {
+  const limited = rows.filter((row) => row.state.word === "Limited").length;
+  if (limited === 0) return "Nothing fails, nothing waits for long, no queue is without workers.";
+  return `Nothing fails, no queue is without workers; ${limited === 1 ? "1 queue waits for its limits" : `${count(limited)} queues wait for their limits`}.`;
+}
+
 export class Overview {
   title = "Overview";
 
@@ -88,7 +95,7 @@ export class Overview {
       "section",
       { class: `verdict ${level}`, "aria-label": "Health" },
       h("p", { class: "headline", "aria-live": "polite" }, h("span", { class: "mark", "aria-hidden": "true" }), words),
-      wrong.length + servers.length === 0 ? h("p", { class: "soft" }, "Nothing fails, nothing waits for long, no queue is without workers.") : null,
+      wrong.length + servers.length === 0 ? h("p", { class: "soft" }, well(rows)) : null,
       h(
         "ul",
         null,

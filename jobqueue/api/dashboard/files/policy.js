@@ -1,61 +1,182 @@
-// The policy editor.
+// The policy editor: what is changed is sent, the rest stays as somebody else may have set it meanwhile.
 
-import { call, place } from "./api.js";
+import { Refused, call, place } from "./api.js";
 import { button, field, opened, toast } from "./parts.js";
 import { h } from "./view.js";
 
-const FIELDS = [
-  ["lease_seconds", "Lease, in seconds", "How long a lease holds, if neither the dequeue nor the job says.", (policy) => policy.lease_seconds],
-  ["max_attempts", "Attempts at most", "Before a failure is final.", (policy) => policy.max_attempts],
-  ["base", "Backoff: base, in seconds", "The longest wait before the second attempt.", (policy) => policy.backoff.base],
-  ["factor", "Backoff: factor", "How many times longer each further wait may be.", (policy) => policy.backoff.factor],
-  ["cap", "Backoff: cap, in seconds", "What no wait exceeds.", (policy) => policy.backoff.cap],
-  ["max_jobs", "Jobs at most", "Live jobs it may hold. Empty: only the server’s bound.", (policy) => policy.max_jobs ?? ""],
+const NUMBER = { inputmode: "decimal" };
+const ORDERS = [
+  ["none", "None"],
+  ["fifo", "One by one"],
+  ["halt", "One by one; failure halts"],
 ];
 
-/** Edit a queue's policy in a dialog; whether it was set. */
-export async function editPolicy(queue) {
-  const values = Object.fromEntries(FIELDS.map(([name, , , read]) => [name, String(read(queue.policy))]));
+/** name, label, hint, and how the text is read: a function that throws what is wrong with it. */
+const FIELDS = [
+  ["lease_seconds", "Lease, in seconds", "How long a lease holds, if neither the dequeue nor the job says.", needed],
+  ["max_attempts", "Attempts at most", "Before a failure is final.", needed],
+  ["base", "Backoff: base, in seconds", "The longest wait before the second attempt.", needed],
+  ["factor", "Backoff: factor", "How many times longer each further wait may be.", needed],
+  ["cap", "Backoff: cap, in seconds", "What no wait exceeds.", needed],
+  ["max_jobs", "Jobs at most", "Live jobs it may hold. Empty: only the server’s bound.", number],
+];
+
+const LIMITS = [
+  ["concurrency", "In progress at most", "Over all workers. Empty: no limit.", number],
+  ["rate", "Rate", "Jobs/seconds, as 100/60; 100/60:10 for 10 at once. Empty: no limit.", rate],
+];
+
+const KEYED = [
+  ["order", "Each: order of its jobs", "An order implies one in progress.", (text) => text],
+  ["key_concurrency", "Each: in progress", "At most so many. Empty: no limit.", number],
+  ["key_rate", "Each: rate", "As above.", rate],
+  ["key_max_jobs", "Each: live jobs", "At most so many. Empty: no bound.", number],
+];
+
+const ALL = [...FIELDS, ...LIMITS, ...KEYED];
+/** Where the server names a field of a part of the policy, the one of the form that it is. */
+const NAMED = [
+  [/^backoff\.(base|factor|cap)$/, "$1"],
+  [/^rate\..*$/, "rate"],
+  [/^per_key\.rate.*$/, "key_rate"],
+  [/^per_key\.order$/, "order"],
+  [/^per_key\.(\w+)$/, "key_$1"],
+  [/^weights.*$/, "weights"],
+];
+
+function number(text) {
+  const value = text.trim() === "" ? null : Number(text);
+  if (Number.isNaN(value)) throw new TypeError("A number is needed.");
+  return value;
+}
+
+function needed(text) {
+  const value = number(text);
+  if (value === null) throw new TypeError("A number is needed.");
+  return value;
+}
+
+function rate(text) {
+  if (text.trim() === "") return null;
+  const found = /^(\d+)\s*\/\s*(\d+(?:\.\d+)?)(?:\s*:\s*(\d+))?$/.exec(text.trim());
+  if (found === null) throw new TypeError("Write jobs/seconds, as 100/60, or 100/60:10 for 10 at once.");
+  return { limit: Number(found[1]), per: Number(found[2]), burst: Number(found[3] ?? 1) };
+}
+
+const rateText = (value) => (value === null ? "" : `${value.limit}/${value.per}${value.burst > 1 ? `:${value.burst}` : ""}`);
+
+/** A line for each key: its name, =, its weight. A name may hold an = itself. */
+function weights(text) {
+  const found = {};
+  for (const line of text.split("\n").filter((one) => one.trim() !== "")) {
+    const at = line.lastIndexOf("=");
+    const weight = Number(line.slice(at + 1));
+    if (at < 1 || line.slice(at + 1).trim() === "" || Number.isNaN(weight)) throw new TypeError("Write a line for each key, as acme = 3.");
+    found[line.slice(0, at).trim()] = weight;
+  }
+  return found;
+}
+
+/** A policy as the texts of the form. */
+function texts(policy) {
+  const { backoff, per_key: perKey } = policy;
+  const text = (value) => String(value ?? "");
+  return {
+    lease_seconds: text(policy.lease_seconds),
+    max_attempts: text(policy.max_attempts),
+    base: text(backoff.base),
+    factor: text(backoff.factor),
+    cap: text(backoff.cap),
+    max_jobs: text(policy.max_jobs),
+    concurrency: text(policy.concurrency),
+    rate: rateText(policy.rate),
+    order: perKey?.order ?? "none",
+    key_concurrency: text(perKey?.concurrency),
+    key_rate: rateText(perKey?.rate ?? null),
+    key_max_jobs: text(perKey?.max_jobs),
+    fair: policy.fair,
+    weights: Object.entries(policy.weights).map(([key, weight]) => `${key} = ${weight}`).join("\n"),
+  };
+}
+
+/** What a form asks for: the parts of a policy that are not as they were. */
+function change(values, before, wrong) {
+  const read = {};
+  for (const [name, , , reads] of [...ALL, ["weights", "", "", weights]]) {
+    try {
+      read[name] = reads(values[name]);
+    } catch (error) {
+      wrong[name] = error.message;
+    }
+  }
+  const changed = (...names) => names.some((name) => values[name] !== before[name]);
+  const asked = {};
+  for (const name of ["lease_seconds", "max_attempts", "max_jobs", "concurrency", "rate", "weights"]) if (changed(name)) asked[name] = read[name];
+  if (changed("base", "factor", "cap")) asked.backoff = { base: read.base, factor: read.factor, cap: read.cap };
+  if (changed("fair")) asked.fair = values.fair;
+  if (changed("order", "key_concurrency", "key_rate", "key_max_jobs")) {
+    const rule = { order: read.order, concurrency: read.key_concurrency, rate: read.key_rate, max_jobs: read.key_max_jobs };
+    const none = rule.order === "none" && rule.concurrency === null && rule.rate === null && rule.max_jobs === null;
+    asked.per_key = none ? null : rule;
+  }
+  return asked;
+}
+
+/** Edit a queue's policy in a dialog; whether it was changed. It is read first: what the page shows may be seconds old. */
+export async function editPolicy({ name: queue }) {
+  let before = null;
+  try {
+    before = texts((await call("GET", place("queues", queue))).policy);
+  } catch (error) {
+    toast(`Policy of ${queue}: ${error.message}`, "bad");
+    return false;
+  }
+  const values = { ...before };
   let wrong = {};
-  return (await opened(`Policy of ${queue.name}`, (close, draw) => {
+  return (await opened(`Policy of ${queue}`, (close, draw) => {
     const save = async (event) => {
       event.preventDefault();
       wrong = {};
-      const number = (name) => (values[name].trim() === "" ? null : Number(values[name]));
-      const bad = FIELDS.find(([name]) => Number.isNaN(number(name)) || (name !== "max_jobs" && number(name) === null));
-      if (bad !== undefined) wrong = { [bad[0]]: "A number is needed." };
-      else {
-        const policy = {
-          lease_seconds: number("lease_seconds"),
-          max_attempts: number("max_attempts"),
-          backoff: { base: number("base"), factor: number("factor"), cap: number("cap") },
-          max_jobs: number("max_jobs"),
-          paused: queue.policy.paused,
-        };
+      const asked = change(values, before, wrong);
+      if (Object.keys(wrong).length === 0) {
         try {
-          await call("PUT", place("queues", queue.name), policy);
-          toast(`Policy of ${queue.name} set`);
+          if (Object.keys(asked).length > 0) {
+            await call("PATCH", place("queues", queue), asked);
+            toast(`Policy of ${queue} set`);
+          }
           close(true);
           return;
         } catch (error) {
-          const name = (error.field ?? "").replace(/^backoff\./, "");
-          wrong = { [name in values ? name : ""]: error.message };
+          if (!(error instanceof Refused)) throw error;
+          const told = error.field ?? "";
+          const [pattern, name] = NAMED.find(([one]) => one.test(told)) ?? [told, told];
+          const place = told.replace(pattern, name);
+          wrong = { [place in values ? place : ""]: error.message };
         }
       }
       draw();
       document.getElementById(`field-${Object.keys(wrong)[0]}`)?.focus();
     };
-    return h(
-      "form",
-      { class: "form", novalidate: true, onsubmit: save },
-      h("p", { class: "soft" }, "It holds at once, also for jobs that are in the queue. Leases that are out keep their length."),
-      h(
-        "div",
-        { class: "grid" },
-        FIELDS.map(([name, label, hint]) => field(name, label, h("input", { type: "text", inputmode: "decimal", autocomplete: "off", value: values[name], oninput: (event) => (values[name] = event.target.value) }), { hint, wrong: wrong[name] ?? null })),
-      ),
-      wrong[""] === undefined ? null : h("p", { class: "hint bad", role: "alert" }, wrong[""]),
-      h("div", { class: "actions end" }, button("Keep as it is", () => close(null)), h("button", { class: "button primary", type: "submit" }, "Set policy")),
-    );
+    return h("form", { class: "form", novalidate: true, onsubmit: save }, form(values, wrong), h("div", { class: "actions end" }, button("Keep as it is", () => close(null)), h("button", { class: "button primary", type: "submit" }, "Set policy")));
   })) === true;
 }
+
+function form(values, wrong) {
+  const set = (name) => (event) => (values[name] = event.target.type === "checkbox" ? event.target.checked : event.target.value);
+  const input = ([name, label, hint]) => field(name, label, name === "order" ? choice(values, set) : h("input", { type: "text", ...(name.endsWith("rate") ? {} : NUMBER), autocomplete: "off", value: values[name], oninput: set(name) }), { hint, wrong: wrong[name] ?? null });
+  const group = (title, ...rest) => h("fieldset", null, h("legend", null, title), rest);
+  return [
+    h("p", { class: "soft" }, "It holds at once, also for jobs that are in the queue. Leases that are out keep their length. What is left as it is, is not sent."),
+    h("div", { class: "grid" }, FIELDS.map(input)),
+    group("Limits", h("div", { class: "grid" }, LIMITS.map(input))),
+    group("Each key by itself", h("div", { class: "grid" }, KEYED.map(input))),
+    group(
+      "Between keys",
+      h("div", { class: "check" }, h("input", { type: "checkbox", id: "field-fair", name: "fair", checked: values.fair, onchange: set("fair") }), h("label", { for: "field-fair" }, "Fair: the key with the least in progress goes first")),
+      field("weights", "Weights", h("textarea", { rows: "3", spellcheck: "false", value: values.weights, oninput: set("weights") }), { hint: "A line for each key, as acme = 3. All others have 1.", wrong: wrong.weights ?? null }),
+    ),
+    wrong[""] === undefined ? null : h("p", { class: "hint bad", role: "alert" }, wrong[""]),
+  ];
+}
+
+const choice = (values, set) => h("select", { value: values.order, onchange: set("order") }, ORDERS.map(([value, label]) => h("option", { value }, label)));

@@ -3,6 +3,8 @@
 import { absolute, call, job as jobOf, list, may, place } from "./api.js";
 import { age, count, fault, rate, since, span, time } from "./format.js";
 import { failedLately, state } from "./health.js";
+import { behind, sentence } from "./held.js";
+import { QueueLimits } from "./limits.js";
 import { attempt, badge, button, commandLine, curl, empty, jobLink, number, queueLink, sure, table } from "./parts.js";
 import { editPolicy } from "./policy.js";
 import { h } from "./view.js";
@@ -36,6 +38,8 @@ export class Queue {
     this.title = `Queue ${name}`;
     this.shown = FILTERS.some(([key]) => key === query.get("show")) ? query.get("show") : "all";
     this.type = query.get("type") ?? "";
+    this.key = query.get("key") ?? "";
+    this.limits = new QueueLimits(context, name);
     // The cursors of the pages before, null the first's.
     this.cursors = [null];
     this.page = null;
@@ -48,7 +52,10 @@ export class Queue {
 
   async look() {
     const [, , filter] = FILTERS.find(([key]) => key === this.shown);
-    const asked = { ...filter, queue: this.name, ...(this.type === "" ? {} : { type: this.type }) };
+    const asked = { ...filter, queue: this.name, ...(this.type === "" ? {} : { type: this.type }), ...(this.key === "" ? {} : { key: this.key }) };
+    // What jobs wait for is asked where something is held back: it costs the server a look at each.
+    if (this.queue?.held > 0) asked.waiting_for = "true";
+    await this.limits.look(this.queue);
     this.page = await list(asked, { limit: PAGE, cursor: this.cursors.at(-1) });
   }
 
@@ -64,6 +71,7 @@ export class Queue {
       head,
       h("div", { class: "title-line" }, h("h1", { tabindex: "-1" }, this.name), h("span", { class: `state ${now.level}` }, now.word), h("span", { class: "soft grow" }, now.why), this.actions(queue)),
       this.numbers(queue),
+      this.limits.draw(queue, now.why, (key) => this.link({ key })),
       h("section", { class: "panel jobs", "aria-label": "Jobs" }, this.filters(queue), this.search(), this.jobs(), this.pager()),
       this.policy(queue),
     ];
@@ -127,8 +135,8 @@ export class Queue {
     );
   }
 
-  link({ show = this.shown, type = this.type }) {
-    const query = new URLSearchParams({ ...(show === "all" ? {} : { show }), ...(type === "" ? {} : { type }) }).toString();
+  link({ show = this.shown, type = this.type, key = this.key }) {
+    const query = new URLSearchParams({ ...(show === "all" ? {} : { show }), ...(type === "" ? {} : { type }), ...(key === "" ? {} : { key }) }).toString();
     return `${queueLink(this.name)}${query === "" ? "" : `?${query}`}`;
   }
 
@@ -148,6 +156,7 @@ export class Queue {
       h("input", { id: "wanted", name: "wanted", type: "search", placeholder: "A job’s id, or a type", autocomplete: "off" }),
       h("button", { class: "button", type: "submit" }, "Find"),
       this.type === "" ? null : h("span", { class: "chip" }, "type ", h("b", null, this.type), " ", h("a", { href: this.link({ type: "" }), "aria-label": "Show every type" }, "×")),
+      this.key === "" ? null : h("span", { class: "chip" }, "key ", h("b", null, this.key), " ", h("a", { href: this.link({ key: "" }), "aria-label": "Show every key" }, "×")),
     );
   }
 
@@ -166,7 +175,7 @@ export class Queue {
     if (this.page.jobs.length > 0) return table({ label: "Jobs", columns: COLUMNS, rows: this.page.jobs.map(row) });
     if (this.page.cursor !== null) return h("p", { class: "none" }, "None among the jobs that were looked at. ", button("Look further", () => this.older(), { kind: "small" }));
     const body = `{"queue": "${this.name}", "payload": {}}`;
-    return this.shown === "all" && this.type === ""
+    return this.shown === "all" && this.type === "" && this.key === ""
       ? empty("No jobs", h("p", null, "Nothing is in this queue, and history remembers nothing of it. Enqueue a job:"), commandLine(curl("POST", absolute("jobs/enqueue"), body)))
       : h("p", { class: "none" }, "No job of this queue is so.");
   }
@@ -248,6 +257,9 @@ function news(job) {
     return h("span", { class: "news" }, job.progress === null ? null : [progress(job), " "], h("span", null, job.worker ?? "a worker without a name"), job.message === null ? null : h("span", { class: "soft" }, ` ${job.message}`));
   }
   if (job.status === "scheduled") return h("span", { class: "soft" }, `due in ${span(-since(job.run_at))}`, job.error === null ? "" : `, after ${fault(job.error, 80)}`);
+  const [why] = job.waiting_for ?? [];
+  // Only what its key is held back by: the rest is the same for all of the queue, and stands above.
+  if (job.status === "queued" && why?.key !== undefined && !behind(why)) return h("span", { class: "soft" }, sentence(job.queue, why));
   if (job.outcome === "failed") return h("span", { class: "error" }, job.error === null ? "no error given" : fault(job.error));
   if (job.outcome === "succeeded") return h("span", { class: "soft" }, job.worker ?? "");
   return h("span", { class: "soft" }, job.description ?? "");

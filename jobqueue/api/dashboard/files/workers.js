@@ -2,6 +2,7 @@
 
 import { absolute, list } from "./api.js";
 import { count, since, span } from "./format.js";
+import { ready } from "./held.js";
 import { commandLine, curl, empty, jobLink, number, queueLink, table } from "./parts.js";
 import { progress } from "./queue.js";
 import { h } from "./view.js";
@@ -77,7 +78,7 @@ export class Workers {
     const columns = [{ label: "Queue", kind: "row" }, { label: "Waiters", kind: "number" }, { label: "In progress", kind: "number" }, { label: "Queued", kind: "number" }];
     const rows = queues.slice(0, MOST).map((queue) => ({
       key: queue.name,
-      cells: [h("a", { href: queueLink(queue.name) }, queue.name), queue.waiters === 0 && queue.in_progress === 0 ? h("span", { class: "number warn" }, "0") : number(queue.waiters), number(queue.in_progress), number(queue.queued)],
+      cells: [h("a", { href: queueLink(queue.name) }, queue.name), queue.waiters === 0 && queue.in_progress === 0 && ready(queue) > 0 ? h("span", { class: "number warn" }, "0") : number(queue.waiters), number(queue.in_progress), number(queue.queued)],
     }));
     return h("section", { class: "panel narrow", "aria-label": "Waiting for jobs" }, head, table({ label: "Waiting for jobs", columns, rows }));
   }

@@ -1,0 +1,89 @@
+// What holds jobs back, in words: why one job waits, and how many of a queue's do.
+
+import { count, since, span, time } from "./format.js";
+import { jobLink, queueLink } from "./parts.js";
+import { h } from "./view.js";
+
+const HELD = {
+  order: "behind a job of their key",
+  halted: "behind a failed job of their key",
+  paused: "of paused keys",
+  concurrency: "by a limit of jobs in progress",
+  rate: "by a rate",
+};
+
+/** Whether a queue's policy may hold jobs back: by a limit of its own, or by key. */
+export const limits = ({ concurrency, rate, per_key: perKey, fair }) => concurrency !== null || rate !== null || perKey !== null || fair;
+
+/** Queued jobs that may go as soon as somebody takes them, a pause of the queue aside. */
+export const ready = (queue) => queue.queued - queue.held;
+
+/** How many of what is queued is held back, and by what: "12 of 20 queued are held: 10 by a rate, 2 of paused keys". */
+export function heldWords(queue) {
+  const parts = Object.keys(HELD).filter((reason) => queue.held_by[reason] > 0);
+  const all = `${count(queue.held)} of ${count(queue.queued)} queued ${queue.held === 1 ? "is" : "are"} held`;
+  if (parts.length === 1) return `${all} ${HELD[parts[0]]}`;
+  return `${all}: ${parts.map((reason) => `${count(queue.held_by[reason])} ${HELD[reason]}`).join(", ")}`;
+}
+
+/** When something happens that may be near: "in 3.2 s", and from a minute on at what time. */
+export const soonWords = (stamp) => (-since(stamp) < 60 ? `in ${span(Math.max(0, -since(stamp)))}` : `at ${time(stamp)}`);
+
+/** One reason why a job of a queue waits, as a sentence with links. why: as the API gives it. */
+export function sentence(queue, why) {
+  const key = h("b", null, why.key);
+  const job = why.job === undefined ? null : h("a", { class: "id", href: jobLink(why.job) }, why.job);
+  const of = why.key === undefined ? h("a", { href: queueLink(queue) }, queue) : key;
+  const kind = why.key === undefined ? "queue" : "key";
+  switch (why.reason) {
+    case "time":
+      return why.until === undefined ? ["It has no time yet."] : [`It is due ${soonWords(why.until)}.`];
+    case "paused":
+      return ["The queue ", of, " is paused."];
+    case "key":
+      return byKey(why, key, job);
+    case "concurrency":
+      return [`Limit of ${kind} `, of, `: ${count(why.used)} of ${count(why.total)} in progress.`];
+    case "rate":
+      return [`Rate of ${kind} `, of, `: next slot ${soonWords(why.until)}.`];
+    case "line":
+      return [why.ahead === 0 ? "It is the next of its queue." : why.ahead === 1 ? "1 job is ahead." : `${count(why.ahead)} jobs are ahead.`];
+    case "workers":
+      return ["No worker waits for queue ", of, why.used === 0 ? ", and none of its jobs is in progress." : why.used === 1 ? "; 1 of its jobs is in progress." : `; ${count(why.used)} of its jobs are in progress.`];
+    default:
+      return [why.reason];
+  }
+}
+
+/** Whether nothing holds a job's key back, and only another job of it goes first. */
+export const behind = (why) => why.block === "order" && why.until === undefined && why.worker === undefined;
+
+function byKey(why, key, job) {
+  if (why.block === "paused") return ["The key ", key, " is paused."];
+  if (why.block === "halted") return ["Key ", key, " is halted by the failure of ", job, ", until that is retried or cancelled, or the key is resumed."];
+  if (why.worker !== undefined) return ["Key ", key, ": waits for ", job, `, in progress at ${why.worker}, lease until ${time(why.until)}.`];
+  if (why.until !== undefined) return ["Key ", key, ": waits for ", job, `, whose lease ends, or which runs again, ${soonWords(why.until)}.`];
+  return job === null ? ["Key ", key, " waits."] : ["Key ", key, ": ", job, " goes first."];
+}
+
+/** What keeps a key's jobs back, in a few words; null: nothing. stats: a row of GET /queues/{name}/keys. */
+export function blockWords(stats) {
+  const job = stats.holder === null ? null : h("a", { class: "id", href: jobLink(stats.holder) }, stats.holder);
+  switch (stats.block) {
+    case null:
+      return null;
+    case "order":
+      return job === null ? "a job of it" : ["waits for ", job];
+    case "halted":
+      return ["halted by the failure of ", job];
+    case "paused":
+      return "paused";
+    case "concurrency":
+      return `${count(stats.in_progress)} in progress, as many as may be`;
+    default:
+      return stats.next_at === null ? "its rate" : `its rate: next slot ${soonWords(stats.next_at)}`;
+  }
+}
+
+/** A rate in words: "100 in 1 min, 10 at once". */
+export const rateWords = ({ limit, per, burst }) => `${count(limit)} in ${span(per)}${burst > 1 ? `, ${count(burst)} at once` : ""}`;
