@@ -253,6 +253,7 @@ def test_33_schema_skew_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "no_such_table" in found
     assert contents(tmp_path) == before
     monkeypatch.setattr(sqlite, "MIGRATIONS", (*released, first, lambda connection: connection.execute("INSERT INTO marks VALUES (3)")))
+    monkeypatch.setattr(sqlite, "READ_FROM", len(released) + 1)
     with pytest.raises(CannotOpen, match="older version"):
         check(str(tmp_path / "jobs.db"))
     migrated = opened(tmp_path / "jobs.db")

@@ -46,8 +46,14 @@ CREATE TABLE counters (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NUL
 """
 
 Migration = Callable[[apsw.Connection], object]
-MIGRATIONS: tuple[Migration, ...] = (lambda connection: connection.execute(_SCHEMA),)
-"""What makes version n + 1 of version n, from 0, the empty file. They run in one transaction. Never change one that was released."""
+MIGRATIONS: tuple[Migration, ...] = (lambda connection: connection.execute(_SCHEMA), lambda connection: None)
+"""What makes version n + 1 of version n, from 0, the empty file. They run in one transaction. Never change one that was released.
+
+Version 2 changes no row: its rows may have keys, limits and fairness at their ends, which a server of version 1 would read over, hand out
+without, and write without (docs/decisions/0023)."""
+
+READ_FROM = 1
+"""The oldest version whose rows are read as they are, by whoever only looks at a file or copies it."""
 
 _WAITING = (apsw.FullError, apsw.BusyError, apsw.NoMemError, apsw.CantOpenError)
 _WAITING_IO = frozenset(
@@ -198,6 +204,8 @@ class Store:
             raise CannotOpen(f"{self.path}: is damaged: {'; '.join(faults)}")
         if version < len(MIGRATIONS):
             if not writing:
+                if version >= READ_FROM:
+                    return
                 raise CannotOpen(f"{self.path}: {'is of an older version; start a server on it' if version else 'holds nothing yet'}")
             for migrate in MIGRATIONS[version:]:
                 migrate(self._connection)

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from jobqueue.backend.store.known import KNOWS
 from jobqueue.backend.store.messages import HELLO, PING, PONG, PROOF, VERSION, Hello, Ping, Pong, Proof, decode_first, encode
 from jobqueue.clock import Clock, Timer
 from jobqueue.errors import TooLarge
@@ -120,7 +121,7 @@ class Link(asyncio.Protocol):
         self.bytes_in = self.bytes_out = self.writes = 0
         self.transport: _Transport | None = None
         self._decode = decode
-        self._hello = Hello(0, VERSION, identity.name, os.urandom(NONCE_BYTES))
+        self._hello = Hello(0, VERSION, identity.name, os.urandom(NONCE_BYTES), KNOWS)
         self._theirs: Hello | None = None
         self._buffer = bytearray()
         self._out: list[bytes] = []
@@ -129,6 +130,11 @@ class Link(asyncio.Protocol):
         self._missed = 0
         self._seen = 0
         self._full = False
+
+    @property
+    def knows(self) -> int:
+        """What the other side keeps to, once it is proven; see known.py."""
+        return 0 if self._theirs is None else self._theirs.knows
 
     def __repr__(self) -> str:
         state = self.broken or ("proven" if self.proven else "hello")
@@ -227,7 +233,7 @@ class Link(asyncio.Protocol):
 
     def _say_hello(self) -> None:
         hello = self._hello
-        self.send((HELLO, 0, hello.version, hello.name, hello.nonce))
+        self.send((HELLO, 0, hello.version, hello.name, hello.nonce, hello.knows))
 
     def _late(self) -> None:
         self._timer = None

@@ -15,6 +15,7 @@ import msgspec
 
 from jobqueue.backend.store import messages as m
 from jobqueue.backend.store.frames import BadFrame, Identity, Link, logger
+from jobqueue.backend.store.known import check_known
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.shapes import Item, JobRow, error_of, job_of
 from jobqueue.clock import Clock
@@ -74,9 +75,12 @@ class FrontLink(Link):
         return self._newest
 
     async def ask(self, kind: type[A], op: int, *arguments: Any) -> A:
-        """Ask, and wait for an answer of this kind. Raises what the owner raised, Moved, Unconfirmed, BadRequest, TooLarge."""
+        """Ask, and wait for an answer of this kind. Raises what the owner raised, Moved, Unconfirmed, BadRequest, TooLarge, and
+        StorageUnavailable where the owner knows too little.
+        """
         if self.broken is not None:
             raise Moved(f"the link to the server that owns the queue ended: {self.broken}")
+        check_known(self.knows, op, arguments)
         n = self._newest = self._newest + 1
         try:
             self.send((op, n, *arguments))

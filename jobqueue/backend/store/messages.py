@@ -52,11 +52,12 @@ class Message(msgspec.Struct, array_like=True, gc=False, tag_field="what"):
 
 
 class Hello(Message, tag=HELLO):
-    """The first of each side. version: of this protocol; name: the server's; nonce: random, for the other side's proof."""
+    """The first of each side. version: of this protocol; nonce: random, for the other side's proof; knows: see known.py."""
 
     version: int
     name: str
     nonce: bytes
+    knows: int = 0
 
 
 class Proof(Message, tag=PROOF):

@@ -158,7 +158,10 @@ BEGIN
 END $$;
 """
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(_FIRST, 1),)
+_SECOND = "SELECT 1"
+"""Nothing: rows may have keys and limits from here on, which a server that knows none would read over, and write without."""
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(_FIRST, 1), Migration(_SECOND, 2))
 """From version 0, an empty schema, on. Never change one that was released."""
 
 

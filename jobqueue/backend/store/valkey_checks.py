@@ -20,10 +20,11 @@ from jobqueue.backend.store.valkey_wire import Command, Denied, Place, Wait, cod
 
 _logger = logging.getLogger("jobqueue.storage")
 
-FORMAT = 1
-"""Of the rows. Raised by a change that a server of the format before cannot read, or must not be let write."""
+FORMAT = 2
+"""Of the rows. Raised by a change that a server of the format before cannot read, or must not be let write. In 2 they may have keys and
+limits, which one that knows none reads over, and writes without."""
 
-USABLE_FROM = 1
+USABLE_FROM = 2
 """The oldest format that a server may know which is to read and write these rows. What was released before a change to a row that it can
 do with, goes on beside what came after."""
 

@@ -23,20 +23,25 @@ from jobqueue.model import (
     Job,
     JobFilter,
     JobSpec,
+    KeyStats,
     Lease,
     Outcome,
+    PerKey,
+    PolicyChange,
     QueuePolicy,
     QueueStats,
+    Rate,
+    Reason,
     Status,
     Verdict,
     Want,
 )
 
 BACKOFF = Backoff(2.0, 3.0, 40.0)
-POLICY = QueuePolicy(12.5, 7, BACKOFF, 100, True)
+POLICY = QueuePolicy(12.5, 7, BACKOFF, 100, True, 8, Rate(9, 60.0, 2), PerKey("halt", 1, Rate(3, 4.5, 2), 6), True, {"k": 2.5})
 TIMINGS = Timings((0.5, 1.0), (1, 2, 3), 4.5)
-LEASE = Lease("token", 5.0, 6.0, 7.0, "worker", "attempt", 0.5, "message", True, True, True, "who")
-CONCLUSION = Conclusion(Outcome.CANCELLED, 8.0, b"[1]", "token", Outcome.SUCCEEDED, "worker", 9.0)
+LEASE = Lease("token", 5.0, 6.0, 7.0, "worker", "attempt", 0.5, "message", True, True, True, "who", True)
+CONCLUSION = Conclusion(Outcome.CANCELLED, 8.0, b"[1]", "token", Outcome.SUCCEEDED, "worker", 9.0, True)
 DETAILS = Details(
     "description",
     3,
@@ -49,6 +54,8 @@ DETAILS = Details(
     "00-aa-bb-01",
     (Attempt(1, "worker", 1.0, 2.0, "failed", b'"first"'), Attempt(2, None, 3.0, 4.0, "lease_expired", None)),
     77,
+    "key",
+    True,
 )
 
 
@@ -127,11 +134,14 @@ SPEC = full(
         backoff=BACKOFF,
         lease_seconds=5.0,
         traceparent="00",
+        key="k",
     )
 )
 VERDICT = full(Verdict(outcome=Outcome.FAILED, result=b"1", error=b"2", retry=False, retry_delay=3.0, once=True))
 WANT = full(Want(queues=("a", "b"), limit=9, lease_seconds=1.0, worker="w", attempt_id="a", who="me"))
 EXTEND = full(Extend("j", "t", 1.0, 0.5, "half"))
+
+CHANGE = PolicyChange(**{name: getattr(POLICY, name) for name in PolicyChange.__struct_fields__})
 
 ASKED: list[tuple[Any, ...]] = [
     (m.ENQUEUE, 1, SPEC),
@@ -146,7 +156,7 @@ ASKED: list[tuple[Any, ...]] = [
     (m.RETRY, 1, "j"),
     (m.JOB, 1, "j", 1.0),
     (m.NUMBERED, 1, 5),
-    (m.JOBS, 1, Status.QUEUED, Outcome.FAILED, "q", "t", 10, 20, 30, True),
+    (m.JOBS, 1, Status.QUEUED, Outcome.FAILED, "q", "t", 10, 20, 30, True, "k"),
     (m.QUEUE_PAGE, 1, "a", 10),
     (m.QUEUE, 1, "q"),
     (m.PUT_POLICY, 1, "q", full(POLICY)),
@@ -154,6 +164,10 @@ ASKED: list[tuple[Any, ...]] = [
     (m.SET_PAUSED, 1, "q", True),
     (m.PURGE, 1, "q"),
     (m.REDRIVE, 1, "q"),
+    (m.CHANGE_POLICY, 1, "q", full(CHANGE)),
+    (m.KEYS, 1, "q", '[0,0,"a"]', 10),
+    (m.SET_KEY_PAUSED, 1, "q", "k", True),
+    (m.WHY, 1, ["a", "b"]),
     (m.LISTEN, 1, frozenset({"q"}), frozenset({"t"}), frozenset({Kind.FORGOTTEN}), "r-1"),
     (m.NOTICES, 1, 4, 100, 1.5),
     (m.STATS, 1),
@@ -180,6 +194,7 @@ def test_a_filter_arrives_whole() -> None:
         "before": 2,
         "after": 3,
         "payloads": True,
+        "key": "k",
     }
     wanted = m.JobsOp(1, *fields.values()).wanted()  # type: ignore[arg-type]
     assert wanted == JobFilter(**fields)  # type: ignore[arg-type]
@@ -213,7 +228,7 @@ def test_totals_arrive_as_they_were() -> None:
 
 def test_queues_and_events_arrive_as_they_were() -> None:
     """A queue's numbers, a notice of a job and of a queue."""
-    queue = QueueStats("q", POLICY, *range(1, 4), 1.5, *range(5, 14))
+    queue = full(QueueStats("q", POLICY, *range(1, 4), 1.5, *range(5, 14), 14, {"order": 14}, 15, 16.5))
     arrived = m.decode_answer(m.encode((m.GOT_QUEUES, 1, [queue], "q")))
     assert arrived == m.GotQueues(1, [queue], "q")
     notice = Notice(
@@ -235,8 +250,21 @@ def test_queues_and_events_arrive_as_they_were() -> None:
         message="half",
         cancel_requested=True,
         policy=POLICY,
+        key="k",
     )
     assert m.decode_answer(m.encode((m.GOT_NOTICES, 1, [full(notice)], "r-2"))) == m.GotNotices(1, [notice], "r-2")
+
+
+def test_keys_and_reasons_arrive_as_they_were() -> None:
+    """A key's state, and all that a job may wait for; a change of one field says nothing of the others."""
+    stats = full(KeyStats("k", 1, 2, 3, "halted", True, "j", 4.5))
+    assert m.decode_answer(m.encode((m.GOT_KEYS, 1, [stats], "next"))) == m.GotKeys(1, [stats], "next")
+    assert m.decode_answer(m.encode((m.GOT_KEY, 1, stats))) == m.GotKey(1, stats)
+    reason = full(Reason(kind="key", until=1.5, key="k", block="order", job="j", worker="w", used=2, total=3, ahead=4))
+    reasons = [[reason, Reason(kind="paused")], []]
+    assert m.decode_answer(m.encode((m.GOT_REASONS, 1, reasons))) == m.GotReasons(1, reasons)
+    for change in (PolicyChange(concurrency=None), PolicyChange(rate=Rate(1, 2.0)), PolicyChange()):
+        assert m.decode_asked(m.encode((m.CHANGE_POLICY, 1, "q", change))) == m.ChangePolicyOp(1, "q", change)
 
 
 def test_a_request_of_a_newer_server_is_read_without_what_is_new() -> None:

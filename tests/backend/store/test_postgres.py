@@ -11,7 +11,7 @@ import pytest
 
 from jobqueue.backend.group import Fatal, Group, NotNow
 from jobqueue.backend.loading import CannotOpen
-from jobqueue.backend.store import postgres_opening
+from jobqueue.backend.store import postgres_opening, postgres_schema
 from jobqueue.backend.store.postgres import PostgresStore
 from jobqueue.backend.store.postgres_link import shown
 from jobqueue.backend.store.postgres_schema import MIGRATIONS, Migration
@@ -74,7 +74,7 @@ async def test_a_server_upgrades_the_schema_beside_one_that_commits(make: MakeSt
     owner = await old.claim("old", "old:1", 5)
     writer = old.writer(owner.epoch, 5, lambda _sent: None)
     assert await outcome(writer, jobs(1)) is None
-    more = Migration("ALTER TABLE {schema}.jobs ADD COLUMN note text", 1)
+    more = Migration("ALTER TABLE {schema}.jobs ADD COLUMN note text", len(MIGRATIONS))
     monkeypatch.setattr(postgres_opening, "MIGRATIONS", (*MIGRATIONS, more))
 
     async def commits() -> None:
@@ -87,6 +87,23 @@ async def test_a_server_upgrades_the_schema_beside_one_that_commits(make: MakeSt
     await make().open()
     assert (await new.rows(owner.epoch)).count() == 20
     await writer.close(tidy=True)
+
+
+async def test_servers_that_know_no_keys_are_kept_from_rows_with_keys(make: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first server that knows keys brings the schema to version 2, and none of before starts there, or owns it, from then on."""
+    old = make()
+    with monkeypatch.context() as before:
+        for module in (postgres_opening, postgres_schema):
+            before.setattr(module, "MIGRATIONS", MIGRATIONS[:1])
+        await old.open()
+        owner = await old.claim("old", "old:1", 5)
+        await make().open()
+    await make().open()
+    for module in (postgres_opening, postgres_schema):
+        monkeypatch.setattr(module, "MIGRATIONS", MIGRATIONS[:1])
+    assert "has version 2, for servers that know version 2 or later" in await refused(make())
+    with pytest.raises(CannotOpen, match="It was used by a newer jobqueue"):
+        await old.rows(owner.epoch)
 
 
 async def test_a_server_that_is_too_old_is_refused(make: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:

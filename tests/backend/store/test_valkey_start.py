@@ -167,11 +167,11 @@ async def test_what_is_refused_of_a_server(opened: Callable[..., Any], monkeypat
 
 @pytest.mark.parametrize(
     ("field", "says"),
-    [("format", "have format 2, for servers that know 2 or later"), ("partitions", "made with 2 partitions")],
+    [("format", "have format 9, for servers that know 9 or later"), ("partitions", "made with 9 partitions")],
 )
 async def test_another_format_is_refused(node: Node, opened: Callable[..., Any], name: str, field: str, says: str) -> None:
     """Rows of another format, or of more partitions, are left alone."""
-    node.tell("HSET", f"{{{name}}}:meta", field, 2)
+    node.tell("HSET", f"{{{name}}}:meta", field, 9)
     assert says in await refused(opened, node.url)
 
 
@@ -180,12 +180,12 @@ async def test_a_newer_format_is_kept_from_an_old_server(node: Node, opened: Cal
     store = await opened(node.url)
     epoch = await claimed(store)
     meta = f"{{{name}}}:meta"
-    node.tell("HSET", meta, "format", 3, "usable_from", 1)
+    node.tell("HSET", meta, "format", 9, "usable_from", valkey_checks.FORMAT)
     await opened(node.url)
     read_all(await store.rows(epoch))
-    assert node.tell("HGET", meta, "format") == b"3"
-    node.tell("HSET", meta, "usable_from", 2)
-    assert "for servers that know 2 or later" in await refused(opened, node.url)
+    assert node.tell("HGET", meta, "format") == b"9"
+    node.tell("HSET", meta, "usable_from", 8)
+    assert "for servers that know 8 or later" in await refused(opened, node.url)
     with pytest.raises(CannotOpen, match="written by a newer jobqueue"):
         await store.rows(epoch)
     with pytest.raises(CannotOpen, match="written by a newer jobqueue"):
@@ -195,9 +195,26 @@ async def test_a_newer_format_is_kept_from_an_old_server(node: Node, opened: Cal
 async def test_an_older_format_is_raised(node: Node, opened: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newer server says at its start which format the rows have from then on, and who may go on with them."""
     await opened(node.url)
-    monkeypatch.setattr(valkey_checks, "FORMAT", 2)
+    monkeypatch.setattr(valkey_checks, "FORMAT", 9)
     await opened(node.url)
-    assert node.tell("HMGET", f"{{{name}}}:meta", "format", "usable_from") == [b"2", b"1"]
+    assert node.tell("HMGET", f"{{{name}}}:meta", "format", "usable_from") == [b"9", b"%d" % valkey_checks.USABLE_FROM]
+
+
+async def test_servers_that_know_no_keys_are_kept_from_rows_with_keys(
+    node: Node, opened: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first server that knows keys says so in the store at its start, and none of before starts there, or owns it, from then on."""
+    with monkeypatch.context() as before:
+        before.setattr(valkey_checks, "FORMAT", 1)
+        before.setattr(valkey_checks, "USABLE_FROM", 1)
+        old = await opened(node.url)
+        epoch = await claimed(old)
+        await opened(node.url)
+    await opened(node.url)
+    monkeypatch.setattr(valkey_checks, "FORMAT", 1)
+    assert "have format 2, for servers that know 2 or later" in await refused(opened, node.url)
+    with pytest.raises(CannotOpen, match="written by a newer jobqueue"):
+        await old.rows(epoch)
 
 
 async def test_clocks_that_are_apart_are_refused(
