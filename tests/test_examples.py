@@ -66,6 +66,22 @@ def test_wordcount_agrees_with_a_count_made_here() -> None:
     assert re.search(r"^50 jobs in [\d.]+ s: [\d,]+ jobs/s; the totals agree$", ran.stdout, re.MULTILINE)
 
 
+def test_ledger_keeps_every_account_in_order_though_workers_are_killed() -> None:
+    """Two of four workers are killed, and every account has all of its bookings, one after the other."""
+    ran = subprocess.run(
+        [sys.executable, "examples/ledger.py", "--accounts", "40", "--bookings", "600"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_SECONDS,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.count(" is killed with ") == 2
+    assert re.search(r"^600 bookings on 40 accounts, \d+ begun again after a kill: all in order$", ran.stdout, re.MULTILINE)
+
+
 def test_wordcount_notices_a_worker_that_counts_wrongly() -> None:
     """Against a running server with a token, one wrong result is reported as a difference and the exit code is 1."""
     serve = [sys.executable, "-m", "jobqueue", "serve", "--host", "127.0.0.1", "--port", "0"]
