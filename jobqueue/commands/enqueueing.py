@@ -51,6 +51,7 @@ class When(click.ParamType):  # type: ignore[type-arg] # as Duration
     click.option("-q", "--queue", default=DEFAULT_QUEUE, show_default=True, metavar="NAME", help="The queue."),
     click.option("-t", "--type", "job_type", metavar="NAME", help="The type, by which workers find its handler."),
     click.option("--id", "job_id", metavar="ID", help="An id of your own: a repeat finds the job that is there."),
+    click.option("--key", metavar="KEY", help="What it is about: order, limits and fairness are by key."),
     click.option("--description", metavar="TEXT", help="For people."),
     click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="0 is the most urgent."),
     click.option("--delay", type=TIME, help="Not before that much time has passed."),

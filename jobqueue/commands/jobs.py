@@ -1,4 +1,4 @@
-"""The verbs that look at jobs and change their fate: get, list, cancel, retry."""
+"""The verbs that look at jobs and change their fate: get, why, list, cancel, retry."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from jobqueue.commands.exits import Exit
 from jobqueue.commands.options import WAIT, Failure, exit_code_of, usage, verb
 from jobqueue.commands.output import Output
+from jobqueue.commands.reasons import sentences
 from jobqueue.commands.shapes import JOB_COLUMNS, job_fields, job_row, state, utc_now
 from jobqueue.errors import QueueError
 from jobqueue.limits import Limits
@@ -18,7 +19,7 @@ from jobqueue.model import Outcome, Status
 
 if TYPE_CHECKING:
     from jobqueue.client.sync_client import Client
-    from jobqueue.client.types import JobInfo
+    from jobqueue.client.types import Job, JobInfo
 
 _LIMITS = Limits()
 
@@ -43,10 +44,42 @@ def get_command(client: Client, output: Output, job_id: str, wait: float) -> int
     if output.as_json:
         output.json(job)
     else:
-        output.fields(job_fields(job))
+        output.fields(_fields(job))
     if not wait or job.outcome == Outcome.SUCCEEDED:
         return Exit.DONE
     return Exit.NOTHING if job.outcome is None else Exit.UNSUCCESSFUL
+
+
+def _fields(job: Job) -> list[tuple[str, str]]:
+    """Everything about a job, and what it waits for where that is more than its time."""
+    found = job_fields(job)
+    if job.status is Status.QUEUED:
+        found += [("waits for", text) for text in sentences(job, utc_now())]
+    return found
+
+
+@verb("why", click.argument("job_id", metavar="ID"))
+def why_command(client: Client, output: Output, job_id: str) -> None:
+    """Say why a job is not running: each reason as a sentence.
+
+    Of a job in progress it says where it runs, of a concluded one how it ended.
+
+    \b
+    Examples:
+      jobqueue why order-17
+      jobqueue why order-17 --json | jq -r '.waiting_for[].reason'
+
+    A job that is unknown is exit code 3.
+    """
+    job = client.job(job_id)
+    if output.as_json:
+        output.json({name: getattr(job, name) for name in _WHY})
+        return
+    for text in sentences(job, utc_now()):
+        output.line(text)
+
+
+_WHY = ("id", "queue", "key", "status", "outcome", "worker", "started_at", "lease_expires_at", "concluded_at", "run_at", "waiting_for")
 
 
 @verb(
@@ -55,12 +88,13 @@ def get_command(client: Client, output: Output, job_id: str, wait: float) -> int
     click.option("-o", "--outcome", type=click.Choice([outcome.value for outcome in Outcome]), help="Only jobs that ended so."),
     click.option("-q", "--queue", metavar="NAME", help="Only jobs of this queue."),
     click.option("-t", "--type", "job_type", metavar="NAME", help="Only jobs of this type."),
+    click.option("-k", "--key", metavar="KEY", help="Only jobs of this key."),
     click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help=f"At most so many. [default: {_LIMITS.page_jobs_default}]"),
     click.option("--all", "every", is_flag=True, help="All there are."),
 )
 def list_command(
-    client: Client, output: Output, status: str | None, outcome: str | None, queue: str | None, job_type: str | None, limit: int | None,
-    every: bool,
+    client: Client, output: Output, status: str | None, outcome: str | None, queue: str | None, job_type: str | None, key: str | None,
+    limit: int | None, every: bool,
 ) -> None:  # fmt: skip
     """List jobs, newest first.
 
@@ -75,7 +109,7 @@ def list_command(
         usage("give --limit or --all, not both")
     most = None if every else limit or _LIMITS.page_jobs_default
     page = min(most or _LIMITS.page_jobs_max, _LIMITS.page_jobs_max)
-    found: Iterator[JobInfo] = client.all_jobs(status=status, outcome=outcome, queue=queue, type=job_type, limit=page)
+    found: Iterator[JobInfo] = client.all_jobs(status=status, outcome=outcome, queue=queue, type=job_type, key=key, limit=page)
     if output.as_json:
         for job in islice(found, most):
             output.json(job)

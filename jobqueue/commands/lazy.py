@@ -22,6 +22,7 @@ VERBS: dict[str, dict[str, Verb]] = {
     "Jobs": {
         "enqueue": Verb("enqueueing", "Submit a job, or many from a file or a stream."),
         "get": Verb("jobs", "Look at a job, or wait until it is concluded."),
+        "why": Verb("jobs", "Say why a job is not running: each reason as a sentence."),
         "list": Verb("jobs", "List jobs, newest first."),
         "cancel": Verb("jobs", "Stop jobs that are not concluded."),
         "retry": Verb("jobs", "Queue jobs again that failed, were cancelled or expired."),
@@ -33,8 +34,10 @@ VERBS: dict[str, dict[str, Verb]] = {
     },
     "Queues": {
         "queues": Verb("queues", "Show every queue, or one with its policy."),
-        "pause": Verb("queues", "Hand out nothing from queues; jobs are still accepted."),
-        "resume": Verb("queues", "Hand out from queues again."),
+        "policy": Verb("policies", "Show a queue's policy, or change some of it."),
+        "keys": Verb("policies", "List the keys of a queue, those that hold most up first."),
+        "pause": Verb("queues", "Hand out nothing from queues, or of a key; jobs are still accepted."),
+        "resume": Verb("queues", "Hand out from queues again, or of a key."),
         "purge": Verb("queues", "Cancel every job that waits in a queue."),
         "stats": Verb("queues", "Show what the server holds and did, in all queues."),
         "top": Verb("watching", "Watch the queues, live."),

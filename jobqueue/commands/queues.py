@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobqueue.commands.exits import Exit
-from jobqueue.commands.options import verb
+from jobqueue.commands.options import usage, verb
 from jobqueue.commands.output import Output
 from jobqueue.commands.servers import MEMBER_COLUMNS, cluster_fields, commit_fields, member_rows, stats_of
 from jobqueue.commands.shapes import QUEUE_COLUMNS, queue_fields, queue_row, utc_now
@@ -17,14 +17,16 @@ from jobqueue.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from jobqueue.client.sync_client import Client
-    from jobqueue.client.types import Queue, Stats
+    from jobqueue.client.types import Key, Queue, Stats
 
 
 @verb("queues", click.argument("name", required=False))
 def queues_command(client: Client, output: Output, name: str | None) -> None:
     """Show every queue, or one with its policy.
 
-    OLDEST is how long the job that leaves next has been waiting. ENQUEUED, SUCCEEDED and FAILED count since the server started.
+    STATE is paused; halted where jobs stand behind a failed one of their key; limited where at least half of what is queued is held back
+    by limits or keys; else open. OLDEST is how long the job that leaves next has been waiting. ENQUEUED, SUCCEEDED and FAILED count since
+    the server started.
 
     \b
     Examples:
@@ -56,26 +58,51 @@ def _each(output: Output, names: tuple[str, ...], change: Callable[[str], Queue]
             output.line(f"{queue.name}  {'paused' if queue.policy.paused else 'open'}")
 
 
-@verb("pause", click.argument("names", metavar="NAME...", nargs=-1, required=True))
-def pause_command(client: Client, output: Output, names: tuple[str, ...]) -> None:
-    """Hand out nothing from queues; jobs are still accepted. Those in progress go on.
+def _each_key(output: Output, names: tuple[str, ...], keys: tuple[str, ...], change: Callable[[str, str], Key]) -> None:
+    if len(names) != 1:
+        usage("with --key, give one queue")
+    for asked in keys:
+        key = change(names[0], asked)
+        if output.as_json:
+            output.json(key)
+        else:
+            output.line(f"{names[0]}  {key.key}  {'paused' if key.paused else 'open'}")
+
+
+_NAMES: Any = click.argument("names", metavar="NAME...", nargs=-1, required=True)
+_KEY: Any = click.option("-k", "--key", "keys", metavar="KEY", multiple=True, help="Only this key of the queue; several may be given.")
+
+
+@verb("pause", _NAMES, _KEY)
+def pause_command(client: Client, output: Output, names: tuple[str, ...], keys: tuple[str, ...]) -> None:
+    """Hand out nothing from queues, or of a key; jobs are still accepted. Those in progress go on.
 
     \b
-    Example:
+    Examples:
       jobqueue pause mail
+      jobqueue pause mail --key acme
     """
-    _each(output, names, client.pause)
+    if keys:
+        _each_key(output, names, keys, client.pause_key)
+    else:
+        _each(output, names, client.pause)
 
 
-@verb("resume", click.argument("names", metavar="NAME...", nargs=-1, required=True))
-def resume_command(client: Client, output: Output, names: tuple[str, ...]) -> None:
-    """Hand out from queues again.
+@verb("resume", _NAMES, _KEY)
+def resume_command(client: Client, output: Output, names: tuple[str, ...], keys: tuple[str, ...]) -> None:
+    """Hand out from queues again, or of a key.
+
+    A key that a failed job halts goes on too; that job stays failed.
 
     \b
-    Example:
+    Examples:
       jobqueue resume mail
+      jobqueue resume mail --key acme
     """
-    _each(output, names, client.resume)
+    if keys:
+        _each_key(output, names, keys, client.resume_key)
+    else:
+        _each(output, names, client.resume)
 
 
 @verb("purge", click.argument("name"), click.option("-y", "--yes", is_flag=True, help="Do not ask. Only a terminal is asked anyway."))

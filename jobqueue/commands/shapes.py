@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jobqueue.commands.output import Column
-from jobqueue.model import Status
+from jobqueue.model import Rate, Status
 
 if TYPE_CHECKING:
     from jobqueue.client.types import Job, JobInfo, LeasedJob, Queue
@@ -23,6 +23,8 @@ STATUS_STYLES = {
     "cancelled": "magenta",
     "expired": "magenta",
     "paused": "yellow",
+    "limited": "cyan",
+    "halted": "red",
 }
 
 
@@ -121,6 +123,7 @@ def job_fields(job: Job) -> list[tuple[str, str]]:
         ("status", state(job)),
         ("queue", job.queue),
         ("type", job.type or ""),
+        ("key", job.key or ""),
         ("description", job.description or ""),
         ("priority", str(job.priority)),
         ("attempts", f"{job.attempts}" + (f" of {job.max_attempts}" if job.max_attempts else "")),
@@ -168,12 +171,49 @@ QUEUE_COLUMNS = (
 )
 
 
+def queue_state(queue: Queue) -> str:
+    """One word for how a queue is. A backlog that its limits or keys explain is limited, not one that nobody takes from."""
+    if queue.policy.paused:
+        return "paused"
+    if queue.held_by.get("halted"):
+        return "halted"
+    return "limited" if queue.held and 2 * queue.held >= queue.queued else "open"
+
+
+def rate(value: Rate) -> str:
+    """A rate as it is written: 100/60s, and :10 where 10 may go at once."""
+    return f"{value.limit}/{value.per:g}s" + (f":{value.burst}" if value.burst > 1 else "")
+
+
+def _limits(queue: Queue, now: datetime) -> list[tuple[str, str]]:
+    """What holds jobs of a queue back; nothing of a plain one."""
+    policy = queue.policy
+    each, concurrency = policy.per_key, policy.concurrency
+    slot = "" if queue.rate_next_at is None else f", next slot in {max(0.0, (queue.rate_next_at - now).total_seconds()):.1f} s"
+    of_each = [] if each is None else [
+        "" if each.order == "none" else f"order {each.order}",
+        "" if each.concurrency is None else f"{each.concurrency} in progress",
+        "" if each.rate is None else f"rate {rate(each.rate)}",
+        "" if each.max_jobs is None else f"{each.max_jobs} jobs",
+    ]  # fmt: skip
+    held = ", ".join(f"{count} by {reason}" for reason, count in queue.held_by.items() if count)
+    weights = ", ".join(f"{key}={weight:g}" for key, weight in policy.weights.items())
+    return [
+        ("held", f"{queue.held} of {queue.queued} queued: {held}" if queue.held else ""),
+        ("concurrency", "" if concurrency is None else f"{queue.in_progress} of {concurrency} in progress"),
+        ("rate", "" if policy.rate is None else rate(policy.rate) + slot),
+        ("per key", ", ".join(filter(None, of_each))),
+        ("fair", ("yes" + (f", weights {weights}" if weights else "")) if policy.fair else ""),
+        ("keys", str(queue.keys) if policy.keyed else ""),
+    ]
+
+
 def queue_row(queue: Queue, now: datetime) -> tuple[str, ...]:
     """A queue in a table."""
     counts = (queue.queued, queue.scheduled, queue.in_progress, queue.waiters)
     totals = (queue.totals.enqueued, queue.totals.succeeded, queue.totals.failed)
     oldest = since(queue.oldest_queued_at, now)
-    return (queue.name, "paused" if queue.policy.paused else "open", *map(str, counts), oldest, *map(str, totals))
+    return (queue.name, queue_state(queue), *map(str, counts), oldest, *map(str, totals))
 
 
 def queue_fields(queue: Queue, now: datetime) -> list[tuple[str, str]]:
@@ -181,7 +221,7 @@ def queue_fields(queue: Queue, now: datetime) -> list[tuple[str, str]]:
     policy, backoff = queue.policy, queue.policy.backoff
     return [
         ("queue", queue.name),
-        ("state", "paused" if policy.paused else "open"),
+        ("state", queue_state(queue)),
         ("queued", str(queue.queued)),
         ("scheduled", str(queue.scheduled)),
         ("in progress", str(queue.in_progress)),
@@ -191,6 +231,7 @@ def queue_fields(queue: Queue, now: datetime) -> list[tuple[str, str]]:
         ("max attempts", str(policy.max_attempts)),
         ("backoff", f"random, up to {seconds(backoff.base)}, times {backoff.factor:g} each attempt, at most {seconds(backoff.cap)}"),
         ("max jobs", "no bound of its own" if policy.max_jobs is None else str(policy.max_jobs)),
+        *_limits(queue, now),
         *((f"{name} in all", str(getattr(queue.totals, name))) for name in queue.totals.__struct_fields__),
     ]
 

@@ -67,6 +67,7 @@ class Item(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     backoff: ItemBackoff | UnsetType | None = UNSET
     lease_seconds: float | UnsetType | None = UNSET
     traceparent: str | UnsetType | None = UNSET
+    key: str | UnsetType | None = UNSET
 
 
 _item = msgspec.json.Decoder(Item).decode

@@ -17,7 +17,7 @@ from jobqueue.commands.exits import Exit
 from jobqueue.commands.options import TIME, Where, connect, verb
 from jobqueue.commands.output import Column, Output, plain, rich_table
 from jobqueue.commands.servers import heading, stats_of
-from jobqueue.commands.shapes import span, status_style, utc_now
+from jobqueue.commands.shapes import queue_state, span, status_style, utc_now
 from jobqueue.errors import QueueError, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def rows_of(sample: Sample, before: Sample | None) -> tuple[list[Row], Row]:
     seconds = 0.0 if before is None else sample.at - before.at
     rows = []
     for queue in sample.queues:
-        state = "paused" if queue.policy.paused else "open"
+        state = queue_state(queue)
         oldest = None if queue.oldest_queued_at is None else max(0.0, (sample.now - queue.oldest_queued_at).total_seconds())
         rates = rates_of(queue, older.get(queue.name), seconds)
         rows.append(Row(queue.name, state, queue.queued, queue.scheduled, queue.in_progress, queue.waiters, oldest, rates))

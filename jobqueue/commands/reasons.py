@@ -1,0 +1,88 @@
+"""Why a job is not running, and what a queue holds back, in plain sentences."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from jobqueue.commands.shapes import since, stamp, state
+from jobqueue.model import Status
+
+if TYPE_CHECKING:
+    from jobqueue.client.types import JobInfo, Key, Reason
+
+NEAR_SECONDS = 60.0
+"""What is nearer than that is told in seconds, all else as a time."""
+
+
+def clock(time: datetime | None, now: datetime) -> str:
+    """A time in this machine's zone: of today as 12:03:04, of another day with its date and zone."""
+    if time is None:
+        return "a time that is not known"
+    here = time.astimezone()
+    return here.strftime("%H:%M:%S") if here.date() == now.astimezone().date() else stamp(time)
+
+
+def soon(time: datetime | None, now: datetime) -> str:
+    """When something happens: in 3.2 s, or at 12:03:04."""
+    seconds = NEAR_SECONDS if time is None else (time - now).total_seconds()
+    return f"in {max(0.0, seconds):.1f} s" if seconds < NEAR_SECONDS else f"at {clock(time, now)}"
+
+
+def _jobs(count: int | None) -> str:
+    return "1 job is" if count == 1 else f"{count or 0:,} jobs are"
+
+
+def sentence(queue: str, why: Reason, now: datetime) -> str:
+    """One reason why a job of a queue is not in progress."""
+    of = f"queue {queue}" if why.key is None else f"key {why.key}"
+    if why.reason == "time":
+        return "scheduled, for no time yet" if why.until is None else f"scheduled: due {soon(why.until, now)}"
+    if why.reason == "paused":
+        return f"queue {queue} is paused"
+    if why.reason == "key":
+        return _by_key(why, now)
+    if why.reason == "concurrency":
+        return f"limit of {of}: {why.used or 0:,} of {why.total or 0:,} in progress"
+    if why.reason == "rate":
+        return f"rate of {of}: next slot {soon(why.until, now)}"
+    if why.reason == "line":
+        return "next in line" if not why.ahead else f"{why.ahead:,} job{'' if why.ahead == 1 else 's'} ahead"
+    if why.reason == "workers":
+        return f"no worker waits for queue {queue}; " + (
+            f"{_jobs(why.used)} in progress" if why.used else "none of its jobs is in progress"
+        )
+    # A reason of a newer server.
+    return why.reason
+
+
+def _by_key(why: Reason, now: datetime) -> str:
+    if why.block == "paused":
+        return f"key {why.key} is paused"
+    if why.block == "halted":
+        return f"key {why.key}: halted by the failure of job {why.job}, until that is retried or cancelled, or the key is resumed"
+    if why.worker is not None:
+        return f"key {why.key}: waits for job {why.job} in progress at worker {why.worker}, lease until {clock(why.until, now)}"
+    if why.until is not None:
+        return f"key {why.key}: waits for job {why.job}, whose lease ends, or which runs again, {soon(why.until, now)}"
+    return f"key {why.key} waits" if why.job is None else f"key {why.key}: job {why.job} goes first"
+
+
+def sentences(job: JobInfo, now: datetime) -> list[str]:
+    """Why a job is not running; or that it is, or how it ended."""
+    if job.status is Status.CONCLUDED:
+        return [f"{state(job)} {since(job.concluded_at, now)} ago; it does not run again by itself"]
+    if job.status is Status.IN_PROGRESS:
+        where = "" if job.worker is None else f" at worker {job.worker}"
+        stops = "; its worker is told to stop" if job.cancel_requested else ""
+        return [f"in progress{where} since {clock(job.started_at, now)}, lease until {clock(job.lease_expires_at, now)}{stops}"]
+    return [sentence(job.queue, why, now) for why in job.waiting_for or ()]
+
+
+def held_by(key: Key, now: datetime) -> str:
+    """What keeps a key's queued jobs back, in a few words; nothing where the next may go."""
+    if key.block is None:
+        return ""
+    if key.block == "rate":
+        return "rate" if key.next_at is None else f"rate, next slot {soon(key.next_at, now)}"
+    return key.block
