@@ -75,8 +75,7 @@ class FlowQueue(QueueState):
         """The last of them, which is looked at again when the dequeue goes on, or is over: for one job, once."""
         self.bucket = Bucket()
         self.restored_at: float | None = None
-        self.moving = 0
-        """How many walks over jobs or keys are under way. Until they are done nothing is handed out."""
+        self.moving = 0  # walks that are under way; until they are done nothing is handed out
         self.upto = -1
         """While jobs are being sorted: those up to this number belong to their keys, and those from `fresh_from` on."""
         self.fresh_from = 0
@@ -142,7 +141,7 @@ class FlowQueue(QueueState):
         self._look(state)
 
     def look_again(self) -> Iterator[int]:
-        """Look at every key anew, since the rules have changed."""
+        """Look at every key anew, since the rules have changed. In a fair queue all begin where the others are."""
         self.moving += 1
         return self._look_again(list(self.states.values()))
 
@@ -154,6 +153,7 @@ class FlowQueue(QueueState):
                 if self.states.get(state.key) is state:
                     if state.bucket.full_at:
                         self.deadlines.set(state, -math.inf)
+                    state.out = True
                     self._look(state)
             yield len(part)
         self.moving -= 1

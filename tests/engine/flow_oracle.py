@@ -7,7 +7,6 @@ order of their keys (`busy`), and which rates the ticker has come to.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobqueue.limits import Limits
@@ -66,8 +65,8 @@ class FlowOracle(Oracle):
         """Keys that could go after the last step."""
         self.paused_keys: dict[str, list[str]] = {}
         self.busy: set[str] = set()
-        self.sorting: dict[str, Callable[[str], bool]] = {}
-        """Queues that have not yet counted all jobs by key, and whether they hold a key to be full."""
+        self.sorting: dict[str, set[str]] = {}
+        """Queues that have not yet counted all jobs by key, and the keys that they hold to be full."""
         self.restarted: dict[str, float] = {}
 
     # Looking.
@@ -208,7 +207,7 @@ class FlowOracle(Oracle):
         if queue not in self.queues or not self.keyed(queue) or key is None:
             return None
         if queue in self.sorting:
-            return "queue_full" if self.sorting[queue](key) else None
+            return "queue_full" if key in self.sorting[queue] else None
         rule = self.rule(queue)
         if key not in self.known_keys(queue):
             return "queue_full" if len(self.known_keys(queue)) >= self.limits.keys_max else None
@@ -230,8 +229,6 @@ class FlowOracle(Oracle):
                     self.restarted.pop(queue, None)
                 self.open = {name for name in self.open if name[0] != queue}
                 continue
-            if queue in self.busy:
-                continue
             known = self.known_keys(queue)
             level = self.level.get(queue, 0.0)
             for key in [name[1] for name in self.passed if name[0] == queue]:
@@ -239,6 +236,10 @@ class FlowOracle(Oracle):
                     del self.passed[queue, key]
             for key in known:
                 self.passed.setdefault((queue, key), level)
+            if queue in self.busy:
+                # When that is over, all begin where the others are.
+                self.open = {name for name in self.open if name[0] != queue}
+                continue
             now_open = {(queue, item.spec.key) for item in self.firsts(queue)}
             for name in now_open - self.open if self.queues[queue].fair else ():
                 self.passed[name] = max(self.passed[name], level)
