@@ -62,6 +62,14 @@ def look(client: Client, job_id: str) -> Mail:
     assert job_id in names
     queue: jobqueue.Queue = client.put_queue("mail", max_jobs=100, backoff=jobqueue.Backoff(cap=60))
     assert queue.policy.max_jobs == 100
+    queue = client.change_queue("mail", max_jobs=None, rate=jobqueue.Rate(limit=5, per=1), per_key=jobqueue.PerKey(order="fifo"))
+    assert queue.policy.per_key is not None
+    reasons: list[str] = [reason.reason for reason in client.job(job_id).waiting_for or ()]
+    keys: list[jobqueue.Key] = client.keys("mail", limit=10)
+    assert reasons == keys == []
+    paused: bool = client.pause_key("mail", "ann").paused
+    assert paused
+    assert not client.resume_key("mail", "ann").paused
     return job.payload_as(Mail)
 
 
