@@ -14,6 +14,7 @@ from typing import Any
 from jobqueue.engine.events import Event, Kind
 from jobqueue.model import Job, Outcome, Want
 
+from .flow import Flow, rule_of
 from .history import CHANGES, CONCLUDES, DEQUEUES, ENQUEUES, UNFENCED, Ask, History
 from .loop import VirtualLoop
 
@@ -62,6 +63,10 @@ class Seen:
     cancel: bool = False
     outcome: str | None = None
     ended_by: tuple[str, bytes] | None = None
+    key: str | None = None
+    holds: bool = False
+    halts: bool = False
+    handed_at: float = 0.0
 
 
 class Checker:
@@ -77,6 +82,7 @@ class Checker:
         self.jobs: dict[str, Seen] = {}
         self.queued: dict[str, dict[str, Seen]] = {}
         self.paused: set[str] = set()
+        self.flow = Flow(self)
         self.forgotten: set[str] = set()
         self.standing: list[Ask] = []
         self.watching: dict[int, Ask] = {}
@@ -233,8 +239,8 @@ class Checker:
             elif seen.prolonged:
                 self.fault(f"the lease of {seen.id} was prolonged a second time, and its worker had not said a word")
             seen.until, seen.prolonged = until, ask is None
-        elif kind is Kind.CANCEL_REQUESTED:
-            seen.cancel = True
+        elif kind in (Kind.CHANGED, Kind.CANCEL_REQUESTED):
+            seen.cancel, seen.halts = kind is Kind.CANCEL_REQUESTED, False
         elif kind is Kind.FORGOTTEN:
             if seen.status != "concluded":
                 self.fault(f"history forgot {job.id}, which is {seen.status}")
@@ -247,9 +253,14 @@ class Checker:
     def _queue_changed(self, event: Event, ask: Ask | None) -> None:
         if event.kind is Kind.QUEUE_DELETED:
             self.paused.discard(event.queue)
+            self.flow.changed(event.queue, None)
+            for seen in self.jobs.values():
+                seen.halts = seen.halts and seen.queue != event.queue
             if self.queued.get(event.queue):
                 self.fault(f"queue {event.queue} was deleted with jobs in it")
         elif ask is not None and ask.paused is not None:
+            if ask.op == "policy" and event.kind is not Kind.FREED:
+                self.flow.changed(event.queue, rule_of(ask.body))
             (self.paused.add if ask.paused else self.paused.discard)(event.queue)
 
     def _enqueued(self, job: Job, ask: Ask | None) -> None:
@@ -260,6 +271,7 @@ class Checker:
         self.counts["jobs"] += 1
         expires_at = None if job.expires_at is None else job.expires_at - self.offset
         seen = Seen(job.id, job.number, job.queue, job.priority, job.payload, job.status.value, expires_at, job.max_attempts)
+        seen.key = job.key
         self.jobs[job.id] = seen
         if seen.status == "scheduled":
             assert job.run_at is not None
@@ -290,6 +302,7 @@ class Checker:
             if kind is not Kind.QUEUED or ask is None or ask.op not in RETRIES or seen.outcome == "succeeded":
                 self.fault(f"{seen.id}, which has {seen.outcome}, came back: {kind.value} by {ask}")
             seen.attempts, seen.outcome, seen.expires_at, seen.cancel, seen.ended_by = 0, None, None, False, None
+            seen.holds, seen.halts, was = seen.halts, False, "halting" if seen.halts else was
         elif kind is Kind.QUEUED and (ask is not None or self.now < seen.run_at - EPSILON):
             self.fault(f"{seen.id} was due at {seen.run_at:.3f} and was queued by {ask}")
         if kind is Kind.QUEUED:
@@ -299,6 +312,9 @@ class Checker:
             seen.status, seen.run_at = "scheduled", job.run_at - self.offset
         else:
             self._concluded(seen, job, was, ask)
+            self.flow.ended(seen, job.conclusion is not None and job.conclusion.halts, was == "in_progress")
+        if was == "in_progress" and kind is not Kind.CONCLUDED and (kind is Kind.SCHEDULED or ask is None or ask.op == "release"):
+            self.flow.came_back(seen)
 
     def _concluded(self, seen: Seen, job: Job, was: str, ask: Ask | None) -> None:
         assert job.outcome is not None
@@ -336,6 +352,7 @@ class Checker:
                 self.fault(f"the lease of {seen.id} was ended {self.now - seen.until:.3f} s after its time")
         elif ask.op in DEQUEUES:
             given_back = True
+            self.flow.undelivered(seen)
             self.took_back(seen)
             self.counts["undelivered"] += 1
             if seen.holder is not ask:
@@ -358,10 +375,12 @@ class Checker:
     # Handing out.
 
     def _available(self, queue: str) -> bool:
-        return bool(self.queued.get(queue)) and queue not in self.paused
+        return bool(self.queued.get(queue)) and queue not in self.paused and bool(self.flow.may_go(queue, sure=True))
 
     def _first(self, queue: str) -> Seen:
-        return min(self.queued[queue].values(), key=lambda seen: (seen.priority, seen.place))
+        # One that may not go was handed out all the same; that is a fault of its own.
+        jobs = self.flow.may_go(queue, sure=False) or self.queued[queue].values()
+        return min(jobs, key=lambda seen: (seen.priority, seen.place))
 
     def _in_line(self, queue: str) -> list[Ask]:
         """Who waits for a queue, longest first."""
@@ -381,6 +400,8 @@ class Checker:
             self.fault(f"{seen.id} was handed out before {first.id}, which stands in front of it in {seen.queue}")
         if lease.token in self.leases:
             self.fault(f"{seen.id} was leased under a token that was used before")
+        self.flow.handed(seen)
+        seen.handed_at = self.now
         del self.queued[seen.queue][seen.id]
         seen.status, seen.token, seen.until, seen.cancel = "in_progress", lease.token, lease.expires_at - self.offset, False
         seen.prolonged = False
@@ -423,12 +444,14 @@ class Checker:
 
     def handed_out(self, want: Want) -> None:
         """One hand-out is complete: whoever got something is out of line."""
+        self.flow.taking.clear()
         self.standing = [ask for ask in self.standing if not ask.handed]
 
     # Whenever nothing is left to do at an instant.
 
     def quiet(self) -> None:
         """Time is about to move on."""
+        self.flow.moving.clear()
         for queue in self.queued:
             if self._available(queue) and (line := self._in_line(queue)):
                 self.fault(f"{line[0]} waits for {queue}, which has {self._first(queue).id} to give")

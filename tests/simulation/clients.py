@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from .caller import Caller, Reply
+from .flow import KEYS, some_policy
 from .history import Ask
 from .loop import EPOCH
 
@@ -52,6 +53,8 @@ class Producer(Client):
             item["backoff"] = {"base": random.choice((0, 0.5, 1)), "factor": 1, "cap": 1}
         if self.chance(0.3):
             item["lease_seconds"] = random.choice((1, 2, 5))
+        if self.world.plan.flow and self.chance(0.8):
+            item["key"] = random.choice(KEYS)
         return item
 
     async def step(self) -> None:
@@ -280,6 +283,19 @@ class Operator(Client):
             await self.ask(kind, "POST", f"/jobs/{job_id}/{kind}", ids=(job_id,))
 
 
+class Warden(Client):
+    """Changes what holds jobs back, and lets keys go on that a failed job has halted."""
+
+    async def step(self) -> None:
+        queue = self.queue()
+        if self.chance(0.6):
+            policy = {"lease_seconds": 3, "backoff": {"base": 0.5, "factor": 2, "cap": 2}, **some_policy(self.random, queue)}
+            await self.ask("policy", "PUT", f"/queues/{queue}", policy, paused=False)
+        else:
+            await self.ask("resume key", "POST", f"/queues/{queue}/keys/{self.random.choice(KEYS)}/resume")
+        await self.think(2)
+
+
 class Classic(Client):
     """A client of the classic dialect: numbers for ids, no tokens."""
 
@@ -337,6 +353,7 @@ KINDS: dict[str, type[Client]] = {
     "worker": Worker,
     "watcher": Watcher,
     "operator": Operator,
+    "warden": Warden,
     "classic": Classic,
     "simple": Simple,
     "pool": Pool,

@@ -9,6 +9,7 @@ from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event, Kind
 
 from .checker import EPSILON, Checker, Seen
+from .flow import Rule
 from .history import DEQUEUES, Ask
 
 
@@ -27,7 +28,8 @@ class DurableChecker(Checker):
         self.durable = True
         self._stored: dict[str, Seen] = {}
         self._stored_paused: set[str] = set()
-        self._unstored: list[tuple[int, dict[str, Seen | None], set[str]]] = []
+        self._stored_rules: dict[str, Rule] = {}
+        self._unstored: list[tuple[int, dict[str, Seen | None], set[str], dict[str, Rule]]] = []
 
     def appended(self, ticket: int, events: Sequence[Event], ask: Ask | None) -> None:
         """The journal was given events; ask: on whose behalf."""
@@ -38,7 +40,7 @@ class DurableChecker(Checker):
                 changed[event.job.id] = None if seen is None else replace(seen)
                 if event.kind is Kind.DEQUEUED and seen is not None and seen.holder is not None:
                     seen.holder.ticket = ticket
-        self._unstored.append((ticket, changed, set(self.paused)))
+        self._unstored.append((ticket, changed, set(self.paused), dict(self.flow.rules)))
         if ask is not None and ask.op not in DEQUEUES:
             ask.ticket = ticket
         self.last_ticket = ticket
@@ -48,7 +50,7 @@ class DurableChecker(Checker):
         self.history.note("committed", ticket)
         self.committed, self.last_commit = ticket, since
         while self._unstored and self._unstored[0][0] <= ticket:
-            _, changed, self._stored_paused = self._unstored.pop(0)
+            _, changed, self._stored_paused, self._stored_rules = self._unstored.pop(0)
             for job_id, seen in changed.items():
                 if seen is None:
                     self._stored.pop(job_id, None)
@@ -60,12 +62,13 @@ class DurableChecker(Checker):
         for ask in self.open.values():
             ask.done = True
         self.standing, self.watching, self.open, self.draining, self._taking = [], {}, {}, False, None
-        self.jobs, self.queued, self.paused = {}, {}, set()
+        self.jobs, self.queued, self.paused, self.flow.rules = {}, {}, set(), {}
         if not self.durable:
             return
-        self.paused = set(self._stored_paused)
+        self.paused, self.flow.rules = set(self._stored_paused), dict(self._stored_rules)
         for job_id, stored in self._stored.items():
             seen = self.jobs[job_id] = replace(stored)
+            seen.halts = seen.halts and self.flow.rule(seen.queue).keyed
             if seen.status == "queued":
                 self.queued.setdefault(seen.queue, {})[job_id] = seen
         self._unstored.clear()
@@ -74,6 +77,7 @@ class DurableChecker(Checker):
         """A server starts. Its journal counts tickets from the beginning."""
         self.committed = self.last_ticket = 0
         self.closed = False
+        self.flow.began()
         self.stalled(-1e9)
         for seen in self.jobs.values():
             seen.prolonged = False
@@ -92,6 +96,10 @@ class DurableChecker(Checker):
             was = (seen.status, seen.attempts, seen.payload, seen.token, seen.outcome)
             if is_now != was:
                 self.fault(f"{seen.id} was {was} and is {is_now} after the restart")
+            # One that came back and expired in that step says that it holds its key still, which does not matter any more.
+            of_key = (job.key, seen.status != "concluded" and job.details.holds, job.conclusion is not None and job.conclusion.halts)
+            if of_key != (seen.key, seen.status != "concluded" and seen.holds, seen.halts):
+                self.fault(f"{seen.id} was of {(seen.key, seen.holds, seen.halts)} and is of {of_key} after the restart")
             self._times_of(seen, engine, clocks_agree)
             self._stored[seen.id] = replace(seen)
         for name, jobs in self.queued.items():

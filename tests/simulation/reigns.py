@@ -100,7 +100,7 @@ class ReignChecker(DurableChecker):
     def appended(self, ticket: int, events: Sequence[Event], ask: Ask | None) -> None:
         """See DurableChecker."""
         super().appended(ticket, events, ask)
-        self._marks.append(self._unstored.pop())
+        self._marks.append(self._unstored.pop()[:3])
 
     def shadow(self, handed: int) -> Shadow:
         """What a commit up to a ticket tells the store: all that it has not acknowledged yet."""

@@ -52,6 +52,8 @@ class Plan:
     steps: tuple[float, ...]
     connections: int
     limits: Limits
+    flow: bool
+    """Whether queues have limits, and jobs have keys."""
 
 
 def plan_of(seed: int) -> Plan:
@@ -61,6 +63,7 @@ def plan_of(seed: int) -> Plan:
     troubles = ["restart", "kill", "stall", "clock"] + (["full", "broken"] if durable else [])
     # Apart from the others, whose draws it must not move.
     busy = ("busy",) * (seed % 4 == 2)
+    flow = seed % 7 == 6
     kinds = {
         "producer": (1, 4),
         "worker": (2, 8),
@@ -73,7 +76,7 @@ def plan_of(seed: int) -> Plan:
     return Plan(
         durable=durable,
         seconds=random.choice((20.0, 40.0)),
-        clients={kind: random.randint(*bounds) for kind, bounds in kinds.items()},
+        clients={kind: random.randint(*bounds) for kind, bounds in kinds.items()} | ({"warden": 1} if flow else {}),
         queues=["default", "a", "b"][: random.choice((1, 2, 3))],
         pace=random.choice((0.1, 0.5, 1.0)),
         toil=random.choice((0.01, 0.5, 2.0)),
@@ -93,6 +96,7 @@ def plan_of(seed: int) -> Plan:
             waiters_max=random.choice((3, 20_000, 20_000)),
             queues_max=random.choice((2, 100)),
         ),
+        flow=flow,
     )
 
 
@@ -299,6 +303,10 @@ class Steady(Caller):
         """Resume, work everything off, audit."""
         until = self.now + DRAIN_SECONDS
         for queue in self.world.plan.queues:
+            if self.world.plan.flow:
+                # What no rate nor a failed job holds back any more.
+                while (await self.steady("policy", "PUT", f"/queues/{queue}", {}, paused=False)).status not in (200, 201, 429):
+                    await passing(1)
             while (reply := await self.steady("resume", "POST", f"/queues/{queue}/resume", paused=False)).status not in (200, 404):
                 if self.now > until:
                     self.world.history.fault(f"cannot be resumed: {reply.status} {reply.body!r}")
