@@ -20,6 +20,7 @@ from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.restricted import RestrictedBackend
 
 from .conftest import Serve
+from .flow import settle
 from .harness import Api, Reply, answered, assert_problem, check_problem
 
 
@@ -347,6 +348,29 @@ async def test_a_held_dequeue_is_handed_a_job_of_its_queue(api: Api) -> None:
         reply = await answered(held)
         assert reply.status in (200, 204)
         assert (reply.headers["retry-after"], reply.headers["connection"]) == ("1", "close")
+
+
+async def test_a_key_of_another_queue_is_another_key(api: Api) -> None:
+    """Of one name in two queues: what a job of theirs waits for, the list of keys and a pause concern their queue alone."""
+    for queue in ("bills", "secret"):
+        policy = {"per_key": {"order": "fifo"}}
+        assert (await ask(api, "PUT", f"/queues/{queue}", policy, "root")).status == 200
+        for job in ("first", "second"):
+            spec = {"payload": 1, "id": f"{job}@{queue}", "queue": queue, "key": "k"}
+            assert (await ask(api, "POST", "/jobs/enqueue", spec, "root")).status == 201
+    settle(api)
+    await lease(api, "secret")
+    (reason,) = (await ask(api, "GET", "/jobs/second@bills")).json["waiting_for"]
+    assert reason == {"reason": "key", "key": "k", "block": "order", "job": "first@bills"}
+    listed = (await ask(api, "GET", "/jobs?key=k&waiting_for=true")).json["jobs"]
+    assert [job["id"] for job in listed] == ["second@bills", "first@bills"]
+    assert "secret" not in str(listed)
+    (key,) = (await ask(api, "GET", "/queues/bills/keys")).json["keys"]
+    assert (key["queued"], key["in_progress"]) == (2, 0)
+    assert (await ask(api, "PATCH", "/queues/bills", {"concurrency": 1})).status == 200
+    assert (await ask(api, "POST", "/queues/bills/keys/k/pause")).json["paused"] is True
+    (theirs,) = (await ask(api, "GET", "/queues/secret/keys", token="root")).json["keys"]
+    assert (theirs["paused"], theirs["in_progress"]) == (False, 1)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def look(client: Client, job_id: str) -> Mail:
     assert queue.policy.per_key is not None
     reasons: list[str] = [reason.reason for reason in client.job(job_id).waiting_for or ()]
     keys: list[jobqueue.Key] = client.keys("mail", limit=10)
-    assert reasons == keys == []
+    assert (reasons, keys) == ([], [])
     paused: bool = client.pause_key("mail", "ann").paused
     assert paused
     assert not client.resume_key("mail", "ann").paused
