@@ -104,6 +104,22 @@ async def test_a_key_is_paused_whatever_its_name(api: Face, key: str) -> None:
     assert not (await api.resume_key("q", key)).paused
 
 
+async def test_a_key_that_a_proxy_would_rewrite_goes_into_the_query(connect: Connect, url: str) -> None:
+    """All else stays in the path."""
+    async with proxied(url) as proxy:
+        api = connect(proxy.url)
+        await api.put_queue("q")
+        for key in ("a/b", "..", "%", "a b", "-"):
+            await api.pause_key("q", key)
+    assert [request.target for request in proxy.seen[1:]] == [
+        "/queues/q/keys/-/pause?key=a%2Fb",
+        "/queues/q/keys/-/pause?key=%2E%2E",
+        "/queues/q/keys/-/pause?key=%25",
+        "/queues/q/keys/a%20b/pause",
+        "/queues/q/keys/-/pause",
+    ]
+
+
 async def test_keys_come_page_by_page(api: Face, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them, or so many of the first; none where the queue minds none."""
     assert (await api.put_queue("plain")).keys == 0
