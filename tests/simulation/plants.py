@@ -209,11 +209,11 @@ PLANTS = (
     ),
     Plant(
         "starved key",
-        "a key of which a dequeue has taken a job is not looked at when that is over, though more of it may go",
+        "a key that was halted and may go on is not entered among those that may",
         "jobqueue/engine/flow.py",
-        "            for state in taken:\n                self._look(state)\n",
-        "            taken.clear()\n",
-        41,
+        "            del state.halted[job]\n            self._look(state)\n",
+        "            del state.halted[job]\n",
+        6,
     ),
     Plant(
         "freed in silence",
