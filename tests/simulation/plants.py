@@ -209,11 +209,11 @@ PLANTS = (
     ),
     Plant(
         "starved key",
-        "a key that was halted and may go on is not entered among those that may",
+        "a key that has a job in progress is not entered among those that may go, though it may have more",
         "jobqueue/engine/flow.py",
-        "            del state.halted[job]\n            self._look(state)\n",
-        "            del state.halted[job]\n",
-        6,
+        "            if block is None:\n                self.ready_keys.set(",
+        "            if block is None and not state.running:\n                self.ready_keys.set(",
+        13,
     ),
     Plant(
         "freed in silence",
