@@ -110,7 +110,9 @@ class QueueAdmin(State):
             queue = self.shape(queue, queue.policy, keys)
             self.events.append(Event(K_QUEUE_CHANGED, queue_name))
         if not paused and isinstance(queue, FlowQueue):
-            for job in queue.halted(key):
+            # While its jobs are being sorted it may not know yet which of them halt a key.
+            halting = queue.halted(key) if queue.upto < 0 else [job for job in self.pinned if job.queue == queue_name and job.key == key]
+            for job in halting:
                 self.give_up(job)
 
     def set_paused(self, name: str, paused: bool) -> None:

@@ -218,7 +218,7 @@ class Places:
             if count % SLICE == 0:
                 yield
         for outcome, ended in self._ended.items():
-            for job, _ in sorted(ended, key=_change):
+            for job, _ in sorted(ended, key=_ended):
                 self._remember(job, outcome)
                 count += 1
                 if count % SLICE == 0:
@@ -277,6 +277,12 @@ class Places:
 
 def _change(stored: Stored) -> int:
     return stored.change
+
+
+def _ended(stored: Stored) -> tuple[bool, int]:
+    # Those that halted their keys come into history last, if they do, since they change now.
+    end = stored.job.conclusion
+    return end is not None and end.halts, stored.change
 
 
 def _taken(job: Job) -> tuple[float, int, int]:

@@ -271,11 +271,9 @@ class FlowOracle(Oracle):
 
     def restart(self, now: float) -> None:
         """A new server goes on: what halts nothing is history, and every rate has nothing left."""
-        for item in self.pinned():
+        for item in sorted(self.pinned(), key=lambda one: one.ended_turn):
             if item.spec.queue not in self.queues or not self.keyed(item.spec.queue):
-                item.halts = False
-                self.history["failed"] = sorted([*self.history["failed"], item], key=lambda one: one.ended_turn)
-        self.cut("failed")
+                self.give_up_halting(item)
         self.meters, self.passed, self.level, self.restarted, self.open = {}, {}, {}, {}, set()
         leased = [item for item in self.live() if item.hold]
         for item in sorted(leased, key=lambda one: (one.hold.since if one.hold else 0, not one.holds, one.spec.priority, one.place)):
@@ -297,23 +295,23 @@ class FlowOracle(Oracle):
             meter.look(rate, now)
         return meter
 
-    def comes(self, item: Item) -> None:
-        """A job becomes live. After a restart the rate of a key that was not known is empty too."""
-        queue, key = item.spec.queue, item.spec.key
-        rate = self.rule(queue).rate
-        if key is None or rate is None or queue not in self.restarted or not self.keyed(queue):
+    def comes(self, queue: str, key: str | None) -> None:
+        """A key is about to be of interest. If it was not known, its rate is empty too after a restart."""
+        if key is None or queue not in self.queues:
             return
-        if (queue, key) not in self.meters or not self.meters[queue, key].full:
-            others = [one for one in self.of_key(queue, key) if one is not item]
-            if not others and key not in self.paused_keys.get(queue, []) and not any(i.spec.key == key for i in self.pinned(queue)):
-                self.meters[queue, key] = self.emptied(rate, self.restarted[queue], None)
+        rate = self.rule(queue).rate
+        if rate is not None and queue in self.restarted and self.keyed(queue) and key not in self.known_keys(queue):
+            self.meters[queue, key] = self.emptied(rate, self.restarted[queue], None)
 
     # Operations.
 
     def enqueue(self, now: float, spec: JobSpec, new_id: str) -> str:
+        before = self.known_keys(spec.queue) if spec.queue in self.queues else set()
         said = super().enqueue(now, spec, new_id)
-        if said == "made":
-            self.comes(self.items[spec.id or new_id])
+        if said == "made" and spec.key not in before:
+            item = self.items.pop(spec.id or new_id)
+            self.comes(spec.queue, spec.key)
+            self.items[item.id] = item
         return said
 
     def dequeue(self, now: float, queues: tuple[str, ...], limit: int) -> list[Item]:
@@ -426,7 +424,7 @@ class FlowOracle(Oracle):
         self.queues.setdefault(spec.queue, self.policy)
         if not halts:
             self.history[str(item.outcome)].remove(item)
-            self.comes(item)
+            self.comes(spec.queue, spec.key)
         item.outcome = item.error = item.result = item.ended_by = item.ended_worker = item.said = item.expires_at = None
         item.run_at, item.attempts, item.past, item.holds, item.halts = now, 0, (), halts, False
         if halts:

@@ -218,6 +218,7 @@ class FlowMachine(EngineMachine):
 
     @rule(name=st.sampled_from(["a", "b"]), key=st.sampled_from(KEYS), paused=st.sampled_from([True, False, False]))
     def pause_key(self, name: str, key: str, paused: bool) -> None:
+        halting = [job for job in self.engine.pinned if job.queue == name and job.key == key]
         code, _ = self.ask("pause_key", name, key, paused)
         if name not in self.oracle.queues:
             assert code == "unknown_queue"
@@ -227,13 +228,16 @@ class FlowMachine(EngineMachine):
             if len(keys) >= self.engine.limits.paused_keys_max:
                 assert code == "queue_full"
                 return
+            self.oracle.comes(name, key)
             keys.append(key)
         elif not paused:
             if key in keys:
                 keys.remove(key)
-            halting = [item for item in self.oracle.pinned(name) if item.spec.key == key]
-            for item in sorted(halting, key=lambda one: one.ended_turn):
-                self.oracle.give_up_halting(item)
+            # In which order they come into history is the engine's to say, and if the queue minds keys no more, when.
+            events = [event.job for event in self.engine.events if event.kind is Kind.CHANGED and event.job is not None]
+            assert {job.id for job in events} == {job.id for job in halting if self.oracle.keyed(name)}
+            for job in events:
+                self.oracle.give_up_halting(self.oracle.items[job.id])
         assert code is None
 
     # Time.

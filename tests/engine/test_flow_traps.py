@@ -526,3 +526,16 @@ def test_a_follower_takes_a_changed_job_that_stands_behind_others_of_its_key() -
     end_of_following(follower)
     follower.resume(NOW + 1_000)
     assert drain_ids(follower, NOW + 1_000) == ["a", "b", "c"]
+
+
+def test_resuming_a_key_is_not_lost_while_its_queue_is_sorted() -> None:
+    """A key is resumed before the walk has come to the failed job that halts it: it goes on all the same."""
+    engine = engine_with(per_key=HALT)
+    enqueue(engine, id="bad", key="k")
+    enqueue(engine, id="next", key="k")
+    end(engine, dequeue(engine), FINAL)
+    engine.change_policy("default", PolicyChange(per_key=None))
+    engine.change_policy("default", PolicyChange(per_key=HALT))
+    engine.pause_key("default", "k", False)
+    ticked(engine, NOW)
+    assert drain_ids(engine) == ["next"]
