@@ -72,8 +72,8 @@ class QueueAdmin(State):
             self.do_later(queue.look_again(), queue.name)
         elif not keyed and queue.keyed:
             self.do_later(queue.forget_keys())
-        if not keyed and self.pinned:
-            self.do_later(self._give_up_what_halts_nothing())
+        if not keyed and self.pinned and not self.follows:
+            self.do_later(self.give_up_what_halts_nothing())
         if not keyed and not policy.limited:
             self.deadlines.drop(queue)
             plain = self.queues[queue.name] = QueueState(queue.name, policy)
@@ -85,7 +85,8 @@ class QueueAdmin(State):
         self.freed(queue)
         return queue
 
-    def _give_up_what_halts_nothing(self) -> Iterator[int]:
+    def give_up_what_halts_nothing(self) -> Iterator[int]:
+        """Put failed jobs in history whose queue minds keys no more, or is gone, one a step."""
         for job in list(self.pinned):
             queue = self.queues.get(job.queue)
             if job in self.pinned and not (isinstance(queue, FlowQueue) and queue.keyed):
@@ -130,7 +131,7 @@ class QueueAdmin(State):
         if queue.flow:
             self.deadlines.drop(queue)
             if self.pinned:
-                self.do_later(self._give_up_what_halts_nothing())
+                self.do_later(self.give_up_what_halts_nothing())
         self.events.append(Event(K_QUEUE_DELETED, name))
 
     def waiting(self, name: str, count: int) -> Iterator[list[Job]]:

@@ -296,8 +296,8 @@ class FlowQueue(QueueState):
         if not self.keyed or self._away_from_here(job):
             return
         state = self.states[job.key]
-        if self.policy.fair:
-            # Of a hand-out before a restart nothing was counted.
+        if self.policy.fair and not self.moving:
+            # Of a hand-out before a restart nothing was counted; and when the rules change all begin alike.
             state.passed = max(0.0, state.passed - 1.0 / self.weight(state.key))
         rate = self.rule.rate
         if rate is not None and state.key is not None:

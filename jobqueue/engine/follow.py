@@ -36,13 +36,18 @@ class Changes(NamedTuple):
 
 def begin(engine: Engine) -> None:
     """Make an empty engine one that follows. It is to be restored next."""
+    engine.follows = True
     engine.history.bound(math.inf, math.inf)
 
 
 def end(engine: Engine) -> None:
     """Make an engine that followed one that goes on by itself: from now on its own bounds hold."""
     limits = engine.limits
+    engine.follows = False
     engine.forget(engine.history.bound(limits.history_jobs_max, limits.history_bytes_max))
+    # What the other one had not come to, or had not written.
+    for _ in engine.give_up_what_halts_nothing():
+        pass
 
 
 def follow(engine: Engine, changes: Changes) -> Iterator[None]:
@@ -85,6 +90,8 @@ def follow(engine: Engine, changes: Changes) -> Iterator[None]:
     yield from places.settle()
     for queue in changes.queues:
         check_totals(engine.queues[queue.name])
+    # What has happened is written already, and nobody waits here: they would only pile up.
+    engine.events.clear()
 
 
 def _take_out(engine: Engine, jobs: Iterable[Stored], made: list[Stored], changed: list[Stored], told_again: list[Job]) -> Iterator[None]:

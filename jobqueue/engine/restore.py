@@ -241,8 +241,9 @@ class Places:
         engine, end = self._engine, job.conclusion
         assert end is not None
         queue = engine.queues.get(job.queue)
-        if end.halts and isinstance(queue, FlowQueue) and queue.keyed:
-            engine.pin(job, queue, job_bytes(job))
+        minds = isinstance(queue, FlowQueue) and queue.keyed
+        if end.halts and (minds or engine.follows):
+            engine.pin(job, queue if minds else None, job_bytes(job))
             return
         if end.halts:
             # Its queue minds keys no more, and the server ended before this was stored of it. It is to be now: else the key would stand

@@ -82,6 +82,8 @@ class State:
         self.live_bytes = 0
         self.pinned: dict[Job, None] = {}
         """Failed jobs that halt their keys. They are no part of history, which would forget them, and take room from live jobs."""
+        self.follows = False
+        """Whether another engine decides, and this one does as it is told (follow.py)."""
         self.jobs_max = self.limits.jobs_max
         self.bytes_max = self.limits.payload_total_bytes_max
         """What live jobs may be and hold: what the limits say, less what is pinned."""
@@ -99,12 +101,13 @@ class State:
         self.events = []
         return events
 
-    def pin(self, job: Job, queue: QueueState, size: int) -> None:
-        """Keep a failed job for as long as it halts its key."""
+    def pin(self, job: Job, queue: QueueState | None, size: int) -> None:
+        """Keep a failed job for as long as it halts its key; queue: None if it halts nothing, and is to be given up."""
         self.pinned[job] = None
         self.jobs_max -= 1
         self.bytes_max -= size
-        queue.halt(job)
+        if queue is not None:
+            queue.halt(job)
 
     def unpin(self, job: Job) -> int:
         """Let a key go on that a failed job halts; the bytes of that job, which is in no place now."""

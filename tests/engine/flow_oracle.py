@@ -363,7 +363,7 @@ class FlowOracle(Oracle):
             self.meters.setdefault(queue, Meter()).give_back(policy.rate, since)
             self.meters[queue].look(policy.rate, now)
         if self.keyed(queue):
-            if policy.fair and (queue, key) in self.passed:
+            if policy.fair and (queue, key) in self.passed and queue not in self.busy:
                 self.passed[queue, key] = max(0.0, self.passed[queue, key] - 1 / self.weight(queue, key))
             if rate is not None and key is not None:
                 self.meter(queue, key).give_back(rate, since)

@@ -539,3 +539,27 @@ def test_resuming_a_key_is_not_lost_while_its_queue_is_sorted() -> None:
     engine.pause_key("default", "k", False)
     ticked(engine, NOW)
     assert drain_ids(engine) == ["next"]
+
+
+def test_a_follower_leaves_it_to_the_other_to_give_up_what_halts_nothing() -> None:
+    """What no longer halts comes into history when the other engine says so, or, if that never did, when this one goes on in its place."""
+    for told in (True, False):
+        engine = engine_with(per_key=HALT)
+        follower = make_engine()
+        begin(follower)
+        enqueue(engine, id="bad", key="k")
+        end(engine, dequeue(engine), FINAL)
+        engine.change_policy("default", PolicyChange(per_key=None))
+        enqueue(engine, id="other")
+        end(engine, dequeue(engine), FINAL)
+        followed(follower, engine)
+        assert [job.id for job in follower.pinned] == ["bad"]
+        if told:
+            ticked(engine, NOW)
+            followed(follower, engine, "bad")
+            assert not follower.pinned
+        assert not follower.events, "a standby lives for months, and nobody takes its events"
+        end_of_following(follower)
+        assert [job.id for job in follower.history.jobs(Outcome.FAILED)] == ["other", "bad"]
+        assert [event.kind for event in follower.events] == ([] if told else [Kind.CHANGED])
+        invariants(follower)
