@@ -164,7 +164,7 @@ class FlowQueue(QueueState):
         if self.upto >= 0:
             self.upto = -1
             self.moving -= 1
-        self.keyed = False
+        self.keyed, self.restored_at = False, None
         self.ready_keys = Ready()
         self.counted_by.clear()
         return let_go_of(states, SLICE)

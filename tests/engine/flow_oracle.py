@@ -223,10 +223,10 @@ class FlowOracle(Oracle):
                     del self.passed[name]
                 for meter in [name for name in self.meters if isinstance(name, tuple) and name[0] == queue]:
                     del self.meters[meter]
+                self.restarted.pop(queue, None)
                 if not self.flow(queue):
                     self.level.pop(queue, None)
                     self.meters.pop(queue, None)
-                    self.restarted.pop(queue, None)
                 self.open = {name for name in self.open if name[0] != queue}
                 continue
             known = self.known_keys(queue)

@@ -290,7 +290,8 @@ class FlowMachine(EngineMachine):
             return
         thing = queue if isinstance(name, str) else queue.states.get(name[1])
         at = None if thing is None else self.engine.deadlines.due(thing)
-        walked = not meter.dirty or isinstance(name, str) or not queue.moving or (thing is not None and thing.bucket.full_at != meter.full)
+        bucket = None if thing is None else (thing.bucket.full_at, thing.bucket.waits)
+        walked = not meter.dirty or isinstance(name, str) or not queue.moving or bucket not in (None, (meter.full, meter.waits))
         if walked and (at is None or at > now):
             meter.look(self.rate_of(name), now)
 
