@@ -110,7 +110,7 @@ class RemoteBackend:
         self._address = address
         self._dial = dial or dialler(tls)
         self._return_jobs = return_jobs
-        self.links: set[FrontLink] = set()
+        self.links: list[FrontLink] = []
         self._connecting: asyncio.Task[FrontLink | str] | None = None
         self._refused: str | None = None
         """Why there is no link, since the last attempt."""
@@ -180,7 +180,7 @@ class RemoteBackend:
             return self._refused
         self._refused = None
         self.link = link
-        self.links = {each for each in self.links if each.broken is None} | {link}
+        self.links = [*(each for each in self.links if each.broken is None), link]
         return link
 
     async def _ask(self, kind: type[A], op: int, *arguments: Any) -> A:
