@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event, Kind
 from jobqueue.errors import LeaseLost, NotInProgress, QueueError, UnknownJob
+from jobqueue.model import Job, Want
 
 from .checker import Checker, Seen
 from .durable import DurableChecker
@@ -133,6 +134,11 @@ class ReignChecker(DurableChecker):
         self._places = max(self._places, self.world.places)
         super()._line_up(seen, anew)
         self.world.places = max(self._places, self.world.places)
+
+    def asked_again(self, want: Want, ask: Ask, replayed: list[Job]) -> None:
+        """See Checker. Another server gives a request an attempt_id of its own where the client gave none."""
+        ask.attempt = want.attempt_id
+        super().asked_again(want, ask, replayed)
 
     def refused(self, ask: Ask, error: QueueError) -> None:
         """It has refused a request."""

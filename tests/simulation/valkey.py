@@ -21,12 +21,12 @@ from jobqueue.backend.store.valkey_functions import REVISION
 
 from .loop import EPOCH, passing
 from .machines import NOWHERE, Machine, MachineLoop
-from .wires import Network
+from .wires import STORE_PORT, Network
 
 if TYPE_CHECKING:
     from .checker import Seen
 
-PORT = 6379
+PORT = STORE_PORT
 NODES = ("v1", "v2", "v3")
 NODE_SECONDS = 1.0
 """After how long without the others a primary refuses what it is asked."""
@@ -250,7 +250,7 @@ class Valkey:
         return [node for node in self.nodes if node is not primary and node.log is primary.log]
 
     def fail_over(self) -> None:
-        """Make a primary of a replica that runs; any, however far behind. The old one does not know it until it is told."""
+        """Make a primary of a replica that runs; any, however far behind. One that stands still or is cut off does not know it yet."""
         able = [node for node in self.nodes if node is not self.primary and node.machine.running and node.log is self.primary.log]
         if not able:
             return
@@ -261,7 +261,7 @@ class Valkey:
         new.view, new.epoch = new, self.epoch
         new.log = new.log[: new.done]
         for node in self.nodes:
-            if node not in (old, new) and node.machine.running:
+            if node is not new and node.machine.running and not (node is old and node.alone_at is not None):
                 node.resync()
 
     def rejoin(self, node: Node) -> None:
