@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
+from jobqueue.backend.store.ownership import CLOCK_SECONDS_MAX
 from jobqueue.limits import Limits
 
 from .checker import EPSILON, Checker, Seen
@@ -253,6 +254,9 @@ class ClusterWorld(World):
         """The store has granted a claim: what was acknowledged and is not there is lost for good."""
         self.history.note("claimed", token.partition(":")[0], "by", data.owner["owner"])
         self.counts["reigns"] += 1
+        if self.valkey.failed_over_before > self.loop.time() - 2 * SETTLED_SECONDS:
+            # Two failovers forgot renewals, so that a lease seemed to have passed: its owner hears of it when it next renews it.
+            self._stale_until = self.loop.time() + SETTLED_SECONDS
         for commit in [commit for commit in self.acked if commit not in data.have]:
             checker = self.acked.pop(commit)
             jobs = sorted(self.valkey.shadows[commit].jobs)
@@ -269,6 +273,9 @@ class ClusterWorld(World):
 
     def _should_have_sent_again(self, checker: ReignChecker) -> bool:
         member = checker.member
+        if self.valkey.failed_over_before > self.loop.time() - 2 * SETTLED_SECONDS:
+            # The one after the other, they may forget a lease's worth of renewals.
+            return False
         gone = "" if checker.reign is None else str(checker.reign.lease.gone or "")
         return not member.gone and member.hurt_at < self.valkey.failed_over_at - SETTLED_SECONDS and "no word from the store" not in gone
 
@@ -348,6 +355,7 @@ class ClusterWorld(World):
             await passing(seconds)
             self._start(host)
         elif trouble == "leave":
+            member.stopping = True
             await member.machine_task(member.stop(random.choice((0.0, 1.0, 10.0))))
             await member.machine.end()
             await passing(random.choice((0.0, 0.1, 2.0, 10.0)))
@@ -418,15 +426,26 @@ class ClusterWorld(World):
             for one in valkey.nodes:
                 valkey.rejoin(one)
         else:
-            node.machine.stop()
-            await passing(min(seconds, 2.0))
-            if seconds > 1:
-                if valkey.primary is node:
-                    self._fail_over()
-                await passing(seconds)
-            node.machine.go_on()
-            await passing(random.choice((0.0, 0.2)))
-            valkey.rejoin(node)
+            await self._stop_primary(trouble, seconds)
+
+    async def _stop_primary(self, trouble: str, seconds: float) -> None:
+        random, valkey = self.random, self.valkey
+        node = valkey.primary
+        # Killed, it ends its connections; else they stand still with it.
+        killed = trouble == "store kill"
+        node.machine.stop()
+        if killed:
+            node.down()
+        await passing(min(seconds, 2.0))
+        if seconds > 1:
+            if valkey.primary is node:
+                self._fail_over()
+            await passing(seconds)
+        if killed:
+            node.up()
+        node.machine.go_on()
+        await passing(random.choice((0.0, 0.2)))
+        valkey.rejoin(node)
 
     def _fail_over(self) -> None:
         self.counts["failovers"] += 1
@@ -466,6 +485,10 @@ class ClusterWorld(World):
             await trouble
         for task in tasks:
             await task
+        for member in self.members.values():
+            # Whoever looked after the servers sets what no server could own the queue with.
+            if abs(member.machine.offset) > CLOCK_SECONDS_MAX:
+                member.machine.offset = self.offsets[member.host] = 0.0
         self.history.note("draining")
         await Steady(self, "steady").run()
         await passing(2 * PUT_BACK_SECONDS)

@@ -300,7 +300,7 @@ class Member:
         own = self.backend.own
         plain_pass, plain_job, plain_dequeue, plain_return = own._pass, own.job, own.dequeue, self.backend._return
 
-        async def told(asked: Coroutine[Any, Any, Any], op: str) -> Any:
+        async def told(asked: Coroutine[Any, Any, Any], op: str, reads: bool = False) -> Any:
             cause, reign = self.cause, own._reign()
             checker = None if reign is None else cast(Any, reign.local).checker
             try:
@@ -310,14 +310,14 @@ class Member:
                     checker.refused(checker.view(cause), error)
                 raise
             if checker is not None and not self.machine.dead:
-                checker.answers(cause, op)
+                checker.answers(cause, op, reads)
             return answer
 
         async def passed(ask: Any) -> Any:
             return await told(plain_pass(ask), "a request" if self.cause is None else str(self.cause))
 
         async def job(job_id: str, wait: float = 0.0) -> Job:
-            return cast(Job, await told(plain_job(job_id, wait), f"a look at {job_id}"))
+            return cast(Job, await told(plain_job(job_id, wait), f"a look at {job_id}", reads=True))
 
         def dequeue(want: Want, wait: float) -> Any:
             taking = cast(OwnTaking, plain_dequeue(want, wait))

@@ -151,11 +151,11 @@ class ReignChecker(DurableChecker):
         elif seen is not None and seen.ended_by == (token, ask.body):
             self.fault(f"{ask} was refused ({error}) though it repeats word for word what concluded {job_id}")
 
-    def answers(self, ask: Ask | None, op: str) -> None:
+    def answers(self, ask: Ask | None, op: str, reads: bool = False) -> None:
         """It answers a question of its own clients or of another server."""
         if self.world.deposed(self):
             self.fault(f"{op} is answered by {self.member.name}, whose epoch {self.reign.lease.epoch} is over")
-        view = self.view(ask)
+        view = None if reads else self.view(ask)
         if view is not None and view.op in CHANGES and view.op not in DEQUEUES and view.ticket > self.committed:
             self.fault(f"{view} was answered before its change was committed")
 

@@ -187,6 +187,14 @@ class Node:
         """Begin to listen."""
         self.machine.context.run(self.cluster.network.listen, lambda: Served(self), PORT)
 
+    def down(self) -> None:
+        """End: refuse connections, and reset those there are. What it has is on its disk."""
+        self.cluster.network.close(self.host)
+        for wire in self.cluster.network.wires:
+            for end in wire.ends:
+                if end.machine is self.machine:
+                    end.die()
+
     def now(self) -> float:
         return EPOCH + self.cluster.loop.time()
 
@@ -228,7 +236,7 @@ class Valkey:
         """What was in the rows when a host last read them."""
         self.on_claim: Callable[[Data, str], None] = lambda data, token: None
         self.epoch = 1
-        self.failed_over_at = -1e9
+        self.failed_over_at = self.failed_over_before = -1e9
         self.nodes = [Node(self, host) for host in NODES]
         self.primary = self.nodes[0]
         for node in self.nodes:
@@ -257,7 +265,7 @@ class Valkey:
         old, new = self.primary, self.random.choice(able)
         self.primary = new
         self.epoch += 1
-        self.failed_over_at = self.loop.time()
+        self.failed_over_before, self.failed_over_at = self.failed_over_at, self.loop.time()
         new.view, new.epoch = new, self.epoch
         new.log = new.log[: new.done]
         for node in self.nodes:

@@ -209,7 +209,12 @@ class ClusterBackend(Passing):
 
     def follow(self, reign: Reign, jobs: list[Job]) -> None:
         """See to it that jobs which this server has put back as the owner stay so if its reign ends before that is committed."""
-        self._spawn(self._follow(reign, jobs))
+        if reign.over:
+            # Of dequeues that are told Moved just now. Those with an attempt_id ask the next owner for the same jobs, and giving back could
+            # cross that.
+            jobs = [job for job in jobs if job.lease is not None and job.lease.attempt_id is None]
+        if jobs:
+            self._spawn(self._follow(reign, jobs))
 
     async def _follow(self, reign: Reign, jobs: list[Job]) -> None:
         ticket = reign.local.ticket
