@@ -28,6 +28,7 @@ from jobqueue.backend.store.remote import RemoteBackend
 from jobqueue.backend.store.source import LinkSource
 from jobqueue.backend.store.standby import Standby
 from jobqueue.backend.store.valkey import ValkeyStore
+from jobqueue.backend.store.valkey_link import Link as StoreLink
 from jobqueue.backend.waiters import Waiter
 from jobqueue.clock import SystemClock
 from jobqueue.engine.engine import Engine
@@ -442,7 +443,7 @@ def _there() -> Member:
 @contextlib.contextmanager
 def ears(world: ClusterWorld) -> Iterator[None]:
     """Listen to what every server of a world makes by itself: engines, journals, reigns, and questions between servers."""
-    plain_ask, plain_begin = FrontLink.ask, OwnerLink._begin
+    plain_ask, plain_begin, plain_views = FrontLink.ask, OwnerLink._begin, StoreLink._views
 
     async def ask(link: FrontLink, kind: Any, op: int, *arguments: Any) -> Any:
         member, wire = _there(), cast(Any, link.transport).wire
@@ -454,8 +455,13 @@ def ears(world: ClusterWorld) -> Iterator[None]:
         member, wire = _there(), cast(Any, link.transport).wire
         plain_begin(link, n, on_behalf(member, world.via.get((wire, n)), serving, lambda _: None), op, at_once)
 
+    async def views(link: StoreLink, places: Any) -> Any:
+        # A set, whose order is another one in each process.
+        return await plain_views(link, sorted(places))
+
     with contextlib.ExitStack() as stack:
         for target, name, new in (
+            (StoreLink, "_views", views),
             (FrontLink, "ask", ask),
             (OwnerLink, "_begin", begin),
             (ownership_module, "Engine", lambda *given: _there().engine(*given)),
