@@ -30,6 +30,9 @@ PUT_BACK_SECONDS = 12.0
 """Without trouble, within how long what was not delivered is back: heartbeats, a lease of the owner's, and reading the rows."""
 
 SETTLED_SECONDS = 5.0
+STALE_SECONDS = 2.5
+"""How long an owner that lives and was claimed from may not know it: a third of its lease, and the store's answer."""
+
 TROUBLES = (
     *("stop", "sleep", "kill", "off", "leave", "peers", "store cut", "clock", "force"),
     *("late", "deaf", "busy", "store stop", "store kill", "store alone", "failover"),
@@ -236,7 +239,7 @@ class ClusterWorld(World):
     def deposed(self, checker: ReignChecker) -> bool:
         """Whether another claim has been granted since."""
         token = self.valkey.primary.data.owner.get("token")
-        if token is None or token == checker.token or self.loop.time() < self._stale_until:
+        if token is None or token == checker.token or self.loop.time() < max(self._stale_until, self.valkey.forced_at + STALE_SECONDS):
             return False
         return self.valkey.claimed[token] > self.valkey.claimed.get(checker.token, 0.0)
 

@@ -31,15 +31,23 @@ class Ledger:
         self.acknowledged: dict[str, bytes] = {}
         self.succeeded: dict[str, float] = {}
         self.held: dict[str, Held] = {}
+        self.submitted: dict[str, float] = {}
+        """When each id was sent last."""
         self.spent: list[tuple[str, str]] = []
         """Jobs and tokens of leases that their workers have given up: what a confused worker sends."""
         self.confused: set[str] = set()
         """Those that one has sent."""
 
-    def submits(self, job_id: str | None) -> None:
+    def submits(self, job_id: str | None, at: float) -> None:
         """An enqueue is sent. History may have forgotten the id, so this may be another job."""
         if job_id is not None:
             self.succeeded.pop(job_id, None)
+            self.submitted[job_id] = at
+
+    def succeeds(self, job_id: str, at: float) -> None:
+        """A worker has read that its job is done; which may be the one before the one that was submitted since it was handed out."""
+        if all(held.since > self.submitted.get(job_id, 0.0) for held in self.held.values() if held.job_id == job_id):
+            self.succeeded.setdefault(job_id, at)
 
     def enqueued(self, job_id: str, payload: bytes) -> None:
         """An enqueue was acknowledged."""

@@ -232,6 +232,8 @@ class Valkey:
         self.shadows: dict[Commit, Shadow] = {}
         self.claimed: dict[str, float] = {}
         self.carried_out: set[Commit] = set()
+        self.forced_at = -1e9
+        """When somebody last claimed before a lease had passed, from one that was taken for dead."""
         self.read: dict[str, tuple[dict[str, Seen], set[str]]] = {}
         """What was in the rows when a host last read them."""
         self.on_claim: Callable[[Data, str], None] = lambda data, token: None
@@ -381,11 +383,13 @@ class Served(asyncio.Protocol):
             valkey.carried_out.add((arguments[0].decode(), int(arguments[1])))
             return answer
         plain: Callable[..., Any] = getattr(Data, function)
-        before = node.data.owner.get("token")
+        before, until = node.data.owner.get("token"), float(node.data.owner.get("until", "0"))
         answer = node.write(lambda data: plain(data, now, arguments))
         token = node.data.owner.get("token")
         if function == "claim" and token is not None and token != before:
             valkey.claimed[token] = valkey.loop.time()
+            if before is not None and until > now:
+                valkey.forced_at = valkey.loop.time()
             valkey.on_claim(node.data, token)
         return answer
 

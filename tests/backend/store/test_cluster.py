@@ -9,6 +9,7 @@ import pytest
 
 from jobqueue.backend.base import Listen
 from jobqueue.backend.store.cluster import WAIT_SECONDS
+from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.ownership import LEASE_SECONDS, MEMBER_SECONDS
 from jobqueue.errors import Draining, QueueError, StorageUnavailable, Unconfirmed, UnknownJob
 from jobqueue.model import CONCLUDED, Job
@@ -457,3 +458,31 @@ async def test_what_a_dequeue_is_to_be_handed_again_is_not_given_back(cluster: C
         taking.delivered()
         await cluster.done(taking.__aexit__(None, None, None))
         assert (await cluster.done(cluster["b"].backend.conclude("one", token(job), SUCCEEDED))).status is CONCLUDED
+
+
+async def asleep(cluster: Cluster, name: str, seconds: float) -> None:
+    """Let a server's machine sleep, its monotonic clock with it, while the others go on."""
+    server = cluster[name]
+    server.stop()
+    await cluster.advance(seconds)
+    server.clock.suspend(seconds)
+    server.stopped_at = cluster.clock.now()
+    server.go_on()
+
+
+async def test_a_wait_that_ends_right_after_a_sleep_says_nothing_of_before(cluster: Cluster) -> None:
+    """An owner whose machine slept through its lease, which no timer has noticed, answers no wait from its memory when that is over."""
+    await put(cluster, "a", "one")
+    own = cluster["a"].backend.own
+    result = cluster.do(own.job("one", 1.0))
+    waiting = cluster.do(own.dequeue(want("empty"), 1.0).__aenter__())
+    events = own.listen(Listen())
+    await cluster.done(events.__aenter__())
+    told = cluster.do(events.notices(10, 1.0))
+    await cluster.advance(0.75)
+    await asleep(cluster, "a", 3 * LEASE_SECONDS)
+    assert not any(task.done() for task in (result, waiting, told))
+    await cluster.advance(0.5)
+    for task in (result, waiting, told):
+        assert isinstance(task.exception(), Moved)
+    await cluster.done(events.__aexit__(None, None, None))
