@@ -151,7 +151,11 @@ class Member:
             ids=self.ids,
             standby=self.standby,
         )
-        self.backend = ClusterBackend(self.ownership, lambda at: RemoteBackend(lambda: at, identity, plan.limits, clock=self.clock))
+
+        def connect(at: str) -> RemoteBackend:
+            return RemoteBackend(lambda: at, identity, plan.limits, clock=self.clock, return_jobs=self.backend.return_jobs)
+
+        self.backend = ClusterBackend(self.ownership, connect)
         self._listen_to_backend()
         self.peers = PeerServer(self.backend.own, identity, plan.limits, clock=self.clock, feeds=self.backend.feeds)
         self.peers.links = cast(Any, _InOrder())

@@ -236,6 +236,9 @@ class RemoteBackend:
     async def release(self, job_id: str, token: str, delay: float) -> Job:
         return job_of((await self._ask(m.GotJob, m.RELEASE, job_id, token, delay)).job)
 
+    async def give_back(self, job_id: str, token: str) -> bool:
+        return bool((await self._ask(m.GotCount, m.GIVE_BACK, job_id, token)).count)
+
     async def cancel(self, job_id: str) -> Job:
         self._check_open()
         return job_of((await self._ask(m.GotJob, m.END, job_id)).job)
