@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar, cast
-
-T = TypeVar("T")
+from typing import Any
 
 
 @types.coroutine
-def resumed(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+def resumed(begun: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
     """Carry on, in a task, with a coroutine that was run to its first suspension outside one. `waits_for` is what it yielded there.
 
-    Such a coroutine must not have asked for the current task before.
+    Such a coroutine must not have asked for the current task before. What it returns is not said in the type: type checkers disagree about
+    a variable that `types.coroutine` passes on.
     """
     while True:
         try:
@@ -26,7 +25,7 @@ def resumed(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any
         try:
             waits_for = step(given)
         except StopIteration as stop:
-            return cast(T, stop.value)
+            return stop.value
         finally:
             # An exception kept here would hold this frame, which holds the exception: a cycle for every client that hangs up.
             del given
