@@ -283,6 +283,12 @@ class Backend(Protocol):
     async def release(self, job_id: str, token: str, delay: float) -> Job:
         """Give a job back without spending an attempt. Raises BadRequest, UnknownJob, LeaseLost, NotInProgress."""
 
+    async def give_back(self, job_id: str, token: str) -> bool:
+        """Undo a dequeue whose answer was not delivered, for whoever has left its `Taking` and must see to it that this was stored.
+
+        True if it did; False when the lease is no longer that one, or was handed out again under its attempt_id: a worker may have it then.
+        """
+
     async def cancel(self, job_id: str) -> Job:
         """Stop a job. Raises UnknownJob, NotInProgress."""
 

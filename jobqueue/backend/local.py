@@ -192,6 +192,14 @@ class LocalBackend(Shell):
         now = self.clock.now()
         return await self._one(now, self.engine.release(now, job_id, token, delay))
 
+    async def give_back(self, job_id: str, token: str) -> bool:
+        self._check_storage()
+        now = self.clock.now()
+        done = self.engine.put_back(now, job_id, token)
+        self.undelivered_total += done
+        await self._commit(now)
+        return done
+
     async def cancel(self, job_id: str) -> Job:
         self._check_open()
         now = self.clock.now()

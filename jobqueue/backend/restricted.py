@@ -124,6 +124,10 @@ class RestrictedBackend:
         await self._check_job(job_id)
         return await self._backend.release(job_id, token, delay)
 
+    async def give_back(self, job_id: str, token: str) -> bool:
+        await self._check_job(job_id)
+        return await self._backend.give_back(job_id, token)
+
     async def cancel(self, job_id: str) -> Job:
         await self._check_job(job_id)
         return await self._backend.cancel(job_id)

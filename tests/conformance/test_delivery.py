@@ -131,6 +131,18 @@ async def test_an_undelivered_lease_is_dead(rig: Rig) -> None:
     assert (await rig.backend.job("j")).lease == job.lease
 
 
+async def test_a_job_is_given_back_by_its_token(rig: Rig) -> None:
+    """Whoever could not deliver a job takes it back by its lease: to its old place, the attempt not counted, and only once."""
+    await rig.put_all("j", "k")
+    job = await rig.take()
+    assert not await rig.backend.give_back("j", "another token")
+    assert not await rig.backend.give_back("unknown", token(job))
+    assert await rig.backend.give_back("j", token(job))
+    assert not await rig.backend.give_back("j", token(job))
+    assert (await rig.backend.stats()).undelivered_total == 1
+    assert [(job.id, job.attempts) for job in await rig.take_all(limit=10)] == [("j", 1), ("k", 1)]
+
+
 async def test_many_failed_writes_spend_no_attempt(rig: Rig) -> None:
     """A job with one attempt survives any number of answers that could not be written."""
     await rig.put("j", max_attempts=1)

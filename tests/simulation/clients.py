@@ -66,7 +66,7 @@ class Producer(Client):
         for _ in range(3):
             asks = [self.make("enqueue", "POST", "/jobs/enqueue", item) for item in items]
             for item in items:
-                self.world.ledger.submits(item.get("id"))
+                self.world.ledger.submits(item.get("id"), self.now)
             replies = await self.exchange(asks)
             for item, reply in zip(items, replies, strict=True):
                 self.note(item, reply)
@@ -89,7 +89,7 @@ class Producer(Client):
     async def batch(self, items: list[dict[str, Any]]) -> None:
         """Many at a time."""
         for item in items:
-            self.world.ledger.submits(item.get("id"))
+            self.world.ledger.submits(item.get("id"), self.now)
         reply = await self.ask("batch enqueue", "POST", "/batch/enqueue", {"jobs": items})
         if reply is not None and reply.status == 200:
             for item, result in zip(items, reply.json["jobs"], strict=True):
@@ -322,7 +322,7 @@ class Simple(Client):
             serial = self.world.serial()
             body: dict[str, Any] = {"jobId": f"{self.name}-{serial}", "data": {"n": serial}}
             for _ in range(1 + self.chance(0.3)):
-                self.world.ledger.submits(body["jobId"])
+                self.world.ledger.submits(body["jobId"], self.now)
                 reply = await self.ask("simple submit", "POST", "/simplequeue/jobs/submit", body)
                 if reply is not None and reply.status in (200, 201):
                     self.world.acknowledged(body["jobId"], json.dumps(body["data"], separators=(",", ":")).encode(), reply.life)

@@ -31,17 +31,23 @@ class Ledger:
         self.acknowledged: dict[str, bytes] = {}
         self.succeeded: dict[str, float] = {}
         self.held: dict[str, Held] = {}
+        self.submitted: dict[str, float] = {}
+        """When each id was sent last."""
         self.spent: list[tuple[str, str]] = []
         """Jobs and tokens of leases that their workers have given up: what a confused worker sends."""
         self.confused: set[str] = set()
         """Those that one has sent."""
-        self.taken_back: set[str] = set()
-        """Leases that ended since their delivery was not known of: an answer may have arrived all the same."""
 
-    def submits(self, job_id: str | None) -> None:
+    def submits(self, job_id: str | None, at: float) -> None:
         """An enqueue is sent. History may have forgotten the id, so this may be another job."""
         if job_id is not None:
             self.succeeded.pop(job_id, None)
+            self.submitted[job_id] = at
+
+    def succeeds(self, job_id: str, at: float) -> None:
+        """A worker has read that its job is done; which may be the one before the one that was submitted since it was handed out."""
+        if all(held.since > self.submitted.get(job_id, 0.0) for held in self.held.values() if held.job_id == job_id):
+            self.succeeded.setdefault(job_id, at)
 
     def enqueued(self, job_id: str, payload: bytes) -> None:
         """An enqueue was acknowledged."""
@@ -55,7 +61,7 @@ class Ledger:
             self._history.fault(f"{ask} was handed {job_id}, which had been answered as succeeded at {self.succeeded[job_id]:.3f}")
         held = self.held.get(token)
         if held is None:
-            self.held[token] = Held(job_id, token, at, until, at if token in self.taken_back else None)
+            self.held[token] = Held(job_id, token, at, until)
         elif held.job_id != job_id:
             self._history.fault(f"{ask} was handed {job_id} under the lease of {held.job_id}")
 
@@ -82,13 +88,6 @@ class Ledger:
         """The server restarted on a clock that had been set: leases may end sooner than their workers were told."""
         for held in self.held.values():
             held.until = min(held.until, at)
-
-    def takes_back(self, token: str, at: float) -> None:
-        """A lease was ended because its delivery was not known of."""
-        self.taken_back.add(token)
-        held = self.held.get(token)
-        if held is not None:
-            held.ended = at if held.ended is None else min(at, held.ended)
 
     def excuse(self, job_id: str, at: float) -> None:
         """What was acknowledged of a job is lost, and may be."""

@@ -6,6 +6,9 @@ No sockets, no threads, no system calls, so the same program runs the same way e
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import heapq
+import itertools
 import sys
 import time as real_time
 from collections.abc import Callable, Iterator
@@ -23,6 +26,23 @@ class Standstill(Exception):
     """The program cannot go on: nothing is ready and no timer is set, or the server does not start."""
 
 
+class _Timer(asyncio.TimerHandle):
+    """A timer that comes after those that were set before it for the same moment.
+
+    asyncio leaves their order to its heap, which depends on when cancelled timers are swept out of it, and so on what the garbage
+    collector finds when.
+    """
+
+    __slots__ = ("number",)
+
+    number: int
+
+    def __lt__(self, other: object) -> bool:
+        assert isinstance(other, _Timer)
+        mine: tuple[float, int] = (self._when, self.number)  # type: ignore[attr-defined] # as BaseEventLoop reads it
+        return mine < (other._when, other.number)  # type: ignore[attr-defined]
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """asyncio's own loop on virtual time.
 
@@ -34,6 +54,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
+        self._numbers = itertools.count()
         self._selector = self
         self._clock_resolution = 1e-7
         self.quiet: Callable[[], None] = lambda: None
@@ -46,6 +67,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Seconds since the simulation began."""
         return self._now
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.TimerHandle:
+        """See AbstractEventLoop."""
+        timer = _Timer(when, callback, args, self, context)
+        timer.number = next(self._numbers)
+        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined] # BaseEventLoop's heap of timers
+        timer._scheduled = True  # type: ignore[attr-defined] # so that it is counted when it is cancelled
+        return timer
 
     def stall(self, seconds: float) -> None:
         """Let time pass while nothing runs, as when the process is stopped. To be called from a callback."""

@@ -28,6 +28,7 @@ from jobqueue.backend.store.remote import RemoteBackend
 from jobqueue.backend.store.source import LinkSource
 from jobqueue.backend.store.standby import Standby
 from jobqueue.backend.store.valkey import ValkeyStore
+from jobqueue.backend.store.valkey_link import Link as StoreLink
 from jobqueue.backend.waiters import Waiter
 from jobqueue.clock import SystemClock
 from jobqueue.engine.engine import Engine
@@ -150,7 +151,11 @@ class Member:
             ids=self.ids,
             standby=self.standby,
         )
-        self.backend = ClusterBackend(self.ownership, lambda at: RemoteBackend(lambda: at, identity, plan.limits, clock=self.clock))
+
+        def connect(at: str) -> RemoteBackend:
+            return RemoteBackend(lambda: at, identity, plan.limits, clock=self.clock, return_jobs=self.backend.return_jobs)
+
+        self.backend = ClusterBackend(self.ownership, connect)
         self._listen_to_backend()
         self.peers = PeerServer(self.backend.own, identity, plan.limits, clock=self.clock, feeds=self.backend.feeds)
         self.peers.links = cast(Any, _InOrder())
@@ -300,7 +305,7 @@ class Member:
         own = self.backend.own
         plain_pass, plain_job, plain_dequeue, plain_return = own._pass, own.job, own.dequeue, self.backend._return
 
-        async def told(asked: Coroutine[Any, Any, Any], op: str) -> Any:
+        async def told(asked: Coroutine[Any, Any, Any], op: str, reads: bool = False) -> Any:
             cause, reign = self.cause, own._reign()
             checker = None if reign is None else cast(Any, reign.local).checker
             try:
@@ -310,14 +315,14 @@ class Member:
                     checker.refused(checker.view(cause), error)
                 raise
             if checker is not None and not self.machine.dead:
-                checker.answers(cause, op)
+                checker.answers(cause, op, reads)
             return answer
 
         async def passed(ask: Any) -> Any:
             return await told(plain_pass(ask), "a request" if self.cause is None else str(self.cause))
 
         async def job(job_id: str, wait: float = 0.0) -> Job:
-            return cast(Job, await told(plain_job(job_id, wait), f"a look at {job_id}"))
+            return cast(Job, await told(plain_job(job_id, wait), f"a look at {job_id}", reads=True))
 
         def dequeue(want: Want, wait: float) -> Any:
             taking = cast(OwnTaking, plain_dequeue(want, wait))
@@ -442,7 +447,7 @@ def _there() -> Member:
 @contextlib.contextmanager
 def ears(world: ClusterWorld) -> Iterator[None]:
     """Listen to what every server of a world makes by itself: engines, journals, reigns, and questions between servers."""
-    plain_ask, plain_begin = FrontLink.ask, OwnerLink._begin
+    plain_ask, plain_begin, plain_views = FrontLink.ask, OwnerLink._begin, StoreLink._views
 
     async def ask(link: FrontLink, kind: Any, op: int, *arguments: Any) -> Any:
         member, wire = _there(), cast(Any, link.transport).wire
@@ -454,8 +459,13 @@ def ears(world: ClusterWorld) -> Iterator[None]:
         member, wire = _there(), cast(Any, link.transport).wire
         plain_begin(link, n, on_behalf(member, world.via.get((wire, n)), serving, lambda _: None), op, at_once)
 
+    async def views(link: StoreLink, places: Any) -> Any:
+        # A set, whose order is another one in each process.
+        return await plain_views(link, sorted(places))
+
     with contextlib.ExitStack() as stack:
         for target, name, new in (
+            (StoreLink, "_views", views),
             (FrontLink, "ask", ask),
             (OwnerLink, "_begin", begin),
             (ownership_module, "Engine", lambda *given: _there().engine(*given)),

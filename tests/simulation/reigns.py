@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event, Kind
 from jobqueue.errors import LeaseLost, NotInProgress, QueueError, UnknownJob
+from jobqueue.model import Job, Want
 
 from .checker import Checker, Seen
 from .durable import DurableChecker
@@ -134,6 +135,11 @@ class ReignChecker(DurableChecker):
         super()._line_up(seen, anew)
         self.world.places = max(self._places, self.world.places)
 
+    def asked_again(self, want: Want, ask: Ask, replayed: list[Job]) -> None:
+        """See Checker. Another server gives a request an attempt_id of its own where the client gave none."""
+        ask.attempt = want.attempt_id
+        super().asked_again(want, ask, replayed)
+
     def refused(self, ask: Ask, error: QueueError) -> None:
         """It has refused a request."""
         if not isinstance(error, LeaseLost | NotInProgress | UnknownJob) or not ask.tokens or "batch" in ask.op or self.over:
@@ -145,11 +151,11 @@ class ReignChecker(DurableChecker):
         elif seen is not None and seen.ended_by == (token, ask.body):
             self.fault(f"{ask} was refused ({error}) though it repeats word for word what concluded {job_id}")
 
-    def answers(self, ask: Ask | None, op: str) -> None:
+    def answers(self, ask: Ask | None, op: str, reads: bool = False) -> None:
         """It answers a question of its own clients or of another server."""
         if self.world.deposed(self):
             self.fault(f"{op} is answered by {self.member.name}, whose epoch {self.reign.lease.epoch} is over")
-        view = self.view(ask)
+        view = None if reads else self.view(ask)
         if view is not None and view.op in CHANGES and view.op not in DEQUEUES and view.ticket > self.committed:
             self.fault(f"{view} was answered before its change was committed")
 

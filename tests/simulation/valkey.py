@@ -21,12 +21,12 @@ from jobqueue.backend.store.valkey_functions import REVISION
 
 from .loop import EPOCH, passing
 from .machines import NOWHERE, Machine, MachineLoop
-from .wires import Network
+from .wires import STORE_PORT, Network
 
 if TYPE_CHECKING:
     from .checker import Seen
 
-PORT = 6379
+PORT = STORE_PORT
 NODES = ("v1", "v2", "v3")
 NODE_SECONDS = 1.0
 """After how long without the others a primary refuses what it is asked."""
@@ -187,6 +187,14 @@ class Node:
         """Begin to listen."""
         self.machine.context.run(self.cluster.network.listen, lambda: Served(self), PORT)
 
+    def down(self) -> None:
+        """End: refuse connections, and reset those there are. What it has is on its disk."""
+        self.cluster.network.close(self.host)
+        for wire in self.cluster.network.wires:
+            for end in wire.ends:
+                if end.machine is self.machine:
+                    end.die()
+
     def now(self) -> float:
         return EPOCH + self.cluster.loop.time()
 
@@ -224,11 +232,13 @@ class Valkey:
         self.shadows: dict[Commit, Shadow] = {}
         self.claimed: dict[str, float] = {}
         self.carried_out: set[Commit] = set()
+        self.forced_at = -1e9
+        """When somebody last claimed before a lease had passed, from one that was taken for dead."""
         self.read: dict[str, tuple[dict[str, Seen], set[str]]] = {}
         """What was in the rows when a host last read them."""
         self.on_claim: Callable[[Data, str], None] = lambda data, token: None
         self.epoch = 1
-        self.failed_over_at = -1e9
+        self.failed_over_at = self.failed_over_before = -1e9
         self.nodes = [Node(self, host) for host in NODES]
         self.primary = self.nodes[0]
         for node in self.nodes:
@@ -250,18 +260,18 @@ class Valkey:
         return [node for node in self.nodes if node is not primary and node.log is primary.log]
 
     def fail_over(self) -> None:
-        """Make a primary of a replica that runs; any, however far behind. The old one does not know it until it is told."""
+        """Make a primary of a replica that runs; any, however far behind. One that stands still or is cut off does not know it yet."""
         able = [node for node in self.nodes if node is not self.primary and node.machine.running and node.log is self.primary.log]
         if not able:
             return
         old, new = self.primary, self.random.choice(able)
         self.primary = new
         self.epoch += 1
-        self.failed_over_at = self.loop.time()
+        self.failed_over_before, self.failed_over_at = self.failed_over_at, self.loop.time()
         new.view, new.epoch = new, self.epoch
         new.log = new.log[: new.done]
         for node in self.nodes:
-            if node not in (old, new) and node.machine.running:
+            if node is not new and node.machine.running and not (node is old and node.alone_at is not None):
                 node.resync()
 
     def rejoin(self, node: Node) -> None:
@@ -373,11 +383,13 @@ class Served(asyncio.Protocol):
             valkey.carried_out.add((arguments[0].decode(), int(arguments[1])))
             return answer
         plain: Callable[..., Any] = getattr(Data, function)
-        before = node.data.owner.get("token")
+        before, until = node.data.owner.get("token"), float(node.data.owner.get("until", "0"))
         answer = node.write(lambda data: plain(data, now, arguments))
         token = node.data.owner.get("token")
         if function == "claim" and token is not None and token != before:
             valkey.claimed[token] = valkey.loop.time()
+            if before is not None and until > now:
+                valkey.forced_at = valkey.loop.time()
             valkey.on_claim(node.data, token)
         return answer
 

@@ -16,11 +16,12 @@ from .loop import passing
 from .machines import NOWHERE, Machine, MachineLoop, here
 
 FIN, RST = "fin", "rst"
+STORE_PORT = 6379
 Item = bytes | str
 
 
 class Network:
-    """All of it. delays: seconds that a piece may travel. broke: told of each connection that ends by itself."""
+    """All of it. delays: seconds that a piece may travel."""
 
     def __init__(self, loop: MachineLoop, seed: str, delays: tuple[float, ...]) -> None:
         self.loop = loop
@@ -29,6 +30,8 @@ class Network:
         self.off: set[str] = set()
         """Hosts whose machine is off."""
         self.wires: list[Wire] = []
+        self.past: list[Wire] = []
+        """All that there ever were between servers."""
         self._seed = seed
         self._listeners: dict[tuple[str, int], tuple[Machine, Callable[[], Any]]] = {}
         self._joined: list[asyncio.Future[None]] = []
@@ -92,6 +95,8 @@ class Network:
             raise ConnectionRefusedError(111, "Connection refused")
         wire = Wire(self, random, machine, listener[0], port)
         self.wires.append(wire)
+        if port != STORE_PORT:
+            self.past.append(wire)
         near, far = wire.ends
         near.protocol = factory()
         near.protocol.connection_made(near)

@@ -157,7 +157,7 @@ class World:
 
     def succeeded(self, job_id: str) -> None:
         """A worker has read that its job is done."""
-        self.ledger.succeeded.setdefault(job_id, self.loop.time())
+        self.ledger.succeeds(job_id, self.loop.time())
 
     def refused(self, job_id: str, token: str, sent_at: float, status: int) -> None:
         """A worker has read that its lease is not live."""

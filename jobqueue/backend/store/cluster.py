@@ -228,21 +228,14 @@ class ClusterBackend(Passing):
         for job in jobs:
             while job.lease is not None:
                 try:
-                    found = (await self._pass_later(_job(job.id), until)).lease
-                    if found is None or found.token != job.lease.token or found.replayed:
-                        # It was put back, or handed out again under its attempt_id, so that a worker may have it.
-                        break
-                    await self._pass_later(_release(job.id, job.lease.token), until)
+                    await self._pass_later(_give_back(job.id, job.lease.token), until)
                 except Unconfirmed:
-                    # Asked again, it is refused if it was done.
+                    # Asked again, it does nothing if it was done.
                     await self.ownership.changed.wait(self.clock.now() + REVIVE_SECONDS_MAX)
                     continue
                 except StorageUnavailable as error:
                     _logger.warning("jobs that were not delivered come back when their leases end: %s", error)
                     return
-                except QueueError:
-                    # The lease has ended, or was lost with the store's tail: there is nothing to give back.
-                    pass
                 break
 
     # The whole.
@@ -343,12 +336,8 @@ class ClusterBackend(Passing):
         await self.ownership.store.close()
 
 
-def _job(job_id: str) -> Ask[Job]:
-    return lambda to: to.job(job_id)
-
-
-def _release(job_id: str, token: str) -> Ask[Job]:
-    return lambda to: to.release(job_id, token, 0.0)
+def _give_back(job_id: str, token: str) -> Ask[bool]:
+    return lambda to: to.give_back(job_id, token)
 
 
 class ClusterTaking:

@@ -60,6 +60,8 @@ class FrontLink(Link):
         self._return_jobs = return_jobs
         self._refused: deque[tuple[float, Sequence[JobRow]]] = deque()
         """Jobs that were refused, and when, while the owner may not have read that."""
+        self._left: deque[tuple[float, int]] = deque()
+        """Dequeues that nobody waits for any more, and since when, while their answers may come. Those of listings hold jobs too."""
         self.ready: asyncio.Future[None] = self.loop.create_future()
         self.asked: dict[int, _Asked] = {}
         self.taken: set[int] = set()
@@ -100,6 +102,10 @@ class FrontLink(Link):
             # Whoever asked has gone. The answer may be here already, or on its way.
             self.asked.pop(n, None)
             self._parts.pop(n, None)
+            if op == m.DEQUEUE:
+                self._left.append((self.clock.now(), n))
+                while self._left[0][0] < self.clock.now() - REFUSED_SECONDS:
+                    self._left.popleft()
             answered = future.done() and not future.cancelled() and future.exception() is None
             answer = future.result() if answered else None
             self.refuse(n, answer.jobs if op == m.DEQUEUE and isinstance(answer, m.GotJobs) else ())
@@ -135,9 +141,15 @@ class FrontLink(Link):
         asked = self.asked.get(n)
         kind = type(message)
         if asked is None or asked.future.done():
-            if kind is m.GotListener or (kind is m.GotJobs and message.jobs):
-                # Answered before the owner knew that nobody waits any more.
-                self.refuse(n, message.jobs if kind is m.GotJobs else ())
+            # Answered before the owner knew that nobody waits any more.
+            if kind is m.GotListener:
+                self.refuse(n)
+            elif (
+                kind is m.GotJobs
+                and message.jobs
+                and (any(n == left for _, left in self._left) if asked is None else asked.op == m.DEQUEUE)
+            ):
+                self.refuse(n, message.jobs)
             return
         if kind is m.GotPart:
             if message.more:

@@ -25,12 +25,14 @@ ENQUEUE, ENQUEUE_BATCH, DEQUEUE, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH,
 JOB, NUMBERED, JOBS, QUEUE_PAGE, QUEUE, PUT_POLICY, DELETE_QUEUE, SET_PAUSED, PURGE, REDRIVE = range(20, 30)
 LISTEN, NOTICES, STATS, CHECK, DISMISS = 30, 31, 32, 33, 34
 FOLLOW, MARK, FOLLOWED = 35, 36, 37
+GIVE_BACK = 38
 CHANGE_POLICY, KEYS, SET_KEY_PAUSED, WHY = range(70, 74)
 DONE, GOT_ENQUEUED, GOT_JOB, GOT_JOBS, GOT_PART, GOT_COUNT, GOT_QUEUE, GOT_QUEUES, GOT_STATS, GOT_LISTENER, GOT_NOTICES = range(40, 51)
 GOT_FOLLOWING, GOT_GROUP, GOT_COMMITTED = 51, 52, 53
 GOT_KEYS, GOT_KEY, GOT_REASONS = 60, 61, 62
 
 CHANGES = frozenset({ENQUEUE, ENQUEUE_BATCH, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH, RELEASE, END, RETRY}) | {
+    GIVE_BACK,
     PUT_POLICY,
     DELETE_QUEUE,
     SET_PAUSED,
@@ -136,6 +138,13 @@ class ReleaseOp(Message, tag=RELEASE):
     id: str
     token: str
     delay: float
+
+
+class GiveBackOp(Message, tag=GIVE_BACK):
+    """See Backend; answered 1 or 0."""
+
+    id: str
+    token: str
 
 
 class EndOp(Message, tag=END):
@@ -478,6 +487,7 @@ Op = (
     | FollowOp
     | MarkOp
     | FollowedOp
+    | GiveBackOp
 )
 _Got = GotEnqueued | GotJob | GotJobs | GotPart | GotCount | GotQueue | GotQueues | GotKeys | GotKey | GotReasons | GotStats
 Answer = Done | _Got | GotListener | GotNotices | Failed

@@ -50,6 +50,10 @@ class Reign:
         self._clock = clock
         self._calm = Signal(clock)
 
+    def ended(self) -> bool:
+        """Whether a wait that found nothing says nothing. Looks at the clock, as no timer does on a machine that has just woken."""
+        return self.local.draining or not self.lease.held()
+
     def leave(self) -> None:
         """An operation is over."""
         self.busy -= 1
@@ -105,7 +109,7 @@ class OwnBackend(Passing):
             found = await reign.local.job(job_id, wait)
         except StorageUnavailable as error:
             raise told(error, reign) from None
-        if wait > 0 and found.status is not CONCLUDED and reign.local.draining:
+        if wait > 0 and found.status is not CONCLUDED and reign.ended():
             raise Moved("the queue's owner changed during the wait")
         return found
 
@@ -163,7 +167,7 @@ class OwnTaking:
         if jobs:
             self._reign, self._taking = reign, taking
             reign.busy += 1
-        elif reign.local.draining:
+        elif reign.ended():
             raise Moved("the queue's owner changed during the wait")
         return jobs
 
@@ -219,6 +223,6 @@ class OwnListening:
         assert self._listening is not None
         assert self._reign is not None
         found = await self._listening.notices(limit, wait)
-        if found is None and self._reign.local.draining:
+        if not found and self._reign.ended():
             raise Moved("the queue has another owner now, which knows other events")
         return found

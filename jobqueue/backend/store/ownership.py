@@ -326,7 +326,7 @@ class Ownership:
         if self.leaving or not (ours or free or dead) or not await self._clock_agrees():
             return poll if owner is None else min(poll, max(owner.seconds, LOOK_SECONDS))
         turn = 0 if ours else self._turn()
-        if turn:
+        if turn or dead:  # In a probe's time another may have claimed.
             await self._rest(self.clock.now() + turn * STAGGER_SECONDS, doubts=False)
             now = await self.store.owner()
             if (now and now.epoch) != (owner and owner.epoch) or (now is not None and now.seconds > 0 and not dead):

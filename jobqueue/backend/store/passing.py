@@ -47,6 +47,9 @@ class Passing(ABC):
     async def release(self, job_id: str, token: str, delay: float) -> Job:
         return await self._pass(lambda to: to.release(job_id, token, delay))
 
+    async def give_back(self, job_id: str, token: str) -> bool:
+        return await self._pass(lambda to: to.give_back(job_id, token))
+
     async def cancel(self, job_id: str) -> Job:
         return await self._change(lambda to: to.cancel(job_id))
 

@@ -283,6 +283,9 @@ class OwnerLink(Link):
     async def _release(self, backend: Backend, op: m.ReleaseOp) -> None:
         self._job_out(op.n, await backend.release(op.id, op.token, op.delay))
 
+    async def _give_back(self, backend: Backend, op: m.GiveBackOp) -> None:
+        self._answer((m.GOT_COUNT, op.n, int(await backend.give_back(op.id, op.token))))
+
     async def _end_job(self, backend: Backend, op: m.EndOp) -> None:
         self._job_out(op.n, await backend.cancel(op.id))
 
@@ -438,6 +441,7 @@ _SERVES: dict[type[m.Message], tuple[int, _Serve]] = {
     m.ExtendOp: (m.EXTEND, OwnerLink._extend),
     m.ExtendBatchOp: (m.EXTEND_BATCH, OwnerLink._extend_batch),
     m.ReleaseOp: (m.RELEASE, OwnerLink._release),
+    m.GiveBackOp: (m.GIVE_BACK, OwnerLink._give_back),
     m.EndOp: (m.END, OwnerLink._end_job),
     m.RetryOp: (m.RETRY, OwnerLink._retry),
     m.JobOp: (m.JOB, OwnerLink._job),

@@ -107,7 +107,7 @@ class RemoteBackend:
         self._address = address
         self._dial = dial or dialler(tls)
         self._return_jobs = return_jobs
-        self.links: set[FrontLink] = set()
+        self.links: list[FrontLink] = []
         self._connecting: asyncio.Task[FrontLink | str] | None = None
         self._refused: str | None = None
         """Why there is no link, since the last attempt."""
@@ -177,7 +177,7 @@ class RemoteBackend:
             return self._refused
         self._refused = None
         self.link = link
-        self.links = {each for each in self.links if each.broken is None} | {link}
+        self.links = [*(each for each in self.links if each.broken is None), link]
         return link
 
     async def _ask(self, kind: type[A], op: int, *arguments: Any) -> A:
@@ -232,6 +232,9 @@ class RemoteBackend:
 
     async def release(self, job_id: str, token: str, delay: float) -> Job:
         return job_of((await self._ask(m.GotJob, m.RELEASE, job_id, token, delay)).job)
+
+    async def give_back(self, job_id: str, token: str) -> bool:
+        return bool((await self._ask(m.GotCount, m.GIVE_BACK, job_id, token)).count)
 
     async def cancel(self, job_id: str) -> Job:
         self._check_open()

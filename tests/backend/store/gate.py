@@ -93,6 +93,9 @@ class Gate(Passing):
     async def release(self, *given: Any) -> Job:
         return await self._change(lambda to: to.release(*given))
 
+    async def give_back(self, *given: Any) -> bool:
+        return await self._change(lambda to: to.give_back(*given))
+
     async def job(self, job_id: str, wait: float = 0.0) -> Job:
         wait = 0.0 if self._draining else wait
         found = await self.through(self._asked(lambda to: to.job(job_id, wait)), Moved("the link broke"), held=True)

@@ -9,6 +9,7 @@ import pytest
 
 from jobqueue.backend.base import Listen
 from jobqueue.backend.store.cluster import WAIT_SECONDS
+from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.ownership import LEASE_SECONDS, MEMBER_SECONDS
 from jobqueue.errors import Draining, QueueError, StorageUnavailable, Unconfirmed, UnknownJob
 from jobqueue.model import CONCLUDED, Job
@@ -428,3 +429,48 @@ async def test_a_server_takes_new_work_while_somebody_owns(cluster: Cluster) -> 
     cluster.cut("a", "b")
     with pytest.raises(StorageUnavailable, match="cannot be reached"):
         await cluster["b"].backend.check()
+
+
+async def test_what_was_handed_out_again_is_not_given_back(cluster: Cluster) -> None:
+    """A client that asked the next owner again has its job, though the server that could not deliver it gives it back after that."""
+    a = cluster["a"]
+    await put(cluster, "a", "one")
+    async with a.backend.dequeue(want(attempt_id="mine"), 0) as lost:
+        # The old owner's last word; what it does to its memory after that is nobody's.
+        a.stop()
+        await cluster.advance(2 * LEASE_SECONDS)
+        (owner,) = cluster.owners
+        again = await cluster.done(Held(cluster[owner].backend, want(attempt_id="mine"), 0).task)
+        assert [token(job) for job in again] == [token(job) for job in lost]
+        a.go_on()
+        await cluster.advance(1.0)
+    await cluster.advance(2.0)
+    assert (await cluster.done(cluster[owner].backend.conclude("one", token(again[0]), SUCCEEDED))).status is CONCLUDED
+
+
+async def asleep(cluster: Cluster, name: str, seconds: float) -> None:
+    """Let a server's machine sleep, its monotonic clock with it, while the others go on."""
+    server = cluster[name]
+    server.stop()
+    await cluster.advance(seconds)
+    server.clock.suspend(seconds)
+    server.stopped_at = cluster.clock.now()
+    server.go_on()
+
+
+async def test_a_wait_that_ends_right_after_a_sleep_says_nothing_of_before(cluster: Cluster) -> None:
+    """An owner whose machine slept through its lease, which no timer has noticed, answers no wait from its memory when that is over."""
+    await put(cluster, "a", "one")
+    own = cluster["a"].backend.own
+    result = cluster.do(own.job("one", 1.0))
+    waiting = cluster.do(own.dequeue(want("empty"), 1.0).__aenter__())
+    events = own.listen(Listen())
+    await cluster.done(events.__aenter__())
+    told = cluster.do(events.notices(10, 1.0))
+    await cluster.advance(0.75)
+    await asleep(cluster, "a", 3 * LEASE_SECONDS)
+    assert not any(task.done() for task in (result, waiting, told))
+    await cluster.advance(0.5)
+    for task in (result, waiting, told):
+        assert isinstance(task.exception(), Moved)
+    await cluster.done(events.__aexit__(None, None, None))

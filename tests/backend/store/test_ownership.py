@@ -450,3 +450,24 @@ async def test_on_the_machines_own_clock_and_thread() -> None:
 
 def unreachable(address: str) -> Gate:
     raise AssertionError(f"{address} is asked")
+
+
+async def test_an_owner_that_came_while_the_last_one_was_tried_is_left_alone() -> None:
+    """A server whose try of a dead owner's port takes a while does not claim from whoever has claimed meanwhile."""
+    cluster = Cluster("a", "b", standbys=False)
+    await cluster.start()
+    await cluster.advance(1.5)
+
+    async def refused(address: str) -> bool:
+        assert address == cluster["a"].address
+        cluster.shared.claim("c", "c:1", LEASE_SECONDS, force=True)
+        return True
+
+    cluster["b"].ownership._probe = refused
+    cluster["a"].die()
+    cluster["b"].ownership.doubt()
+    await cluster.advance(1.0)
+    owner = cluster.shared.owner()
+    assert owner is not None
+    assert (owner.name, owner.epoch) == ("c", 2)
+    await cluster.close()

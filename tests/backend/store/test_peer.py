@@ -226,6 +226,7 @@ CHANGES: dict[str, Callable[[RemoteRig], Any]] = {
     "enqueue_batch": lambda rig: rig.backend.enqueue_batch([spec("j")]),
     "conclude": lambda rig: rig.backend.conclude("j", "t", SUCCEEDED),
     "release": lambda rig: rig.backend.release("j", "t", 0.0),
+    "give_back": lambda rig: rig.backend.give_back("j", "t"),
     "cancel": lambda rig: rig.backend.cancel("j"),
     "retry": lambda rig: rig.backend.retry("j"),
     "put_policy": lambda rig: rig.backend.put_policy("q", QueuePolicy()),

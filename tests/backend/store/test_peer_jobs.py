@@ -13,7 +13,7 @@ from jobqueue.backend.store import messages as m
 from jobqueue.backend.store.front import REFUSED_SECONDS
 from jobqueue.backend.store.moved import Moved
 from jobqueue.limits import Limits
-from jobqueue.model import Job
+from jobqueue.model import Job, JobFilter
 from tests.conformance.remote import RemoteRig
 from tests.conformance.rig import SUCCEEDED, Held, spec, want
 
@@ -110,6 +110,21 @@ async def test_jobs_whose_refusal_may_be_lost_are_given_back(rig: RemoteRig, fir
     await rig.idle()
     assert waiter.task.cancelled()
     assert [job.id for job in rig.between.returned] == ["j"]
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_jobs_of_a_listing_that_nobody_waits_for_stay_with_their_workers(rig: RemoteRig, turns: int) -> None:
+    """Whoever lists jobs and leaves, at whichever turn, was handed none of them: they are not given back when the link breaks."""
+    await rig.put_all("j", "k")
+    assert len(await rig.take_all(limit=2)) == 2
+    listing = asyncio.ensure_future(rig.backend.jobs(JobFilter()))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    listing.cancel()
+    await rig.idle()
+    cut(links(rig)[0])
+    await rig.idle()
+    assert rig.between.returned == []
 
 
 async def test_a_refusal_of_long_ago_has_arrived(rig: RemoteRig) -> None:

@@ -152,6 +152,7 @@ ASKED: list[tuple[Any, ...]] = [
     (m.EXTEND, 1, EXTEND),
     (m.EXTEND_BATCH, 1, [EXTEND]),
     (m.RELEASE, 1, "j", "t", 1.0),
+    (m.GIVE_BACK, 1, "j", "t"),
     (m.END, 1, "j"),
     (m.RETRY, 1, "j"),
     (m.JOB, 1, "j", 1.0),
