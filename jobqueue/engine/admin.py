@@ -7,7 +7,7 @@ from itertools import chain
 
 import msgspec
 
-from jobqueue.engine import checks
+from jobqueue.engine import checks, walks
 from jobqueue.engine.events import K_QUEUE_CHANGED, K_QUEUE_DELETED, K_QUEUE_PAUSED, K_QUEUE_RESUMED, Event
 from jobqueue.engine.flow import FlowQueue
 from jobqueue.engine.keys import NO_RULE
@@ -67,11 +67,11 @@ class QueueAdmin(State):
             queue.keyed = True
             queue.know_paused()
         elif keyed and not queue.keyed:
-            self.do_later(queue.sort(self.jobs), queue.name)
+            self.do_later(walks.sort(queue, self.jobs), queue.name)
         elif keyed and (was.per_key, was.fair, was.weights) != (policy.per_key, policy.fair, policy.weights):
-            self.do_later(queue.look_again(), queue.name)
+            self.do_later(walks.look_again(queue), queue.name)
         elif not keyed and queue.keyed:
-            self.do_later(queue.forget_keys())
+            self.do_later(walks.forget_keys(queue))
         if not keyed and self.pinned and not self.follows:
             self.do_later(self.give_up_what_halts_nothing())
         if not keyed and not policy.limited:

@@ -10,7 +10,7 @@ import math
 
 import msgspec
 
-from jobqueue.engine import checks
+from jobqueue.engine import checks, walks
 from jobqueue.engine.admin import QueueAdmin
 from jobqueue.engine.events import K_CANCEL_REQUESTED, K_DEQUEUED, K_ENQUEUED, K_EXTENDED, Event
 from jobqueue.engine.flow import FlowQueue
@@ -300,7 +300,7 @@ class Engine(LeaseOperations, QueueAdmin):
         """Go on after a restore: what rates had left is not known, so they have nothing."""
         for queue in self.queues.values():
             if isinstance(queue, FlowQueue) and (until := queue.empty_buckets(now)) is not None:
-                self.deadlines.set(Chore(queue.forget_restart(), None), until)
+                self.deadlines.set(Chore(walks.forget_restart(queue), None), until)
 
     def tick(
         self, now: float, limit: int = 1_000, *, heard: float = math.inf, stalled: float = -math.inf, held_until: float = -math.inf

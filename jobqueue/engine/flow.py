@@ -8,28 +8,22 @@ Nothing here looks at a clock. What waits for a rate stands among the engine's d
 that comes a moment before the ticker does not pass those that wait.
 
 Which jobs belong to which key is built in slices when a queue begins to mind keys, and every key is looked at anew, in slices, when
-the rules change. The queue hands out nothing until that is done: `moving`.
+the rules change (walks.py). The queue hands out nothing until that is done: `moving`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import islice
 
 from msgspec.structs import replace
 
 from jobqueue.engine.bucket import Bucket
-from jobqueue.engine.catalogue import Catalogue
 from jobqueue.engine.deadlines import Deadlines
-from jobqueue.engine.keys import NO_RULE, ORDERED, KeyState, Rank, Ready, let_go_of
+from jobqueue.engine.keys import NO_RULE, ORDERED, KeyState, Rank, Ready
 from jobqueue.engine.queues import QueueState
 from jobqueue.errors import QueueFull
 from jobqueue.limits import Limits
-from jobqueue.model import CONCLUDED, IN_PROGRESS, QUEUED, Block, Job, KeyStats, QueuePolicy, QueueStats
-
-SLICE = 500
-"""Jobs or keys looked at in one step of a move."""
+from jobqueue.model import Block, Job, KeyStats, QueuePolicy, QueueStats
 
 
 class FlowQueue(QueueState):
@@ -82,7 +76,7 @@ class FlowQueue(QueueState):
 
     @classmethod
     def of(cls, plain: QueueState, policy: QueuePolicy, limits: Limits, deadlines: Deadlines[object]) -> FlowQueue:
-        """A queue that has been a plain one until now, with all that is in it. It minds no keys yet; see `sort`."""
+        """A queue that has been a plain one until now, with all that is in it. It minds no keys yet; see walks.py."""
         queue = cls(plain.name, policy, limits, deadlines)
         queue.go_on_from(plain)
         queue.keyed = False
@@ -93,81 +87,10 @@ class FlowQueue(QueueState):
         """See QueueState."""
         return self.paused
 
-    # Walks, in slices, from the ticker. Each yields how much it looked at.
-
-    def sort(self, jobs: Catalogue) -> Iterator[int]:
-        """Begin to mind keys: sort the jobs that there are by key, and those that come at once. Over all of the server's jobs by number,
-        since those in progress stand in no list of their queue.
-        """
-        self.keyed = True
-        self.know_paused()
-        self.moving += 1
-        self.upto, self.fresh_from = 0, jobs.next_number
-        return self._sort(jobs)
-
     def know_paused(self) -> None:
         """Keep count of keys that are paused, whether they have jobs or not."""
         for key in self.paused:
-            self._state(key)
-
-    def _sort(self, jobs: Catalogue) -> Iterator[int]:
-        while self.upto >= 0:
-            part = list(islice(jobs.oldest_first(self.upto), SLICE))
-            for job in part:
-                if job.number >= self.fresh_from:
-                    part.clear()
-                    break
-                self.upto = job.number
-                if job.queue == self.name and (job.status is not CONCLUDED or (job.conclusion is not None and job.conclusion.halts)):
-                    self._sort_in(job)
-            if not part:
-                self.upto = -1
-                self.moving -= 1
-                return
-            yield SLICE
-
-    def _sort_in(self, job: Job) -> None:
-        if job.status is CONCLUDED:
-            self.halt(job)
-            return
-        state = self._state(job.key)
-        state.live += 1
-        if job.status is QUEUED:
-            state.add(job)
-        elif job.status is IN_PROGRESS:
-            state.running[job] = None
-        elif job.details.holds:
-            state.away[job] = None
-        self._look(state)
-
-    def look_again(self) -> Iterator[int]:
-        """Look at every key anew, since the rules have changed. In a fair queue all begin where the others are."""
-        self.moving += 1
-        return self._look_again(list(self.states.values()))
-
-    def _look_again(self, states: list[KeyState]) -> Iterator[int]:
-        while states:
-            part = states[-SLICE:]
-            del states[-SLICE:]
-            for state in part:
-                if self.states.get(state.key) is state:
-                    if state.bucket.full_at:
-                        self.deadlines.set(state, -math.inf)
-                    state.out = True
-                    self._look(state)
-            yield len(part)
-        self.moving -= 1
-
-    def forget_keys(self) -> Iterator[int]:
-        """Mind keys no more. What was known of them is let go of in slices: a million places take a tenth of a second to free."""
-        states, self.states = self.states, {}
-        if self.upto >= 0:
-            self.upto = -1
-            self.moving -= 1
-        self.keyed, self.restored_at = False, None
-        self.ready_keys = Ready()
-        self.counted_by.clear()
-        return let_go_of(states, SLICE)
+            self.state_of(key)
 
     def _away_from_here(self, job: Job) -> bool:
         """Whether a job is not sorted by its key yet."""
@@ -187,7 +110,7 @@ class FlowQueue(QueueState):
     def pop(self) -> Job | None:
         """Take the next job that may go, None when there is none. Whatever becomes of it, the queue is told, and then looks at its key."""
         if self.last is not None:
-            self._look(self.last)
+            self.look(self.last)
             self.last = None
         if not self.may_go():
             return None
@@ -211,9 +134,9 @@ class FlowQueue(QueueState):
 
     def _queued(self, job: Job) -> None:
         if self.keyed and not self._away_from_here(job):
-            state = self._state(job.key)
+            state = self.state_of(job.key)
             state.add(job)
-            self._look(state)
+            self.look(state)
 
     def remove(self, job: Job) -> None:
         """See QueueState."""
@@ -221,7 +144,7 @@ class FlowQueue(QueueState):
         if self.keyed and not self._away_from_here(job):
             state = self.states[job.key]
             state.remove(job)
-            self._look(state)
+            self.look(state)
 
     # What the engine tells.
 
@@ -239,14 +162,14 @@ class FlowQueue(QueueState):
     def enter(self, job: Job) -> None:
         """A job becomes live here: before it is queued, scheduled or leased."""
         if self.keyed and not self._away_from_here(job):
-            self._state(job.key).live += 1
+            self.state_of(job.key).live += 1
 
     def leave(self, job: Job) -> None:
         """A job has ended."""
         if self.keyed and not self._away_from_here(job):
             state = self.states[job.key]
             state.live -= 1
-            self._look(state)
+            self.look(state)
 
     def leased(self, job: Job, now: float) -> None:
         """A job was handed out."""
@@ -276,16 +199,16 @@ class FlowQueue(QueueState):
     def running(self, job: Job) -> None:
         """A job is in progress, as it was stored. What its rate had been is not known."""
         if self.keyed:
-            state = self._state(job.key)
+            state = self.state_of(job.key)
             state.running[job] = None
-            self._look(state)
+            self.look(state)
 
     def let_go(self, job: Job) -> None:
         """A lease has ended."""
         if self.keyed and not self._away_from_here(job):
             state = self.states[job.key]
             del state.running[job]
-            self._look(state)
+            self.look(state)
 
     def undelivered(self, job: Job, taken_at: float, now: float) -> None:
         """A hand-out did not take place, and its lease is about to end: what it took of a rate, and of a fair queue, is given back."""
@@ -311,16 +234,16 @@ class FlowQueue(QueueState):
     def put_away(self, job: Job) -> None:
         """A job is scheduled."""
         if self.keyed and job.details.holds and not self._away_from_here(job):
-            state = self._state(job.key)
+            state = self.state_of(job.key)
             state.away[job] = None
-            self._look(state)
+            self.look(state)
 
     def fetched(self, job: Job) -> None:
         """A job is scheduled no more."""
         if self.keyed and job.details.holds and not self._away_from_here(job):
             state = self.states[job.key]
             state.away.pop(job, None)
-            self._look(state)
+            self.look(state)
 
     # Keys.
 
@@ -330,7 +253,7 @@ class FlowQueue(QueueState):
             taken, self.taking = self.taking, {}
             self.last = None
             for state in taken:
-                self._look(state)
+                self.look(state)
 
     def weight(self, key: str | None) -> float:
         """How much of a fair queue a key may have."""
@@ -343,16 +266,16 @@ class FlowQueue(QueueState):
     def halt(self, job: Job) -> None:
         """A job that failed for good stops its key."""
         if not self._away_from_here(job):
-            state = self._state(job.key)
+            state = self.state_of(job.key)
             state.halted[job] = None
-            self._look(state)
+            self.look(state)
 
     def unhalt(self, job: Job) -> None:
         """It does no more."""
         state = self.states.get(job.key)
         if state is not None and job in state.halted:
             del state.halted[job]
-            self._look(state)
+            self.look(state)
 
     def pause_key(self, key: str, paused: bool) -> None:
         """Let a key hand out nothing, or go on."""
@@ -361,9 +284,9 @@ class FlowQueue(QueueState):
         else:
             self.paused.pop(key, None)
         if self.keyed:
-            state = self._state(key)
+            state = self.state_of(key)
             state.paused = paused
-            self._look(state)
+            self.look(state)
 
     def reckon(self) -> None:
         """The queue's rate has changed: the next tick sees until when that lets nothing go."""
@@ -382,7 +305,7 @@ class FlowQueue(QueueState):
         """A key's rate may have one to give, or is full again and need not be remembered."""
         if self.states.get(state.key) is state:
             self._reckon(state, now)
-            self._look(state)
+            self.look(state)
 
     def _reckon(self, state: KeyState, now: float) -> None:
         at = state.bucket.reckon(self.rule.rate, now)
@@ -398,7 +321,7 @@ class FlowQueue(QueueState):
 
     def empty_buckets(self, now: float) -> float | None:
         """Every bucket is empty: the server did not run, or another did, and nobody knows what was taken. Until when that is to be known of
-        keys that are not here yet, None for none: then `forget_restart` is to be called.
+        keys that are not here yet, None for none: then `walks.forget_restart` is to be called.
         """
         rate = self.policy.rate
         if rate is not None:
@@ -414,12 +337,8 @@ class FlowQueue(QueueState):
                 self.key_refilled(state, now)
         return now + rate.burst * rate.interval
 
-    def forget_restart(self) -> Iterator[int]:
-        """All buckets are full that nobody has taken from since the restart."""
-        yield 1
-        self.restored_at = None
-
-    def _state(self, key: str | None) -> KeyState:
+    def state_of(self, key: str | None) -> KeyState:
+        """What is known of a key, from now on at least."""
         state = self.states.get(key)
         if state is None:
             state = self.states[key] = KeyState(self.name, key)
@@ -432,7 +351,7 @@ class FlowQueue(QueueState):
                 self.deadlines.set(state, state.bucket.next_at(rate))
         return state
 
-    def _look(self, state: KeyState) -> None:
+    def look(self, state: KeyState) -> None:
         """Enter a key among those that may go, or take it out, by what is true of it now."""
         if not state.queued:
             block = None

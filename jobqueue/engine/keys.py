@@ -9,7 +9,6 @@ key's own heap. What leaves its lane by itself (cancelled, expired) leaves its p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -149,21 +148,6 @@ class KeyState:
 
 
 Entry = tuple[Rank, int, KeyState]
-
-
-def let_go_of(states: dict[str | None, KeyState], slice_: int) -> Iterator[int]:
-    """Free keys that are known no more, so many places at a time: a million at once would take a tenth of a second."""
-    while states:
-        done = 0
-        while states and done < slice_:
-            key, state = states.popitem()
-            if len(state.places) > slice_:
-                del state.places[-slice_:]
-                states[key] = state
-                done += slice_
-            else:
-                done += 1 + len(state.places)
-        yield done
 
 
 class Ready:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from jobqueue.backend.waiters import Waiter
-from jobqueue.engine.flow import SLICE, FlowQueue
+from jobqueue.engine.flow import FlowQueue
+from jobqueue.engine.walks import SLICE
 from jobqueue.limits import Limits
 from jobqueue.model import Job, Outcome, PerKey, PolicyChange, QueuePolicy, Rate, Verdict, Want
 from tests.conformance.durable import DurableRig

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from jobqueue.backend.rows import decode_job, decode_queue, encode_job, encode_queue
-from jobqueue.engine import flow
+from jobqueue.engine import walks
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event, Kind
 from jobqueue.engine.flow import FlowQueue
@@ -443,7 +443,7 @@ FlowMachine.TestCase.settings = settings(
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Walks of a few jobs a turn, so that a machine of a few jobs sees them under way."""
-    monkeypatch.setattr(flow, "SLICE", 2)
+    monkeypatch.setattr(walks, "SLICE", 2)
 
 
 class TestFlowAgainstOracle(FlowMachine.TestCase):

@@ -1,0 +1,116 @@
+"""The long walks of a queue that holds jobs back: over all jobs when it begins to mind keys, over all keys when its rules change.
+
+Each is an iterator that the ticker runs a slice at a time (`Chore`), and yields how much it looked at. Until those are done that change
+what may go, the queue hands out nothing (`FlowQueue.moving`).
+
+A sort goes by number over all of the server's jobs, since those in progress stand in no list of their queue. So whether a job is sorted is
+one comparison: jobs up to `upto` are, and jobs from `fresh_from` on, which came after the walk began and sort themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+
+from jobqueue.engine.catalogue import Catalogue
+from jobqueue.engine.flow import FlowQueue
+from jobqueue.engine.keys import KeyState, Ready
+from jobqueue.model import CONCLUDED, IN_PROGRESS, QUEUED, Job
+
+SLICE = 500
+"""Jobs or keys looked at in one step."""
+
+
+def sort(queue: FlowQueue, jobs: Catalogue) -> Iterator[int]:
+    """Begin to mind keys, at once for jobs that come; the walk sorts those that there are."""
+    queue.keyed = True
+    queue.know_paused()
+    queue.moving += 1
+    queue.upto, queue.fresh_from = 0, jobs.next_number
+    return _sort(queue, jobs)
+
+
+def _sort(queue: FlowQueue, jobs: Catalogue) -> Iterator[int]:
+    # `forget_keys` ends this walk by taking `upto` back.
+    while queue.upto >= 0:
+        part = list(islice(jobs.oldest_first(queue.upto), SLICE))
+        for job in part:
+            if job.number >= queue.fresh_from:
+                part.clear()
+                break
+            queue.upto = job.number
+            if job.queue == queue.name and (job.status is not CONCLUDED or (job.conclusion is not None and job.conclusion.halts)):
+                _sort_in(queue, job)
+        if not part:
+            queue.upto = -1
+            queue.moving -= 1
+            return
+        yield SLICE
+
+
+def _sort_in(queue: FlowQueue, job: Job) -> None:
+    if job.status is CONCLUDED:
+        queue.halt(job)
+        return
+    state = queue.state_of(job.key)
+    state.live += 1
+    if job.status is QUEUED:
+        state.add(job)
+    elif job.status is IN_PROGRESS:
+        state.running[job] = None
+    elif job.details.holds:
+        state.away[job] = None
+    queue.look(state)
+
+
+def look_again(queue: FlowQueue) -> Iterator[int]:
+    """Look at every key anew, since the rules have changed. In a fair queue all begin where the others are."""
+    queue.moving += 1
+    return _look_again(queue, list(queue.states.values()))
+
+
+def _look_again(queue: FlowQueue, states: list[KeyState]) -> Iterator[int]:
+    while states:
+        part = states[-SLICE:]
+        del states[-SLICE:]
+        for state in part:
+            if queue.states.get(state.key) is state:
+                if state.bucket.full_at:
+                    queue.deadlines.set(state, -math.inf)
+                state.out = True
+                queue.look(state)
+        yield len(part)
+    queue.moving -= 1
+
+
+def forget_keys(queue: FlowQueue) -> Iterator[int]:
+    """Mind keys no more, from now on. The walk lets go of what was known of them: a million places take a tenth of a second to free."""
+    states, queue.states = queue.states, {}
+    if queue.upto >= 0:
+        queue.upto = -1
+        queue.moving -= 1
+    queue.keyed, queue.restored_at = False, None
+    queue.ready_keys = Ready()
+    queue.counted_by.clear()
+    return _let_go_of(states)
+
+
+def _let_go_of(states: dict[str | None, KeyState]) -> Iterator[int]:
+    while states:
+        done = 0
+        while states and done < SLICE:
+            key, state = states.popitem()
+            if len(state.places) > SLICE:
+                del state.places[-SLICE:]
+                states[key] = state
+                done += SLICE
+            else:
+                done += 1 + len(state.places)
+        yield done
+
+
+def forget_restart(queue: FlowQueue) -> Iterator[int]:
+    """From the time on that `FlowQueue.empty_buckets` names: all buckets are full that nobody has taken from since the restart."""
+    yield 1
+    queue.restored_at = None
