@@ -88,3 +88,14 @@ class Catalogue:
             for job in jobs if key > bottom else jobs[(after + 1) & _CHUNK_MASK :]:
                 if job is not None:
                     yield job
+
+    def walk(self) -> Iterator[Job]:
+        """All jobs, oldest first. It may be left and gone on with while jobs come and go: it shows those that are there when it comes to
+        them, but perhaps not those that are newer than its first step.
+        """
+        for key in list(self._chunks):
+            chunk = self._chunks.get(key)
+            if chunk is not None:
+                for job in chunk.jobs:
+                    if job is not None:
+                        yield job

@@ -32,9 +32,10 @@ def sort(queue: FlowQueue, jobs: Catalogue) -> Iterator[int]:
 
 
 def _sort(queue: FlowQueue, jobs: Catalogue) -> Iterator[int]:
+    left = jobs.walk()
     # `forget_keys` ends this walk by taking `upto` back.
     while queue.upto >= 0:
-        part = list(islice(jobs.oldest_first(queue.upto), SLICE))
+        part = list(islice(left, SLICE))
         for job in part:
             if job.number >= queue.fresh_from:
                 part.clear()

@@ -40,6 +40,20 @@ def test_newest_comes_first() -> None:
         assert [one.number for one in catalogue.newest_first(before)] == list(range(before - 1, 0, -1))
 
 
+def test_a_walk_goes_on_while_jobs_come_and_go() -> None:
+    """A walk shows every job that stays, in order and once, and none that is forgotten before its turn, chunks and all."""
+    catalogue = filled(1_000)
+    walk = catalogue.walk()
+    assert [next(walk).number for _ in range(200)] == list(range(1, 201))
+    for number in [5, *range(150, 650), 999, 1_000]:
+        catalogue.remove(catalogue.by_id[str(number)])
+    for job in loose_jobs(1_500)[1_000:]:
+        catalogue.add(job)
+    rest = [job.number for job in walk]
+    assert [number for number in rest if number <= 1_000] == list(range(650, 999))
+    assert rest == sorted(rest)
+
+
 def test_cursor_outside_of_what_there_is_is_harmless() -> None:
     """A number that no job has had yet lists all, zero and less list none, one whose job is gone lists what is older."""
     catalogue = filled(300)
