@@ -50,7 +50,7 @@ MIGRATIONS: tuple[Migration, ...] = (lambda connection: connection.execute(_SCHE
 """What makes version n + 1 of version n, from 0, the empty file. They run in one transaction. Never change one that was released.
 
 Version 2 changes no row: its rows may have keys, limits and fairness at their ends, which a server of version 1 would read over, hand out
-without, and write without (docs/decisions/0023)."""
+without, and write without (docs/decisions/0025)."""
 
 READ_FROM = 1
 """The oldest version whose rows are read as they are, by whoever only looks at a file or copies it."""
