@@ -1,7 +1,8 @@
-"""`python -m bench`: measure other queues beside this one, the budgets, what size costs and what many servers do; write bench/results.md.
+"""`python -m bench`: measure other queues beside this one, the budgets, what size costs, what many servers do, and what
+keys cost; write bench/results.md.
 
-`python -m bench peers`, `budgets`, `growth` and `scale` do one of these, `python -m bench where` tells what an enqueue is made of, and
-`python -m bench load` puts load on a server that is running. --quick takes less than two minutes in all and shows that the measuring works;
+`python -m bench peers`, `budgets`, `growth`, `scale` and `flow` do one of these, `python -m bench where` tells what an enqueue is made of,
+and `python -m bench load` puts load on a server that is running. --quick takes about two minutes in all and shows that the measuring works;
 its numbers are rougher and its sizes smaller. Only a full run writes results.md, so that the file never mixes the two. The exit code says
 whether everything could be measured, not whether budgets are met: a busy machine must not fail a build.
 """
@@ -21,6 +22,7 @@ PROGRAMS = {
     "budgets": "bench.budgets",
     "growth": "bench.growth",
     "scale": "bench.scale",
+    "flow": "bench.flow",
     "where": "bench.where",
     "load": "bench.running",
     "takeover": "bench.takeover",
@@ -34,10 +36,10 @@ def main() -> int:
         return program(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure other queues beside this one, the budgets, what size costs and what many servers do.",
+        description="Measure other queues beside this one, the budgets, what size costs, what many servers do and what keys cost.",
         epilog=f"One of these alone, what an enqueue is made of, or load on a running server: python -m bench {'|'.join(PROGRAMS)}.",
     )
-    parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds, under two minutes")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds, about two minutes")
     parser.add_argument("--only", metavar="ROW,...", help="only these rows of the budgets")
     options = parser.parse_args()
     flags = ["--quick"] if options.quick else []

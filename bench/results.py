@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-PARTS = ("peers", "budgets", "growth", "scale")
+PARTS = ("peers", "budgets", "growth", "scale", "flow")
 RESULTS = Path(__file__).parent / "results.md"
 
 _HEAD = """\
