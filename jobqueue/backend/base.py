@@ -338,8 +338,11 @@ class Backend(Protocol):
         Raises UnknownQueue, BadRequest, QueueFull (as many keys are paused as may be).
         """
 
-    async def waiting_for(self, ids: Sequence[str]) -> list[list[Reason]]:
-        """For each job what it waits for: all that keeps it from being in progress now. Empty for one that is, has ended or is unknown."""
+    async def waiting_for(self, numbers: Sequence[int]) -> list[list[Reason]]:
+        """For each job what it waits for: all that keeps it from being in progress now. Empty for one that is, has ended or is unknown.
+
+        By number, which is given once: an id may be another job's by now, of a queue that whoever asks may not see.
+        """
 
     async def delete_queue(self, name: str) -> None:
         """Delete a queue that has no live jobs. Raises UnknownQueue, QueueNotEmpty."""

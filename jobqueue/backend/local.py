@@ -315,11 +315,11 @@ class LocalBackend(Shell):
             return later(queue.key_stats(state), self.clock.skew())
         return KeyStats(key, 0, 0, 0, "paused" if paused else None, paused)
 
-    async def waiting_for(self, ids: Sequence[str]) -> list[list[Reason]]:
+    async def waiting_for(self, numbers: Sequence[int]) -> list[list[Reason]]:
         skew = self.clock.skew()
         found = []
-        for job_id in ids:
-            job = self.engine.jobs.by_id.get(job_id)
+        for number in numbers:
+            job = self.engine.jobs.numbered(number)
             reasons = [] if job is None else waiting_for(self.engine, job, self._dequeues.count(job.queue))
             found.append([each if each.until is None else msgspec.structs.replace(each, until=each.until + skew) for each in reasons])
         return found

@@ -187,9 +187,9 @@ class RestrictedBackend:
         self._check(name)
         return await self._backend.set_key_paused(name, key, paused)
 
-    async def waiting_for(self, ids: Sequence[str]) -> list[list[Reason]]:
-        # Whoever asks has been shown these jobs.
-        return await self._backend.waiting_for(ids)
+    async def waiting_for(self, numbers: Sequence[int]) -> list[list[Reason]]:
+        # Whoever asks has been shown these jobs, and no other job ever has such a number.
+        return await self._backend.waiting_for(numbers)
 
     async def delete_queue(self, name: str) -> None:
         self._check(name)

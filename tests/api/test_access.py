@@ -18,6 +18,7 @@ from jobqueue.api.routes import Route
 from jobqueue.backend.base import Backend
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.restricted import RestrictedBackend
+from jobqueue.model import JobSpec, Reason
 
 from .conftest import Serve
 from .flow import settle
@@ -371,6 +372,27 @@ async def test_a_key_of_another_queue_is_another_key(api: Api) -> None:
     assert (await ask(api, "POST", "/queues/bills/keys/k/pause")).json["paused"] is True
     (theirs,) = (await ask(api, "GET", "/queues/secret/keys", token="root")).json["keys"]
     assert (theirs["paused"], theirs["in_progress"]) == (False, 1)
+
+
+@pytest.mark.parametrize("path", ["/jobs/j", "/jobs?waiting_for=true"])
+async def test_an_id_given_anew_says_nothing_of_the_other_job(serve: Serve, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """A job is shown, and before its reasons are looked up history forgets it and its id goes to a job of another queue."""
+    api = await serve(access=fleet(), history_jobs_max=0)
+    assert (await ask(api, "PUT", "/queues/secret", {"concurrency": 1}, "root")).status == 200
+    for queue, job_id in (("secret", "before"), ("bills", "j")):
+        assert (await ask(api, "POST", "/jobs/enqueue", {"payload": 1, "id": job_id, "queue": queue}, "root")).status == 201
+    await lease(api, "secret")
+    look_up = LocalBackend.waiting_for
+
+    async def later(backend: LocalBackend, *arguments: Any) -> list[list[Reason]]:
+        backend.engine.cancel(api.clock.now(), "j")
+        backend.engine.enqueue(api.clock.now(), JobSpec(payload=b"1", id="j", queue="secret"))
+        return await look_up(backend, *arguments)
+
+    monkeypatch.setattr(LocalBackend, "waiting_for", later)
+    shown = (await ask(api, "GET", path)).json
+    (job,) = shown.get("jobs", [shown])
+    assert (job["queue"], job["waiting_for"]) == ("bills", [])
 
 
 @pytest.mark.parametrize(

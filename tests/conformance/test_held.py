@@ -60,7 +60,7 @@ async def test_keys_that_do_not_matter_are_not_listed(rig: Rig) -> None:
 
 async def why(rig: Rig, *job_ids: str) -> list[list[Reason]]:
     """What each of them waits for."""
-    return await rig.backend.waiting_for(job_ids)
+    return await rig.backend.waiting_for([(await rig.backend.job(job_id)).number for job_id in job_ids])
 
 
 async def test_what_is_not_waiting_waits_for_nothing(rig: Rig) -> None:
@@ -69,7 +69,8 @@ async def test_what_is_not_waiting_waits_for_nothing(rig: Rig) -> None:
     await rig.put("running")
     await rig.take()
     await rig.put("queued")
-    none, gone, running, queued = await why(rig, "done", "unknown", "running", "queued")
+    done, taken, last = [(await rig.backend.job(job_id)).number for job_id in ("done", "running", "queued")]
+    none, gone, running, queued = await rig.backend.waiting_for([done, 1 << 62, taken, last])
     assert (none, gone, running) == ([], [], [])
     assert [reason.kind for reason in queued] == ["line", "workers"]
 

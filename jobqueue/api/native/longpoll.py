@@ -123,7 +123,7 @@ async def job(site: Site, request: Request, job_id: str) -> Answer:
         wait = wait_seconds(site, asked.wait)
     found = await waited(site, request, site.job_id(job_id), wait)
     # Nobody but the backend knows, and it knows without looking that an ended job waits for nothing.
-    reasons = [] if found.status in (CONCLUDED, IN_PROGRESS) else (await site.backend.waiting_for([found.id]))[0]
+    reasons = [] if found.status in (CONCLUDED, IN_PROGRESS) else (await site.backend.waiting_for([found.number]))[0]
     return Answer(
         200, views.encode(views.job_view(found, whole=True, reasons=reasons)), headers=RETRY_AFTER if wait and site.draining else b""
     )

@@ -189,7 +189,7 @@ async def jobs(site: Site, request: Request, _: str) -> Answer:
     found, cursor = await site.backend.jobs(wanted)
     reasons: list[list[Reason] | None] = [None] * len(found)
     if asked.waiting_for:
-        reasons = [*await site.backend.waiting_for([job.id for job in found])]
+        reasons = [*await site.backend.waiting_for([job.number for job in found])]
     shown = [views.job_view(job, whole=False, reasons=why) for job, why in zip(found, reasons, strict=True)]
     return Answer(200, views.encode(views.PageView(shown, cursor)))
 

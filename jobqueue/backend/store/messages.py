@@ -290,7 +290,7 @@ class SetKeyPausedOp(Message, tag=SET_KEY_PAUSED):
 class WhyOp(Message, tag=WHY):
     """Backend.waiting_for."""
 
-    ids: list[str]
+    numbers: list[int]
 
 
 class StatsOp(Message, tag=STATS):

@@ -86,8 +86,8 @@ class Passing(ABC):
     async def set_key_paused(self, name: str, key: str, paused: bool) -> KeyStats:
         return await self._change(lambda to: to.set_key_paused(name, key, paused))
 
-    async def waiting_for(self, ids: Sequence[str]) -> list[list[Reason]]:
-        return await self._pass(lambda to: to.waiting_for(ids))
+    async def waiting_for(self, numbers: Sequence[int]) -> list[list[Reason]]:
+        return await self._pass(lambda to: to.waiting_for(numbers))
 
     async def set_paused(self, name: str, paused: bool) -> QueueStats:
         return await self._change(lambda to: to.set_paused(name, paused))

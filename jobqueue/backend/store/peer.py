@@ -337,7 +337,7 @@ class OwnerLink(Link):
         self._answer((m.GOT_KEY, op.n, await backend.set_key_paused(op.name, op.key, op.paused)))
 
     async def _why(self, backend: Backend, op: m.WhyOp) -> None:
-        self._answer((m.GOT_REASONS, op.n, await backend.waiting_for(op.ids)))
+        self._answer((m.GOT_REASONS, op.n, await backend.waiting_for(op.numbers)))
 
     async def _purge(self, backend: Backend, op: m.PurgeOp) -> None:
         self._answer((m.GOT_COUNT, op.n, await backend.purge(op.name)))

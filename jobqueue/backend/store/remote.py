@@ -319,8 +319,8 @@ class RemoteBackend:
         self._check_open()
         return (await self._ask(m.GotKey, m.SET_KEY_PAUSED, name, key, paused)).stats
 
-    async def waiting_for(self, ids: Sequence[str]) -> list[list[Reason]]:
-        return (await self._ask(m.GotReasons, m.WHY, list(ids))).reasons
+    async def waiting_for(self, numbers: Sequence[int]) -> list[list[Reason]]:
+        return (await self._ask(m.GotReasons, m.WHY, list(numbers))).reasons
 
     async def set_paused(self, name: str, paused: bool) -> QueueStats:
         self._check_open()

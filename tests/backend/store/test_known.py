@@ -42,7 +42,7 @@ async def test_an_owner_that_knows_no_keys_is_asked_for_none(monkeypatch: pytest
             backend.change_policy("default", PolicyChange(max_attempts=1)),
             backend.set_key_paused("default", "k", True),
             backend.keys("default", "", 10),
-            backend.waiting_for(["j"]),
+            backend.waiting_for([1]),
             backend.jobs(JobFilter(key="k")),
         ):
             error = await raised(asked)

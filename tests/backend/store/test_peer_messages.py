@@ -168,7 +168,7 @@ ASKED: list[tuple[Any, ...]] = [
     (m.CHANGE_POLICY, 1, "q", full(CHANGE)),
     (m.KEYS, 1, "q", '[0,0,"a"]', 10),
     (m.SET_KEY_PAUSED, 1, "q", "k", True),
-    (m.WHY, 1, ["a", "b"]),
+    (m.WHY, 1, [1, 2]),
     (m.LISTEN, 1, frozenset({"q"}), frozenset({"t"}), frozenset({Kind.FORGOTTEN}), "r-1"),
     (m.NOTICES, 1, 4, 100, 1.5),
     (m.STATS, 1),
