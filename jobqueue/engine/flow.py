@@ -360,7 +360,7 @@ class FlowQueue(QueueState):
         else:
             block = state.blocked(self.rule, state in self.taking)
             if block is None:
-                self.ready_keys.set(state, self._rank(state))
+                self.ready_keys.set(state, *self._rank(state))
                 state.out = False
             else:
                 state.out = True
@@ -375,16 +375,17 @@ class FlowQueue(QueueState):
         elif state.idle and not state.bucket.full_at and self.states.get(state.key) is state:
             del self.states[state.key]
 
-    def _rank(self, state: KeyState) -> Rank:
+    def _rank(self, state: KeyState) -> tuple[Rank, float]:
+        """A key's rank, and its weight."""
         _, seq, job = state.peek()
         if not self.policy.fair:
-            return (job.priority, seq)
+            return (job.priority, seq), 1.0
         if state.out:
             state.passed = max(state.passed, self.passed)
         # With what it takes now: if it were without, one that comes for each job by itself, and is forgotten in between, would always be
         # before those that stay.
         weight = self.weight(state.key)
-        return (job.priority, len(state.running) / weight, state.passed + 1.0 / weight, seq)
+        return (job.priority, len(state.running) / weight, state.passed + 1.0 / weight, seq), weight
 
     # Looking at it.
 

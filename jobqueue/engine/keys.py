@@ -9,6 +9,7 @@ key's own heap. What leaves its lane by itself (cancelled, expired) leaves its p
 
 from __future__ import annotations
 
+import math
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -44,6 +45,7 @@ class KeyState:
         "entry",
         "halted",
         "key",
+        "line",
         "live",
         "out",
         "passed",
@@ -72,6 +74,8 @@ class KeyState:
         self.counted = 0
         """How many of `queued` the queue counts as held back."""
         self.entry: Entry | None = None
+        self.line: Line | None = None
+        """Where that entry is, if there is one."""
 
     @property
     def idle(self) -> bool:
@@ -150,8 +154,8 @@ class KeyState:
 Entry = tuple[Rank, int, KeyState]
 
 
-class Ready:
-    """The keys that may have a job handed out, by rank, smallest first; ties by which came first. Each has at most one entry that counts.
+class Line:
+    """Keys that may have a job handed out, by rank, smallest first; ties by which came first. Each has at most one entry that counts.
 
     A rank that changes leaves its old entry behind, stale. They are swept a few a change, as in `Deadlines`, which says why.
     """
@@ -166,10 +170,7 @@ class Ready:
 
     def set(self, state: KeyState, rank: Rank) -> None:
         """Enter a key, or change its rank."""
-        if state.entry is not None:
-            if state.entry[0] == rank:
-                return
-        else:
+        if state.entry is None:
             self.live += 1
         self._count = count = self._count + 1
         state.entry = entry = (rank, count, state)
@@ -178,12 +179,22 @@ class Ready:
             self._sweep()
 
     def drop(self, state: KeyState) -> None:
-        """Take a key out; harmless when it is not in."""
-        if state.entry is not None:
-            state.entry = None
-            self.live -= 1
-            if self._aside or len(self._heap) > 2 * self.live + _STALE_MAX:
-                self._sweep()
+        """Take out a key that is in."""
+        state.entry = None
+        self.live -= 1
+        if self._aside or len(self._heap) > 2 * self.live + _STALE_MAX:
+            self._sweep()
+
+    def first(self) -> Entry | None:
+        """The first, None when there is none."""
+        heap, aside = self._heap, self._aside
+        while heap or aside:
+            of = aside if aside and (not heap or aside[0] < heap[0]) else heap
+            entry = of[0]
+            if entry[2].entry is entry:
+                return entry
+            heappop(of)
+        return None
 
     def pop(self) -> KeyState | None:
         """Take out the first, None when there is none."""
@@ -195,17 +206,6 @@ class Ready:
                 state.entry = None
                 self.live -= 1
                 return state
-        return None
-
-    def first(self) -> Rank | None:
-        """The rank of the first, None when there is none."""
-        heap, aside = self._heap, self._aside
-        while heap or aside:
-            of = aside if aside and (not heap or aside[0] < heap[0]) else heap
-            entry = of[0]
-            if entry[2].entry is entry:
-                return entry[0]
-            heappop(of)
         return None
 
     @property
@@ -221,6 +221,90 @@ class Ready:
             entry = aside.pop()
             if entry[2].entry is entry:
                 heappush(heap, entry)
+
+
+class Ready:
+    """The keys that may have a job handed out, in a line for each weight that there is; where nothing is weighed that is one.
+
+    Of keys of one weight the first by rank goes first. Of those firsts not simply the one that has least in progress by its weight: shares
+    are seldom whole numbers of jobs, and of two workers a weight of 3 would get one for ever, as a weight of 1 does. Those that have less
+    than the least would have with one more are as good as each other, and of these the one goes that has had least. So what a share lacks
+    of a whole job at one time it gets at another. Keys of one weight of which the first is not among these are not either.
+    """
+
+    __slots__ = ("_lines", "live")
+
+    def __init__(self) -> None:
+        self._lines: dict[float, Line] = {}
+        self.live = 0
+
+    def set(self, state: KeyState, rank: Rank, weight: float) -> None:
+        """Enter a key, or change its rank or weight."""
+        line = self._lines.get(weight)
+        if line is None:
+            line = self._lines[weight] = Line()
+        if state.entry is None:
+            self.live += 1
+        elif state.line is not line:
+            assert state.line is not None
+            state.line.drop(state)
+        elif state.entry[0] == rank:
+            return
+        state.line = line
+        line.set(state, rank)
+
+    def drop(self, state: KeyState) -> None:
+        """Take a key out; harmless when it is not in."""
+        if state.entry is not None:
+            assert state.line is not None
+            state.line.drop(state)
+            self.live -= 1
+
+    def pop(self) -> KeyState | None:
+        """Take out the first, None when there is none."""
+        line = self._first_line()
+        state = None if line is None else line.pop()
+        if state is not None:
+            self.live -= 1
+        return state
+
+    def first(self) -> Rank | None:
+        """The rank of the first, None when there is none."""
+        line = self._first_line()
+        entry = None if line is None else line.first()
+        return None if entry is None else entry[0]
+
+    @property
+    def entries(self) -> int:
+        """Entries held, stale ones included."""
+        return sum(line.entries for line in self._lines.values())
+
+    def _first_line(self) -> Line | None:
+        lines = self._lines
+        if len(lines) == 1:
+            return next(iter(lines.values()))
+        firsts: list[tuple[Line, Rank]] = []
+        least, bound = math.inf, math.inf
+        for weight, line in list(lines.items()):
+            entry = line.first()
+            if entry is None:
+                del lines[weight]
+                continue
+            rank, _, state = entry
+            with_one_more = (len(state.running) + 1) / weight
+            if rank[0] < least:
+                least, bound = rank[0], with_one_more
+            elif rank[0] == least and with_one_more < bound:
+                bound = with_one_more
+            firsts.append((line, rank))
+        if len(firsts) == 1:
+            # Where nothing is weighed any more, what was is gone with the lines that are empty.
+            return firsts[0][0]
+        best, best_rank = None, None
+        for line, rank in firsts:
+            if rank[0] == least and rank[1] < bound and (best_rank is None or rank[2:] < best_rank):
+                best, best_rank = line, rank[2:]
+        return best
 
 
 NO_RULE: Final = PerKey()

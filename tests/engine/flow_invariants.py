@@ -109,10 +109,17 @@ def _rank(queue: FlowQueue, state: KeyState) -> tuple[float, ...]:
 
 def _check_ready(queue: FlowQueue) -> None:
     ready = queue.ready_keys
-    entries = [entry for entry in ready._heap + ready._aside if entry[2].entry is entry]
-    assert len(entries) == len({id(entry) for entry in entries}) == ready.live
-    assert {id(entry[2]) for entry in entries} == {id(state) for state in queue.states.values() if state.entry is not None}
-    first = min(entries, default=None)
-    assert ready.first() == (None if first is None else first[0])
+    counted = []
+    for weight, line in ready._lines.items():
+        entries = [entry for entry in line._heap + line._aside if entry[2].entry is entry]
+        assert len(entries) == len({id(entry) for entry in entries}) == line.live
+        assert all(entry[2].line is line for entry in entries)
+        assert all(weight == (queue.weight(entry[2].key) if queue.policy.fair else 1.0) for entry in entries)
+        first = min(entries, default=None)
+        assert line.first() is first
+        counted += entries
+    assert len(counted) == ready.live
+    assert {id(entry[2]) for entry in counted} == {id(state) for state in queue.states.values() if state.entry is not None}
+    assert (ready.first() is None) == (not counted)
     # A hand-out takes out one entry and may enter another, so stale ones are never more than there were keys at once.
-    assert ready.entries <= 2.5 * (len(queue.states) + 50) + 80
+    assert ready.entries <= 2.5 * (len(queue.states) + 50) + 80 * max(1, len(ready._lines))

@@ -145,7 +145,21 @@ class FlowOracle(Oracle):
         """Of every key that may go its next job, the queue's next first."""
         keys = {item.spec.key for item in self.live(queue) if item.status == "queued"}
         firsts = [self.line(queue, key)[0] for key in keys if self.block(queue, key, key in taken) is None]
-        return sorted(firsts, key=lambda item: self.rank(queue, item))
+        return self.in_turn(queue, firsts)
+
+    def in_turn(self, queue: str, firsts: list[Item]) -> list[Item]:
+        """Jobs of different keys, the next to go first. The order of the rest says nothing."""
+        firsts = sorted(firsts, key=lambda item: self.rank(queue, item))
+        if not self.queues[queue].fair or not firsts:
+            return firsts
+        best = [item for item in firsts if item.spec.priority == firsts[0].spec.priority]
+        bound = min(self.in_use(queue, item, 1) for item in best)
+        chosen = min((item for item in best if self.in_use(queue, item, 0) < bound), key=lambda item: self.rank(queue, item)[2:])
+        return [chosen, *(item for item in firsts if item is not chosen)]
+
+    def in_use(self, queue: str, item: Item, more: int) -> float:
+        """What a job's key has in progress, and so many more, by its weight."""
+        return (len(self.running(queue, item.spec.key)) + more) / self.weight(queue, item.spec.key)
 
     def next(self, queue: str, taken: set[str | None]) -> Item | None:
         """The next job to go."""
@@ -347,7 +361,9 @@ class FlowOracle(Oracle):
         if policy.fair:
             had = self.passed.get((queue, key), self.level.get(queue, 0.0)) + 1 / self.weight(queue, key)
             self.passed[queue, key] = had
-            others = [self.rank(queue, one)[2] for one in self.firsts(queue, taken) if one.spec.key != key]
+            others = [
+                self.rank(queue, one)[2] for one in self.in_turn(queue, [one for one in self.firsts(queue, taken) if one.spec.key != key])
+            ]
             self.level[queue] = max(self.level.get(queue, 0.0), min([had, *others[:1]]))
 
     def put_back(self, now: float, job_id: str, token: str) -> bool:

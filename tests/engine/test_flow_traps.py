@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
@@ -357,6 +359,35 @@ def test_weights_are_kept_to_and_belong_to_the_queue() -> None:
     assert abs(got["small"] - 3_000) <= 2
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 5, 10, 33])
+@pytest.mark.parametrize("weight", [3.0, 1.5, 0.4])
+def test_weights_are_kept_to_however_many_workers_there_are(weight: float, workers: int) -> None:
+    """Shares of what is in progress are seldom whole numbers of jobs: of two workers each key had one for ever, whatever its weight."""
+    engine = engine_with(fair=True, weights={"weighed": weight})
+    enqueue(engine, key="plain")
+    running = []
+    random = Random(16)
+    got = Counter[str]()
+    for _ in range(4_000):
+        for key in ("plain", "weighed"):
+            enqueue(engine, key=key)
+        if len(running) == workers:
+            ended = running.pop(random.randrange(min(workers, 3)))
+            engine.conclude(NOW, ended.id, token_of(ended), DONE)
+        running.append(job := dequeue(engine))
+        got[str(job.key)] += 1
+    assert abs(got["weighed"] / got["plain"] / weight - 1.0) < 0.05
+
+
+def test_a_queue_that_weighs_no_more_goes_by_age() -> None:
+    """What was a line of its own, by its weight, is in the one line of all again."""
+    engine = engine_with(fair=True, per_key=FIFO, weights={"b": 3.0})
+    for key in "abc":
+        enqueue(engine, key=key)
+    change(engine, fair=False)
+    assert [dequeue(engine).key for _ in range(3)] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(("weights", "expected"), [({}, 500), ({"one": 0.5}, 333), ({"one": 4.0}, 800)])
 def test_coming_for_each_job_anew_gains_nothing(weights: dict[str, float], expected: int) -> None:
     """A key that has one job at a time, and is forgotten between two, gets what it would get with a backlog."""
@@ -380,11 +411,12 @@ def test_a_key_of_little_weight_sends_newcomers_to_no_backlog() -> None:
     engine = engine_with(fair=True, weights={"light": 0.01})
     for _ in range(300):
         enqueue(engine, key="many")
-    held = dequeue(engine)
+    held = engine.dequeue(NOW, Want(limit=101))
     enqueue(engine, key="light")
     light = dequeue(engine)
-    assert light.key == "light"
-    end(engine, held)
+    assert light.key == "light", "it has so little in progress that it goes first, whatever it has had"
+    for job in held:
+        engine.conclude(NOW, job.id, token_of(job), DONE)
     got = served(engine, 20, {"many": 0, "new": 5})
     assert 9 <= got["new"] <= 11
 
