@@ -136,7 +136,12 @@ class FlowQueue(QueueState):
         if self.keyed and not self._away_from_here(job):
             state = self.state_of(job.key)
             state.add(job)
-            self.look(state)
+            if state.queued == 1 or state.peek()[2] is job:
+                self.look(state)
+            elif state.block is not None:
+                # Behind others of its key it changes nothing but how many are held back.
+                state.counted += 1
+                self.counted_by[state.block] += 1
 
     def remove(self, job: Job) -> None:
         """See QueueState."""
@@ -169,7 +174,9 @@ class FlowQueue(QueueState):
         if self.keyed and not self._away_from_here(job):
             state = self.states[job.key]
             state.live -= 1
-            self.look(state)
+            # If there are more, it was looked at when the job's lease ended or the job was taken out. Not so if a dequeue found it expired.
+            if not state.live or (state.entry is None and state.block is None):
+                self.look(state)
 
     def leased(self, job: Job, now: float) -> None:
         """A job was handed out."""
