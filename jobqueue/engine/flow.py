@@ -186,7 +186,7 @@ class FlowQueue(QueueState):
             self.refilled(now)
         if self.keyed:
             state = self.states[job.key]
-            state.running[job] = None
+            state.started(job)
             rate = self.rule.rate
             if rate is not None and state.key is not None:
                 state.bucket.take(rate, now)
@@ -207,7 +207,7 @@ class FlowQueue(QueueState):
         """A job is in progress, as it was stored. What its rate had been is not known."""
         if self.keyed:
             state = self.state_of(job.key)
-            state.running[job] = None
+            state.started(job)
             self.look(state)
 
     def let_go(self, job: Job) -> None:
@@ -242,15 +242,16 @@ class FlowQueue(QueueState):
         """A job is scheduled."""
         if self.keyed and job.details.holds and not self._away_from_here(job):
             state = self.state_of(job.key)
-            state.away[job] = None
+            state.put_away(job)
             self.look(state)
 
     def fetched(self, job: Job) -> None:
         """A job is scheduled no more."""
         if self.keyed and job.details.holds and not self._away_from_here(job):
             state = self.states[job.key]
-            state.away.pop(job, None)
-            self.look(state)
+            if job in state.away:
+                del state.away[job]
+                self.look(state)
 
     # Keys.
 
@@ -274,7 +275,7 @@ class FlowQueue(QueueState):
         """A job that failed for good stops its key."""
         if not self._away_from_here(job):
             state = self.state_of(job.key)
-            state.halted[job] = None
+            state.halt(job)
             self.look(state)
 
     def unhalt(self, job: Job) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from heapq import heapify, heappop, heappush
-from typing import Final
+from types import MappingProxyType
+from typing import Final, cast
 
 from jobqueue.engine.bucket import Bucket
 from jobqueue.model import PRIORITIES, QUEUED, Block, Job, KeyStats, Order, PerKey
@@ -23,6 +24,9 @@ Place = tuple[int, int, Job]
 """Rank, seq, job: how a key's jobs leave. Those that hold their key go before all others, whatever their priority."""
 
 Rank = tuple[float, ...]
+
+NOBODY: Final = cast("dict[Job, None]", MappingProxyType[Job, None]({}))
+"""Of a key that never had any: three dicts would be a third of what a key costs. It cannot be changed."""
 
 
 def place_of(job: Job) -> Place:
@@ -62,9 +66,7 @@ class KeyState:
         self.places: list[Place] = []
         self.queued = 0
         self.live = 0
-        self.running: dict[Job, None] = {}
-        self.away: dict[Job, None] = {}
-        self.halted: dict[Job, None] = {}
+        self.running = self.away = self.halted = NOBODY
         self.paused = False
         self.bucket = Bucket()
         self.passed = 0.0
@@ -76,6 +78,27 @@ class KeyState:
         self.entry: Entry | None = None
         self.line: Line | None = None
         """Where that entry is, if there is one."""
+
+    def started(self, job: Job) -> None:
+        """A job of the key is in progress."""
+        if self.running is NOBODY:
+            self.running = {job: None}
+        else:
+            self.running[job] = None
+
+    def put_away(self, job: Job) -> None:
+        """A job of the key waits for its next attempt, and holds the key."""
+        if self.away is NOBODY:
+            self.away = {job: None}
+        else:
+            self.away[job] = None
+
+    def halt(self, job: Job) -> None:
+        """A job of the key has failed, and stops the key."""
+        if self.halted is NOBODY:
+            self.halted = {job: None}
+        else:
+            self.halted[job] = None
 
     @property
     def idle(self) -> bool:

@@ -59,9 +59,9 @@ def _sort_in(queue: FlowQueue, job: Job) -> None:
     if job.status is QUEUED:
         state.add(job)
     elif job.status is IN_PROGRESS:
-        state.running[job] = None
+        state.started(job)
     elif job.details.holds:
-        state.away[job] = None
+        state.put_away(job)
     queue.look(state)
 
 

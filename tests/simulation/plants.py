@@ -227,8 +227,8 @@ PLANTS = (
         "slot lost over a crash",
         "a job that was in progress when the server died holds its key, when it is back, as if it had come back too, and so for ever",
         "jobqueue/engine/flow.py",
-        "            state.running[job] = None\n            self.look(state)\n",
-        "            state.running[job] = state.away[job] = None\n            self.look(state)\n",
+        "            state.started(job)\n            self.look(state)\n",
+        "            state.started(job)\n            state.put_away(job)\n            self.look(state)\n",
         188,
     ),
     Plant(
