@@ -116,12 +116,12 @@ def policy_command(client: Client, output: Output, name: str, create: bool, **as
       jobqueue policy mail --rate none
     """
     given = {field: value for field, value in asked.items() if value is not None and value != ()}
+    queue = None
     try:
         queue = client.queue(name)
     except UnknownQueue:
         if not create:
             raise
-        queue = client.put_queue(name)
     change: dict[str, Any] = {field: None if value == NONE else value for field, value in given.items() if field not in _PER_KEY}
     if "lease" in change:
         change["lease_seconds"] = change.pop("lease")
@@ -131,13 +131,16 @@ def policy_command(client: Client, output: Output, name: str, create: bool, **as
         # Here none is a word of its own.
         rule["order"] = given["per_key_order"]
     if rule:
-        before = queue.policy.per_key or PerKey()
+        before = (None if queue is None else queue.policy.per_key) or PerKey()
         after = msgspec.structs.replace(before, **rule)
         change["per_key"] = None if after == PerKey() else after
     if "weights" in change:
-        weights = {**queue.policy.weights, **dict(change["weights"])}
+        weights = {**({} if queue is None else queue.policy.weights), **dict(change["weights"])}
         change["weights"] = {key: weight for key, weight in weights.items() if weight is not None}
-    if change:
+    if queue is None:
+        # At once, so that a policy which is refused makes no queue.
+        queue = client.put_queue(name, **change)
+    elif change:
         queue = client.change_queue(name, **change)
     if output.as_json:
         output.json(queue)

@@ -148,7 +148,7 @@ def per_key(value: PerKey, limits: Limits) -> None:
     if value.concurrency is not None:
         number("per_key.concurrency", value.concurrency, 1, 10_000)
         if value.order != "none" and value.concurrency != 1:
-            raise BadRequest("per_key.concurrency", f"is 1 where the order is {value.order}")
+            raise BadRequest("per_key.concurrency", f"must be 1, or left out, where the order is {value.order}")
     if value.rate is not None:
         rate(value.rate, "per_key.rate")
     if value.max_jobs is not None:
@@ -160,7 +160,10 @@ def weights(value: dict[str, float], limits: Limits) -> None:
     if len(value) > limits.weights_max:
         raise BadRequest("weights", f"names {len(value)} keys; {limits.weights_max} are allowed")
     for name, weight in value.items():
-        text("weights", name, limits.key_chars_max, 1)
+        try:
+            key(name, limits)
+        except BadRequest as error:
+            raise BadRequest("weights", f"names a key that {error.reason}") from None
         number(f"weights.{name}", weight, 0.01, 100.0)
 
 

@@ -152,6 +152,21 @@ async def test_a_refusal_names_the_field_by_its_whole_path(api: Api, method: str
     assert api.state() == before
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"weights": {"": 1}}, "weights: names a key that has 0 characters; 1 to 128 are allowed"),
+        ({"weights": {"a\n": 1}}, "weights: names a key that holds a control character or a lone surrogate"),
+        ({"per_key": {"order": "fifo", "concurrency": 2}}, "per_key.concurrency: must be 1, or left out, where the order is fifo"),
+    ],
+)
+async def test_a_refusal_says_what_it_is_about(api: Api, body: Any, says: str) -> None:
+    """A key among the weights is called one, and what an order allows is said as what to send."""
+    await put(api)
+    reply = await api.send("PATCH", "/queues/q", json.dumps(body).encode())
+    assert assert_problem(reply, 400, "bad_request", says.partition(":")[0]) == says
+
+
 # What a queue hands out and shows.
 
 

@@ -173,6 +173,12 @@ def test_a_queue_is_made_on_request_alone(run: Run, client: Client) -> None:
     assert printed(run("policy", "new", "--create", "--concurrency", "1", "--json"))[0]["policy"]["concurrency"] == 1
 
 
+def test_a_policy_that_is_refused_makes_no_queue(run: Run, client: Client) -> None:
+    """What the server does not take leaves nothing behind, with --create too."""
+    assert run("policy", "new", "--create", "--rate", "2/60s:3").exit_code == 1
+    assert client.queues() == []
+
+
 @pytest.mark.parametrize(
     "options",
     [
