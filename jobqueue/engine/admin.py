@@ -73,7 +73,7 @@ class QueueAdmin(State):
         elif not keyed and queue.keyed:
             self.do_later(walks.forget_keys(queue))
         if not keyed and self.pinned and not self.follows:
-            self.do_later(self.give_up_what_halts_nothing())
+            self.do_later(self.give_up_what_halts_nothing(list(self.pinned)))
         if not keyed and not policy.limited:
             self.deadlines.drop(queue)
             plain = self.queues[queue.name] = QueueState(queue.name, policy)
@@ -85,13 +85,18 @@ class QueueAdmin(State):
         self.freed(queue)
         return queue
 
-    def give_up_what_halts_nothing(self) -> Iterator[int]:
-        """Put failed jobs in history whose queue minds keys no more, or is gone, one a step."""
-        for job in list(self.pinned):
+    def give_up_what_halts_nothing(self, pinned: list[Job], deleted: str | None = None) -> Iterator[int]:
+        """Put those failed jobs in history whose queue minds keys no more, or is gone, one a step.
+
+        deleted: a queue that is gone, whose jobs are given up even if one of its name has been made meanwhile.
+        """
+        for count, job in enumerate(pinned, 1):
             queue = self.queues.get(job.queue)
-            if job in self.pinned and not (isinstance(queue, FlowQueue) and queue.keyed):
+            if job in self.pinned and (job.queue == deleted or not (isinstance(queue, FlowQueue) and queue.keyed)):
                 self.give_up(job)
                 yield 1
+            elif count % walks.SLICE == 0:
+                yield walks.SLICE
 
     def pause_key(self, queue_name: str, key: str, paused: bool) -> None:
         """Let a key of a queue hand out nothing, whatever comes, or go on; a failed job that halts it is given up then.
@@ -131,7 +136,7 @@ class QueueAdmin(State):
         if queue.flow:
             self.deadlines.drop(queue)
             if self.pinned:
-                self.do_later(self.give_up_what_halts_nothing())
+                self.do_later(self.give_up_what_halts_nothing(list(self.pinned), name))
         self.events.append(Event(K_QUEUE_DELETED, name))
 
     def waiting(self, name: str, count: int) -> Iterator[list[Job]]:

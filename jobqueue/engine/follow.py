@@ -46,7 +46,7 @@ def end(engine: Engine) -> None:
     engine.follows = False
     engine.forget(engine.history.bound(limits.history_jobs_max, limits.history_bytes_max))
     # What the other one had not come to, or had not written.
-    for _ in engine.give_up_what_halts_nothing():
+    for _ in engine.give_up_what_halts_nothing(list(engine.pinned)):
         pass
 
 
