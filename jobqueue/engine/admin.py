@@ -133,8 +133,9 @@ class QueueAdmin(State):
         if queue.live:
             raise QueueNotEmpty(name, queue.live)
         del self.queues[name]
-        if queue.flow:
+        if isinstance(queue, FlowQueue):
             self.deadlines.drop(queue)
+            self.do_later(walks.forget_keys(queue))
             if self.pinned:
                 self.do_later(self.give_up_what_halts_nothing(list(self.pinned), name))
         self.events.append(Event(K_QUEUE_DELETED, name))

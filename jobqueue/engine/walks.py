@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from jobqueue.engine.catalogue import Catalogue
+from jobqueue.engine.deadlines import Deadlines
 from jobqueue.engine.flow import FlowQueue
 from jobqueue.engine.keys import KeyState, Ready
 from jobqueue.model import CONCLUDED, IN_PROGRESS, QUEUED, Job
@@ -94,10 +95,10 @@ def forget_keys(queue: FlowQueue) -> Iterator[int]:
     queue.keyed, queue.restored_at = False, None
     queue.ready_keys = Ready()
     queue.counted_by.clear()
-    return _let_go_of(states)
+    return _let_go_of(states, queue.deadlines)
 
 
-def _let_go_of(states: dict[str | None, KeyState]) -> Iterator[int]:
+def _let_go_of(states: dict[str | None, KeyState], deadlines: Deadlines[object]) -> Iterator[int]:
     while states:
         done = 0
         while states and done < SLICE:
@@ -107,6 +108,8 @@ def _let_go_of(states: dict[str | None, KeyState]) -> Iterator[int]:
                 states[key] = state
                 done += SLICE
             else:
+                # It may wait for its rate to be full again, for a day.
+                deadlines.drop(state)
                 done += 1 + len(state.places)
         yield done
 

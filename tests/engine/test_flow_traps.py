@@ -573,19 +573,6 @@ def test_resuming_a_key_is_not_lost_while_its_queue_is_sorted() -> None:
     assert drain_ids(engine) == ["next"]
 
 
-def test_a_queue_made_anew_does_not_stand_still_for_failures_of_the_one_before() -> None:
-    """A queue is deleted and made anew before the ticker has given up what halted its keys: all of that is given up."""
-    engine = engine_with(per_key=HALT)
-    for n in range(3):
-        enqueue(engine, id=f"bad{n}", key=str(n))
-        end(engine, dequeue(engine), FINAL)
-    engine.delete_queue("default")
-    engine.put_policy("default", engine_with(per_key=HALT).queues["default"].policy)
-    enqueue(engine, id="next", key="2")
-    ticked(engine, NOW)
-    assert (drain_ids(engine), len(engine.pinned)) == (["next"], 0)
-
-
 def test_a_follower_leaves_it_to_the_other_to_give_up_what_halts_nothing() -> None:
     """What no longer halts comes into history when the other engine says so, or, if that never did, when this one goes on in its place."""
     for told in (True, False):
