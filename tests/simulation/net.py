@@ -37,7 +37,12 @@ class Poll:
         self._asked = fd
 
     def poll(self, timeout: int) -> list[tuple[int, int]]:
-        return [(self._asked, 1)] if self.ends[self._asked].hung_up else []
+        end = self.ends[self._asked]
+        if not end.hung_up:
+            return []
+        # The server then writes nothing more.
+        end.wrote_to_the_gone = True
+        return [(self._asked, 1)]
 
     def unregister(self, fd: int) -> None:
         self._asked = -1
@@ -127,7 +132,7 @@ class ServerEnd(asyncio.Transport):
         self._unsent = bytearray()
         self._held_back = False
         self.wrote_to_the_gone = False
-        """When the last write was made, the kernel already knew that the client had hung up."""
+        """When the last write was made, or was to be made, the kernel already knew that the client had hung up."""
 
     @property
     def hung_up(self) -> bool:
