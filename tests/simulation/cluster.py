@@ -206,7 +206,7 @@ class ClusterWorld(World):
         held = self.ledger.held.get(token)
         if token in self.ledger.confused:
             return
-        if held is not None and held.ended == sent_at and held.until > self.loop.time() and job_id not in self.lost:
+        if held is not None and held.ended == sent_at and held.until > self.loop.time() + EPSILON and job_id not in self.lost:
             self.history.fault(f"a worker lost {job_id} ({status}), whose lease it could rely on until {held.until:.3f}")
 
     # What the ears tell.
