@@ -223,7 +223,8 @@ class ClusterWorld(World):
         for view in ask.views:
             for token in view.handed:
                 if status == 200 and token.encode() in answer.content:
-                    if not ask.link.server.wrote_to_the_gone:
+                    server = ask.link.server
+                    if not (server.wrote_to_the_gone or server.cut_short):
                         if not ask.link.client.half_closed:
                             self.delivered.add(token)
                         continue

@@ -133,6 +133,8 @@ class ServerEnd(asyncio.Transport):
         self._held_back = False
         self.wrote_to_the_gone = False
         """When the last write was made, or was to be made, the kernel already knew that the client had hung up."""
+        self.cut_short = False
+        """The connection broke with a part of an answer unsent."""
 
     @property
     def hung_up(self) -> bool:
@@ -218,6 +220,7 @@ class ServerEnd(asyncio.Transport):
                 self._call(self._end, None)
 
     def _break(self, error: BaseException | None) -> None:
+        self.cut_short = self.cut_short or bool(self._unsent)
         self._unsent.clear()
         if not self._closing:
             self._closing = True
