@@ -223,9 +223,8 @@ class ClusterWorld(World):
         for view in ask.views:
             for token in view.handed:
                 if status == 200 and token.encode() in answer.content:
-                    server = ask.link.server
-                    if not (server.wrote_to_the_gone or server.cut_short):
-                        if not ask.link.client.half_closed:
+                    if not ask.link.server.wrote_to_the_gone:
+                        if not (ask.link.client.half_closed or ask.link.server.cut_short):
                             self.delivered.add(token)
                         continue
                     self.in_hand[token] = member

@@ -134,7 +134,7 @@ class ServerEnd(asyncio.Transport):
         self.wrote_to_the_gone = False
         """When the last write was made, or was to be made, the kernel already knew that the client had hung up."""
         self.cut_short = False
-        """The connection broke with a part of an answer unsent."""
+        """The client hung up, or the connection broke, with a part of an answer unsent: the server may see it either way."""
 
     @property
     def hung_up(self) -> bool:
@@ -156,7 +156,10 @@ class ServerEnd(asyncio.Transport):
             return
         if isinstance(item, bytes):
             self._inbox.append(item)
-        elif item == FIN:
+            self._soon()
+            return
+        self.cut_short = self.cut_short or bool(self._unsent)
+        if item == FIN:
             self._fin = True
         else:
             self._rst = True
