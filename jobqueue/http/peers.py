@@ -187,7 +187,7 @@ class Peer(asyncio.Protocol):
         """Wait until the kernel has all that was written; cut off a client that does not read. Raises ClientGone."""
         if self.transport is not None and self.writing_paused:
             # Not asyncio.timeout, which needs a task: this may run outside one.
-            timer = self._loop.call_later(self.server.write_seconds, self._cut)
+            timer = self._loop.call_later(self.server.write_seconds, self._cut_unread)
             waiter = self._drain_waiter = self._loop.create_future()
             try:
                 await waiter
@@ -212,6 +212,12 @@ class Peer(asyncio.Protocol):
     def _cut(self) -> None:
         if self.transport is not None:
             self.transport.abort()
+
+    def _cut_unread(self) -> None:
+        # After the process stood still, what the client has read is noticed in the same turn in which this is due, and before it. To cut
+        # then would be to take back what it has.
+        if self.writing_paused:
+            self._cut()
 
     # Time.
 

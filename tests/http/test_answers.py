@@ -272,6 +272,57 @@ async def test_a_client_that_does_not_read_is_cut_off() -> None:
             await until(lambda: not site.server.open)
 
 
+class Buffered(asyncio.Transport):
+    """A transport whose client reads what was written in the next turn of the loop, and not at once."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.closing = False
+        protocol.connection_made(self)
+
+    def write(self, data: bytes | bytearray | memoryview[int]) -> None:
+        self.protocol.pause_writing()
+        asyncio.get_running_loop().call_later(0, self.protocol.resume_writing)
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        self.closing = True
+        asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    close = abort
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+async def test_an_answer_that_was_read_in_a_stall_is_delivered() -> None:
+    """When a process that stood still for longer than write_seconds finds that the client has read all, that counts."""
+    delivered: list[bool] = []
+
+    async def handler(asked: Request) -> Answer:
+        answer = Answer(200, b"{}")
+        delivered.append(await delivered_to(asked, answer))
+        return answer
+
+    # At 0 the time is over in the next turn of the loop, and in that one, before it, the client has read everything.
+    async with serving(handler, write_seconds=0.0) as site:
+        connection = Buffered(site.server())
+        connection.protocol.data_received(request("GET", "/"))
+        await until(lambda: bool(delivered))
+        assert delivered == [True]
+        assert not connection.closing
+        connection.abort()
+
+
 async def test_an_undelivered_ordinary_answer_ends_the_connection_quietly(caplog: pytest.LogCaptureFixture) -> None:
     """The same without delivering."""
 

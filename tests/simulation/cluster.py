@@ -140,6 +140,7 @@ class ClusterWorld(World):
         self.returning: dict[str, float] = {}
         self.delivered: set[str] = set()
         self.undelivered: dict[str, tuple[Ask, float]] = {}
+        self.in_hand: dict[str, Member] = {}
         self.acked: dict[Commit, ReignChecker] = {}
         self.lost: set[str] = set()
         self._behind: set[Commit] = set()
@@ -206,7 +207,7 @@ class ClusterWorld(World):
         held = self.ledger.held.get(token)
         if token in self.ledger.confused:
             return
-        if held is not None and held.ended == sent_at and held.until > self.loop.time() and job_id not in self.lost:
+        if held is not None and held.ended == sent_at and held.until > self.loop.time() + EPSILON and job_id not in self.lost:
             self.history.fault(f"a worker lost {job_id} ({status}), whose lease it could rely on until {held.until:.3f}")
 
     # What the ears tell.
@@ -222,10 +223,13 @@ class ClusterWorld(World):
             return
         for view in ask.views:
             for token in view.handed:
-                if status == 200 and token.encode() in answer.content and not ask.link.server.wrote_to_the_gone:
-                    if not ask.link.client.half_closed:
-                        self.delivered.add(token)
-                elif token not in self.replayed:
+                if status == 200 and token.encode() in answer.content:
+                    if not ask.link.server.wrote_to_the_gone:
+                        if not (ask.link.client.half_closed or ask.link.server.cut_short):
+                            self.delivered.add(token)
+                        continue
+                    self.in_hand[token] = member
+                if token not in self.replayed:
                     self.undelivered.setdefault(token, (ask, self.loop.time()))
         empty = answer is not None and (status == 204 or answer.content == b'{"jobs":[]}')
         excused = member.stopping or any(view.excused for view in ask.views)
@@ -315,6 +319,10 @@ class ClusterWorld(World):
         died = checker.member.died_at
         if died is not None and died > min(handed_at, since - 10):
             return True
+        holder = self.in_hand.get(token)
+        if holder is not None and not (holder.gone or holder.stopping):
+            # It has read the job, and gives it back however its link fares.
+            return False
         # What was on its way over a link that broke is its client's to ask for again (docs/decisions/0024).
         host = checker.member.host
         return any(wire.lost_at is not None and wire.lost_at >= handed_at and host in wire.hosts for wire in self.network.past)

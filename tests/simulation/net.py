@@ -37,7 +37,12 @@ class Poll:
         self._asked = fd
 
     def poll(self, timeout: int) -> list[tuple[int, int]]:
-        return [(self._asked, 1)] if self.ends[self._asked].hung_up else []
+        end = self.ends[self._asked]
+        if not end.hung_up:
+            return []
+        # The server then writes nothing more.
+        end.wrote_to_the_gone = True
+        return [(self._asked, 1)]
 
     def unregister(self, fd: int) -> None:
         self._asked = -1
@@ -127,7 +132,9 @@ class ServerEnd(asyncio.Transport):
         self._unsent = bytearray()
         self._held_back = False
         self.wrote_to_the_gone = False
-        """When the last write was made, the kernel already knew that the client had hung up."""
+        """When the last write was made, or was to be made, the kernel already knew that the client had hung up."""
+        self.cut_short = False
+        """The client hung up, or the connection broke, with a part of an answer unsent: the server may see it either way."""
 
     @property
     def hung_up(self) -> bool:
@@ -149,7 +156,10 @@ class ServerEnd(asyncio.Transport):
             return
         if isinstance(item, bytes):
             self._inbox.append(item)
-        elif item == FIN:
+            self._soon()
+            return
+        self.cut_short = self.cut_short or bool(self._unsent)
+        if item == FIN:
             self._fin = True
         else:
             self._rst = True
@@ -213,6 +223,7 @@ class ServerEnd(asyncio.Transport):
                 self._call(self._end, None)
 
     def _break(self, error: BaseException | None) -> None:
+        self.cut_short = self.cut_short or bool(self._unsent)
         self._unsent.clear()
         if not self._closing:
             self._closing = True

@@ -156,15 +156,6 @@ PLANTS = (
         True,
     ),
     Plant(
-        "forgotten return",
-        "a job that could not be delivered is not put back once the owner has changed",
-        "jobqueue/backend/store/cluster.py",
-        "            self._spawn(self._follow(reign, jobs))\n",
-        "            pass\n",
-        0,
-        True,
-    ),
-    Plant(
         "standby that missed a group",
         "a standby goes on from what it followed without looking whether that is what the store has",
         "jobqueue/backend/following.py",

@@ -29,8 +29,12 @@ class StoreClock:
     def compared(self, before: float, after: float, there: float) -> None:
         """The store's UTC was `there` at some moment between two of engine time. Several say it more closely than the best."""
         slept = self._slept()
+        if self._least is not None and slept:
+            # What was known still says it more closely than an answer that took long.
+            self._least, self._most = self._least + slept - SLEEP_SECONDS, self._most + slept + SLEEP_SECONDS
+            self._awake += slept
         least, most = there - after, there - before
-        if self._least is None or slept or least > self._most or most < self._least:
+        if self._least is None or least > self._most or most < self._least:
             # The first, or the store's clock is another one since a failover.
             self._least, self._most, self._awake = least, most, self._ahead()
         else:

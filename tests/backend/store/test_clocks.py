@@ -117,3 +117,6 @@ def test_a_machine_that_slept_is_behind_the_store_by_as_much() -> None:
     assert clock.skew() == pytest.approx(301.0)
     clock.compared(now, now, now + 301.0)
     assert clock.skew() == pytest.approx(301.0)
+    own.slept = 300.5
+    clock.compared(now, now + 2.0, now + 301.6)
+    assert clock.skew() == pytest.approx(301.5, abs=0.1)
