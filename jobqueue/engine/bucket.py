@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from jobqueue.model import Rate
 
 
-class Bucket:
+class Bucket(msgspec.Struct, gc=False, eq=False):
     """What a rate has left. full_at: when it is full again; waits: it has nothing to give until the ticker says so; low_at: when it was
     last taken from with less than one missing.
 
     Nothing here asks for the time: who changes it says when that was.
     """
 
-    __slots__ = ("full_at", "low_at", "waits")
-
-    def __init__(self) -> None:
-        self.full_at = 0.0
-        self.low_at = -math.inf
-        self.waits = False
+    full_at: float = 0.0
+    low_at: float = -math.inf
+    waits: bool = False
 
     def take(self, rate: Rate, now: float) -> None:
         """Take one out."""
