@@ -244,7 +244,8 @@ class ClusterWorld(World):
     def deposed(self, checker: ReignChecker) -> bool:
         """Whether another claim has been granted since."""
         token = self.valkey.primary.data.owner.get("token")
-        if token is None or token == checker.token or self.loop.time() < max(self._stale_until, self.valkey.forced_at + STALE_SECONDS):
+        unaware = max(self.valkey.forced_at, self.valkey.forgot_claim_at) + STALE_SECONDS
+        if token is None or token == checker.token or self.loop.time() < max(self._stale_until, unaware):
             return False
         return self.valkey.claimed[token] > self.valkey.claimed.get(checker.token, 0.0)
 

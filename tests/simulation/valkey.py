@@ -239,6 +239,8 @@ class Valkey:
         self.on_claim: Callable[[Data, str], None] = lambda data, token: None
         self.epoch = 1
         self.failed_over_at = self.failed_over_before = -1e9
+        self.forgot_claim_at = -1e9
+        """When a failover last made a primary of a replica that had not heard of the owner's claim."""
         self.nodes = [Node(self, host) for host in NODES]
         self.primary = self.nodes[0]
         for node in self.nodes:
@@ -268,6 +270,8 @@ class Valkey:
         self.primary = new
         self.epoch += 1
         self.failed_over_before, self.failed_over_at = self.failed_over_at, self.loop.time()
+        if new.data.owner.get("token") != old.data.owner.get("token"):
+            self.forgot_claim_at = self.loop.time()
         new.view, new.epoch = new, self.epoch
         new.log = new.log[: new.done]
         for node in self.nodes:
