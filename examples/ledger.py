@@ -120,7 +120,7 @@ def wait_for(client: jobqueue.Client, bookings: int, workers: list[BaseProcess])
         if len(alive) > WORKERS - KILLED and queue.totals.succeeded > bookings * share:
             victim = alive.pop()
             victim.kill()
-            print(f"{queue.totals.succeeded} booked: worker {victim.pid} is killed with {queue.in_progress} jobs in progress", flush=True)
+            print(f"{queue.totals.succeeded} booked, {queue.in_progress} in progress at all workers: {victim.pid} is killed", flush=True)
         time.sleep(0.05)
 
 

@@ -155,8 +155,10 @@ def verb(name: str, *options: Callable[[Any], Any], connects: bool = True) -> Ca
                 else:
                     code = function(where, output, **given)
             except QueueError as error:
+                # `sent` is of the client's ConnectionFailed.
+                hint = "" if getattr(error, "sent", True) else "; is the server running there? --url or JOBQUEUE_URL names another"
                 raise Failure(
-                    error.detail,
+                    error.detail + hint,
                     code=error.code,
                     exit_code=exit_code_of(error),
                     field=error.field,

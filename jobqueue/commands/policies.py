@@ -41,7 +41,7 @@ class Bound(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4
         if value == NONE or isinstance(value, int):
             return value
         if re.fullmatch(r"[0-9]{1,9}", value) is None or int(value) < 1:
-            self.fail(f"{value!r} is neither a whole number from 1 on nor {NONE}", param, ctx)
+            self.fail(f"{value!r} is not a whole number; write one of 1 or more, or {NONE} for no limit", param, ctx)
         return int(value)
 
 
@@ -90,12 +90,12 @@ _N, _OR_NONE = "N|none", "RATE|none"
     click.argument("name"),
     click.option("--concurrency", type=BOUND, metavar=_N, help="Jobs of the queue in progress at once."),
     click.option("--rate", type=RATE, metavar=_OR_NONE, help="Jobs handed out in a time, as 100/60s; 100/60s:10 for 10 at once."),
-    click.option("--per-key-order", type=ORDER, help="Jobs of a key one after the other; halt: a failure halts the key."),
+    click.option("--per-key-order", type=ORDER, help="fifo: jobs of a key one after the other; halt: a failure halts the key."),
     click.option("--per-key-concurrency", type=BOUND, metavar=_N, help="Jobs of each key in progress at once."),
     click.option("--per-key-rate", type=RATE, metavar=_OR_NONE, help="Jobs of each key handed out in a time."),
     click.option("--per-key-max-jobs", type=BOUND, metavar=_N, help="Jobs of each key that may be there and not concluded."),
     click.option("--fair/--no-fair", default=None, help="The key with the least in progress, by its weight, goes first; or not."),
-    click.option("--weight", "weights", type=WEIGHT, multiple=True, metavar="KEY=N|none", help="What a key may have; others have 1."),
+    click.option("--weight", "weights", type=WEIGHT, multiple=True, metavar="KEY=N|none", help="A key's share; others have 1."),
     click.option("--max-jobs", type=BOUND, metavar=_N, help="Jobs of the queue that may be there and not concluded."),
     click.option("--lease", type=TIME, help="How long a lease holds, unless worker or job says."),
     click.option("--max-attempts", type=click.IntRange(1), metavar="N", help="Attempts before a failure is final, unless a job says."),
@@ -104,8 +104,8 @@ _N, _OR_NONE = "N|none", "RATE|none"
 def policy_command(client: Client, output: Output, name: str, create: bool, **asked: Any) -> int:
     """Show a queue's policy, or change some of it.
 
-    What no option names stays as it is. none takes a limit away. It holds at once, for jobs that are in the queue too; jobs in progress go
-    on.
+    What no option names stays as it is, and none takes a limit away. A change holds at once, also for jobs that are in the queue; jobs in
+    progress go on.
 
     \b
     Examples:
@@ -121,7 +121,7 @@ def policy_command(client: Client, output: Output, name: str, create: bool, **as
         queue = client.queue(name)
     except UnknownQueue:
         if not create:
-            raise
+            raise UnknownQueue.told(f"no queue is named {name!r}; --create makes it") from None
     change: dict[str, Any] = {field: None if value == NONE else value for field, value in given.items() if field not in _PER_KEY}
     if "lease" in change:
         change["lease_seconds"] = change.pop("lease")

@@ -12,7 +12,7 @@ from jobqueue.commands.exits import Exit
 from jobqueue.commands.options import usage, verb
 from jobqueue.commands.output import Output
 from jobqueue.commands.servers import MEMBER_COLUMNS, cluster_fields, commit_fields, member_rows, stats_of
-from jobqueue.commands.shapes import QUEUE_COLUMNS, queue_fields, queue_row, utc_now
+from jobqueue.commands.shapes import QUEUE_COLUMNS, queue_fields, queue_row, queue_state, utc_now
 from jobqueue.errors import StorageUnavailable
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def _each(output: Output, names: tuple[str, ...], change: Callable[[str], Queue]
         if output.as_json:
             output.json(queue)
         else:
-            output.line(f"{queue.name}  {'paused' if queue.policy.paused else 'open'}")
+            output.line(f"{queue.name}  {queue_state(queue)}")
+            if queue_state(queue) == "halted":
+                output.note(f"keys of {queue.name} stay halted by failed jobs; `jobqueue keys {queue.name}` shows which")
 
 
 def _each_key(output: Output, names: tuple[str, ...], keys: tuple[str, ...], change: Callable[[str, str], Key]) -> None:
@@ -75,7 +77,7 @@ _KEY: Any = click.option("-k", "--key", "keys", metavar="KEY", multiple=True, he
 
 @verb("pause", _NAMES, _KEY)
 def pause_command(client: Client, output: Output, names: tuple[str, ...], keys: tuple[str, ...]) -> None:
-    """Hand out nothing from queues, or of a key; jobs are still accepted. Those in progress go on.
+    """Stop handing out jobs of queues, or of a key. New jobs are still accepted, and those in progress go on.
 
     \b
     Examples:
@@ -90,9 +92,9 @@ def pause_command(client: Client, output: Output, names: tuple[str, ...], keys: 
 
 @verb("resume", _NAMES, _KEY)
 def resume_command(client: Client, output: Output, names: tuple[str, ...], keys: tuple[str, ...]) -> None:
-    """Hand out from queues again, or of a key.
+    """Hand out jobs of queues again, or of a key.
 
-    A key that a failed job halts goes on too; that job stays failed.
+    With --key, a key that a failed job halts goes on too; that job stays failed. Without, halted keys stay halted.
 
     \b
     Examples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from jobqueue.commands.shapes import since, stamp, state
+from jobqueue.commands.shapes import since, stamp, state, used_up
 from jobqueue.model import Status
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def sentence(queue: str, why: Reason, now: datetime) -> str:
     if why.reason == "key":
         return _by_key(why, now)
     if why.reason == "concurrency":
-        return f"limit of {of}: {why.used or 0:,} of {why.total or 0:,} in progress"
+        return f"limit of {of}: {used_up(why.used or 0, why.total or 0)}"
     if why.reason == "rate":
         return f"rate of {of}: next slot {soon(why.until, now)}"
     if why.reason == "line":
@@ -71,7 +71,8 @@ def _by_key(why: Reason, now: datetime) -> str:
 def sentences(job: JobInfo, now: datetime) -> list[str]:
     """Why a job is not running; or that it is, or how it ended."""
     if job.status is Status.CONCLUDED:
-        return [f"{state(job)} {since(job.concluded_at, now)} ago; it does not run again by itself"]
+        again = "it does not run again" if job.outcome == "succeeded" else "it runs again only if it is retried"
+        return [f"{state(job)} {since(job.concluded_at, now)} ago; {again}"]
     if job.status is Status.IN_PROGRESS:
         where = "" if job.worker is None else f" at worker {job.worker}"
         stops = "; its worker is told to stop" if job.cancel_requested else ""

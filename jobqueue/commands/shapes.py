@@ -185,6 +185,11 @@ def rate(value: Rate) -> str:
     return f"{value.limit}/{value.per:g}s" + (f":{value.burst}" if value.burst > 1 else "")
 
 
+def used_up(used: int, total: int) -> str:
+    """How much of a limit is used: more than all of it after it was lowered."""
+    return f"{used:,} of {total:,} in progress" if used <= total else f"{used:,} in progress, {total:,} allowed"
+
+
 def _limits(queue: Queue, now: datetime) -> list[tuple[str, str]]:
     """What holds jobs of a queue back; nothing of a plain one."""
     policy = queue.policy
@@ -200,7 +205,7 @@ def _limits(queue: Queue, now: datetime) -> list[tuple[str, str]]:
     weights = ", ".join(f"{key}={weight:g}" for key, weight in policy.weights.items())
     return [
         ("held", f"{queue.held} of {queue.queued} queued: {held}" if queue.held else ""),
-        ("concurrency", "" if concurrency is None else f"{queue.in_progress} of {concurrency} in progress"),
+        ("concurrency", "" if concurrency is None else used_up(queue.in_progress, concurrency)),
         ("rate", "" if policy.rate is None else rate(policy.rate) + slot),
         ("per key", ", ".join(filter(None, of_each))),
         ("fair", ("yes" + (f", weights {weights}" if weights else "")) if policy.fair else ""),

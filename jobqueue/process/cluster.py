@@ -48,7 +48,7 @@ def open_store(settings: Settings) -> Inspected:
         return PostgresStore(settings.store)
     except ImportError as error:
         extra = "store-valkey" if settings.store.startswith("valkey") else "store-postgres"
-        raise CannotOpen(f"--store needs {error.name}: pip install 'jobqueue[{extra}]'") from None
+        raise CannotOpen(f"--store needs {error.name}: pip install '.[{extra}]' in a clone of the repository") from None
     except ValueError as error:
         raise CannotOpen(f"--store: {error}") from None
 

@@ -157,7 +157,8 @@ async def _listening(settings: Settings, backend: Backend, hurry: asyncio.Event,
             ssl_shutdown_timeout=shutdown,
         )
     except OSError as error:
-        raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
+        peers = " (--peer-port is the same)" if settings.store is not None and settings.port == settings.peer_port else ""
+        raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}{peers}: {error.strerror or error}") from error
     _listen(listener)
     lag = LagMeter(app.site.lag)
     app.site.log_lines_dropped = logs.dropped

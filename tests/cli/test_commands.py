@@ -121,7 +121,7 @@ def test_a_server_that_is_not_there_is_exit_code_5(line: list[str], run: Run) ->
     result = run(*line, "--url", NOWHERE)
     assert result.exit_code == 5
     assert result.stdout == ""
-    assert re.fullmatch(r"Error: connection_failed: .*127\.0\.0\.1.*\n", result.stderr)
+    assert re.fullmatch(r"Error: connection_failed: .*127\.0\.0\.1.*; is the server running there\? .*--url.*\n", result.stderr)
 
 
 @pytest.mark.parametrize("line", VERB_LINES, ids=lambda line: line[0])

@@ -85,7 +85,11 @@ def test_why_of_a_job_that_runs_or_ended_says_so(run: Run, client: Client) -> No
     assert line.startswith("in progress at worker w-1 since ")
     client.conclude(job.id, job.lease.token, "succeeded")
     (line,) = lines(run("why", "j"))
-    assert re.fullmatch(r"succeeded \d+s ago; it does not run again by itself", line)
+    assert re.fullmatch(r"succeeded \d+s ago; it does not run again", line)
+    client.enqueue(1, id="k")
+    client.cancel("k")
+    (line,) = lines(run("why", "k"))
+    assert re.fullmatch(r"cancelled \d+s ago; it runs again only if it is retried", line)
     assert run("why", "nobody").exit_code == 3
 
 
@@ -107,6 +111,7 @@ def test_why_of_a_job_that_runs_or_ended_says_so(run: Run, client: Client) -> No
         (Reason(reason="key", key="a", block="order", job="j"), "key a: job j goes first"),
         (Reason(reason="concurrency", used=10, total=10), "limit of queue q: 10 of 10 in progress"),
         (Reason(reason="concurrency", key="a", used=2, total=2), "limit of key a: 2 of 2 in progress"),
+        (Reason(reason="concurrency", used=4, total=2), "limit of queue q: 4 in progress, 2 allowed"),
         (Reason(reason="rate", until=NOW), "rate of queue q: next slot in 0.0 s"),
         (Reason(reason="rate", key="a", until=NOW - timedelta(seconds=5)), "rate of key a: next slot in 0.0 s"),
         (Reason(reason="line", ahead=0), "next in line"),
@@ -168,7 +173,7 @@ def test_a_policy_without_options_is_shown(run: Run, client: Client) -> None:
 def test_a_queue_is_made_on_request_alone(run: Run, client: Client) -> None:
     """A name that is mistyped makes no queue; with --create it does, with the limits."""
     unknown = run("policy", "new", "--concurrency", "1")
-    assert (unknown.exit_code, unknown.stderr.split(":")[1]) == (1, " unknown_queue")
+    assert (unknown.exit_code, unknown.stderr) == (1, "Error: unknown_queue: no queue is named 'new'; --create makes it\n")
     assert client.queues() == []
     assert printed(run("policy", "new", "--create", "--concurrency", "1", "--json"))[0]["policy"]["concurrency"] == 1
 
@@ -221,6 +226,20 @@ def test_keys_are_a_table(run: Run, client: Client) -> None:
 
     assert lines(run("resume", "ledger", "-k", "acme", "-k", "beta")) == ["ledger  acme  open", "ledger  beta  open"]
     assert take(client, "ledger").id == "l-1"
+
+
+def test_resuming_a_queue_leaves_its_halted_keys(run: Run, client: Client) -> None:
+    """The answer says that, and how to find them: it does not call the queue open."""
+    client.put_queue("ledger", per_key=PerKey(order="halt"), paused=True)
+    for number in range(2):
+        client.enqueue(1, id=f"l-{number}", queue="ledger", key="acme")
+    assert lines(run("resume", "ledger")) == ["ledger  open"]
+    job = take(client, "ledger")
+    client.conclude(job.id, job.lease.token, "failed", error="no", retry=False)
+    assert lines(run("pause", "ledger")) == ["ledger  paused"]
+    result = run("resume", "ledger")
+    assert (result.exit_code, result.stdout) == (0, "ledger  halted\n")
+    assert result.stderr == "keys of ledger stay halted by failed jobs; `jobqueue keys ledger` shows which\n"
 
 
 def test_a_key_is_one_queues(run: Run, client: Client) -> None:

@@ -147,7 +147,7 @@ def _check_replicas(path: str, place: Place, replication: dict[str, str], persis
     online = sum("state=online" in line for name, line in replication.items() if name.startswith("slave"))
     if online < wait.replicas:
         raise CannotOpen(
-            f"{path}: {place} has {online} replicas, and {wait.replicas} must have each change: start them, or acknowledge by fewer"
+            f"{path}: {place} has {online} replicas, and {wait.replicas} must have each change: start them, or set --acknowledge to fewer"
         )
     _check_alone(path, place, replication)
     if wait.aof and persistence.get("aof_enabled") != "1":
