@@ -18,9 +18,9 @@ from jobqueue.backend.rows import (
 )
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.restore import TOTALS
-from jobqueue.model import PLAIN, Attempt, Backoff, Conclusion, Details, Job, Lease, Outcome, QueuePolicy, Status
+from jobqueue.model import PLAIN, Attempt, Backoff, Conclusion, Details, Job, Lease, Outcome, PerKey, QueuePolicy, Rate, Status
 
-DERIVED = {"slot", "prolonged"}
+DERIVED = {"slot", "prolonged", "limited"}
 """What an engine finds out by itself when it is restored, and what a restart begins anew."""
 
 WHOLE = Job(
@@ -44,12 +44,14 @@ WHOLE = Job(
         traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01",
         past=(Attempt(2, "worker", 1.5, 2.5, "failed", b"[2]"), Attempt(3, None, 3.5, 4.5, "lease_expired", None)),
         seq=11,
+        key="k",
+        holds=True,
     ),
     attempts=4,
     hold=Lease("t" * 32, 1.0, 2.0, 3.0, "worker", "attempt", 0.25, "half", True, True, who="token"),
 )
 
-ENDED = msgspec.structs.replace(WHOLE, hold=Conclusion(Outcome.FAILED, 5.0, b"[1]", "u" * 32, Outcome.SUCCEEDED, "worker", 4.0))
+ENDED = msgspec.structs.replace(WHOLE, hold=Conclusion(Outcome.FAILED, 5.0, b"[1]", "u" * 32, Outcome.SUCCEEDED, "worker", 4.0, True))
 
 
 def test_every_field_is_stored() -> None:
@@ -82,17 +84,23 @@ def test_a_row_that_says_two_things_is_refused() -> None:
         decode_job(7, msgspec.msgpack.encode(both), b"")
 
 
-def test_a_row_of_an_older_server_is_read() -> None:
-    """A file from before jobs kept a trace, their past attempts and whose lease it is opens, and such a job has none of them."""
+@pytest.mark.parametrize("fields", [3, 6])
+def test_a_row_of_an_older_server_is_read(fields: int) -> None:
+    """A file from before jobs kept a key, or a trace, their past attempts and whose lease it is, opens, and such a job has none of them."""
     row = msgspec.msgpack.decode(encode_job(WHOLE, 123))
-    older = decode_job(7, msgspec.msgpack.encode(row[:-3]), WHOLE.payload).job
-    assert (older.traceparent, older.past, older.lease and older.lease.who) == (None, (), "")
+    older = decode_job(7, msgspec.msgpack.encode(row[:-fields]), WHOLE.payload).job
+    assert (older.key, older.details.holds) == (None, False)
+    if fields == 6:
+        assert (older.traceparent, older.past, older.lease and older.lease.who) == (None, (), "")
     assert (older.id, older.attempts, older.error) == (WHOLE.id, WHOLE.attempts, WHOLE.error)
 
 
 def test_a_queue_is_stored() -> None:
-    """A queue's policy and every one of its totals come back."""
-    queue = QueueState("q", QueuePolicy(1.5, 2, Backoff(3.0, 4.0, 5.0), 6, True))
+    """A queue's policy, with something in every field, and every one of its totals come back."""
+    limits = Rate(7, 8.0, 2), PerKey("fifo", 1, Rate(9, 10.0, 3), 11), True, {"k": 0.5}
+    policy = QueuePolicy(1.5, 2, Backoff(3.0, 4.0, 5.0), 6, True, 12, *limits)
+    assert all(getattr(policy, field.name) != field.default for field in msgspec.structs.fields(QueuePolicy))
+    queue = QueueState("q", policy)
     for number, total in enumerate(TOTALS, 100):
         setattr(queue, f"{total}_total", number)
     stored = decode_queue("q", encode_queue(queue))
