@@ -118,6 +118,35 @@ async def test_a_queue_shows_what_it_holds_back(open_page: Open, url: str, clien
     await expect(page.get_by_role("table", name="Jobs")).to_contain_text("Key a: waits for shown-0")
 
 
+async def test_what_a_limit_hides_is_told_too(open_page: Open, url: str, client: Client) -> None:
+    """The list tells what a job's key is held back by beside the queue's own limit, and a limit that was lowered does not read "2 of 1"."""
+    client.put_queue("lowered", concurrency=2, fair=True)
+    for number in range(3):
+        client.enqueue(1, id=f"low-{number}", queue="lowered", key="acme")
+    take(client, "lowered")
+    take(client, "lowered")
+    client.change_queue("lowered", concurrency=1)
+    client.pause_key("lowered", "acme")
+    page = await open_page(url, "#/queues/lowered")
+    await expect(page.get_by_role("table", name="Jobs")).to_contain_text("The key acme is paused.")
+    await expect(page.get_by_role("region", name="Limits").get_by_role("meter")).to_have_attribute("aria-valuetext", "2, 1 allowed")
+    page = await open_page(url, "#/jobs/low-2")
+    reasons = page.get_by_role("region", name="Waits for").get_by_role("listitem")
+    await expect(reasons.nth(0)).to_have_text("Limit of queue lowered: 2 in progress, 1 allowed.")
+
+
+async def test_a_queue_that_fails_says_that_keys_are_halted(open_page: Open, url: str, client: Client) -> None:
+    """Failing goes first, but the jobs behind the failed one are not kept quiet until that is forgotten."""
+    client.put_queue("stopped", per_key=PerKey(order="halt"))
+    for number in range(2):
+        client.enqueue(1, id=f"stop-{number}", queue="stopped", key="acme")
+    job = client.dequeue("stopped", wait=10)
+    assert job is not None
+    client.conclude(job.id, job.lease.token, "failed", error="no", retry=False)
+    page = await open_page(url, "#/queues/stopped")
+    await expect(page.locator("main")).to_contain_text("1 failed in the last 5 min; 1 of 1 queued is held behind a failed job of their key")
+
+
 async def test_a_plain_queue_shows_no_limits(open_page: Open, url: str, client: Client) -> None:
     """Its page is what it was."""
     client.enqueue(1, queue="simple", key="acme")

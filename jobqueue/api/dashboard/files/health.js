@@ -9,7 +9,10 @@ const OLD_SECONDS = 60;
 /** How a queue is: level bad, warn, ok or idle; the word for it; the sentence that says why. failed: jobs that failed lately. */
 export function state(queue, failed) {
   const oldest = since(queue.oldest_queued_at);
-  if (failed > 0) return { level: "bad", word: "Failing", why: `${count(failed)} failed in the last 5 min` };
+  const halted = queue.held_by.halted ?? 0;
+  if (failed > 0) {
+    return { level: "bad", word: "Failing", why: `${count(failed)} failed in the last 5 min${halted > 0 ? `; ${heldWords(queue)}` : ""}` };
+  }
   if (queue.policy.paused) {
     return { level: queue.queued > 0 ? "warn" : "idle", word: "Paused", why: `paused with ${count(queue.queued)} queued` };
   }
@@ -17,7 +20,6 @@ export function state(queue, failed) {
   if (ready(queue) > 0 && queue.waiters === 0 && queue.in_progress === 0) {
     return { level: "warn", word: "No workers", why: `${count(ready(queue))} queued and nobody takes them` };
   }
-  const halted = queue.held_by.halted ?? 0;
   if (halted > 0) return { level: "warn", word: "Halted", why: heldWords(queue) };
   if (queue.held > 0 && queue.held >= ready(queue)) {
     // A limit does what it is there for. Whether a paused key is forgotten, nobody knows.

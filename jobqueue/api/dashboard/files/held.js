@@ -26,6 +26,9 @@ export function heldWords(queue) {
   return `${all}: ${parts.map((reason) => `${count(queue.held_by[reason])} ${HELD[reason]}`).join(", ")}`;
 }
 
+/** How much of a limit is used: more than all of it after it was lowered. */
+export const usedWords = (used, total) => (used <= total ? `${count(used)} of ${count(total)} in progress` : `${count(used)} in progress, ${count(total)} allowed`);
+
 /** When something happens that may be near: "in 3.2 s", and from a minute on at what time. */
 export const soonWords = (stamp) => (-since(stamp) < 60 ? `in ${span(Math.max(0, -since(stamp)))}` : `at ${time(stamp)}`);
 
@@ -43,7 +46,7 @@ export function sentence(queue, why) {
     case "key":
       return byKey(why, key, job);
     case "concurrency":
-      return [`Limit of ${kind} `, of, `: ${count(why.used)} of ${count(why.total)} in progress.`];
+      return [`Limit of ${kind} `, of, `: ${usedWords(why.used, why.total)}.`];
     case "rate":
       return [`Rate of ${kind} `, of, `: next slot ${soonWords(why.until)}.`];
     case "line":

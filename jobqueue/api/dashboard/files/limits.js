@@ -22,7 +22,7 @@ const COLUMNS = [
 /** A bar of what is used of a total. */
 function meter(label, used, total) {
   const percent = Math.min(100, Math.round((100 * used) / total));
-  const text = `${count(used)} of ${count(total)}`;
+  const text = used <= total ? `${count(used)} of ${count(total)}` : `${count(used)}, ${count(total)} allowed`;
   return h(
     "span",
     { class: used >= total ? "meter full" : "meter", role: "meter", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": String(total), "aria-valuenow": String(Math.min(used, total)), "aria-valuetext": text },

@@ -257,9 +257,9 @@ function news(job) {
     return h("span", { class: "news" }, job.progress === null ? null : [progress(job), " "], h("span", null, job.worker ?? "a worker without a name"), job.message === null ? null : h("span", { class: "soft" }, ` ${job.message}`));
   }
   if (job.status === "scheduled") return h("span", { class: "soft" }, `due in ${span(-since(job.run_at))}`, job.error === null ? "" : `, after ${fault(job.error, 80)}`);
-  const [why] = job.waiting_for ?? [];
   // Only what its key is held back by: the rest is the same for all of the queue, and stands above.
-  if (job.status === "queued" && why?.key !== undefined && !behind(why)) return h("span", { class: "soft" }, sentence(job.queue, why));
+  const why = (job.waiting_for ?? []).find((one) => one.key !== undefined);
+  if (job.status === "queued" && why !== undefined && !behind(why)) return h("span", { class: "soft" }, sentence(job.queue, why));
   if (job.outcome === "failed") return h("span", { class: "error" }, job.error === null ? "no error given" : fault(job.error));
   if (job.outcome === "succeeded") return h("span", { class: "soft" }, job.worker ?? "");
   return h("span", { class: "soft" }, job.description ?? "");
