@@ -78,5 +78,5 @@ def lines(name: str, title: str, unit: str, series: Mapping[str, Sequence[tuple[
     axes.set_ylim(bottom=0)
     axes.set_xlabel(title)
     axes.set_ylabel(unit)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=2)
     return _save(figure, name)
