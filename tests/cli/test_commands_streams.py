@@ -261,6 +261,7 @@ VALUES: dict[str, list[Any]] = {
     "backoff": [{"base": 1}, {}, None, 1, {"base": 1, "more": 2}],
     "lease_seconds": [30, None, 0, "1"],
     "traceparent": [TRACE, None, "x", 1],
+    "key": ["k", None, "", 1, "a\n"],
     "payload": [1, None, {"a": [1]}],
     "unknown": [1, None],
 }
