@@ -97,7 +97,7 @@ class ClusterWorld(World):
     """Everything there is. members: the servers of now, by host; reigns: of all owners, judged one by one.
 
     undelivered: leases whose answer was not written, by token, with the request and since when. lost: jobs of which a failover has
-    forgotten something that was acknowledged, as it may when the owner is gone too.
+    forgotten something that was acknowledged, as it may when the owner is gone too, and when.
     """
 
     def __init__(self, seed: int, plan: ClusterPlan | None = None) -> None:
@@ -142,7 +142,7 @@ class ClusterWorld(World):
         self.undelivered: dict[str, tuple[Ask, float]] = {}
         self.in_hand: dict[str, Member] = {}
         self.acked: dict[Commit, ReignChecker] = {}
-        self.lost: set[str] = set()
+        self.lost: dict[str, float] = {}
         self._behind: set[Commit] = set()
         """Acknowledged commits that the last failover forgot, until they are sent again."""
         self.lied_to: str | None = None
@@ -201,6 +201,11 @@ class ClusterWorld(World):
     def engine_time(self, stamp: str, since: float) -> float:
         """When a stamp of an owner's is, at the earliest, whoever has owned the queue since or will."""
         return seconds_of(stamp) - max(self._offsets_seen) - 0.6
+
+    def acknowledged(self, job_id: str, payload: bytes, life: int) -> None:
+        """See World. What a failover has forgotten meanwhile was lost before its client could read of it."""
+        if self.ledger.submitted.get(job_id, -1.0) >= self.lost.get(job_id, -1.0):
+            super().acknowledged(job_id, payload, life)
 
     def refused(self, job_id: str, token: str, sent_at: float, status: int) -> None:
         """See World."""
@@ -277,7 +282,7 @@ class ClusterWorld(World):
                     f"commit {commit[1]} of {jobs[:5]} is lost though its owner, {checker.member.name}, was there to send it again"
                 )
             for job_id in jobs:
-                self.lost.add(job_id)
+                self.lost[job_id] = self.loop.time()
                 self.ledger.excuse(job_id, self.loop.time())
 
     def _should_have_sent_again(self, checker: ReignChecker) -> bool:
