@@ -41,7 +41,7 @@ from .memory import MemoryStore, Shared
 __all__ = ["no_servers_left"]
 
 GUARD = 30.0
-_names = (f"f{number}-" for number in itertools.count())
+_names = (f"fill{number}-" for number in itertools.count())
 
 MakeStore = Callable[[], Store]
 
