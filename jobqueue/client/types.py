@@ -203,6 +203,7 @@ class JobInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     None follows the queue's policy; run_at is when it was or will be due, None if it never had to wait. started_at, worker, progress
     (0 to 1), message, cancel_requested and lease_expires_at are those of the attempt in progress; a concluded job keeps started_at and
     worker. waiting_for: all that keeps it from being in progress; None in a list that was not asked for it.
+    halts: it failed, and no other job of its key is handed out until it is retried, or given up by `cancel`, or its key is resumed.
     """
 
     id: str
@@ -227,6 +228,7 @@ class JobInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cancel_requested: bool
     raw_error: Raw = msgspec.field(name="error", default=Raw(b"null"))
     key: str | None = None
+    halts: bool = False
     waiting_for: tuple[Reason, ...] | None = None
 
     @property

@@ -11,7 +11,7 @@ import click
 from jobqueue.commands.exits import Exit
 from jobqueue.commands.options import WAIT, Failure, exit_code_of, usage, verb
 from jobqueue.commands.output import Output
-from jobqueue.commands.reasons import sentences
+from jobqueue.commands.reasons import halts, sentences
 from jobqueue.commands.shapes import JOB_COLUMNS, job_fields, job_row, state, utc_now
 from jobqueue.errors import QueueError
 from jobqueue.limits import Limits
@@ -51,10 +51,12 @@ def get_command(client: Client, output: Output, job_id: str, wait: float) -> int
 
 
 def _fields(job: Job) -> list[tuple[str, str]]:
-    """Everything about a job, and what it waits for where that is more than its time."""
+    """Everything about a job, what it waits for where that is more than its time, and the key that it halts."""
     found = job_fields(job)
     if job.status is Status.QUEUED:
         found += [("waits for", text) for text in sentences(job, utc_now())]
+    if job.halts:
+        found.append(("halts", halts(job)))
     return found
 
 
@@ -62,7 +64,7 @@ def _fields(job: Job) -> list[tuple[str, str]]:
 def why_command(client: Client, output: Output, job_id: str) -> None:
     """Say why a job is not running: each reason as a sentence.
 
-    Of a job in progress it says where it runs, of a concluded one how it ended.
+    Of a job in progress it says where it runs, of a concluded one how it ended, and how its key goes on if its failure halts that.
 
     \b
     Examples:
@@ -79,7 +81,20 @@ def why_command(client: Client, output: Output, job_id: str) -> None:
         output.line(text)
 
 
-_WHY = ("id", "queue", "key", "status", "outcome", "worker", "started_at", "lease_expires_at", "concluded_at", "run_at", "waiting_for")
+_WHY = (
+    "id",
+    "queue",
+    "key",
+    "status",
+    "outcome",
+    "worker",
+    "started_at",
+    "lease_expires_at",
+    "concluded_at",
+    "run_at",
+    "halts",
+    "waiting_for",
+)
 
 
 @verb(
@@ -155,6 +170,7 @@ def cancel_command(client: Client, output: Output, job_ids: tuple[str, ...]) -> 
     """Stop jobs that are not concluded.
 
     One that waits is concluded as cancelled at once. Of one in progress the worker is told, so it says: cancelling.
+    One that failed and halts its key is given up: it stays failed, and the key goes on.
 
     \b
     Example:

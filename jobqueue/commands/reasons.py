@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,8 @@ def _by_key(why: Reason, now: datetime) -> str:
 
 def sentences(job: JobInfo, now: datetime) -> list[str]:
     """Why a job is not running; or that it is, or how it ended."""
+    if job.halts:
+        return [f"{state(job)} {since(job.concluded_at, now)} ago, and halts {halts(job)}"]
     if job.status is Status.CONCLUDED:
         again = "it does not run again" if job.outcome == "succeeded" else "it runs again only if it is retried"
         return [f"{state(job)} {since(job.concluded_at, now)} ago; {again}"]
@@ -78,6 +81,15 @@ def sentences(job: JobInfo, now: datetime) -> list[str]:
         stops = "; its worker is told to stop" if job.cancel_requested else ""
         return [f"in progress{where} since {clock(job.started_at, now)}, lease until {clock(job.lease_expires_at, now)}{stops}"]
     return [sentence(job.queue, why, now) for why in job.waiting_for or ()]
+
+
+def halts(job: JobInfo) -> str:
+    """Which key a failed job halts, and what lets that go on."""
+    job_id, queue, key = (shlex.quote(name or "") for name in (job.id, job.queue, job.key))
+    return (
+        f"key {job.key}, until `jobqueue retry {job_id}` runs it again in its old place, "
+        f"or `jobqueue cancel {job_id}` or `jobqueue resume {queue} --key {key}` gives it up"
+    )
 
 
 def held_by(key: Key, now: datetime) -> str:

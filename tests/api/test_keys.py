@@ -149,6 +149,21 @@ async def test_a_final_failure_halts_its_key_until_somebody_decides(api: Api) ->
             assert (await api.job(bad))["outcome"] == "failed"
 
 
+@pytest.mark.parametrize("decision", ["/jobs/bad/cancel", "/jobs/bad/retry", "/queues/q/keys/a/resume"])
+async def test_a_failed_job_that_halts_its_key_says_so(api: Api, decision: str) -> None:
+    """Alone and in a list, until somebody has decided; no other job has the field."""
+    await put(api, per_key={"order": "halt"})
+    await api.enqueue(id="bad", queue="q", key="a")
+    await conclude(api, await api.take(queue="q"), "failed", retry=False)
+    await api.concluded("plain", "failed", queue="plain", key="a")
+    assert (await api.job("bad"))["halts"] is True
+    listed = (await api.get("/jobs?outcome=failed")).json["jobs"]
+    assert {job["id"]: job.get("halts", "none") for job in listed} == {"plain": "none", "bad": True}
+    reply = await api.post(decision)
+    assert (reply.status, "halts" in reply.json) == (200, False)
+    assert "halts" not in await api.job("bad")
+
+
 # Room.
 
 

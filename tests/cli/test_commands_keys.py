@@ -93,6 +93,27 @@ def test_why_of_a_job_that_runs_or_ended_says_so(run: Run, client: Client) -> No
     assert run("why", "nobody").exit_code == 3
 
 
+def test_why_of_a_failed_job_says_that_it_halts_its_key(run: Run, client: Client) -> None:
+    """With the commands that let the key go on, quoted for a shell; get says it too, and neither once it is given up."""
+    client.put_queue("ledger", per_key=PerKey(order="halt"))
+    client.enqueue(1, id="l-0", queue="ledger", key="a b")
+    job = take(client, "ledger")
+    client.conclude(job.id, job.lease.token, "failed", error="no", retry=False)
+    until = (
+        "key a b, until `jobqueue retry l-0` runs it again in its old place, "
+        "or `jobqueue cancel l-0` or `jobqueue resume ledger --key 'a b'` gives it up"
+    )
+    (line,) = lines(run("why", "l-0"))
+    assert re.sub(r"\d+s", "0s", line) == f"failed 0s ago, and halts {until}"
+    shown = dict(re.split(r"  +", one, maxsplit=1) for one in lines(run("get", "l-0")))
+    assert shown["halts"] == until
+    assert [printed(run(verb, "l-0", "--json"))[0]["halts"] for verb in ("why", "get")] == [True, True]
+    assert lines(run("cancel", "l-0")) == ["l-0  failed"]
+    (line,) = lines(run("why", "l-0"))
+    assert line.endswith(" ago; it runs again only if it is retried")
+    assert not any(one.startswith("halts") for one in lines(run("get", "l-0")))
+
+
 @pytest.mark.parametrize(
     ("why", "said"),
     [

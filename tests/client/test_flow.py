@@ -94,6 +94,20 @@ async def test_a_job_says_what_it_waits_for(api: Face) -> None:
     assert (found.held, found.held_by, found.keys, found.rate_next_at) == (1, {"concurrency": 1}, 1, None)
 
 
+async def test_a_failed_job_says_that_it_halts_its_key(api: Face) -> None:
+    """Until it is given up; no other job does."""
+    await api.put_queue("q", per_key=PerKey(order="halt"))
+    for job_id in ("a", "b"):
+        await api.enqueue(1, id=job_id, queue="q", key="k")
+    taken = await api.dequeue("q")
+    await api.conclude(taken.id, taken.lease.token, "failed", retry=False)
+    assert (await api.job("a")).halts is True
+    assert [(job.id, job.halts) for job in (await api.jobs()).jobs] == [("b", False), ("a", True)]
+    assert [(job.id, job.halts) for job in await api.all_jobs(limit=2)] == [("b", False), ("a", True)]
+    assert (await api.cancel("a")).halts is False
+    assert (await api.job("a")).halts is False
+
+
 @pytest.mark.parametrize("key", ODD)
 async def test_a_key_is_paused_whatever_its_name(api: Face, key: str) -> None:
     """It is the key that the server names, and the list has it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobqueue.errors import BadRequest, UnknownQueue
-from jobqueue.model import PerKey, QueuePolicy, Rate, Reason
+from jobqueue.model import JobFilter, PerKey, QueuePolicy, Rate, Reason
 
 from .rig import Rig, raised, token
 
@@ -137,6 +137,8 @@ async def test_a_job_waits_for_the_one_before_it(rig: Rig) -> None:
         await rig.take(lease_seconds=10)
         await rig.advance(10)
     assert await why(rig, "a2") == [[Reason(kind="key", key="a", block="halted", job="a1")]]
+    (listed,) = [found for found in (await rig.backend.jobs(JobFilter(key="a", limit=10)))[0] if found.id == "a1"]
+    assert [found.conclusion is not None and found.conclusion.halts for found in (listed, await rig.backend.job("a1"))] == [True, True]
     await rig.backend.set_key_paused("default", "a", True)
     ((paused,),) = await why(rig, "a2")
     assert (paused.kind, paused.key, paused.block) == ("key", "a", "paused")

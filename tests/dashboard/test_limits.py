@@ -201,6 +201,32 @@ async def test_a_halted_key_goes_on(open_page: Open, url: str, client: Client) -
     assert take(client, "halts") == "halt-1"
 
 
+async def test_a_failed_job_says_that_it_halts_its_key(open_page: Open, url: str, client: Client) -> None:
+    """It offers to retry it in its old place, or to give it up, which lets the key go on and leaves it failed."""
+    client.put_queue("gives", per_key=PerKey(order="halt"))
+    for number in range(2):
+        client.enqueue(1, id=f"give-{number}", queue="gives", key="acme")
+    job = client.dequeue("gives", wait=10)
+    assert job is not None
+    client.conclude(job.id, job.lease.token, "failed", error="no", retry=False)
+    page = await open_page(url, "#/jobs/give-0")
+    halts = page.get_by_role("region", name="Halts its key")
+    await expect(halts).to_contain_text("No other job of the key acme is handed out until this one is retried or given up.")
+
+    await page.get_by_role("button", name="Retry").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("It goes to its old place")
+    await page.get_by_role("dialog").get_by_role("button", name="Keep as it is").click()
+    await page.get_by_role("button", name="Give up").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("It stays failed, and its key goes on")
+    await page.get_by_role("dialog").get_by_role("button", name="Give up").click()
+
+    await expect(halts).to_have_count(0)
+    await expect(page.get_by_role("button", name="Give up")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Retry")).to_be_visible()
+    assert client.job("give-0").outcome == "failed"
+    assert take(client, "gives") == "give-1"
+
+
 async def test_limits_are_edited(open_page: Open, url: str, client: Client) -> None:
     """What was changed is sent and nothing else: what somebody else set meanwhile stays. What is wrong is said at its field."""
     client.put_queue("limits", per_key=PerKey(order="fifo", max_jobs=9))

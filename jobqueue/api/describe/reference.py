@@ -148,6 +148,10 @@ def _answered() -> Notes:
             "description": "true: the lease takes something that other jobs may have to wait for; take no such job before you can begin, "
             "and run those of one key one after the other."
         },
+        "halts": {
+            "description": "true: the job failed, and no other of its key is handed out until it is retried, or given up by a cancel, or "
+            "its key is resumed. Left out where that is not so."
+        },
         "held": {"description": "Queued jobs that a limit or their key keeps back now."},
         "held_by": {"description": "The same by what keeps them back."},
         "rate_next_at": _time("When the queue's rate lets the next job go; null when one may go now."),

@@ -115,7 +115,7 @@ class ReasonView(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
 
 class JobView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A job as anyone may see it. Lists leave past, payload and result out, and waiting_for unless it is asked for; max_attempts null
-    follows the queue's policy.
+    follows the queue's policy. halts, true, is there only while the job's failure keeps its key from going on.
     """
 
     id: str
@@ -140,6 +140,7 @@ class JobView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cancel_requested: bool
     error: Raw | None
     key: str | None
+    halts: bool | UnsetType = UNSET
     waiting_for: list[ReasonView] | UnsetType = UNSET
     past: list[AttemptView] | UnsetType = UNSET
     result: Raw | UnsetType | None = UNSET
@@ -332,6 +333,7 @@ def job_view(job: Job, whole: bool, reasons: list[Reason] | None = None) -> JobV
         cancel_requested=lease is not None and lease.cancel_requested,
         error=raw(job.error),
         key=job.key,
+        halts=True if end is not None and end.halts else UNSET,
         waiting_for=UNSET if reasons is None else [reason_view(reason) for reason in reasons],
         past=[_attempt(attempt) for attempt in job.past] if whole else UNSET,
         result=(raw(end.result) if end is not None else None) if whole else UNSET,

@@ -39,6 +39,7 @@ export class Job {
       h("div", { class: "title-line" }, h("h1", { class: "id", tabindex: "-1" }, job.id), badge(job), h("span", { class: "grow" }), this.actions()),
       job.description === null || job.description === "" ? null : h("p", { class: "description" }, job.description),
       job.status === "in_progress" ? this.running() : null,
+      this.halts(),
       this.waiting(),
       h(
         "div",
@@ -57,7 +58,10 @@ export class Job {
       if (await sure("Cancel this job?", text, "Cancel the job", true)) (await attempt("Cancel asked for", () => call("POST", path("/cancel")))) && this.context.again();
     };
     const retry = async () => {
-      if (await sure("Retry this job?", "It goes to the back of its queue, with all its attempts.", "Retry")) (await attempt("Queued again", () => call("POST", path("/retry")))) && this.context.again();
+      if (await sure("Retry this job?", job.halts ? "It goes to its old place, before all others of its key, with all its attempts." : "It goes to the back of its queue, with all its attempts.", "Retry")) (await attempt("Queued again", () => call("POST", path("/retry")))) && this.context.again();
+    };
+    const giveUp = async () => {
+      if (await sure("Give this job up?", "It stays failed, and its key goes on with the next job.", "Give up", true)) (await attempt("Given up", () => call("POST", path("/cancel")))) && this.context.again();
     };
     const over = job.status === "concluded";
     return h(
@@ -66,6 +70,7 @@ export class Job {
       button("Copy id", () => copy(job.id, "Id")),
       button("Copy as curl", () => copy(this.command(), "Command"), { title: "The command that enqueues such a job again" }),
       may("enqueue") && over && job.outcome !== "succeeded" ? button("Retry", retry, { kind: "primary", key: "retry" }) : null,
+      may("enqueue") && job.halts ? button("Give up", giveUp, { kind: "danger", key: "give-up" }) : null,
       may("enqueue") && !over ? button("Cancel", cancel, { kind: "danger", key: "cancel", disabled: job.cancel_requested }) : null,
     );
   }
@@ -88,6 +93,18 @@ export class Job {
       { class: "panel running", "aria-label": "In progress" },
       job.progress === null ? h("span", { class: "soft" }, "The worker has not said how far it is.") : progress(job),
       job.message === null ? null : h("span", { class: "message" }, job.message),
+    );
+  }
+
+  /** That its key stands still for its failure. */
+  halts() {
+    const { job } = this;
+    if (!job.halts) return null;
+    return h(
+      "section",
+      { class: "panel waiting", "aria-label": "Halts its key" },
+      h("div", { class: "head" }, h("h2", null, "Halts its key")),
+      h("ul", null, h("li", null, "No other job of the key ", h("b", null, job.key), " is handed out until this one is retried or given up.")),
     );
   }
 
