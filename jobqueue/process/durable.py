@@ -175,4 +175,9 @@ def holds(engine: Engine) -> str:
     """What an engine holds, on one line."""
     found = Counter(str(job.status) for job in engine.jobs.by_id.values())
     counts = ", ".join(f"{count} {status}" for status, count in sorted(found.items())) or "none"
-    return f"{len(engine.jobs.by_id)} jobs ({counts}) in {len(engine.queues)} queues, {engine.live_bytes} bytes in live jobs"
+    jobs, queues, size = _of(len(engine.jobs.by_id), "job"), _of(len(engine.queues), "queue"), _of(engine.live_bytes, "byte")
+    return f"{jobs} ({counts}) in {queues}, {size} in live jobs"
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -57,7 +57,7 @@ def test_a_backup_is_taken_while_the_server_serves(tmp_path: Path) -> None:
     result = asyncio.run(serve())
     assert (result.exit_code, result.output) == (
         0,
-        f"{tmp_path / 'copy.db'}: 10 jobs (10 queued) in 1 queues, 50 bytes in live jobs\n",
+        f"{tmp_path / 'copy.db'}: 10 jobs (10 queued) in 1 queue, 50 bytes in live jobs\n",
     )
     assert sorted(path.name for path in tmp_path.glob("copy*")) == ["copy.db"]
     assert len(known(tmp_path / "copy.db")) == 10
@@ -145,7 +145,7 @@ def test_check_says_what_a_file_holds(tmp_path: Path) -> None:
 
     result = asyncio.run(serve())
     assert result.exit_code == 0
-    assert result.output == f"{tmp_path / 'jobs.db'}: whole; 3 jobs (1 concluded, 2 queued) in 1 queues, 10 bytes in live jobs\n"
+    assert result.output == f"{tmp_path / 'jobs.db'}: whole; 3 jobs (1 concluded, 2 queued) in 1 queue, 10 bytes in live jobs\n"
 
 
 def test_check_says_what_is_wrong(tmp_path: Path) -> None:

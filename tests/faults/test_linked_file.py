@@ -190,7 +190,7 @@ async def test_60_a_look_by_another_name(
     backup(str(path), str(tmp_path / "copy.db"))
     (tmp_path / "copy.db").rename(other)
     (tmp_path / "again.db").hardlink_to(other)
-    assert check(str(tmp_path / "again.db")).startswith("1 jobs")
+    assert check(str(tmp_path / "again.db")).startswith("1 job ")
 
 
 def delete(path: Path) -> None:
