@@ -114,6 +114,40 @@ def test_an_item_of_a_list_is_named_by_its_place() -> None:
     assert (error.field, error.reason) == ("queue[1]", "Expected `str`, got `int`")
 
 
+@pytest.mark.parametrize(
+    ("decode", "body", "field", "reason"),
+    [
+        (wire.decode_policy, b'{"per_key":{"order":"lifo"}}', "per_key.order", "'lifo' is none of fifo, halt, none"),
+        (wire.decode_policy_patch, b'{"per_key":{"order":"lifo"}}', "per_key.order", "'lifo' is none of fifo, halt, none"),
+        (wire.decode_conclude, b'{"lease":"a","outcome":""}', "outcome", "'' is none of failed, succeeded"),
+        (
+            wire.decode_batch_conclude,
+            b'{"jobs":[{"id":"j","lease":"a","outcome":"x"}]}',
+            "jobs[0].outcome",
+            "'x' is none of failed, succeeded",
+        ),
+    ],
+)
+def test_a_wrong_word_is_answered_with_those_that_are_allowed(decode: wire.Decoder, body: bytes, field: str, reason: str) -> None:
+    """At whatever depth, and in a list."""
+    error = complaint(decode, body)
+    assert (error.field, error.reason) == (field, reason)
+
+
+def test_a_long_wrong_word_does_not_hide_those_that_are_allowed() -> None:
+    """It is cut, and they are not."""
+    error = complaint(wire.decode_conclude, b'{"lease":"a","outcome":"%b"}' % (b"x" * 1_000))
+    assert error.reason.endswith(" is none of failed, succeeded")
+
+
+def test_a_wrong_word_of_a_list_in_a_query_is_named_by_its_place() -> None:
+    """event[1] is the second."""
+    with pytest.raises(BadRequest) as raised:
+        wire.decode_query([("event", "queued"), ("event", "done")], wire.EventsQuery, frozenset({"event"}))
+    assert raised.value.field == "event[1]"
+    assert raised.value.reason.startswith("'done' is none of enqueued, queued, ")
+
+
 def test_a_long_unknown_field_is_cut() -> None:
     """An error is not made to repeat a megabyte."""
     error = complaint(wire.decode_enqueue, b'{"payload":1,"%b":1}' % (b"k" * 100_000))
@@ -139,8 +173,8 @@ def test_a_complaint_of_an_unforeseen_form_is_passed_on(message: str) -> None:
         ("limit=1&limit=2", "limit", "is given more than once"),
         ("limit=" + "9" * 30, "limit", "Expected `int`"),
         ("limit=" + "9" * 5_000, "limit", "out of range"),
-        ("status=done", "status", "Invalid enum value"),
-        ("outcome=Succeeded", "outcome", "Invalid enum value"),
+        ("status=done", "status", "'done' is none of scheduled, queued, in_progress, concluded"),
+        ("outcome=Succeeded", "outcome", "'Succeeded' is none of succeeded, failed, "),
         ("cursor=-1e400", "cursor", ""),
         ("limit=null", "limit", "null is not a value here"),
         ("cursor=null", "cursor", "null is not a value here"),

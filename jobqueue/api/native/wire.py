@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType, inspect
 
 from jobqueue.engine.events import Kind
 from jobqueue.errors import BadRequest
@@ -31,6 +31,10 @@ _PARAMETERS_MAX = 64
 _REASON_CHARS_MAX = 400
 """Of a decoder's complaint, which may repeat what it was sent."""
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
+
+_WORD = re.compile(r"Invalid enum value (.*)", re.DOTALL)
+_WORD_CHARS_MAX = 100
+_INDEX = re.compile(r"\[\d+\]")
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -255,6 +259,7 @@ class Decoder:
     """Decodes one type of body strictly; every failure is a BadRequest that names the field, where there is one."""
 
     def __init__(self, kind: Any) -> None:
+        self._kind = kind
         self._decode = msgspec.json.Decoder(kind).decode
 
     def __call__(self, body: bytes | Raw) -> Any:
@@ -262,23 +267,23 @@ class Decoder:
         try:
             return self._decode(body)
         except _UNREADABLE as error:
-            raise _complaint(error, body) from None
+            raise _complaint(error, body, self._kind) from None
 
     def tried(self, body: bytes | Raw) -> Any:
         """The decoded body, or what is wrong with it as a BadRequest that was never raised: of an item of a batch, say."""
         try:
             return self._decode(body)
         except _UNREADABLE as error:
-            return _complaint(error, body)
+            return _complaint(error, body, self._kind)
 
 
 _UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
 
 
-def _complaint(error: Exception, body: bytes | Raw) -> BadRequest:
+def _complaint(error: Exception, body: bytes | Raw, kind: Any) -> BadRequest:
     """What a decoder raised, as one of ours."""
     if isinstance(error, msgspec.ValidationError):
-        return bad_field(error)
+        return bad_field(error, kind)
     if isinstance(error, msgspec.DecodeError):
         reason = "is empty; send a JSON object" if not body else f"is not valid JSON: {error}"
         if "truncated" in reason and _SURROGATE.search(body):
@@ -337,8 +342,37 @@ def _counters(field: str, items_max: int) -> tuple[Callable[[bytes], Any], Calla
     return msgspec.json.Decoder(alone).decode, msgspec.json.Decoder(items).decode
 
 
-def bad_field(error: msgspec.ValidationError) -> BadRequest:
-    """A decoder's complaint as one of ours: field and reason."""
+@lru_cache(64)
+def _choices(kind: Any) -> dict[str, str]:
+    """The words that each field of a type may have where it may not have any, by the field's path, `[...]` for any item.
+
+    Made at the first wrong word, so that no other request pays for it.
+    """
+    found: dict[str, str] = {}
+
+    def walk(node: inspect.Type, path: str) -> None:
+        match node:
+            case inspect.EnumType(cls):
+                found[path] = ", ".join(str(member.value) for member in cls)
+            case inspect.LiteralType(values):
+                found[path] = ", ".join(map(str, values))
+            case inspect.UnionType(types):
+                for each in types:
+                    walk(each, path)
+            case inspect.StructType(fields=fields):
+                for field in fields:
+                    walk(field.type, f"{path}.{field.encode_name}" if path else field.encode_name)
+            case inspect.ListType(item_type=item) | inspect.DictType(value_type=item):
+                walk(item, f"{path}[...]")
+            case _:
+                pass
+
+    walk(inspect.type_info(kind), "")
+    return found
+
+
+def bad_field(error: msgspec.ValidationError, kind: Any = None) -> BadRequest:
+    """A decoder's complaint as one of ours: field and reason. kind: the type it decodes, for the words that it allows."""
     text = str(error)
     path = ""
     match = _PATH.fullmatch(text)
@@ -348,6 +382,11 @@ def bad_field(error: msgspec.ValidationError) -> BadRequest:
     if match is not None:
         path = f"{path}.{match[2]}" if path else match[2]
         text = "is unknown" if match[1] == "contains unknown" else "is missing"
+    match = _WORD.fullmatch(text)
+    if match is not None and kind is not None:
+        allowed = _choices(kind).get(_INDEX.sub("[...]", path))
+        if allowed is not None:
+            text = f"{match[1][:_WORD_CHARS_MAX]} is none of {allowed}"
     return BadRequest(path[:200] or None, (text if path else f"the body: {text}")[:_REASON_CHARS_MAX])
 
 
@@ -391,7 +430,7 @@ def decode_query(query: list[tuple[str, str]], kind: type[T], repeated: frozense
     try:
         decoded = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise bad_field(error) from None
+        raise bad_field(error, kind) from None
     for name in values:
         if getattr(decoded, name) is None:
             raise BadRequest(name, "null is not a value here; leave the parameter out")
