@@ -474,3 +474,16 @@ async def test_a_wait_that_ends_right_after_a_sleep_says_nothing_of_before(clust
     for task in (result, waiting, told):
         assert isinstance(task.exception(), Moved)
     await cluster.done(events.__aexit__(None, None, None))
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0, 1.5, 2.0, 2.9])
+async def test_a_wait_is_not_told_what_expired_at_a_deposed_owner_alone(cluster: Cluster, share: float) -> None:
+    """An owner that stood still through its lease has jobs expire in its memory when it goes on, and tells nobody who waits for them."""
+    await cluster.done(cluster["a"].backend.enqueue(spec("brief", expires_in=share * LEASE_SECONDS)))
+    result = cluster.do(cluster["a"].backend.own.job("brief", 60.0))
+    await cluster.idle()
+    cluster["a"].stop()
+    await cluster.advance(3 * LEASE_SECONDS)
+    cluster["a"].go_on()
+    await cluster.advance(0.5)
+    assert isinstance(result.exception(), Moved)
