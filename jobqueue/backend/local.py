@@ -106,7 +106,10 @@ class LocalBackend(Shell):
         older = self._attempts.get(attempt)
         if older is not None:
             self._settle(older, [])
-        return [self.snapshot(job) for job in self.engine.replay(want)]
+        replayed = self.engine.replay(want)
+        if replayed:
+            self._act(self.clock.now())
+        return [self.snapshot(job) for job in replayed]
 
     def take(self, want: Want) -> list[Job]:
         """What is available at once. No waiter stands for these queues while something is, unless a herd is owed it, which goes first."""

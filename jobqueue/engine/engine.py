@@ -12,7 +12,7 @@ import msgspec
 
 from jobqueue.engine import checks, walks
 from jobqueue.engine.admin import QueueAdmin
-from jobqueue.engine.events import K_CANCEL_REQUESTED, K_DEQUEUED, K_ENQUEUED, K_EXTENDED, Event
+from jobqueue.engine.events import K_CANCEL_REQUESTED, K_CHANGED, K_DEQUEUED, K_ENQUEUED, K_EXTENDED, Event
 from jobqueue.engine.flow import FlowQueue
 from jobqueue.engine.keys import KeyState
 from jobqueue.engine.leases import LeaseOperations
@@ -248,7 +248,10 @@ class Engine(LeaseOperations, QueueAdmin):
                     return replayed
                 lease = job.lease
                 assert lease is not None
-                job.hold = msgspec.structs.replace(lease, replayed=True)
+                if not lease.replayed:
+                    job.hold = msgspec.structs.replace(lease, replayed=True)
+                    # To be stored: a server that could not deliver the first answer may give it back to the next owner, which has to know.
+                    self.events.append(Event(K_CHANGED, job.queue, job))
                 replayed.append(job)
         return replayed
 

@@ -240,7 +240,8 @@ class Checker:
                 self.fault(f"the lease of {seen.id} was prolonged a second time, and its worker had not said a word")
             seen.until, seen.prolonged = until, ask is None
         elif kind in (Kind.CHANGED, Kind.CANCEL_REQUESTED):
-            seen.cancel, seen.halts = kind is Kind.CANCEL_REQUESTED, False
+            # A failed job halts its key no more; or a lease was handed out again, which changes nothing that is looked at.
+            seen.cancel, seen.halts = seen.cancel or kind is Kind.CANCEL_REQUESTED, False
         elif kind is Kind.FORGOTTEN:
             if seen.status != "concluded":
                 self.fault(f"history forgot {job.id}, which is {seen.status}")

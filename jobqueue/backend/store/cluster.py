@@ -204,8 +204,11 @@ class ClusterBackend(Passing):
         return ClusterListening(self, wanted, after)
 
     def return_jobs(self, jobs: Sequence[Job]) -> None:
-        """Give back jobs that were handed out under a reign that is over, and whose answer could not be delivered."""
-        self._spawn(self._return(jobs))
+        """Give back jobs that were handed out under a reign that is over, and whose answer could not be delivered.
+
+        One that was answered again may be with the worker since the first time.
+        """
+        self._spawn(self._return([job for job in jobs if job.lease is not None and not job.lease.replayed]))
 
     def follow(self, reign: Reign, jobs: list[Job]) -> None:
         """See to it that jobs which this server has put back as the owner stay so if its reign ends before that is committed."""
@@ -381,9 +384,8 @@ class ClusterTaking:
         if self._taking is not None:
             await self._taking.__aexit__(*exc_info)
         if self._jobs and self._epoch != self._backend.epoch:
-            # Whoever handed them out may be gone, and its word with it. A job that was put back has another lease by now, or none. One that
-            # was answered again may be with the worker since the first time.
-            self._backend.return_jobs([job for job in self._jobs if job.lease is not None and not job.lease.replayed])
+            # Whoever handed them out may be gone, and its word with it. A job that was put back has another lease by now, or none.
+            self._backend.return_jobs(self._jobs)
 
     def delivered(self) -> None:
         """See base.Taking.delivered."""

@@ -431,6 +431,23 @@ async def test_a_server_takes_new_work_while_somebody_owns(cluster: Cluster) -> 
         await cluster["b"].backend.check()
 
 
+async def test_what_another_server_handed_out_again_is_not_given_back(cluster: Cluster) -> None:
+    """A client that hung up and asked again elsewhere has its job, though the first server gives it back when the owner has changed."""
+    await put(cluster, "a", "one")
+    first = cluster["b"].backend.dequeue(want(attempt_id="mine"), 0)
+    (lost,) = await cluster.done(first.__aenter__())
+    again = Held(cluster["c"].backend, want(attempt_id="mine"), 0)
+    (job,) = await cluster.done(again.task)
+    assert token(job) == token(lost)
+    cluster["a"].stop()
+    await cluster.advance(2 * LEASE_SECONDS)
+    await cluster.done(first.__aexit__(None, None, None))
+    await cluster.advance(2.0)
+    (owner,) = cluster.owners
+    assert owner != "a"
+    assert (await cluster.done(cluster[owner].backend.conclude("one", token(job), SUCCEEDED))).status is CONCLUDED
+
+
 async def test_what_was_handed_out_again_is_not_given_back(cluster: Cluster) -> None:
     """A client that asked the next owner again has its job, though the server that could not deliver it gives it back after that."""
     a = cluster["a"]
