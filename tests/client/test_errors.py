@@ -154,6 +154,7 @@ def test_a_failed_job_tells_how_it_ended() -> None:
                 "outcome": "failed",
                 "attempts": 2,
                 "cancel_requested": False,
+                "halts": False,
                 "past": [],
             }
             | {"created_at": "2026-11-22T07:30:20.786Z", "error": {"why": "x" * 1_000}, "payload": 1}
