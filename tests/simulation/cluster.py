@@ -207,6 +207,12 @@ class ClusterWorld(World):
         if self.ledger.submitted.get(job_id, -1.0) >= self.lost.get(job_id, -1.0):
             super().acknowledged(job_id, payload, life)
 
+    def succeeded(self, job_id: str) -> None:
+        """See World, and `acknowledged`."""
+        lost = self.lost.get(job_id)
+        if lost is None or any(held.since > lost for held in self.ledger.held.values() if held.job_id == job_id):
+            super().succeeded(job_id)
+
     def refused(self, job_id: str, token: str, sent_at: float, status: int) -> None:
         """See World."""
         held = self.ledger.held.get(token)
