@@ -38,7 +38,7 @@ def sentence(queue: str, why: Reason, now: datetime) -> str:
     """One reason why a job of a queue is not in progress."""
     of = f"queue {queue}" if why.key is None else f"key {why.key}"
     if why.reason == "time":
-        return "scheduled, for no time yet" if why.until is None else f"scheduled: due {soon(why.until, now)}"
+        return "scheduled, without a time" if why.until is None else f"scheduled: due {soon(why.until, now)}"
     if why.reason == "paused":
         return f"queue {queue} is paused"
     if why.reason == "key":
@@ -65,7 +65,7 @@ def _by_key(why: Reason, now: datetime) -> str:
     if why.worker is not None:
         return f"key {why.key}: waits for job {why.job} in progress at worker {why.worker}, lease until {clock(why.until, now)}"
     if why.until is not None:
-        return f"key {why.key}: waits for job {why.job}, whose lease ends, or which runs again, {soon(why.until, now)}"
+        return f"key {why.key}: waits for job {why.job}, until it runs again or its lease ends, {soon(why.until, now)}"
     return f"key {why.key} waits" if why.job is None else f"key {why.key}: job {why.job} goes first"
 
 

@@ -118,7 +118,7 @@ def test_why_of_a_failed_job_says_that_it_halts_its_key(run: Run, client: Client
     ("why", "said"),
     [
         (Reason(reason="time", until=NOW + timedelta(seconds=3.24)), "scheduled: due in 3.2 s"),
-        (Reason(reason="time"), "scheduled, for no time yet"),
+        (Reason(reason="time"), "scheduled, without a time"),
         (Reason(reason="paused"), "queue q is paused"),
         (Reason(reason="key", key="a", block="paused"), "key a is paused"),
         (
@@ -127,7 +127,7 @@ def test_why_of_a_failed_job_says_that_it_halts_its_key(run: Run, client: Client
         ),
         (
             Reason(reason="key", key="a", block="order", job="j", until=NOW + timedelta(seconds=9)),
-            "key a: waits for job j, whose lease ends, or which runs again, in 9.0 s",
+            "key a: waits for job j, until it runs again or its lease ends, in 9.0 s",
         ),
         (Reason(reason="key", key="a", block="order", job="j"), "key a: job j goes first"),
         (Reason(reason="concurrency", used=10, total=10), "limit of queue q: 10 of 10 in progress"),

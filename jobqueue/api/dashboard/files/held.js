@@ -65,7 +65,7 @@ function byKey(why, key, job) {
   if (why.block === "paused") return ["The key ", key, " is paused."];
   if (why.block === "halted") return ["Key ", key, " is halted by the failure of ", job, ", until that is retried or cancelled, or the key is resumed."];
   if (why.worker !== undefined) return ["Key ", key, ": waits for ", job, `, in progress at ${why.worker}, lease until ${time(why.until)}.`];
-  if (why.until !== undefined) return ["Key ", key, ": waits for ", job, `, whose lease ends, or which runs again, ${soonWords(why.until)}.`];
+  if (why.until !== undefined) return ["Key ", key, ": waits for ", job, `, until it runs again or its lease ends, ${soonWords(why.until)}.`];
   return job === null ? ["Key ", key, " waits."] : ["Key ", key, ": ", job, " goes first."];
 }
 
