@@ -12,7 +12,8 @@ from random import Random
 from typing import NamedTuple
 
 from jobqueue.engine.engine import Engine
-from jobqueue.model import Job, JobSpec, Outcome, QueuePolicy, Verdict, Want
+from jobqueue.model import Job, JobSpec, Outcome, Verdict, Want
+from jobqueue.policy import QueuePolicy
 
 TENANTS = 10
 WORKERS = 10

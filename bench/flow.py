@@ -121,16 +121,16 @@ def _shares(found: Found, plan: fairness.Plan) -> str:
 
 
 HOW = """\
-A hand-out is a dequeue with its conclude, by the engine alone, in one process, with {jobs:,} jobs that may go; medians of {turns}
-turns of {calls:,} each, and of their ratios to a plain queue's turn beside them. The key that holds up jobs has one in progress,
-and all of them are older than any other. Memory is that of a server's process, {filled:,} jobs enqueued over HTTP. What ran:
-every step of every task that stands is counted, each of {freed} times that the slot became free, {settled} turns of the loop
-after it included; CPU is from the conclude to the next one's having the job, in the process of the backend, without HTTP.
-Fairness: {tenants} tenants, the first with {backlog:,} jobs in the queue before the others begin, who send {sent} jobs each, one
-every {every} s on average; {workers} workers that take {job} s a job, {rate:.0f} jobs a second. Weights: two tenants with more
-queued than is handed out, and jobs that take from half of that to one and a half. Time is counted there, not measured, so the
-machine has no part in it. With as many keys as jobs each key has one, and
-is forgotten with it: nothing behind it is looked for, so a hand-out costs less again."""
+A hand-out is a dequeue with its conclude, by the engine alone, in one process, with {jobs:,} available jobs. Figures are medians of
+{turns} turns of {calls:,} hand-outs each, and medians of their ratios to a turn of a plain queue next to them. The key that holds up jobs
+has one job in progress, and all its jobs are older than any other job. Memory is that of a server process, with {filled:,} jobs enqueued
+over HTTP. Tasks that ran: every step of every waiting task is counted, for each of {freed} times that the slot became free, including the
+{settled} turns of the loop after it. CPU is from the conclude until the next request has the job, in the process of the backend, without
+HTTP. Fairness: {tenants} tenants. The first has {backlog:,} jobs in the queue before the others begin; the others send {sent} jobs each,
+one every {every} s on average. {workers} workers take {job} s for a job, {rate:.0f} jobs per second. Weights: two tenants with more jobs
+queued than are handed out; jobs take from half of that time to one and a half times as long. Time is simulated there, not measured, so
+the figures do not depend on the machine. With as many keys as jobs, each key has one job and is forgotten with it: there is no next job
+to look for, so a hand-out costs less again."""
 
 
 def told(found: Found, plan: Plan) -> str:

@@ -111,8 +111,8 @@ def memory_rows(plan: Plan) -> list[Row]:
         bare_each, bare_share = _kib_each(server, plan.held, "/hold")
     return [
         Row(
-            "held", f"held dequeue, memory each at {plan.held:,}", "≤ 12 KiB", f"{each:.1f} KiB", f"{bare_each:.1f} KiB",
-            f"{each / bare_each:.2f}", "", each <= 12,
+            "held", f"held dequeue, memory each at {plan.held:,}", "≤ 8 KiB", f"{each:.1f} KiB", f"{bare_each:.1f} KiB",
+            f"{each / bare_each:.2f}", "", each <= 8,
         ),
         Row(
             "idle", f"CPU of {plan.held:,} held dequeues while nothing happens", "none", f"{share:.2%} of a core", f"{bare_share:.2%}",

@@ -23,7 +23,7 @@ CALIBRATION_SECONDS = 0.5
 BARE_SECONDS = 2.0
 """How long the bare handler is watched: it cannot be asked how many it holds."""
 LINEAR_MAX = 1.5
-STALL_MS_MAX = 250
+STALL_MS_MAX = 150
 
 
 class Event(NamedTuple):

@@ -19,7 +19,8 @@ from bench.process import ours
 from bench.requests import BATCH_ENQUEUE
 from bench.wire import PAYLOAD, request
 from jobqueue.engine.engine import Engine
-from jobqueue.model import Job, JobSpec, Outcome, PerKey, QueuePolicy, Verdict, Want
+from jobqueue.model import Job, JobSpec, Outcome, Verdict, Want
+from jobqueue.policy import PerKey, QueuePolicy
 
 PLAIN, ORDERED, HELD, FAIR = "plain", "in order", "in order, one more key holds up 100,000 jobs", "fair"
 POLICIES = {

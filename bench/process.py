@@ -29,6 +29,10 @@ class BenchError(Exception):
     """The measurement itself went wrong; str() says how."""
 
 
+class Unavailable(BenchError):
+    """Cannot be measured here, however often it is tried: something is not installed, or cannot do what is asked."""
+
+
 def _cpu_clock(pid: int) -> int:
     clock = ctypes.c_int()
     error = _libc.clock_getcpuclockid(pid, ctypes.byref(clock))

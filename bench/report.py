@@ -16,26 +16,26 @@ HEADINGS = ("what", "budget", "measured", "bare", "ratio", "spread", "met")
 
 HOW = """\
 `python -m bench budgets` starts `jobqueue serve` with its defaults and a bare aiohttp handler (`bench/bare.py`: an
-`aiohttp.web.Application` on uvloop that reads the body and returns a constant `web.Response`). Both are sent the same bytes in turns, the
-order changing with every round, over 32 keep-alive connections with one request outstanding on each. Servers are pinned to one core, the
-load to the others.
+`aiohttp.web.Application` on uvloop that reads the body and returns a constant `web.Response`). Both get the same bytes in turns, in an
+order that changes with every round, over 32 keep-alive connections with one outstanding request each. Servers are pinned to one core, the
+load generator to the others.
 
 - *B* is the server CPU of one request to the bare handler: user and system time from the process's own CPU clock, in nanoseconds.
-- A ratio is the median of the rounds' ratios, each to the *B* of its own round; the spread is their least and greatest.
-- The server knows header lines that were sent before (docs/decisions/0012), and clients do send the same ones again and again, as these
-  do. "never met before" is what a request costs whose lines are new each time.
-- A batch's cost is that of its enqueue, its dequeue and its conclude together, for each job, in units of a bare enqueue.
-- Memory is the growth of `Rss` in `/proc/<pid>/smaps_rollup`. A held request's bare value is a bare handler that sleeps.
-- Pickup: one held dequeue, one producer; from sending the enqueue to having read the dequeue's answer, against a bare round trip.
-- Stalls are seen from outside: the longest gap between two answers to a prober that asks GET /healthz again 5 ms after each answer.
-  All waits end within about 2 ms of each other; clients vanish by SIGKILL of the process that holds all their connections. The
-  measured value is the worst of the rounds, the bare one that of as many requests asleep in the bare handler; the spread shows the
-  smaller herds. "linear" compares the CPU for each request, the prober's taken off, at the greatest and the least number: 1.0 is
-  linear, 4.0 would be quadratic.
+- A ratio is the median of the rounds' ratios; each round's ratio is to the *B* of that round. The spread is the smallest and the largest.
+- The server recognizes header lines that were sent before (docs/decisions/0012). Real clients send the same lines again and again, and so
+  does this load. "never met before" is the cost of a request whose lines are new each time.
+- The cost of a batch is that of its enqueue, its dequeue and its conclude together, per job, in units of a bare enqueue.
+- Memory is the growth of `Rss` in `/proc/<pid>/smaps_rollup`. The bare value for a held request is that of a bare handler that sleeps.
+- Pickup: one held dequeue, one producer; from sending the enqueue to having read the dequeue's answer, compared with a bare round trip.
+- Stalls are measured from outside: the longest gap between two answers to a prober that sends GET /healthz again 5 ms after each answer.
+  All waits end within about 2 ms of each other; clients disconnect when the process that holds all their connections gets SIGKILL. The
+  measured value is the worst of the rounds; the bare value is that of as many requests that sleep in the bare handler; the spread shows
+  the smaller numbers of requests. "linear" compares the CPU per request, without the prober's, at the largest and the smallest number: 1.0
+  is linear, 4.0 would be quadratic.
 - Depth compares two servers, filled through the batch API, in turns.
-- Durability compares wall time, with `--data` on a file in the folder of temporary files against memory, in turns, neither pinned to a
-  core. Batches of 100 go through their whole life (enqueue, dequeue, conclude) over 32 connections; p99 is that of an enqueue's answer.
-  "bare" is the memory mode there."""
+- Durability compares wall time with `--data`, on a file in the folder for temporary files, with wall time in memory, in turns, neither
+  pinned to a core. Batches of 100 go through their whole life (enqueue, dequeue, conclude) over 32 connections; p99 is that of an enqueue's
+  answer. There, "bare" is the memory mode."""
 
 
 class Row(NamedTuple):
@@ -95,8 +95,22 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, load average {LOAD:.1f} at the start, {system}"
 
 
+REASONS = {
+    "batch": "What remains for each job is the work that every job needs: its checks, its number, its place in the queue, its answer and "
+    "its place in history, each a few calls in Python.",
+    "plain": "aiohttp creates a new request and a new answer for each request: that is the cost of B itself.",
+    "held": "Most of it is the connection, its socket and its parser, which belong to aiohttp and asyncio.",
+}
+"""Why what is wanted is not met, by the row's key."""
+UNKNOWN = "Not known yet; `python -m bench where` and py-spy show where the time goes."
+
+
+def _why(rows: Sequence[Row]) -> str:
+    return "\n".join(f"- **{row.what}**: {REASONS.get(row.key, UNKNOWN)}" for row in rows if not row.met)
+
+
 def markdown(rows: Sequence[Row]) -> str:
-    """Their part of results.md."""
+    """Their part of results.md: the table, why what is not met is not, and how it is measured."""
     table = ["| " + " | ".join(line) + " |" for line in (HEADINGS, ["---"] * len(HEADINGS), *(row.cells() for row in rows))]
     return "\n".join(
         (
@@ -106,6 +120,7 @@ def markdown(rows: Sequence[Row]) -> str:
             "",
             *table,
             "",
+            *([f"Not met, and why:\n\n{why}", ""] if (why := _why(rows)) else []),
             "## How",
             "",
             HOW,

@@ -223,15 +223,16 @@ def pickups(found: dict[str, list[Pickup]]) -> str:
 
 
 HOW = """\
-All servers and stores stand at the same time, on the same cores as the load, and are sent the same calls in turns, the other way round
-every other round; figures are medians of the rounds. 32 connections have one call outstanding each, and share the servers evenly. Where a
-server is asked that does not own the queue, CPU is the owner's + that of those who pass on. The third server is the standby: what following
-costs it, or, where it is asked too, both. A store's replicas are not counted. With all on
-{cores} cores, more servers take from each other what they bring: look at the CPU to see what each would do on a machine of its own.
-Pickup is from an enqueue's first byte at one server to the answer of a dequeue that another holds, the third being the owner. Valkey is a
-primary with `appendonly yes` and one replica, `--acknowledge 1`; PostgreSQL is as delivered: `fsync` and `synchronous_commit` on; `--data`
-is `--sync always`. Takeovers are what `python -m bench takeover` says of them: two servers on a Valkey of its own without replicas, or on
-PostgreSQL; `kill -9` of the owner, and the time until the other answers for a job, with a standby and without."""
+All servers and stores run at the same time, on the same cores as the load, and get the same calls in turns, in reverse order every other
+round; figures are medians of the rounds. 32 connections have one outstanding call each, and are spread evenly over the servers. If a call
+goes to a server that does not own the queue, CPU is the owner's + that of the servers that pass the call on. The third server is the
+standby: its CPU is the cost of following the owner or, if it gets calls too, the cost of both. The replicas of a store are not counted.
+Since all servers share {cores} cores, more servers do not give more throughput here: look at the CPU to see what each could do on its own
+machine. Pickup is from the first byte of an enqueue at one server to the answer of a dequeue that another server holds; the third is the
+owner. Valkey is a primary with `appendonly yes` and one replica, `--acknowledge 1`; PostgreSQL has its default settings: `fsync` and
+`synchronous_commit` on; `--data` is `--sync always`. Takeovers are from `python -m bench takeover`: two servers on a separate Valkey
+without replicas, or on PostgreSQL; `kill -9` of the owner, and the time until the other server returns a job,
+with a standby and without."""
 
 
 def takeovers() -> str:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from bench.process import BenchError
 from jobqueue.backend.local import LocalBackend
 from jobqueue.limits import Limits
-from jobqueue.model import Job, JobSpec, Outcome, QueuePolicy, Verdict, Want
+from jobqueue.model import Job, JobSpec, Outcome, Verdict, Want
+from jobqueue.policy import QueuePolicy
 
 SUCCEEDED = Verdict(outcome=Outcome.SUCCEEDED)
 HOLD_SECONDS = 600.0

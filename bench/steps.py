@@ -17,8 +17,12 @@ from bench.process import BenchError
 from bench.report import Row
 from jobqueue.backend.base import Conclude, Extend
 from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.requests.bulk import BulkJobs
+from jobqueue.backend.requests.queues import DeleteQueue, PurgeAll
 from jobqueue.clock import SystemClock
+from jobqueue.engine.filters import Matching
 from jobqueue.model import Job, JobFilter, JobSpec, Outcome, Verdict, Want
+from jobqueue.unique import Unique
 
 KEYS = ("steps",)
 STEP_MS_MAX = 20.0
@@ -203,13 +207,70 @@ async def _purge(stage: Stage) -> Operation:
     return lambda: stage.backend.purge("default")
 
 
+async def _full(stage: Stage) -> None:
+    """A third of the jobs in progress, a third with unique keys that are held for a time, the rest plain."""
+    await stage.fill(stage.many // 3)
+    await stage.take(stage.many // 3)
+    await stage.fill(stage.many // 3)
+    for start in range(0, stage.many // 3, BATCH):
+        keys = [f"k{number}" for number in range(start, start + BATCH)]
+        await stage.backend.enqueue_batch([JobSpec(payload=b"1", unique=Unique(key, "enqueued", 10_000.0)) for key in keys])
+
+
+async def _purge_all(stage: Stage) -> Operation:
+    await _full(stage)
+    return lambda: stage.backend.ask(PurgeAll(name="default"))
+
+
+async def _delete(stage: Stage) -> Operation:
+    await _full(stage)
+    await stage.backend.set_paused("default", True)
+    tasks = await stage.stand(lambda: stage.one(1_000.0), stage.crowd)
+
+    async def run() -> None:
+        await stage.backend.ask(DeleteQueue(name="default"))
+        await asyncio.gather(*tasks)
+
+    return run
+
+
+async def _leases_ended(stage: Stage) -> Operation:
+    await stage.fill(BATCH)
+    items = [Extend(job.id, job.lease.token, 0.0) for job in await stage.take(BATCH) if job.lease is not None]
+    tasks = await stage.stand(lambda: stage.one(1_000.0), BATCH)
+
+    async def run() -> None:
+        await stage.backend.extend_batch(items)
+        await asyncio.gather(*tasks)
+
+    return run
+
+
+async def _bulk(stage: Stage) -> Operation:
+    await stage.fill(stage.many)
+    return lambda: _all_of(stage, Matching(queue="default"))
+
+
+async def _bulk_of_none(stage: Stage) -> Operation:
+    await stage.fill(stage.many)
+    return lambda: _all_of(stage, Matching(tag="none"))
+
+
+async def _all_of(stage: Stage, matching: Matching) -> None:
+    cursor: str | None = None
+    while True:
+        cursor = (await stage.backend.ask(BulkJobs(action="cancel", matching=matching, cursor=cursor))).cursor
+        if cursor is None:
+            return
+
+
 async def _redrive(stage: Stage) -> Operation:
     count = stage.backend.limits.history_jobs_max
     await stage.fill(count)
     for job in await stage.take(count):
         assert job.lease is not None
         await stage.backend.conclude(job.id, job.lease.token, FAILED)
-    return lambda: stage.backend.redrive("default")
+    return lambda: stage.backend.retry_failed("default")
 
 
 async def _shared_attempt(stage: Stage) -> Operation:
@@ -246,9 +307,14 @@ OPERATIONS: dict[str, Callable[[Stage], Awaitable[Operation]]] = {
     "a result that many wait for": _result,
     "a drain": _drain,
     "a purge": _purge,
+    "a purge of all that lives": _purge_all,
+    "a queue is deleted with its jobs, with waiters": _delete,
+    "a bulk cancel": _bulk,
+    "a bulk cancel that finds nothing": _bulk_of_none,
     "a redrive": _redrive,
     "a batch of 1,000 concludes under one attempt_id": _shared_attempt,
     "a batch of 1,000 extends": _batch_extend,
+    "a batch of 1,000 leases is ended, with waiters": _leases_ended,
     "a page that finds nothing": _listing,
 }
 

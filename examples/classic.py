@@ -1,14 +1,14 @@
-"""A client of the take-home job queue, unchanged, with this server in that one's place.
+"""An unchanged client of the take-home job queue, running against this server.
 
     python examples/classic.py
 
 PRODUCERS threads enqueue jobs of both types while CONSUMERS threads dequeue and conclude them, each naming itself in QUEUE_CONSUMER. Then
-the example checks what a user of that system counts on: every ID was given once, every job went to one consumer, one cannot conclude
-another's job, and the stats add up. The exit code is 0 only if all of it holds.
+the example checks what a user of that system relies on: every ID was given once, every job went to one consumer, a consumer cannot conclude
+another consumer's job, and the stats add up. The exit code is 0 only if all checks pass.
 
-It starts a server of its own with classic at the root (`--mount /=classic`), so that every path is as that system has it, and speaks HTTP
-with nothing but the standard library. What is new to such a client is one parameter: with `?wait=` the server holds a dequeue until a job
-comes, so an idle consumer asks once in WAIT_SECONDS instead of many times a second.
+The example starts its own server with classic at the root (`--mount /=classic`), so that every path is the same as in that system. It uses
+only the standard library for HTTP. One parameter is new to such a client: with `?wait=` the server holds a dequeue until a job
+comes, so an idle consumer sends one request in WAIT_SECONDS instead of many per second.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ CONSUMERS = 4
 JOBS = 50
 """Jobs per producer."""
 WAIT_SECONDS = 0.5
-"""How long the server holds a dequeue of an empty queue. A real consumer would say 20; this one wants to end soon."""
+"""How long the server holds a dequeue of an empty queue. A real consumer would use 20; this one should end soon."""
 TYPES = ("TIME_CRITICAL", "NOT_TIME_CRITICAL")
 
 
 class WentWrong(Exception):
-    """The server did something that a client of the old one would not expect; str() is for people."""
+    """The server did something that a client of the old system would not expect. str() is a message for people."""
 
 
 class Client:
@@ -46,7 +46,7 @@ class Client:
         self._headers = {} if consumer is None else {"QUEUE_CONSUMER": str(consumer)}
 
     def call(self, method: str, path: str, body: Any = None, *, expect: tuple[int, ...] = (200,)) -> tuple[int, Any]:
-        """One request: the answer's status, which must be one of `expect`, and its body."""
+        """Send one request. Return the answer's status, which must be one of `expect`, and its body."""
         self._connection.request(method, path, None if body is None else json.dumps(body), self._headers)
         answer = self._connection.getresponse()
         status, said = answer.status, json.loads(answer.read())
@@ -56,34 +56,34 @@ class Client:
 
 
 def produce(host: str) -> list[int]:
-    """Enqueue JOBS jobs; their ids."""
+    """Enqueue JOBS jobs and return their ids."""
     client = Client(host)
     return [client.call("POST", "/jobs/enqueue", {"Type": TYPES[n % 2]})[1]["ID"] for n in range(JOBS)]
 
 
 def consume(host: str, consumer: int, produced: threading.Event) -> list[dict[str, Any]]:
-    """Take and conclude jobs until the producers are done and the queue is empty; the jobs as they were concluded."""
+    """Take and conclude jobs until the producers are done and the queue is empty. Return the concluded jobs."""
     client = Client(host, consumer)
     done: list[dict[str, Any]] = []
     while True:
         last = produced.is_set()
         status, job = client.call("GET", f"/jobs/dequeue?wait={WAIT_SECONDS}", expect=(200, 404))
         if status == 200:
-            # The work would be done here.
+            # A real consumer would do the work here.
             done.append(client.call("POST", f"/jobs/{job['ID']}/conclude")[1])
         elif last:
             return done
 
 
 def check(what: str, found: Any, expected: Any) -> None:
-    """Print one thing that was checked. Raises WentWrong."""
+    """Print the result of one check. Raises WentWrong if it failed."""
     if found != expected:
         raise WentWrong(f"{what}: found {found}, expected {expected}")
     print(f"ok  {what}")
 
 
 def check_crowd(host: str) -> None:
-    """Producers and consumers at once: no job is lost, none is done twice."""
+    """Run producers and consumers at the same time: no job is lost, and none is done twice."""
     produced = threading.Event()
     with ThreadPoolExecutor(PRODUCERS + CONSUMERS) as threads:
         consumers: list[Future[list[dict[str, Any]]]] = [threads.submit(consume, host, n, produced) for n in range(1, CONSUMERS + 1)]
@@ -103,7 +103,7 @@ def check_crowd(host: str) -> None:
 
 
 def check_owner(host: str) -> None:
-    """A consumer that already waits is handed the job at once; another cannot conclude it, nor can anybody twice."""
+    """A waiting consumer gets the job at once; another consumer cannot conclude it, and no one can conclude it twice."""
     one, two, producer = Client(host, 1), Client(host, 2), Client(host)
     with ThreadPoolExecutor(1) as threads:
         taking = threads.submit(one.call, "GET", "/jobs/dequeue?wait=20")
@@ -118,11 +118,11 @@ def check_owner(host: str) -> None:
 
 @contextlib.contextmanager
 def own_server() -> Iterator[str]:
-    """A server on a free port of this machine, classic at its root; its host and port. It lives as long as the context."""
+    """Run a server on a free port, with classic at its root, as long as the context lasts. Yields its host and port."""
     serve = [sys.executable, "-m", "jobqueue", "serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "warning"]
     process = subprocess.Popen([*serve, "--mount", "/=classic"], stdout=subprocess.PIPE, text=True)
     try:
-        # Its first line says where it listens.
+        # The server's first line of output has its address.
         assert process.stdout is not None
         line = process.stdout.readline().split()
         if not line:
@@ -134,7 +134,7 @@ def own_server() -> Iterator[str]:
 
 
 def main() -> int:
-    """The exit code."""
+    """Run the example and return the exit code."""
     started = time.perf_counter()
     try:
         with own_server() as host:

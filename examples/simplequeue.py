@@ -1,15 +1,15 @@
-"""A client of simplequeue, unchanged, with this server in that one's place.
+"""An unchanged client of simplequeue, running against this server.
 
     python examples/simplequeue.py
 
-The jobs are numbers to be split into their prime factors; a job's id says which number, so a job submitted twice is one job. PRODUCERS
-threads submit all of them, each in an order of its own, while CONSUMERS threads take, compute and complete. Numbers below 2 cannot be
-split: those jobs fail. Then the example checks what a user of that system counts on: each id was accepted once, each job was run once,
-every state is as it should be, and the page is there. The exit code is 0 only if all of it holds.
+Each job splits a number into its prime factors. The job's id is the number, so a job that is submitted twice is one job. PRODUCERS
+threads submit all numbers, each in its own order, while CONSUMERS threads take jobs, compute and complete them. Numbers below 2 cannot be
+split, so those jobs fail. Then the example checks what a user of that system relies on: each id was accepted once, each job was run once,
+every job has the right state, and the page exists. The exit code is 0 only if all checks pass.
 
-It starts a server of its own with simplequeue at the root (`--mount /=simplequeue`), so that every path is as that system has it, and
-speaks HTTP with nothing but the standard library. What is new to such a client is one parameter: with `?wait=` the server holds
-GET /jobs/next until a job comes, so an idle consumer asks once in WAIT_SECONDS instead of many times a second.
+The example starts its own server with simplequeue at the root (`--mount /=simplequeue`), so that every path is the same as in that system.
+It uses only the standard library for HTTP. One parameter is new to such a client: with `?wait=` the server holds GET /jobs/next until
+a job comes, so an idle consumer sends one request in WAIT_SECONDS instead of many per second.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ PRODUCERS = 3
 CONSUMERS = 4
 NUMBERS = [*range(-5, 95), 1_000_003, 99_999_989]
 WAIT_SECONDS = 0.5
-"""How long the server holds a request for the next job when there is none. A real consumer would say 20; this one wants to end soon."""
+"""How long the server holds a request for the next job when there is none. A real consumer would use 20; this one should end soon."""
 
 
 class WentWrong(Exception):
-    """The server did something that a client of the old one would not expect; str() is for people."""
+    """The server did something that a client of the old system would not expect. str() is a message for people."""
 
 
 class Client:
@@ -47,7 +47,7 @@ class Client:
         self._connection = http.client.HTTPConnection(host, timeout=30)
 
     def call(self, method: str, path: str, body: Any = None, *, expect: tuple[int, ...] = (200,)) -> tuple[int, Any]:
-        """One request: the answer's status, which must be one of `expect`, and its body, None without one."""
+        """Send one request. Return the answer's status, which must be one of `expect`, and its body, or None if it has none."""
         self._connection.request(method, path, None if body is None else json.dumps(body))
         answer = self._connection.getresponse()
         status, text = answer.status, answer.read()
@@ -57,12 +57,12 @@ class Client:
 
 
 def name(number: int) -> str:
-    """A number's job id. Any text will do: in a path it is percent-encoded."""
+    """Return the job id for a number. An id can be any text: in a path it is percent-encoded."""
     return f"factors/{number}"
 
 
 def factors(number: int) -> list[int]:
-    """A number's prime factors. Raises ValueError when it has none."""
+    """Return a number's prime factors. Raises ValueError if it has none."""
     if number < 2:
         raise ValueError("only numbers from 2 on have prime factors")
     found: list[int] = []
@@ -76,7 +76,7 @@ def factors(number: int) -> list[int]:
 
 
 def produce(host: str, seed: int) -> Counter[str]:
-    """Submit every number; the ids that were new to the server."""
+    """Submit every number. Return the ids that were new to the server."""
     client = Client(host)
     accepted: Counter[str] = Counter()
     for number in random.Random(seed).sample(NUMBERS, len(NUMBERS)):
@@ -88,7 +88,7 @@ def produce(host: str, seed: int) -> Counter[str]:
 
 
 def consume(host: str, produced: threading.Event) -> list[tuple[str, list[int]]]:
-    """Run jobs until the producers are done and none is left; each job's id and factors, [] where it failed."""
+    """Run jobs until the producers are done and none is left. Return each job's id and factors, [] if it failed."""
     client = Client(host)
     done: list[tuple[str, list[int]]] = []
     while True:
@@ -106,14 +106,14 @@ def consume(host: str, produced: threading.Event) -> list[tuple[str, list[int]]]
 
 
 def check(what: str, found: Any, expected: Any) -> None:
-    """Print one thing that was checked. Raises WentWrong."""
+    """Print the result of one check. Raises WentWrong if it failed."""
     if found != expected:
         raise WentWrong(f"{what}: found {found}, expected {expected}")
     print(f"ok  {what}")
 
 
 def check_crowd(host: str) -> None:
-    """Producers and consumers at once: every job is accepted once and run once."""
+    """Run producers and consumers at the same time: every job is accepted once and run once."""
     produced = threading.Event()
     with ThreadPoolExecutor(PRODUCERS + CONSUMERS) as threads:
         consumers = [threads.submit(consume, host, produced) for _ in range(CONSUMERS)]
@@ -131,7 +131,7 @@ def check_crowd(host: str) -> None:
 
 
 def check_states(host: str) -> None:
-    """The list shows all jobs, and each can be looked at by its id."""
+    """The list shows all jobs, and each can be read by its id."""
     client = Client(host)
     jobs = client.call("GET", "/jobs")[1]
     expected = {name(number): "failed" if number < 2 else "succeeded" for number in NUMBERS}
@@ -145,7 +145,7 @@ def check_states(host: str) -> None:
 
 
 def check_page(host: str) -> None:
-    """The page that shows every job stands where it did."""
+    """The page that shows every job is still at its path."""
     connection = http.client.HTTPConnection(host, timeout=30)
     connection.request("GET", "/")
     answer = connection.getresponse()
@@ -155,11 +155,11 @@ def check_page(host: str) -> None:
 
 @contextlib.contextmanager
 def own_server() -> Iterator[str]:
-    """A server on a free port of this machine, simplequeue at its root; its host and port. It lives as long as the context."""
+    """Run a server on a free port, with simplequeue at its root, as long as the context lasts. Yields its host and port."""
     serve = [sys.executable, "-m", "jobqueue", "serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "warning"]
     process = subprocess.Popen([*serve, "--mount", "/=simplequeue"], stdout=subprocess.PIPE, text=True)
     try:
-        # Its first line says where it listens.
+        # The server's first line of output has its address.
         assert process.stdout is not None
         line = process.stdout.readline().split()
         if not line:
@@ -171,7 +171,7 @@ def own_server() -> Iterator[str]:
 
 
 def main() -> int:
-    """The exit code."""
+    """Run the example and return the exit code."""
     started = time.perf_counter()
     try:
         with own_server() as host:

@@ -2,15 +2,15 @@
 
     python examples/wordcount.py
 
-One producer enqueues every .py file of the interpreter that runs this as a job. Four worker processes block on dequeue, count, and
+One producer enqueues each .py file of this Python's standard library as a job. Four worker processes block on dequeue, count, and
 conclude each job with its counts. The producer waits for the results and compares their sum with a direct count.
 
-It starts a server of its own; `--url` uses one that runs already, with the token in JOBQUEUE_TOKEN if that is set. With `--workers 0`
-the counting is left to workers started elsewhere. The exit code is 0 only if both counts agree.
+The example starts its own server; with `--url` it uses a server that is already running, with the token in JOBQUEUE_TOKEN if that is set.
+With `--workers 0` you start the workers elsewhere. The exit code is 0 only if both counts agree.
 
-What it shows of working with the queue: ids made by the producer and an `attempt_id` on every dequeue, which make every request here
-safe to repeat when its answer was lost; what a worker does about 204, a lost lease and a job it cannot do; and a producer that never
-has more than IN_FLIGHT jobs out, so it reads each result long before the server's history forgets it.
+The example shows three things. The producer makes the ids, and every dequeue has an `attempt_id`, so every request here is safe to repeat
+if its answer was lost. The worker handles 204, a lost lease, and a job that it cannot do. The producer never has more than IN_FLIGHT jobs
+unfinished, so it reads each result long before the server removes it from history.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ WAIT_SECONDS = 20
 IN_FLIGHT = 64
 """Jobs enqueued whose results are not read yet: enough to keep every worker busy."""
 PAUSES_SECONDS = (0.1, 0.2, 0.5, 1, 2)
-"""Between the attempts of one request."""
+"""Pauses between the attempts of one request."""
 BUSY = (429, 503)
 """The server is full or shutting down: ask again later."""
 
 
 class WentWrong(Exception):
-    """Something that repeating will not cure; str() is for people."""
+    """An error that a repeat will not fix. str() is a message for people."""
 
 
 def count(text: str) -> dict[str, int]:
-    """What `wc` counts."""
+    """Count what `wc` counts."""
     return {"lines": text.count("\n"), "words": len(text.split()), "characters": len(text)}
 
 
@@ -59,7 +59,7 @@ def count(text: str) -> dict[str, int]:
 
 
 def session(url: str) -> aiohttp.ClientSession:
-    """A client of the server at `url`. Its time-out must be longer than the wait."""
+    """Return an HTTP client for the server at `url`. Its time-out must be longer than the wait."""
     headers = {"Content-Type": "application/json"}
     if token := os.environ.get("JOBQUEUE_TOKEN"):
         headers["Authorization"] = f"Bearer {token}"
@@ -67,7 +67,7 @@ def session(url: str) -> aiohttp.ClientSession:
 
 
 async def call(http: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """One request: the answer's status and its decoded body. Repeated while the server cannot be reached or is busy."""
+    """Send one request, again while the server is unreachable or busy. Return the answer's status and its decoded body."""
     data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
     for pause in (*PAUSES_SECONDS, None):
         try:
@@ -86,16 +86,16 @@ async def call(http: aiohttp.ClientSession, method: str, path: str, body: Any = 
 
 
 def do(payload: Any) -> dict[str, Any]:
-    """What to conclude a job with."""
+    """Return the body with which to conclude a job."""
     try:
         return {"outcome": "succeeded", "result": count(payload["text"])}
     except (TypeError, KeyError, AttributeError) as error:
-        # Not a job of ours. Trying again would not help, so the failure is made final.
+        # Not a job for this worker. Another attempt would not help, so the failure is final.
         return {"outcome": "failed", "error": f"not a file to count: {error!r}", "retry": False}
 
 
 async def work(url: str) -> None:
-    """Take jobs and do them, until the process is stopped."""
+    """Take jobs and run them until the process is stopped."""
     async with session(url) as http:
         while True:
             wanted = {"queue": QUEUE, "wait": WAIT_SECONDS, "attempt_id": uuid.uuid4().hex}
@@ -106,13 +106,13 @@ async def work(url: str) -> None:
                 raise WentWrong(f"dequeue answered {status}: {job}")
             done = {"lease": job["lease"]["token"], **do(job["payload"])}
             status, answer = await call(http, "POST", f"/jobs/{quote(job['id'], safe='')}/conclude", done)
-            # 404 and 409 say that the job is no longer ours (we took longer than the lease, or it was cancelled): on to the next one.
+            # 404 and 409: this worker no longer has the job (the lease ran out, or the job was cancelled). Take the next one.
             if status not in (200, 404, 409):
                 raise WentWrong(f"conclude answered {status}: {answer}")
 
 
 def worker(url: str) -> None:
-    """A worker process."""
+    """Run a worker; the main function of a worker process."""
     with contextlib.suppress(KeyboardInterrupt):
         try:
             asyncio.run(work(url))
@@ -124,7 +124,7 @@ def worker(url: str) -> None:
 
 
 class Tally:
-    """What the producer knows so far. direct: its own counts; counted: the workers'; skipped: files left out, by reason."""
+    """The producer's results so far. direct: its own counts; counted: those of the workers; skipped: files left out, by reason."""
 
     def __init__(self, files: int) -> None:
         self.files = files
@@ -140,12 +140,12 @@ class Tally:
 
 
 def read(file: Path) -> str:
-    """A file's text. Raises UnicodeDecodeError if that is not UTF-8."""
+    """Return a file's text. Raises UnicodeDecodeError if it is not UTF-8."""
     return file.read_bytes().decode()
 
 
 async def handle(http: aiohttp.ClientSession, file: Path, tally: Tally) -> None:
-    """Enqueue one file, wait for its result and add it up."""
+    """Enqueue one file, wait for its result and add it to the sums."""
     try:
         text = read(file)
     except UnicodeDecodeError:
@@ -197,22 +197,22 @@ async def produce(url: str, files: list[Path], workers: list[BaseProcess]) -> Ta
     return tally
 
 
-# Putting it together.
+# The main program.
 
 
 def library(limit: int | None) -> list[Path]:
-    """The standard library's source files, without what pip has installed beside it."""
+    """Return the standard library's source files, without the packages that pip installed."""
     root = Path(sysconfig.get_path("stdlib"))
     return sorted(file for file in root.rglob("*.py") if "site-packages" not in file.parts)[:limit]
 
 
 @contextlib.contextmanager
 def own_server() -> Iterator[str]:
-    """A server on a free port of this machine; its URL. It lives as long as the context."""
+    """Run a server on a free port as long as the context lasts. Yields its URL."""
     command = [sys.executable, "-m", "jobqueue", "serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "warning"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        # Its first line says where it listens.
+        # The server's first line of output has its address.
         assert process.stdout is not None
         line = process.stdout.readline().split()
         if not line:
@@ -225,8 +225,8 @@ def own_server() -> Iterator[str]:
 
 @contextlib.contextmanager
 def running_workers(url: str, number: int) -> Iterator[list[BaseProcess]]:
-    """Worker processes for as long as the context lasts. Stopping one that waits loses nothing: a held dequeue has taken no job."""
-    # Started afresh rather than forked, which is safe whatever this process runs already, and the same on every system.
+    """Run worker processes as long as the context lasts. Stopping a waiting worker loses nothing: a held dequeue has no job yet."""
+    # Spawned rather than forked: this is safe even if this process has threads, and works the same on every system.
     spawn = multiprocessing.get_context("spawn")
     processes: list[BaseProcess] = [spawn.Process(target=worker, args=(url,), daemon=True) for _ in range(number)]
     for process in processes:
@@ -241,7 +241,7 @@ def running_workers(url: str, number: int) -> Iterator[list[BaseProcess]]:
 
 
 def report(tally: Tally) -> bool:
-    """Print how it went; whether the counts agree."""
+    """Print the results. Return whether the counts agree."""
     seconds = time.perf_counter() - tally.started
     for reason, number in tally.skipped.items():
         print(f"skipped {number} files: {reason}")
@@ -253,7 +253,7 @@ def report(tally: Tally) -> bool:
 
 
 def main() -> int:
-    """The exit code."""
+    """Run the example and return the exit code."""
     parser = argparse.ArgumentParser(description="Count the words of Python's standard library with a job queue.")
     parser.add_argument("--url", help="a running server (default: start one)")
     parser.add_argument("--workers", type=int, default=4, help="worker processes (default: 4)")

@@ -1,13 +1,13 @@
-"""Have a server with a pool of its own compute the SHA-256 of every file of a folder.
+"""Compute the SHA-256 of every file in a folder, on a server that has its own pool of workers.
 
     python examples/workpool.py [FOLDER]
 
-This file is two things. As the module of `jobqueue serve --pool workpool` it is the pool: one handler, which reads a file and answers
-its checksum. As a program it is a client of the workpool dialect: it starts that server, submits one job a file, waits for the results,
-and compares each with a checksum of its own. Without FOLDER it takes the package's own sources. The exit code is 0 only if all agree.
+This file has two uses. As the module of `jobqueue serve --pool workpool` it is the pool: one handler, which reads a file and returns
+its checksum. As a program it is a client of the workpool dialect: it starts that server, submits one job per file, waits for the results,
+and compares each result with its own checksum. Without FOLDER it uses the package's own sources. The exit code is 0 only if all agree.
 
-`--url` uses a server that runs already, with the token in JOBQUEUE_TOKEN if that is set. It must see the same files. Mind that a job
-here names any file that the server may read: a real pool would look only where it is meant to.
+With `--url` it uses a server that is already running, with the token in JOBQUEUE_TOKEN if that is set. That server must see the same files.
+Note that a job here can name any file that the server can read: a real pool should accept only files in certain folders.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ NAME = "checksum"
 WAIT_SECONDS = 20
 """How long the server holds a request for a result before it answers that there is none yet."""
 IN_FLIGHT = 500
-"""Jobs submitted whose results are not read yet: far fewer than the server's history remembers."""
+"""Jobs submitted whose results are not read yet: far fewer than the server's history can hold."""
 
 
 def checksum_of(path: str) -> str:
-    """A file's SHA-256, in hexadecimal."""
+    """Return a file's SHA-256, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -47,11 +47,11 @@ def checksum_of(path: str) -> str:
 
 @jobqueue.handler(NAME, timeout=300)
 def checksum(path: str) -> str:
-    """The job: its body is the path, what it returns is the result. A plain function, so it runs in a thread."""
+    """Handle one job: its body is the path, the return value is the result. A plain function, so it runs in a thread."""
     try:
         return checksum_of(path)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        # Another attempt would not go better; any other error is worth one.
+        # Another attempt would not help. After any other error the job is tried again.
         raise jobqueue.Discard from error
 
 
@@ -59,11 +59,11 @@ def checksum(path: str) -> str:
 
 
 class WentWrong(Exception):
-    """Something that repeating will not cure; str() is for people."""
+    """An error that a repeat will not fix. str() is a message for people."""
 
 
 class Workpool:
-    """The three calls of a workpool server, over one connection. prefix: where it stands on the server."""
+    """The three calls of a workpool server, over one connection. prefix: the path at which it is mounted on the server."""
 
     def __init__(self, url: str, prefix: str = "/workpool") -> None:
         place = urlsplit(url)
@@ -84,14 +84,14 @@ class Workpool:
             raise WentWrong(f"{method} {path}: {error or type(error).__name__}") from error
 
     def submit(self, name: str, body: Any) -> str:
-        """A new job's id."""
+        """Submit a job and return its id."""
         status, answer = self._call("POST", "/job", {"name": name, "body": body})
         if status != 201:
             raise WentWrong(f"the job {name} for {body} was answered {status}: {answer.get('message', answer)}")
         return str(answer["createdJob"]["id"])
 
     def result(self, job_id: str) -> dict[str, Any]:
-        """What became of a job, as soon as that is known: `status`, and `result` or `error`."""
+        """Wait until a job has ended, and return its `status`, and `result` or `error`."""
         while True:
             status, answer = self._call("GET", f"/result/{quote(job_id, safe='')}?wait={WAIT_SECONDS}")
             if status == 200:
@@ -100,12 +100,12 @@ class Workpool:
                 raise WentWrong(f"the result of {job_id} was answered {status}: {answer.get('message', answer)}")
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._connection.close()
 
 
 def files_of(folder: Path) -> list[str]:
-    """Every file below a folder, but for what Python itself writes there, and names that JSON cannot carry: it says which."""
+    """Return every file below a folder, except files that Python writes there, and names that JSON cannot hold, which it prints."""
     found = sorted(str(path) for path in folder.resolve().rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     sendable = [path for path in found if path.encode("utf-8", "replace").decode() == path]
     for path in set(found).difference(sendable):
@@ -114,7 +114,7 @@ def files_of(folder: Path) -> list[str]:
 
 
 def compare(pool: Workpool, paths: Sequence[str]) -> Counter[str]:
-    """Have every file's checksum computed and compare; how many agree, differ and failed."""
+    """Have every file's checksum computed, and compare. Return how many agree, differ and failed."""
     counts: Counter[str] = Counter(agree=0, differ=0, failed=0)
     for start in range(0, len(paths), IN_FLIGHT):
         jobs = [(path, pool.submit(NAME, path)) for path in paths[start : start + IN_FLIGHT]]
@@ -131,20 +131,20 @@ def compare(pool: Workpool, paths: Sequence[str]) -> Counter[str]:
     return counts
 
 
-# Putting it together.
+# The main program.
 
 
 @contextlib.contextmanager
 def own_server(size: int) -> Iterator[str]:
-    """A server on a free port of this machine whose pool is this file; its URL. It lives as long as the context."""
+    """Run a server on a free port whose pool is this file, as long as the context lasts. Yields its URL."""
     pool = ["--pool", Path(__file__).stem, "--pool-size", str(size)]
     command = [sys.executable, "-m", "jobqueue", "serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "warning", *pool]
-    # The pool's module is looked for where Python looks for any other.
+    # Python finds the pool's module in the usual places.
     places = [str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
-        # Its first line says where it listens.
+        # The server's first line of output has its address.
         assert process.stdout is not None
         line = process.stdout.readline().split()
         if not line:
@@ -158,7 +158,7 @@ def own_server(size: int) -> Iterator[str]:
 
 
 def main() -> int:
-    """The exit code."""
+    """Run the example and return the exit code."""
     parser = argparse.ArgumentParser(description="Compute the SHA-256 of every file of a folder with a pool of workers.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).resolve().parents[1] / "jobqueue", metavar="FOLDER")
     parser.add_argument("--url", help="a running server whose pool has this file's handler (default: start one)")

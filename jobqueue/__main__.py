@@ -1,4 +1,4 @@
-"""`python -m jobqueue` is `jobqueue`."""
+"""`python -m jobqueue` runs the command `jobqueue`."""
 
 from jobqueue.cli import main
 

@@ -1,4 +1,4 @@
-"""The command line. It reads settings and starts what they ask for; it decides nothing."""
+"""The command line. It reads settings and starts the server or runs a command; it makes no other decisions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from jobqueue.process.units import SWITCH
 
 
 class _Refused(click.ClickException):
-    """One line on stderr, and the exit code of a wrong command line."""
+    """A wrong command line: one line on stderr, and the exit code."""
 
     exit_code = 2
 
 
 class _GroupedCommand(click.Command):
-    """Shows its options under the headings of the settings table, all in one column."""
+    """Shows options under the headings of the settings table, all in one column."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups = {
@@ -38,13 +38,13 @@ class _GroupedCommand(click.Command):
 
 
 def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    # Text and None throughout: config.load reads all three sources alike, so all three are refused in the same words.
+    # All values are text or None: config.load reads all three sources in the same way, so the error messages are the same for all.
     flag = f"{setting.flag}/--no-{setting.flag[2:]}" if setting.kind is SWITCH else setting.flag
     return click.option(flag, setting.name, default=None, multiple=setting.kind.many)
 
 
 def _text(value: str | bool | tuple[str, ...] | None) -> str | None:
-    """What was given on the command line, written as in the environment."""
+    """A value from the command line, in the form used in the environment."""
     if isinstance(value, tuple):
         return ",".join(value) if value else None
     return str(value).lower() if isinstance(value, bool) else value
@@ -59,7 +59,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="jobqueue", message="%(prog)s %(version)s")
 def main() -> None:
-    """A long-polling HTTP job queue: producers submit, workers block on dequeue."""
+    """A job queue server over HTTP with long polling: producers submit jobs, workers wait for them."""
 
 
 @main.command(
@@ -77,16 +77,19 @@ def serve(**given: str | bool | tuple[str, ...] | None) -> None:
     """
     flags = {name: _text(value) for name, value in given.items()}
     settings = _settings(flags)
-    # Here, so that --help and a bad setting answer without loading a web server.
-    from jobqueue.process.server import run
+    # Imported here, so that --help and the report of a bad setting need not load a web server.
+    if settings.processes > 1:
+        from jobqueue.process.processes import run
+    else:
+        from jobqueue.process.server import run
 
     sys.exit(run(settings))
 
 
 def _of_store(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which store."""
+    """The options that name the store."""
     store = click.option("--store", metavar="URL", help="Store of several servers; else JOBQUEUE_STORE, from the environment or .env.")
-    waits = click.option("--acknowledge", metavar="REPLICAS", help="As servers are told; else JOBQUEUE_ACKNOWLEDGE, or 1.")
+    waits = click.option("--acknowledge", metavar="REPLICAS", help="As for the servers; else JOBQUEUE_ACKNOWLEDGE, or 1.")
     return store(waits(command))
 
 
@@ -95,19 +98,19 @@ def _of_store(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--data", metavar="FILE", help="File to copy; else JOBQUEUE_DATA, from the environment or .env.")
 @_of_store
 def backup(file: str, data: str | None, store: str | None, acknowledge: str | None) -> None:
-    """Copy the jobs into FILE, also while servers serve.
+    """Copy the jobs into FILE; servers can run meanwhile.
 
-    The copy holds them as they are at one moment. `jobqueue serve --data` serves it, and `jobqueue restore` fills a store from it.
+    The copy is of one moment. Serve it with `jobqueue serve --data`, or fill a store from it with `jobqueue restore`.
 
     \b
     Examples:
       jobqueue backup --data jobs.db jobs-monday.db
       jobqueue backup --store valkey://10.0.0.1:6379 jobs-monday.db
     """
-    # Whichever is named here is meant, whatever the server's own settings name.
+    # The store named on the command line counts, whatever the server's own settings say.
     other = "store" if data is not None else "data" if store is not None else ""
     if data is not None and store is not None:
-        raise _Refused("--data and --store: jobs are copied from one or the other")
+        raise _Refused("give either --data or --store, not both")
     settings = _settings({"data": data, "store": store, "acknowledge": acknowledge}, {other})
     source = settings.data
     if settings.store is not None:
@@ -122,9 +125,10 @@ def backup(file: str, data: str | None, store: str | None, acknowledge: str | No
 @click.argument("file")
 @_of_store
 def restore(file: str, store: str | None, acknowledge: str | None) -> None:
-    """Fill an empty store from FILE, a backup or the data file of a server that was stopped.
+    """Fill an empty store from a backup or a data file.
 
-    No server may use the store meanwhile. If it is broken off, no server starts on what is there; run it again.
+    FILE is a backup, or the data file of a stopped server. No server can use the store meanwhile. If this command is interrupted, no
+    server starts on the incomplete store; run the command again.
 
     \b
     Example:
@@ -133,7 +137,7 @@ def restore(file: str, store: str | None, acknowledge: str | None) -> None:
     settings = _settings({"store": store, "acknowledge": acknowledge}, {"data"})
     if settings.store is None:
         raise _Refused(
-            "nowhere to restore to: give --store URL, or set JOBQUEUE_STORE. A backup is served as it is by `jobqueue serve --data FILE`"
+            "no store given: use --store URL, or set JOBQUEUE_STORE. To serve the backup itself, use `jobqueue serve --data FILE`"
         )
     _told(lambda _: _moving().restore(settings, file))
 
@@ -148,9 +152,9 @@ def _moving() -> Any:
 @click.argument("file", required=False)
 @_of_store
 def check(file: str | None, store: str | None, acknowledge: str | None) -> None:
-    """Say what FILE or a store holds, or what is wrong with it. Changes nothing, and works beside running servers.
+    """Say what FILE or a store holds, or what is wrong with it. Changes nothing; servers can run meanwhile.
 
-    Of a store it also looks at all that a server looks at when it starts, and says who owns it and which servers are there.
+    For a store it also makes all checks that a server makes at its start, and says which server is the owner and which others exist.
 
     \b
     Example:
@@ -159,25 +163,25 @@ def check(file: str | None, store: str | None, acknowledge: str | None) -> None:
     """
     if file is not None:
         if store is not None or acknowledge is not None:
-            raise _Refused("check a FILE or a store, one at a time")
+            raise _Refused("give either a FILE or a store, not both")
         _told(lambda durable: f"{file}: whole; {durable.check(file)}")
         return
     settings = _settings({"store": store, "acknowledge": acknowledge}, {"data"})
     if settings.store is None:
         raise _Refused("nothing to check: give FILE, or --store URL, or set JOBQUEUE_STORE")
-    # Here, so that a file is checked without what only stores need.
+    # Imported here, so that checking a file loads nothing that only stores need.
     from jobqueue.process.inspecting import check_store
 
     _told(lambda _: check_store(settings))
 
 
 def _told(act: Callable[[Any], str]) -> None:
-    """Print what came of it, or one line of why not and exit code 1."""
+    """Print the result, or one line that says why it failed, with exit code 1."""
     from jobqueue.backend.loading import CannotOpen
     from jobqueue.process import durable
 
     try:
-        print(act(durable))
+        click.echo(act(durable))
     except CannotOpen as error:
         raise click.ClickException(str(error)) from None
 

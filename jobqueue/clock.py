@@ -1,8 +1,8 @@
-"""Time, injected. The one place where the monotonic line and UTC meet.
+"""Time, injected. The only place that relates monotonic time to UTC.
 
-Engine time is monotonic, anchored to UTC when the clock is made: it reads like a Unix time, yet a step of the
-wall clock never moves it, so leases and delays hold (promise 9). `skew` is how far UTC has stepped away since;
-a backend adds it to what it hands out and takes it off what it is given.
+Engine time is monotonic, and set to UTC when the clock is created: it looks like a Unix time, but a step of the wall clock does not change
+it, so leases and delays keep their length (promise 9). `skew` is how far UTC has been stepped since then; a backend adds it to the times
+that it returns, and subtracts it from those that it is given.
 """
 
 from __future__ import annotations
@@ -21,39 +21,40 @@ SKEW_STEP_SECONDS = 0.5
 
 
 SKEW_READ_SECONDS = 0.05
-"""How often the two clocks are compared, at most: it is asked for with every job."""
+"""The shortest time between two comparisons of the clocks, since the skew is needed for every job."""
 
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-"""Linux's name for this boot of the machine, another one after every start."""
+"""Linux's id of the current boot; each boot of the machine has another one."""
 
 
 class Uptime(NamedTuple):
-    """How long the machine has been up, in seconds, sleep included. Two of the same boot tell how much time lies between them,
-    whatever was done to the wall clock meanwhile, and in whichever processes they were read."""
+    """How long the machine has been up, in seconds, including sleep. The difference between two uptimes of the same boot is the time
+    between them, even if the wall clock was set meanwhile, and if different processes read them.
+    """
 
     boot: str
     seconds: float
 
 
 class Timer(Protocol):
-    """A callback that is still to come."""
+    """A callback that has not run yet."""
 
     def cancel(self) -> None:
-        """Forget the callback; harmless after it ran."""
+        """Cancel the callback; harmless after it ran."""
 
 
 class Clock(Protocol):
-    """What the shell asks of time. Seconds throughout."""
+    """The clock and timers that the shell needs. Seconds throughout."""
 
     def now(self) -> float:
-        """Engine time: monotonic, reads like seconds since the Unix epoch."""
+        """Engine time: monotonic, in seconds that look like a Unix time."""
 
     def skew(self) -> float:
         """UTC minus engine time, 0.0 unless the wall clock was stepped."""
 
     def uptime(self) -> Uptime | None:
-        """How long the machine has been up; None where that cannot be known."""
+        """How long the machine has been up; None if it is not known."""
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Run callback at engine time `when`, or soon if that has passed; never before this call returns."""
@@ -105,9 +106,9 @@ class _ManualTimer:
 
 
 class ManualClock:
-    """A clock that stands still until a test advances it; due timers run inside `advance`, in order of their time.
+    """A clock that stands still until a test advances it; timers that are due run inside `advance`, in order of their time.
 
-    start: what the wall clock shows. up: what the machine's uptime is then; None where there is none.
+    start: the initial wall clock time. up: the machine's uptime at the start; None if it has none.
     """
 
     def __init__(self, start: float = 1_800_000_000.0, up: Uptime | None = None) -> None:
@@ -126,7 +127,7 @@ class ManualClock:
         return self._skew
 
     def step_wall_clock(self, seconds: float) -> None:
-        """Move UTC, as an operator or NTP would, and nothing else."""
+        """Step UTC, as an operator or NTP would, and nothing else."""
         self._skew += seconds
 
     def uptime(self) -> Uptime | None:
@@ -140,7 +141,7 @@ class ManualClock:
         return timer
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, stopping at every timer on the way. A timer that sets another one due in between runs too."""
+        """Let time pass, and run each timer at its time, including timers that another timer sets meanwhile."""
         end = self._now + seconds
         while self._timers and self._timers[0][0] <= end:
             when, _, timer = heapq.heappop(self._timers)

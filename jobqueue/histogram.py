@@ -1,7 +1,7 @@
-"""How many were how long: counts between fixed bounds, as Prometheus wants them, for about a quarter of a microsecond each.
+"""Histograms: counts of values between fixed bounds, as Prometheus needs them, at about a quarter of a microsecond per value.
 
-prometheus-client's own Histogram takes a lock and walks its bounds for every value, which on the hot path would cost more than the rest
-of what is counted there.
+prometheus-client's own Histogram takes a lock and walks its bounds for every value, which on the hot path would cost more than everything
+else that is counted there.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from bisect import bisect_left
 import msgspec
 
 QUICK_SECONDS = (0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-"""For what the server does by itself: a hand-out, a commit, a turn of the loop."""
+"""For internal steps of the server: a hand-out, a commit, a turn of the loop."""
 
 REQUEST_SECONDS = (0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 30.0, 60.0)
-"""For answers, from an enqueue in memory to a dequeue held to its end."""
+"""For answers: from an enqueue in memory to a dequeue that waits for its full time."""
 
 JOB_SECONDS = (0.001, 0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0)
-"""For what jobs wait and take, from a millisecond to a day."""
+"""For the waiting and running times of jobs, from a millisecond to a day."""
 
 
 class Timings(msgspec.Struct, frozen=True, gc=False):
-    """A histogram as it was at one moment; see Histogram. total: the sum of all values."""
+    """A snapshot of a histogram; see Histogram. total: the sum of all values."""
 
     bounds: tuple[float, ...] = ()
     counts: tuple[int, ...] = (0,)
     total: float = 0.0
 
     def quantile(self, share: float) -> float | None:
-        """The value below which that share of all lies, reckoned as if they lay evenly between two bounds; None while there are none.
+        """The value below which this share of all values lies, interpolated linearly between two bounds; None if there are no values.
 
-        Where it lies beyond the last bound, that bound.
+        If it lies beyond the last bound, the last bound.
         """
         wanted = share * sum(self.counts)
         if not wanted:
@@ -45,7 +45,9 @@ class Timings(msgspec.Struct, frozen=True, gc=False):
 
 
 class Histogram:
-    """bounds: the upper ends, ascending, each belonging to what lies below it. counts: one more than bounds, the last for all beyond."""
+    """bounds: the upper bounds, ascending, each included in its bucket. counts: one more than bounds; the last is for values beyond all
+    bounds.
+    """
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -55,11 +57,22 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Count one value. One below zero, after a clock was stepped, counts as zero."""
+        """Count one value. A value below zero, which can occur after a clock was stepped, counts as zero."""
         self.counts[bisect_left(self.bounds, value)] += 1
         if value > 0:
             self.total += value
 
+    def observe_in(self, value: float, part: list[int] | None) -> list[int]:
+        """Count one value here and also in the counts of a part, for example of a queue; returns these, made if there are none yet."""
+        at = bisect_left(self.bounds, value)
+        self.counts[at] += 1
+        if value > 0:
+            self.total += value
+        if part is None:
+            part = [0] * len(self.counts)
+        part[at] += 1
+        return part
+
     def timings(self) -> Timings:
-        """What it holds now."""
+        """A snapshot of the current counts."""
         return Timings(self.bounds, tuple(self.counts), self.total)

@@ -1,8 +1,8 @@
-"""Job ids and lease tokens. Seedable, so that a test or a simulation repeats itself.
+"""Job ids and lease tokens. The source of randomness can be seeded, so that a test or a simulation is repeatable.
 
-Job ids are UUIDs of version 7 (RFC 9562, section 5.7) with the 12-bit counter of its section 6.2, method 1: they sort
-by time, and those of one millisecond in order of creation. Lease tokens carry 128 random bits: they fence other
-workers out, so they must not be guessable (RFC 9562 says the same of no UUID, which is why a token is none).
+Job ids are UUIDs of version 7 (RFC 9562, section 5.7) with the 12-bit counter of its section 6.2, method 1: they sort by time, and within a
+millisecond by order of creation. Lease tokens have 128 random bits: they keep other workers out, so they must not be guessable (RFC 9562
+says that UUIDs must not be assumed to be, so tokens are not UUIDs).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 
 _POOL = 256
-"""Random bytes are asked for, and made into text in C, for this many ids or half as many tokens at once."""
+"""For how many ids, or half as many tokens, random bytes are requested and converted to text at once, in C."""
 
 _COUNTER_MAX = 0xFFF
 
@@ -20,11 +20,11 @@ _BYTES = [f"{byte:02x}" for byte in range(256)]
 
 _CLEAR = int.from_bytes(b"\x3f\xff" * _POOL)
 _VARIANT = int.from_bytes(b"\x80\x00" * _POOL)
-"""The variant's two bits are 10; the fourteen after them, and the 48 of the node, are random."""
+"""The two variant bits are 10; the fourteen bits after them, and the 48 node bits, are random."""
 
 
 class Ids:
-    """Makes ids and tokens from `entropy`, a function from a number of bytes to that many random bytes."""
+    """Makes ids and tokens from `entropy`, a function that returns a given number of random bytes."""
 
     def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._entropy = entropy
@@ -37,19 +37,19 @@ class Ids:
         self._head = ""
 
     def token(self) -> str:
-        """A lease token: 32 hexadecimal digits, 128 random bits."""
+        """A new lease token: 32 hexadecimal digits, 128 random bits."""
         if not self._tokens:
             self._tokens = self._entropy(8 * _POOL).hex("-", 16).split("-")
             self._tokens.reverse()
         return self._tokens.pop()
 
     def job_id(self, now: float) -> str:
-        """A UUIDv7 for engine time `now` (seconds); greater than every one made before it."""
+        """A UUIDv7 for engine time `now` (seconds); greater than all previous ones."""
         if not self._nodes:
             self._fill()
         ms = int(now * 1_000)
         if ms > self._last_ms:
-            # The counter's top bit starts at 0, so that at least 2,048 ids of one millisecond stay in order.
+            # The counter's top bit starts at 0, so that at least 2,048 ids within a millisecond stay in order.
             self._begin(ms, self._starts.pop() << 3)
         elif self._counter == _COUNTER_MAX:
             self._begin(self._last_ms + 1, 0)
@@ -59,14 +59,14 @@ class Ids:
         return f"{self._head}{_BYTES[counter >> 4]}{_DIGITS[counter & 15]}-{self._variants.pop()}-{self._nodes.pop()}"
 
     def _fill(self) -> None:
-        """The random parts of the next ids, the variant set in all of them at once."""
+        """The random parts of the next ids, with the variant bits set in all of them at once."""
         self._starts = bytearray(self._entropy(_POOL))
         bits = int.from_bytes(self._entropy(2 * _POOL)) & _CLEAR | _VARIANT
         self._variants = bits.to_bytes(2 * _POOL).hex("-", 2).split("-")
         self._nodes = self._entropy(6 * _POOL).hex("-", 6).split("-")
 
     def _begin(self, ms: int, counter: int) -> None:
-        """Start on another millisecond."""
+        """Start the next millisecond."""
         self._last_ms = ms
         self._counter = counter
         self._head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"

@@ -1,10 +1,11 @@
-"""Where log lines go: to a descriptor, by a thread of their own, so that nobody who logs ever waits for whoever reads the log.
+"""Writes log lines to a file descriptor in a separate thread, so that logging never waits for the reader of the log.
 
-A pipe that nobody reads is full after 64 KiB, and a write to it stands still until somebody does; so would the loop, with every request.
-Here a line is put in line and that is all. What waits is bounded by bytes. Beyond that lines are dropped, and counted; once there is room
-again a line says how many.
+A pipe that nobody reads is full after 64 KiB, and then a write to it blocks; if the event loop wrote the log, every request would block
+too. Here logging only adds the line to a queue, which is bounded in bytes. Beyond that, lines are dropped and counted; once there is room
+again, a line reports how many.
 
-Never: a lock held while writing; sys.stderr's own buffer, whose lock a thread that hangs in it would keep from the interpreter's end.
+Never hold a lock while writing. Never use sys.stderr's own buffer: if a thread hung in it, its lock would prevent the interpreter from
+exiting.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import weakref
 from jobqueue.limits import MIB
 
 WAITING_BYTES_MAX = 4 * MIB
-"""Text that may wait to be written: some 20,000 lines. A longer line goes if nothing else waits."""
+"""The most text waiting to be written: some 20,000 lines. A longer line is accepted if nothing else waits."""
 
 FLUSH_SECONDS = 1.0
-"""How long the end of the process waits for the lines that are left."""
+"""How long the process waits at its end for the remaining lines to be written."""
 
 WRITE_BYTES_MAX = 64 * 1_024
-"""Written at a time."""
+"""The most bytes in one write."""
 
 
 class LogSink(logging.Handler):
@@ -35,7 +36,7 @@ class LogSink(logging.Handler):
     def __init__(self, descriptor: int, waiting_bytes_max: int = WAITING_BYTES_MAX) -> None:
         super().__init__()
         self.dropped_total = 0
-        """Lines that were never written."""
+        """Lines that were dropped."""
         self._descriptor = descriptor
         self._max = waiting_bytes_max
         self._unsaid = 0
@@ -43,18 +44,18 @@ class LogSink(logging.Handler):
         _sinks.add(self)
 
     def _reset(self) -> None:
-        """As new: no line waits, no thread runs. A forked process begins so: it has neither the thread nor its locks."""
+        """Start empty: no waiting lines, no thread. Also called in a forked process, which has neither the thread nor usable locks."""
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._guard = threading.RLock()
-        """Held for the counters alone, for a few instructions. A signal's handler may log in the middle of them."""
+        """Held only to update the counters, for a few instructions. Reentrant, since a signal handler can log in the middle of them."""
         self._waiting = 0
         self._thread: threading.Thread | None = None
         self._written = threading.Event()
 
-    # Whoever logs.
+    # Called by the threads that log.
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Put a record in line, or drop it. Never waits."""
+        """Queue a record, or drop it. Never waits."""
         try:
             text = self.format(record)
         except Exception:
@@ -63,7 +64,7 @@ class LogSink(logging.Handler):
         self.say(text)
 
     def say(self, text: str) -> None:
-        """The same for a line as it stands."""
+        """The same for a finished line."""
         line = f"{text}\n".encode("utf-8", "backslashreplace")
         with self._guard:
             if self._waiting and self._waiting + len(line) > self._max:
@@ -78,16 +79,16 @@ class LogSink(logging.Handler):
         self._lines.put(line)
 
     def flush(self) -> None:
-        """Wait until all is written, FLUSH_SECONDS at most."""
+        """Wait until everything is written, at most FLUSH_SECONDS."""
         if self._waiting:
             self._written.wait(FLUSH_SECONDS)
 
     def close(self) -> None:
-        """Write what is left, as `flush` does. The thread goes on waiting; it ends with the process."""
+        """Write what is left, as `flush` does. The thread keeps running until the process ends."""
         self.flush()
         super().close()
 
-    # The thread.
+    # Runs in the writing thread.
 
     def _run(self) -> None:
         while True:
@@ -109,18 +110,18 @@ class LogSink(logging.Handler):
                 self._report(unsaid)
 
     def _report(self, count: int) -> None:
-        """Say how many lines are missing, after the ones that waited."""
-        text = f"{count} lines of this log are missing: nobody read it"
+        """Write a line that says how many were dropped, after the lines that waited."""
+        text = f"{count} lines of this log are missing, since nothing read it"
         self.say(self.format(logging.LogRecord("jobqueue.log", logging.WARNING, __file__, 0, text, None, None)))
 
     def _write(self, data: bytes) -> bool:
-        """Write all of it, however long that takes. False: there is nobody to read it any more, or no room."""
+        """Write all of it, however long that takes. False: the reader is gone, or the disk is full."""
         left = memoryview(data)
         while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:
-                # Somebody who shares the open file made it non-blocking.
+                # Another process that shares the open file made it non-blocking.
                 select.select((), (self._descriptor,), ())
             except OSError:
                 return False

@@ -1,4 +1,4 @@
-"""The fixture that pytest finds where jobqueue is installed. It imports nothing of the server before a test asks for one."""
+"""The fixture that pytest finds if jobqueue is installed. It imports nothing of the server before a test requests it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def jobqueue_server() -> Iterator[str]:
-    """The URL of an empty jobqueue server that lasts as long as the test. For settings of your own use jobqueue.testing."""
+    """The URL of an empty jobqueue server that runs for one test. For your own settings use jobqueue.testing."""
     from jobqueue.testing import server_in_thread
 
     with server_in_thread() as url:

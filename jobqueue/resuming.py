@@ -1,4 +1,4 @@
-"""How a coroutine that was begun outside a task is carried on with in one."""
+"""Continues a coroutine in a task that was started outside one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 @types.coroutine
 def resumed(begun: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
-    """Carry on, in a task, with a coroutine that was run to its first suspension outside one. `waits_for` is what it yielded there.
+    """Continue, in a task, a coroutine that was run to its first suspension outside one. `waits_for` is what it yielded there.
 
-    Such a coroutine must not have asked for the current task before. What it returns is not said in the type: type checkers disagree about
-    a variable that `types.coroutine` passes on.
+    Before that suspension, the coroutine must not have used the current task. The type does not say what it returns, since type checkers
+    disagree about a variable that `types.coroutine` passes on.
     """
     while True:
         try:
@@ -27,5 +27,5 @@ def resumed(begun: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, A
         except StopIteration as stop:
             return stop.value
         finally:
-            # An exception kept here would hold this frame, which holds the exception: a cycle for every client that hangs up.
+            # An exception kept here would hold this frame, which holds the exception: a cycle for every client that disconnects.
             del given

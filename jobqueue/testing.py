@@ -10,8 +10,8 @@ Without:
     with jobqueue.testing.server_in_thread() as url, jobqueue.Client(url) as client:
         ...
 
-With pytest, the fixture `jobqueue_server` is such a url; it comes with the package. Every server is empty, listens on 127.0.0.1 on a
-port of its own, asks for no token, and forgets all when it is left.
+With pytest, the fixture `jobqueue_server` is such a url; it comes with the package. Every server is empty, listens on its own port of
+127.0.0.1, requires no token, and loses all jobs when it stops.
 """
 
 from __future__ import annotations
@@ -20,35 +20,47 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from jobqueue.limits import Limits
 from jobqueue.process.config import Settings
 from jobqueue.process.server import running
+from jobqueue.process.settings import SETTINGS
 from jobqueue.worker.exits import run_through
 
 _HOST = "127.0.0.1"
 _DRAIN_SECONDS = 0.5
-"""What is held is answered at once; this is for who does not read its answer."""
+"""Requests that are held are answered at once; this time is for clients that do not read their answer."""
+
+
+_FIELDS = {setting.name: setting.field for setting in SETTINGS}
+_NAMES = {field: name for name, field in _FIELDS.items() if name != field}
 
 
 def _settings(given: dict[str, Any]) -> Settings:
-    bounds = {name: given.pop(name) for name in list(given) if name in Limits.__struct_fields__}
-    unknown = given.keys() - set(Settings.__struct_fields__) - {"limits"}
+    fields = {}
+    for name, value in given.items():
+        if name in _NAMES:
+            warnings.warn(f"{name}: use {_NAMES[name]}, as the setting is called", DeprecationWarning, stacklevel=4)
+        fields[_FIELDS.get(name, name)] = value
+    bounds = {name: fields.pop(name) for name in list(fields) if name in Limits.__struct_fields__}
+    unknown = fields.keys() - set(Settings.__struct_fields__) - {"limits"}
     if unknown:
-        raise TypeError(f"{', '.join(sorted(unknown))}: no field of jobqueue.process.config.Settings or jobqueue.limits.Limits")
-    if bounds and "limits" in given:
-        raise TypeError(f"{', '.join(sorted(bounds))}: given beside limits; put them into it")
-    return Settings(**{"host": _HOST, "port": 0, "drain_seconds": _DRAIN_SECONDS, "limits": Limits(**bounds), **given})
+        raise TypeError(f"{', '.join(sorted(unknown))}: not a setting of `jobqueue serve`")
+    if bounds and "limits" in fields:
+        raise TypeError(f"{', '.join(sorted(bounds))}: given in addition to limits; put them into limits")
+    return Settings(**{"host": _HOST, "port": 0, "drain_seconds": _DRAIN_SECONDS, "limits": Limits(**bounds), **fields})
 
 
 @contextlib.asynccontextmanager
 async def server(**settings: Any) -> AsyncIterator[str]:
-    """A server in this event loop for as long as the context lasts; its URL. Use an AsyncClient: a Client would block the loop.
+    """Run a server in this event loop for the length of the context; yields its URL. Use an AsyncClient: a Client would block the loop.
 
-    settings: fields of `jobqueue.process.config.Settings` (token, …) and of `jobqueue.limits.Limits` (jobs_max, lease_seconds_default, …),
-    in their units: durations in seconds. Raises TypeError for a setting that is none, ValueError for bounds that contradict each other.
+    settings: those of `jobqueue serve`, by their names in the environment, in lower case and without JOBQUEUE_ (token, max_jobs,
+    default_lease, …); durations in seconds, sizes in bytes. Raises TypeError for an unknown setting, ValueError for bounds that
+    contradict each other.
     """
     made = _settings(settings)
     async with running(made) as (_, port):
@@ -57,7 +69,7 @@ async def server(**settings: Any) -> AsyncIterator[str]:
 
 @contextlib.contextmanager
 def server_in_thread(**settings: Any) -> Iterator[str]:
-    """The same in a thread of its own, for tests without asyncio, and for an AsyncClient in any loop."""
+    """The same in a separate thread, for tests without asyncio, and for an AsyncClient in any loop."""
     made = _settings(settings)
     started: concurrent.futures.Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = concurrent.futures.Future()
 

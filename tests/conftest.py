@@ -24,6 +24,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+# So does nohup with SIGHUP, which this run goes on to survive.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # pip does not compile a package that is used where it lies. With this variable set, as in many images, nobody else would either: each of
 # the hundreds of processes that the tests begin would compile all of it, which takes longer than the rest of its start.
@@ -63,7 +66,10 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what is about one server where there are two."""
+    """Give what runs by hand all the time it takes, and leave out what is about one server where there are two."""
+    for item in items:
+        if item.get_closest_marker("by_hand") is not None:
+            item.add_marker(pytest.mark.timeout(0))
     if servers.current == "two":
         for item in items:
             why = servers.why_one_only(item.nodeid)

@@ -60,6 +60,7 @@ T = TypeVar("T")
 _DEFECT = "plants a defect right beneath the edge; an owner's is a 503 at a front (tests/backend/store/test_peer.py)"
 
 ONE_ONLY = {
+    "tests/api/dialects/sqs/test_protocols.py::test_a_defect": _DEFECT,
     "tests/api/test_mounts.py::test_a_defect_answers_as_its_api": _DEFECT,
     "tests/api/test_service.py::test_a_defect_is_500_and_says_nothing_of_itself": _DEFECT,
     "tests/client/test_testing.py::test_a_server_in_a_thread_serves_tests_without_asyncio": "counts threads; an owner has read rows in one",
@@ -67,6 +68,7 @@ ONE_ONLY = {
     "tests/api/test_stats.py": "is about a server by itself, or puts another view of the others into the one backend",
     "tests/api/test_openapi.py::test_the_examples_are_true": "the example of /stats is that of a server by itself",
     "tests/api/test_metrics_times.py::test_memory_has_no_commits": "there are commits here",
+    "tests/api/test_machine.py::test_a_server_in_memory_says_so": "here there is a store",
     "tests/api/test_holds.py::test_a_job_that_was_handed_to_a_revoked_token_goes_to_the_next": "is about one turn of one loop",
 }
 """Tests that are about one server alone, by file or file::function (no parameters), and why."""

@@ -31,7 +31,7 @@ def test_it_measures_and_cleans_up(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_when_it_is_refused_it_cleans_up_too(capsys: pytest.CaptureFixture[str]) -> None:
     """When the server has no room, the refusal is told, and the queue is gone all the same."""
-    with server_in_thread(jobs_max=5) as url, Client(url) as client:
+    with server_in_thread(max_jobs=5) as url, Client(url) as client:
         for number in range(3):
             client.enqueue(number)
         assert main(["--jobs", "5000", "--batch", "500", "--url", url]) == 1

@@ -1,6 +1,6 @@
 """The documentation says what the server does: sessions are run again, tables are compared with the code, links lead somewhere.
 
-`python tests/test_docs.py` writes the lifecycle table into docs/semantics.md anew.
+`python -m tests.test_docs` writes the lifecycle table into docs/semantics.md anew.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_origin
 
+import click
 import pytest
 from aiohttp import ClientSession, TCPConnector
 from yarl import URL
 
+import jobqueue
 from jobqueue.api.app import App
 from jobqueue.api.describe.openapi import document
 from jobqueue.api.mounts import server_routes
 from jobqueue.api.native.table import native_routes
 from jobqueue.api.problems import PROBLEMS
 from jobqueue.api.routes import Route
+from jobqueue.cli import main
 from jobqueue.engine.lifecycle import markdown
 from jobqueue.http.plain import FIELD_BYTES_MAX
 from jobqueue.limits import Limits
-from jobqueue.process.config import Settings
+from jobqueue.process.config import SETTINGS, Settings
 from jobqueue.process.server import running
 
 ROOT = Path(__file__).parents[1]
@@ -145,7 +148,7 @@ class Terminal:
         headers = asked.headers if body is None else {"Content-Type": "application/json", **asked.headers}
         url = URL(asked.url.replace(ADDRESS, self._address), encoded=True)
         async with self._client.request(asked.method, url, data=body, headers=headers, skip_auto_headers=["Content-Type"]) as answer:
-            printed = (await answer.read()).decode()
+            printed = (await answer.read()).decode().replace(self._address, ADDRESS)
             if asked.with_head:
                 lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
                 lines += [f"{name.decode()}: {value.decode()}" for name, value in answer.raw_headers]
@@ -173,6 +176,8 @@ def timeless(text: str) -> str:
     """A text with every time and duration replaced."""
     for pattern, name in (
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "TIME"),
+        (r'(?<="uptime_seconds":)[0-9.]+|(?<="memory":\{)[^}]*', "MACHINE"),
+        (r'(?<="name":")(connections|unread_bytes|unsent_bytes)","used":\d+,"limit":\d+', r"\1 MACHINE"),
         (r"Date: [^\n]*GMT", "Date: DATE"),
         (r"\b\d+\.\d{6} s\b", "SECONDS s"),
         (r'"UptimeMillis":\d+', '"UptimeMillis":MILLIS'),
@@ -272,6 +277,38 @@ def test_the_readme_shows_a_job_arriving_at_once() -> None:
     assert (minutes[1] - minutes[0]) % 3_600_000 == 300_000
 
 
+def test_the_readme_says_where_the_command_is() -> None:
+    """The README says once that the environment's command is on no PATH, before it is first used, with the ways beside it."""
+    text = README.read_text()
+    told = text.index("not on your PATH")
+
+    assert text.count("not on your PATH") == text.count(". .venv/bin/activate\n") == 1
+    assert (
+        told
+        < text.index("pipx install .\nuv tool install .\n")
+        < min(found.start() for found in re.finditer("^jobqueue ", text, re.MULTILINE))
+    )
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """The words of each command `jobqueue …` of a page's shell blocks, up to a pipe."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.replace("\\\n", "").splitlines() if "<<" not in line]
+    found = [line[line.index("jobqueue") + 1 :] for line in lines if "jobqueue" in line and line[0] in ("jobqueue", "echo")]
+    return [words[: words.index("|")] if "|" in words else words for words in found]
+
+
+@pytest.mark.parametrize("words", commands_of(README), ids=" ".join)
+def test_commands_of_the_readme_are_commands(words: list[str]) -> None:
+    """Each command line of the README is one that the command line takes."""
+    at: click.Command | None = main
+    while isinstance(at, click.Group):
+        verb, *words = words
+        at = at.get_command(click.Context(at), verb)
+    assert at is not None
+    at.make_context(at.name, words)
+
+
 # The protocol.
 
 
@@ -306,7 +343,8 @@ def test_every_answer_is_told(route: Route) -> None:
     for code in set(route.errors) - {"too_large"}:
         assert f"`{code}`" in text
         assert str(PROBLEMS[code].status) in rows
-    told = {code for code in PROBLEMS if f"`{code}`" in text}
+    # A status of jobs is named so too, with no number before it.
+    told = {code for code in PROBLEMS if f"`{code}`" in text and (code != "in_progress" or "409 `in_progress`" in text)}
     if not route.path.startswith("/batch/"):
         assert told - EVERYWHERE <= set(route.errors)
 
@@ -320,11 +358,13 @@ def fields(route: Route) -> Iterator[tuple[str, str, dict[str, Any]]]:
     if route.path == "/jobs/enqueue":
         for field, schema in SCHEMAS["BackoffBody"]["properties"].items():
             yield "BackoffBody", field, schema
+        for field, schema in SCHEMAS["UniqueBody"]["properties"].items():
+            yield "UniqueBody", f"unique.{field}", schema
 
 
 def rows_of(text: str) -> dict[str, str]:
     """The rows of a section's tables whose first cell is a field's name."""
-    return dict(re.findall(r"^\| `(\w+)` \|(.*)$", text, re.MULTILINE))
+    return dict(re.findall(r"^\| `([\w.]+)` \|(.*)$", text, re.MULTILINE))
 
 
 @by_route
@@ -346,7 +386,7 @@ def test_every_field_is_told_with_its_default_and_bounds(route: Route) -> None:
             )
         numbers = {f"{schema[bound]:.15g}" for bound in ("minimum", "maximum", "minLength", "maxLength") if bound in schema}
         assert numbers <= set(re.findall(r"[\d.]+\d|\d", row)), field
-        required = field in SCHEMAS[kind]["required"]
+        required = field.removeprefix("unique.") in SCHEMAS[kind].get("required", ())
         assert ("| required |" in row) is required
 
 
@@ -388,7 +428,7 @@ def test_the_protocol_has_the_default_bounds() -> None:
     text = PROTOCOL.read_text()
 
     for number, unit in (
-        (limits.body_bytes_max, "bytes (1 MiB)"),
+        (limits.body_bytes_max, "bytes (4 MiB)"),
         (limits.queues_max, "."),
         (limits.waiters_max, "requests are held open"),
         (limits.listeners_max, "listen to"),
@@ -396,12 +436,36 @@ def test_the_protocol_has_the_default_bounds() -> None:
         (limits.connections_max, "connections are open"),
         (limits.jobs_max, "live jobs or 1 GiB"),
         (limits.page_scan_max, "jobs at most"),
+        (f"**Types** are strings of 1 to {limits.type_chars_max}", "characters"),
         (FIELD_BYTES_MAX, ", and there may be 128 of these"),
     ):
         assert re.sub(r" ([.,])", r"\1", f"{number} {unit}") in text
     assert f"without it, {limits.wait_seconds_default:g}." in text
     assert f"without it, {limits.page_jobs_default}." in text
     assert f"without it, {limits.lease_seconds_default:g}." in text
+
+
+@pytest.mark.parametrize("kind", ["Unconfirmed", "StorageUnconfirmed", "AnswerLost", "OutcomeUnknown"])
+def test_an_exception_says_that_the_change_may_be_made(kind: str) -> None:
+    """Each exception after which a change may have been made is an Unconfirmed, and says so in its help and in docs/clients.md."""
+    found = getattr(jobqueue, kind)
+
+    assert issubclass(found, jobqueue.Unconfirmed)
+    assert re.search("may have been|may be stored|does not say whether a change was made", found.__doc__), found.__doc__
+    assert f"`{kind}`" in (ROOT / "docs/clients.md").read_text()
+
+
+def test_the_api_says_where_a_failed_request_may_have_changed_something() -> None:
+    """The protocol, the OpenAPI document's head, and each change's 503 in it name the errors after which the change may have been made."""
+    made = document(ROUTES, Limits(), secured=True)
+    told = [sections(PROTOCOL)["Errors"].partition("**A request that fails")[2].partition("\n\n")[0], made["info"]["description"]]
+    answers = made["paths"]["/jobs/enqueue"]["post"]["responses"]
+
+    for text in told:
+        assert "`unconfirmed`" in text
+        assert "500" in text
+    assert "`unconfirmed`, the change may have been made" in answers["503"]["description"]
+    assert "internal_error" in SCHEMAS["Problem"]["properties"]["unconfirmed"]["description"]
 
 
 # Semantics and the rest.
@@ -413,6 +477,56 @@ def test_the_lifecycle_table_is_the_codes() -> None:
 
     assert text.count(TABLE_BEGINS) == text.count(TABLE_ENDS) == 1
     assert text.partition(TABLE_BEGINS)[2].partition(TABLE_ENDS)[0] == markdown()
+
+
+def in_words(value: float, unit: str) -> str:
+    """A bound as docs/limitations.md has it."""
+    return f"{value:,.0f} {unit}".strip()
+
+
+def test_the_limitations_have_the_default_bounds() -> None:
+    """Each row of bounds in docs/limitations.md is the default of Limits, and the flag beside it exists."""
+    limits, text = Limits(), (ROOT / "docs/limitations.md").read_text()
+    told = {name: (bound, flags) for name, bound, flags in re.findall(r"^\| (.+?) \| ([\d,]+(?: \w+)?) \| (.+) \|$", text, re.MULTILINE)}
+
+    assert {name: bound for name, (bound, _) in told.items()} == {
+        "live jobs": in_words(limits.jobs_max, ""),
+        "bytes of live jobs": in_words(limits.payload_total_bytes_max / 2**30, "GiB"),
+        "payload, result or error": in_words(limits.payload_bytes_max / 2**20, "MiB"),
+        "body of a request": in_words(limits.body_bytes_max / 2**20, "MiB"),
+        "jobs in a batch": in_words(limits.batch_jobs_max, ""),
+        "queues": in_words(limits.queues_max, ""),
+        "schedules": in_words(limits.schedules_max, ""),
+        "groups that are not concluded": in_words(limits.groups_max, ""),
+        "keys of a queue": in_words(limits.keys_max, ""),
+        "jobs that one job is after": in_words(limits.parents_max, ""),
+        "requests held open": in_words(limits.waiters_max, ""),
+        "connections": in_words(limits.connections_max, ""),
+        "a wait, in one request": in_words(limits.wait_seconds_max, "s"),
+        "a lease": in_words(limits.lease_seconds_max / 3600, "h"),
+        "a delay, an expiry": in_words(limits.delay_seconds_max / 86_400, "days"),
+        "attempts": in_words(limits.max_attempts_max, ""),
+        "characters of a job's id, type or key": in_words(limits.id_chars_max, ""),
+        "concluded jobs in history, for each outcome": in_words(limits.history_jobs_max, ""),
+        "bytes of them, for each outcome": in_words(limits.history_bytes_max / 2**20, "MiB"),
+    }
+    assert limits.id_chars_max == limits.type_chars_max == limits.key_chars_max
+    assert limits.delay_seconds_max == limits.expires_seconds_max
+    assert set(re.findall(r"`(--[\w-]+)`", text)) <= {setting.flag for setting in SETTINGS} | {"--data"}
+
+
+@pytest.mark.parametrize("page", ["coming-from", "troubleshooting", "guarantees", "limitations"])
+def test_the_readme_links_the_page(page: str) -> None:
+    """A page that a newcomer looks for is in the README's list."""
+    assert f"](docs/{page}.md)" in README.read_text()
+
+
+@pytest.mark.parametrize("page", ["troubleshooting", "guarantees"])
+def test_flags_that_are_named_exist(page: str) -> None:
+    """Each flag that a page names is a setting of the server, or says where a command finds it."""
+    named = set(re.findall(r"`(--[\w-]+)", (ROOT / f"docs/{page}.md").read_text()))
+
+    assert named <= {setting.flag for setting in SETTINGS} | {"--url"}
 
 
 def anchor(heading: str) -> str:

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 WORDCOUNT = [sys.executable, "examples/wordcount.py"]
 PATIENCE_SECONDS = 60
 TOKEN = "the-token-of-this-test"
+LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -80,6 +81,30 @@ def test_ledger_keeps_every_account_in_order_though_workers_are_killed() -> None
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count(" is killed\n") == 2
     assert re.search(r"^600 bookings on 40 accounts, \d+ begun again after a kill: all in order$", ran.stdout, re.MULTILINE)
+
+
+def test_pipeline_counts_the_library_once_though_a_worker_is_killed() -> None:
+    """A schedule begins it, its parts are a group's members, the callback adds them up, and the sum is that of a count made here."""
+    ran = subprocess.run(
+        [sys.executable, "examples/pipeline.py", "--limit", "120"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_SECONDS,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"^the schedule made stocktaking@\S+Z$", ran.stdout, re.MULTILINE)
+    assert ran.stdout.count(" is killed\n") == 1
+    files = sorted(
+        path.relative_to(LIBRARY)
+        for path in LIBRARY.rglob("*.py")
+        if not {"site-packages", "test", "tests", "idlelib"} & set(path.relative_to(LIBRARY).parts)
+    )[:120]
+    lines = sum((LIBRARY / file).read_bytes().count(b"\n") for file in files)
+    for line in (f"{120:>10,} files", f"{lines:>10,} lines", f"{24:>10,} parts", "the same as without a queue"):
+        assert f"{line}\n" in ran.stdout
 
 
 def test_wordcount_notices_a_worker_that_counts_wrongly() -> None:

@@ -74,7 +74,7 @@ def test_who_logs_does_not_wait_for_who_reads(pipe: Pipe) -> None:
     found = [json.loads(line) for line in pipe.until(b"are missing").splitlines() if line]
     kept = [line["message"] for line in found[:-1]]
     assert kept == [f"line {number}" for number in range(1_000 - dropped)]
-    assert found[-1]["message"] == f"{dropped} lines of this log are missing: nobody read it"
+    assert found[-1]["message"] == f"{dropped} lines of this log are missing, since nothing read it"
     assert (found[-1]["level"], found[-1]["logger"]) == ("warning", "jobqueue.log")
     pipe.logger.warning("again")
     pipe.until(b"again")

@@ -3,9 +3,12 @@
 - `prepare`: makes what the peer needs on its server (a stream, a schema), and ends. COUNT is 1 for the durable set-up.
 - `work`: one worker, until it is killed.
 - `crowd`: COUNT idle workers in this one process, until it is killed; prints "ready" when all wait.
-- `produce`: prints "ready", then does what it reads, a line each, and prints a line of JSON when done: `single N`, `batch N`, or
-  `pickup N`, which enqueues N jobs one by one, each when the one before has been picked up, and prints the nanoseconds that each took
-  from just before its enqueue to its handler's start.
+- `produce`: prints "ready", then does what it reads, a line each, and prints a line of JSON when done: `single N BYTES` and
+  `batch N BYTES`; `pickup N`, which enqueues N jobs one by one, each when the one before has been picked up, and prints the nanoseconds
+  that each took from just before its enqueue to its handler's start; `open N`, which is followed by N lines, each at the moment when a job
+  is due and with that moment, and enqueues each at once, whatever became of those before.
+
+actor.mjs is the same for libraries of JavaScript.
 """
 
 from __future__ import annotations
@@ -18,13 +21,15 @@ import random
 import select
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from bench.peers.marks import FIFO, MARK, handled
+from bench.peers.marks import DIGITS, FIFO, MARK, handled
 
-PAYLOAD = "x" * 198
+QUOTES = 2
+PAYLOAD = "x" * (200 - QUOTES)
 """200 bytes as JSON text."""
 BATCH = 100
 PICKUP_SECONDS_MAX = 10.0
@@ -54,27 +59,74 @@ class Module(Protocol):
         """Run a worker for ever."""
 
 
-async def single(producer: Producer, abreast: int, count: int) -> None:
+class Lines:
+    """Lines of a pipe, without a buffer that another reader would miss."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd, self._rest, self._whole = fd, b"", deque[bytes]()
+
+    def more(self) -> deque[bytes]:
+        """Those that are there, after a read, which blocks if nothing is. An empty one when the pipe has ended."""
+        # A loop that watches it may have made it one that does not block.
+        select.select([self.fd], [], [])
+        part = os.read(self.fd, 65_536)
+        *whole, self._rest = (self._rest + part).split(b"\n")
+        self._whole.extend(whole if part else [b""])
+        return self._whole
+
+    def next(self) -> str:
+        """The next one; it blocks."""
+        while not self._whole:
+            self.more()
+        return self._whole.popleft().decode()
+
+
+async def single(producer: Producer, abreast: int, count: int, payload: str) -> None:
     """One call a job."""
     left: Iterator[int] = iter(range(count))
 
     async def some() -> None:
         for _ in left:
-            await producer.one(PAYLOAD)
+            await producer.one(payload)
 
     await asyncio.gather(*(some() for _ in range(min(abreast, count))))
 
 
-async def batch(producer: Producer, abreast: int, count: int) -> None:
+async def batch(producer: Producer, abreast: int, count: int, payload: str) -> None:
     """One call for `BATCH` jobs."""
     left = iter(range(0, count, BATCH))
 
     async def some() -> None:
         for start in left:
-            await producer.many(PAYLOAD, min(BATCH, count - start))
+            await producer.many(payload, min(BATCH, count - start))
 
     # A few calls in flight keep both sides busy; more would only queue.
     await asyncio.gather(*(some() for _ in range(min(abreast, 4))))
+
+
+async def opened(producer: Producer, abreast: int, count: int, lines: Lines) -> None:
+    """One call for each line, when it comes. A library that blocks makes them one after the other, as late as that is."""
+    if abreast == 1:
+        for _ in range(count):
+            await producer.one(lines.next() + PAYLOAD[DIGITS:])
+        return
+    calls: set[asyncio.Task[None]] = set()
+    loop, all_begun = asyncio.get_running_loop(), asyncio.Event()
+    begun = 0
+
+    def begin() -> None:
+        nonlocal begun
+        there = lines.more()
+        while there and begun < count:
+            calls.add(loop.create_task(producer.one(there.popleft().decode() + PAYLOAD[DIGITS:])))  # type: ignore[arg-type]
+            begun += 1
+        if begun == count:
+            loop.remove_reader(lines.fd)
+            all_begun.set()
+
+    loop.add_reader(lines.fd, begin)
+    await all_begun.wait()
+    await asyncio.gather(*calls)
 
 
 async def pickup(producer: Producer, count: int, fifo: int) -> list[int]:
@@ -95,13 +147,17 @@ async def produce(module: Any, address: str) -> None:
     fifo = os.open(os.environ[FIFO], os.O_RDWR) if FIFO in os.environ else -1
     async with module.producer(address) as producer:
         print("ready", flush=True)
-        while line := (await asyncio.to_thread(sys.stdin.readline)).split():
+        lines = Lines(sys.stdin.fileno())
+        while line := (await asyncio.to_thread(lines.next)).split():
             what, count = line[0], int(line[1])
             answer: object = None
             if what == "pickup":
                 answer = await pickup(producer, count, fifo)
+            elif what == "open":
+                await opened(producer, module.ABREAST, count, lines)
             else:
-                await (single if what == "single" else batch)(producer, module.ABREAST, count)
+                payload = "x" * (int(line[2]) - QUOTES)
+                await (single if what == "single" else batch)(producer, module.ABREAST, count, payload)
             print(json.dumps(answer), flush=True)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.peers.report import best
+from bench.peers.figures import best, latency, loads
 from bench.peers.roster import OURS, PEERS
-from bench.peers.run import Findings
+from bench.peers.run import Findings, fastest
 
 FOLDER = Path(__file__).parents[1] / "plots"
 OWN_COLOUR, OTHER_COLOUR = "#c0392b", "#7f8c8d"
+LINE_COLOURS = ("#2980b9", "#27ae60", "#f39c12", "#8e44ad", "#2c3e50")
+"""Of others, where each has a line."""
 
 
 def _canvas(count: int = 1) -> tuple[Any, Any]:
@@ -64,7 +67,34 @@ def peers(found: Findings) -> list[str]:
     _bars(left, pickups, "pickup p50, µs, 1 idle worker")
     _bars(right, {key: statistics.median(each) for key, each in found.queued.items()}, "bytes for each queued job")
     drawn.append(_save(figure, "pickup-and-memory"))
-    return drawn
+    return [*drawn, *_under_load(found)]
+
+
+def _under_load(found: Findings) -> list[str]:
+    """Latency by throughput, of the fastest: a line for each, from its least load to its greatest."""
+    curves = {}
+    for peer in fastest(found, PEERS):
+        measured = found.memory.get(peer.key, [])
+        shares = sorted({load.share for session in measured for load in session.loads})
+        if len(shares) > 1:
+            curves[peer] = [latency(loads(measured, share)) for share in shares]
+    if not curves:
+        return []
+    figure, axes = _canvas(2)
+    for axis, which in zip(axes, ("p50", "p99"), strict=True):
+        colours = itertools.cycle(LINE_COLOURS)
+        for peer, points in curves.items():
+            heights = [getattr(point, which) for point in points]
+            style = {"color": OWN_COLOUR, "linewidth": 2.0} if peer.kind == OURS else {"color": next(colours)}
+            axis.plot(
+                [point.offered for point in points], heights, marker="o", markersize=3, label=peer.name if which == "p50" else None, **style
+            )
+        axis.set_yscale("log")
+        axis.set_xlim(left=0)
+        axis.set_xlabel("jobs/s offered, in memory")
+        axis.set_title(f"{which} from due to handler, µs")
+    figure.legend(loc="outside lower center", ncols=len(curves))
+    return [_save(figure, "under-load")]
 
 
 def lines(name: str, title: str, unit: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str | None:

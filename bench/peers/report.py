@@ -3,91 +3,56 @@
 from __future__ import annotations
 
 import importlib.metadata
-import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
-from bench.peers.roster import OURS, PEERS, PYTHON, Peer
+from bench import node
+from bench.peers import figures
+from bench.peers.claims import standing
+from bench.peers.figures import latency, loads, p50_us, p99_us, ranged, rate
+from bench.peers.roster import OURS, PEERS, Peer
 from bench.peers.run import DURABLE, MEMORY, Findings
 from bench.peers.servers import TOLD, version
-from bench.peers.sessions import EndToEnd, Session, percentile
+from bench.peers.sessions import SIZE, Session
+from bench.peers.summary import in_short
 from bench.process import BenchError
 from bench.report import machine
 
-FACTOR_PYTHON, FACTOR_PICKUP = 3.0, 3.0
-
 HOW = """\
 `python -m bench peers` starts every server itself, on loopback, and for each measurement a new server, a new worker process and a new
-producer process. All run on the same cores, pinned to none. The peers take turns, and the order is turned about with every round. A figure
-is the median of the rounds, with their least and greatest; all payloads are 200 bytes.
+producer process. All run on the same cores, pinned to none. The peers take turns, and the order is reversed with every round. A figure is
+the median of the rounds, with the smallest and the largest value; all payloads have 200 bytes unless stated otherwise. A whole run takes
+a quarter of an hour. To keep it that short, some things are measured less often:
 
-- **End to end**: from the producer's first call to the last job's handler, one producer process and one worker process, the handler
-  counting and nothing else. {jobs_max:,} jobs; where these would take more than {seconds_max:g} s, as many as take about {seconds:g} s,
-  by what 200 jobs took just before. "Batch" enqueues 100 in one call, where the library has such a call. Libraries that block make one
-  call at a time, those for asyncio 16.
-- **CPU** is user and system time from the processes' CPU clocks, for each job of the single calls: the server's with all its processes,
-  and the producer's and the worker's together.
-- **Pickup**: from just before the enqueue to the handler's first line, both by the one monotonic clock. The worker is idle; the next job is
-  enqueued 8 to 16 ms after the last was picked up. p99 is over all rounds together.
-- **{crowd:,} idle workers**: connections that wait, held by one process, which needs its own CPU to be woken.
-- **Memory** is the growth of the server's `Pss`, all its processes together, by {queued:,} queued jobs with their payloads, where enqueuing
-  is slow fewer; two peers at a time. For an idle worker, by the {crowd:,}.
+- **Rounds**: the first round measures all peers. Later rounds, up to {rounds}, measure the leaders: the {leaders} fastest by single calls
+  in memory, ours, the best of the queues for Python at each kind of work, and those that a claim names. The rest have one figure and no
+  range.
+- **Producers and workers, payloads**: the {leaders} fastest by single calls, in memory, once. Only two edges of the grid are measured:
+  the numbers of producers and workers with 200 bytes, and the sizes with one producer and one worker.
+- **Loads**: half of the reached rate for all peers; the other loads only for the leaders, in their later rounds.
+
+What is measured:
+
+- **End to end**: from the producer's first call to the last job's handler, one producer process and one worker process; the
+  handler only counts. {jobs_max:,} jobs; if these would take more than {seconds_max:g} s, as many as take about {seconds:g} s, estimated
+  from 200 jobs just before. "Batch" enqueues 100 jobs in one call, if the library has such a call. Blocking libraries make one
+  call at a time, those for asyncio and JavaScript 16.
+- **CPU** is user and system time from the processes' CPU clocks, per job of the single calls: of the server with all its processes,
+  of the producer and of the worker.
+- **Under load**: an open loop. Jobs come due by a timetable, a Poisson process from a seed, the same for every peer at the same rate. The
+  rate is a share of what the same session had just reached in a closed loop, for {open_seconds:g} s. A latency is from the time when the
+  job was due to the first line of its handler, so a stall affects every job that came due during it (no coordinated omission). Another
+  process keeps the timetable and wakes the producer, which is part of each latency. Over all rounds together; p99.9 if there are 1,000
+  jobs or more.
+- **Pickup**: from just before the enqueue to the handler's first line, both on the same monotonic clock. The worker is idle; the next job
+  is enqueued 8 to 16 ms after the last was picked up. p99 is over all rounds together.
+- **Several producers and workers**: each in its own process, which makes as many calls at once as it would alone, for about
+  {grid_seconds:g} s.
+- **{crowd:,} idle workers**: waiting connections, held by one process, which needs CPU of its own to wake up.
+- **Memory** is the growth of the server's `Pss`, all its processes together, by {queued:,} queued jobs with their payloads, or fewer if
+  enqueuing is slow; measured once, two peers at a time. For an idle worker, by {crowd:,} of them.
 """
-
-REASONS = {
-    "beanstalkd": "beanstalkd is a C program that reads a line of text and answers one. Here each job is three HTTP requests, or shares "
-    "of some, in a Python server: head, JSON, checks, an answer with its head. What closes most of it is batches, which the Worker makes "
-    "by itself. What would close the rest is a parser and a core that are not Python.",
-    "python": "Single calls cost an HTTP request for each enqueue, and a Worker that keeps up takes jobs one or a few at a time, so its "
-    "own requests are shared by few jobs. Batches take that away. See docs/performance.md for where the server's CPU goes.",
-    "pickup": "A pickup is two HTTP answers and two clients in Python, all of them cold after the pause before it. Taken apart, of some "
-    "1,050 µs: 170 the producer until its bytes are made, 300 the server's own work, 250 the worker from the answer's bytes to its "
-    "handler; the rest is the kernel's, which wakes three sleeping processes. What would close it is a client and a server that are not "
-    "Python.",
-    "python, durable": "Each call waits for a commit of its own or shares one with the few calls that are made at the same time: 16 of the "
-    "producer's, and the Worker's. Batches take that away, and so do more producers (results.md has 100 of them).",
-    "pickup, durable": "The job and its hand-out are one commit, which is then waited for: a thread is woken, SQLite writes the pages of "
-    "three tables and a fsync ends, the loop is woken. Redis and beanstalkd append a line to a file. What would close it is a log of our "
-    "own; what SQLite gives for it is a file that any tool can read, check and back up.",
-    "queued": "A job here is an object in Python with its times, attempts and place. Those that take less keep one encoded string, and "
-    "no index by which a job can be found, cancelled or listed.",
-    "idle": "A held request is a connection of aiohttp with its parser, a task and a waiter; with Redis it is one C structure.",
-}
-
-
-class Range(NamedTuple):
-    """A median and between what it lies."""
-
-    median: float
-    least: float
-    greatest: float
-
-    def text(self, form: str = ",.0f") -> str:
-        """As it stands in a table."""
-        return f"{self.median:{form}} ({self.least:{form}}–{self.greatest:{form}})"
-
-
-def ranged(values: Sequence[float]) -> Range:
-    """Of the rounds' values."""
-    return Range(statistics.median(values), min(values), max(values))
-
-
-def rate(found: Sequence[Session], way: Callable[[Session], EndToEnd | None]) -> Range | None:
-    """Jobs a second, if it was measured."""
-    rates = [end.rate for session in found if (end := way(session)) is not None]
-    return ranged(rates) if rates else None
-
-
-def p50_us(found: Sequence[list[int]]) -> Range:
-    """Of the rounds' medians, in microseconds."""
-    return ranged([statistics.median(pickups) / 1_000 for pickups in found])
-
-
-def p99_us(found: Sequence[list[int]]) -> float:
-    """Over all rounds, in microseconds."""
-    return percentile([pickup for pickups in found for pickup in pickups], 99) / 1_000
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -97,48 +62,80 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in line) + " |" for line in lines)
 
 
-def _single(session: Session) -> EndToEnd:
-    return session.single
-
-
-def _batch(session: Session) -> EndToEnd | None:
-    return session.batch
-
-
-def best(found: Sequence[Session]) -> float:
-    """The greater median of the two ways."""
-    rates = [given.median for way in (_single, _batch) if (given := rate(found, way)) is not None]
-    return max(rates)
+def _name(peer: Peer) -> str:
+    return f"**{peer.name}**" if peer.kind == OURS else peer.name
 
 
 def _end_to_end_table(measured: dict[str, list[Session]], failed: dict[str, str]) -> str:
     rows = []
-    for peer in sorted(PEERS, key=lambda peer: -best(measured[peer.key]) if peer.key in measured else 0.0):
+    for peer in sorted(PEERS, key=lambda peer: -figures.best(measured[peer.key]) if peer.key in measured else 0.0):
         found = measured.get(peer.key)
         if found is None:
             if peer.key in failed:
-                rows.append([peer.name, f"not measured: {failed[peer.key]}", "", "", "", ""])
+                rows.append([_name(peer), f"not measured: {failed[peer.key]}", "", "", "", "", ""])
             continue
-        single, batch = rate(found, _single), rate(found, _batch)
-        assert single is not None
-        jobs = min(session.single.jobs for session in found)
-        rows.append(
-            [
-                f"**{peer.name}**" if peer.kind == OURS else peer.name,
-                single.text(),
-                batch.text() if batch else "",
-                ranged([session.single.server_us for session in found]).text(),
-                ranged([session.single.client_us for session in found]).text(),
-                f"{jobs:,}",
-            ]
-        )
-    return table(("", "jobs/s, single calls", "jobs/s, batch", "server CPU, µs a job", "client CPU, µs a job", "jobs"), rows)
+        single, batch = rate(found, figures.single), rate(found, figures.batch)
+        ends = [session.single for session in found if session.single is not None]
+        if single is not None:
+            rows.append(
+                [
+                    _name(peer),
+                    single.text(),
+                    batch.text() if batch else "",
+                    ranged([end.server_us for end in ends]).text(),
+                    ranged([end.producer_us for end in ends]).text(),
+                    ranged([end.worker_us for end in ends]).text(),
+                    f"{min(end.jobs for end in ends):,}",
+                ]
+            )
+    return table(("", "jobs/s, single calls", "jobs/s, batch", "CPU, µs a job: server", "producer", "worker", "jobs"), rows)
+
+
+def _load_table(measured: dict[str, list[Session]]) -> str:
+    rows = []
+    for peer in PEERS:
+        found = measured.get(peer.key, [])
+        for share in sorted({load.share for session in found for load in session.loads}):
+            of = loads(found, share)
+            took = latency(of)
+            p999 = f"{took.p999:,.0f}" if took.p999 is not None else ""
+            jobs = sum(len(load.latencies) for load in of)
+            rows.append([_name(peer), f"{share:.0%}", f"{took.offered:,.0f}", f"{took.p50:,.0f}", f"{took.p99:,.0f}", p999, f"{jobs:,}"])
+    return table(("", "load", "jobs/s", "p50, µs", "p99", "p99.9", "jobs"), rows)
+
+
+def _grid_row(found: Findings, peer: Peer, measured: dict[int, float], wanted: dict[int, str]) -> list[str]:
+    """wanted: by the number that is asked for, what its failure is kept by."""
+    single = rate(found.memory.get(peer.key, []), figures.single)
+    cells = [_name(peer), f"{single.median:,.0f}" if single else ""]
+    for number, what in wanted.items():
+        reason = found.failures.get((peer.key, what), "")
+        cells.append(f"{measured[number]:,.0f}" if number in measured else f"not measured: {reason}")
+    return cells
+
+
+def _crews_table(found: Findings) -> str:
+    wanted = {number: f"{number} producers" for number in found.plan.crews}
+    tried = [peer for peer in PEERS if peer.key in found.crews or any((peer.key, what) in found.failures for what in wanted.values())]
+    rows = [_grid_row(found, peer, found.crews.get(peer.key, {}), wanted) for peer in tried]
+    return table(("jobs/s", "1 producer, 1 worker", *(f"{number} and {number}" for number in wanted)), rows)
+
+
+def _sizes_table(found: Findings) -> str:
+    wanted = dict.fromkeys(found.plan.sizes, "payloads")
+    tried = [peer for peer in PEERS if peer.key in found.sizes or (peer.key, "payloads") in found.failures]
+    rows = [_grid_row(found, peer, found.sizes.get(peer.key, {}), wanted) for peer in tried]
+    return table(("jobs/s", f"{SIZE} bytes", *(f"{size // 1_024} KiB" for size in wanted)), rows)
 
 
 def _pickup_table(found: Findings) -> str:
     rows = []
     for peer in PEERS:
-        cells = [f"**{peer.name}**" if peer.kind == OURS else peer.name]
+        if not any(peer.key in kept for kept in (found.memory, found.durable, found.crowds)):
+            if (peer.key, MEMORY) in found.failures:
+                rows.append([_name(peer), "not measured", "", "not measured", "", "", ""])
+            continue
+        cells = [_name(peer)]
         for measured in (found.memory, found.durable):
             pickups = [session.pickups for session in measured.get(peer.key, [])]
             cells += [p50_us(pickups).text(), f"{p99_us(pickups):,.0f}"] if pickups else ["not measured", ""]
@@ -155,11 +152,13 @@ def _pickup_table(found: Findings) -> str:
 def _memory_table(found: Findings) -> str:
     rows = []
     for peer in PEERS:
+        if not peer.queued or not (peer.key in found.queued or peer.key in found.crowds or (peer.key, "queued") in found.failures):
+            continue
         each = found.queued.get(peer.key)
         crowds = [crowd.bytes_each / 1_024 for crowd in found.crowds.get(peer.key, [])]
         rows.append(
             [
-                f"**{peer.name}**" if peer.kind == OURS else peer.name,
+                _name(peer),
                 ranged(each).text() if each else found.failures.get((peer.key, "queued"), "not measured"),
                 f"{min(peer.queued, found.plan.queued):,}",
                 ranged(crowds).text(".1f") if crowds else peer.why_no_crowd or found.failures.get((peer.key, "crowd"), ""),
@@ -177,7 +176,9 @@ def versions(peer: Peer) -> str:
         told.append(f"{peer.server}: not installed")
     for name in peer.needs:
         try:
-            told.append(f"{name} {importlib.metadata.version(name)}")
+            told.append(f"{name} {importlib.metadata.version(name) if peer.runtime == 'python' else node.version(name)}")
+        except BenchError:
+            told.append(f"{name}: not installed")
         except importlib.metadata.PackageNotFoundError:
             told.append(f"{name}: not installed")
     return ", ".join(told)
@@ -188,73 +189,21 @@ def _set_up_table() -> str:
     return table(("", "versions", "producer; worker", "in memory", "durable"), rows)
 
 
-class Claim(NamedTuple):
-    """One comparison. key: of its reason, where ours is behind."""
-
-    key: str
-    text: str
-    met: bool
-
-
-def claims(found: Findings) -> Iterator[Claim]:
-    """How ours stands, as far as both sides were measured."""
-    python = [peer for peer in PEERS if peer.kind == PYTHON]
-    for what, measured in ((MEMORY, found.memory), (DURABLE, found.durable)):
-        own = measured.get("jobqueue")
-        if own is None:
-            continue
-        suffix = f", {DURABLE}" if what == DURABLE else ""
-        for way, name in ((_single, "single calls"), (best, "the better of single calls and batches")):
-            for claim in _rate_claims(f"End to end, {what}, {name}", measured, way):
-                yield claim._replace(key=claim.key + (suffix if claim.key == "python" else ""))
-        mine = p50_us([session.pickups for session in own]).median
-        others = {peer.name: p50_us([s.pickups for s in measured[peer.key]]).median for peer in python if peer.key in measured}
-        if others:
-            name, quickest = min(others.items(), key=lambda item: item[1])
-            text = f"Pickup p50, {what}: {mine:,.0f} µs, against {quickest:,.0f} µs for {name}, the quickest queue of Python's"
-            yield Claim(f"pickup{suffix}", text, mine < quickest)
-        if "beanstalkd" in measured:
-            theirs = p50_us([session.pickups for session in measured["beanstalkd"]]).median
-            text = f"Pickup p50, {what}: {mine / theirs:.1f} × beanstalkd's {theirs:,.0f} µs; wanted: at most {FACTOR_PICKUP:.0f} ×"
-            yield Claim(f"pickup{suffix}", text, mine <= FACTOR_PICKUP * theirs)
-    idle = {key: statistics.median(crowd.bytes_each / 1_024 for crowd in crowds) for key, crowds in found.crowds.items()}
-    queued = {key: statistics.median(each) for key, each in found.queued.items()}
-    for key, what, values, unit in (("queued", "a queued job", queued, "bytes"), ("idle", "an idle worker", idle, "KiB")):
-        redis = {peer.name: values[peer.key] for peer in python if peer.server == "redis" and peer.key in values}
-        if "jobqueue" in values and redis:
-            smaller = {name: value for name, value in redis.items() if value < values["jobqueue"]}
-            beside = ", ".join(f"{name} {value:,.0f}" for name, value in sorted(redis.items(), key=lambda item: item[1]))
-            yield Claim(key, f"Memory of {what}: {values['jobqueue']:,.0f} {unit}; on Redis: {beside}", not smaller)
-
-
-def _rate_claims(what: str, measured: dict[str, list[Session]], way: Callable[..., object]) -> Iterator[Claim]:
-    def of(key: str) -> float:
-        if way is best:
-            return best(measured[key])
-        given = rate(measured[key], _single)
-        assert given is not None
-        return given.median
-
-    mine = of("jobqueue")
-    python = {peer.name: of(peer.key) for peer in PEERS if peer.kind == PYTHON and peer.key in measured}
-    if python:
-        name, most = max(python.items(), key=lambda item: item[1])
-        text = f"{what}: {mine:,.0f} jobs/s, {mine / most:.1f} × {name}'s {most:,.0f}, the best of Python's; wanted: {FACTOR_PYTHON:.0f} ×"
-        yield Claim("python", text, mine >= FACTOR_PYTHON * most)
-    if "beanstalkd" in measured:
-        theirs = of("beanstalkd")
-        text = f"{what}: {mine / theirs:.2f} × beanstalkd's {theirs:,.0f} jobs/s from a Python client; wanted: not behind"
-        yield Claim("beanstalkd", text, mine >= theirs)
-
-
-def _standing(found: Findings) -> str:
-    lines = []
-    behind = []
-    for claim in claims(found):
-        lines.append(f"- {'met' if claim.met else '**BEHIND**'}: {claim.text}")
-        if not claim.met and claim.key not in behind:
-            behind.append(claim.key)
-    return "\n".join([*lines, "", *(f"Why, {key}: {REASONS[key]}\n" for key in behind)])
+def _tables(found: Findings, failed: dict[str, dict[str, str]]) -> Iterator[str]:
+    """With their headings; none that has no rows, as where only a part was measured."""
+    for heading, made in (
+        ("End to end, in memory", _end_to_end_table(found.memory, failed[MEMORY])),
+        ("End to end, durable", _end_to_end_table(found.durable, failed[DURABLE])),
+        ("Under load, in memory", _load_table(found.memory)),
+        ("Under load, durable", _load_table(found.durable)),
+        ("Several producers and workers", _crews_table(found)),
+        ("Payloads", _sizes_table(found)),
+        ("Pickup", _pickup_table(found)),
+        ("Memory", _memory_table(found)),
+    ):
+        if made.count("\n") > 1:
+            yield f"## {heading}"
+            yield made
 
 
 def markdown(found: Findings, plots: Sequence[str]) -> str:
@@ -264,18 +213,14 @@ def markdown(found: Findings, plots: Sequence[str]) -> str:
     told = f"{machine()}; {found.rounds} rounds, {found.seconds:.0f} s in all"
     parts = [
         "# Beside what a user would pick instead",
-        f"{datetime.now(UTC):%Y-%m-%d}. {told}. To get these: `pip install .[bench]`, `apt-get install beanstalkd redis-server`, "
-        "`python -m bench peers`; `--quick` for a look.",
+        f"{datetime.now(UTC):%Y-%m-%d}. {told}. To get these: `pip install .[bench]`, "
+        "`apt-get install beanstalkd redis-server nodejs npm`, "
+        f"`{node.INSTALL}` in a folder that `{node.FOLDER}` names, `python -m bench peers`; `--quick` for a look.",
+        "## In short",
+        in_short(found),
         "## How ours stands",
-        _standing(found).strip(),
-        "## End to end, in memory",
-        _end_to_end_table(found.memory, failed[MEMORY]),
-        "## End to end, durable",
-        _end_to_end_table(found.durable, failed[DURABLE]),
-        "## Pickup",
-        _pickup_table(found),
-        "## Memory",
-        _memory_table(found),
+        standing(found),
+        *_tables(found, failed),
         *(f"![{Path(plot).stem}]({plot})" for plot in plots),
         "## Set-ups",
         _set_up_table(),

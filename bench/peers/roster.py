@@ -8,10 +8,12 @@ PYTHON, SERVER, OURS = "python", "server", "ours"
 
 
 class Peer(NamedTuple):
-    """One peer. Its module is bench.peers.with_<key>.
+    """One peer. Its module is bench.peers.with_<key>, or with_<key>.mjs, for which runtime is what runs it.
 
-    kind: a queue of Python's, a server with a client library, or ours. needs: distributions whose versions are told. set_up: what its
-    producer and worker are, in words. queued: how many are enqueued for the memory of one; fewer where enqueuing is slow. batch: whether
+    kind: a queue of Python's, a server with a client library, or ours. needs: distributions, or packages of
+    npm's, whose versions are told. set_up: what its
+    producer and worker are, in words. queued: how many are enqueued for the memory of one; fewer where enqueuing is slow,
+    none where another row's server is the same. batch: whether
     the library enqueues several in a call. prepared: whether its server needs something made first. why_no_crowd: why one process cannot
     hold a thousand idle workers, where it cannot.
     """
@@ -26,6 +28,7 @@ class Peer(NamedTuple):
     batch: bool = False
     prepared: bool = False
     why_no_crowd: str = ""
+    runtime: str = "python"
 
     @property
     def crowd(self) -> bool:
@@ -38,6 +41,11 @@ PEERS: tuple[Peer, ...] = (
         "jobqueue", "jobqueue", OURS, "jobqueue", ("uvloop",),
         "`AsyncClient`, 16 calls at once, or `enqueue_batch` of 100; `Worker` with its defaults", batch=True,
     ),
+    Peer(
+        "sync", "jobqueue, `Client`", OURS, "jobqueue", (),
+        "`Client`, one call at a time, or `enqueue_batch` of 100; `Worker` with its defaults",
+        queued=0, batch=True, why_no_crowd="as above",
+    ),
     Peer("beanstalkd", "beanstalkd", SERVER, "beanstalkd", ("greenstalk",), "greenstalk, one call at a time; reserve, delete"),
     Peer(
         "redis", "Redis list", SERVER, "redis", ("redis", "hiredis"),
@@ -48,8 +56,19 @@ PEERS: tuple[Peer, ...] = (
         "publish, 16 at once, or 100 unacknowledged; a pull consumer that fetches 100 and acknowledges each", batch=True, prepared=True,
     ),
     Peer(
+        "bunqueue", "bunqueue", SERVER, "bunqueue", ("bun",),
+        "its client in Bun; `add`, 16 at once, which share calls, or `addBulk` of 100; a Worker with `concurrency: 16` and"
+        " `pollTimeout: 5000` (default: none, and it asks again each 50 ms), done jobs removed",
+        batch=True, runtime="bun", why_no_crowd="its workers share a few connections",
+    ),
+    Peer(
+        "bullmq", "BullMQ", SERVER, "valkey", ("bullmq", "ioredis"),
+        "in Node; `add`, 16 at once, or `addBulk` of 100; a Worker with `concurrency: 16`, done jobs removed",
+        batch=True, runtime="node", why_no_crowd="two connections for each worker, and its scripts: not ready within 30 s",
+    ),
+    Peer(
         "rq", "RQ", PYTHON, "redis", ("rq", "redis", "hiredis"),
-        "`enqueue`, or `enqueue_many` of 100; `SimpleWorker`, no results kept", batch=True,
+        "`enqueue`, or `enqueue_many` of 100; `SimpleWorker`, no results kept", queued=25_000, batch=True,
         why_no_crowd="a process for each worker",
     ),
     Peer(
@@ -67,16 +86,17 @@ PEERS: tuple[Peer, ...] = (
         why_no_crowd="a process for each worker, which takes jobs ahead",
     ),
     Peer(
-        "dramatiq", "Dramatiq", PYTHON, "redis", ("dramatiq", "redis", "hiredis"), "`send`; a Worker with 8 threads",
+        "dramatiq", "Dramatiq", PYTHON, "redis", ("dramatiq", "redis", "hiredis"), "`send`; a Worker with 8 threads", queued=25_000,
         why_no_crowd="a worker's threads share one consumer that polls",
     ),
     Peer(
         "huey", "huey", PYTHON, "redis", ("huey", "redis", "hiredis"), "a task called; a consumer with 8 threads, no results",
+        queued=25_000,
     ),
     Peer(
         "procrastinate", "Procrastinate", PYTHON, "postgres", ("procrastinate", "psycopg"),
         "`defer_async`, 16 at once, or `batch_defer_async` of 100; a worker with `concurrency=16`, jobs deleted when done",
-        batch=True, prepared=True, why_no_crowd="a connection of PostgreSQL, which is a process, for each worker",
+        queued=25_000, batch=True, prepared=True, why_no_crowd="a connection of PostgreSQL, which is a process, for each worker",
     ),
     Peer(
         "moto", "SQS of moto", SERVER, "moto", ("boto3",),

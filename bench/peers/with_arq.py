@@ -23,7 +23,7 @@ POLL_SECONDS = 0.01
 
 async def noop(context: dict[str, Any], payload: str) -> None:
     """The job."""
-    handled()
+    handled(payload)
 
 
 class _Producer:

@@ -33,10 +33,10 @@ async def producer(address: str) -> AsyncIterator[_Producer]:
         yield _Producer(client)
 
 
-def _serve(client: greenstalk.Client, handled: Callable[[], None]) -> None:
+def _serve(client: greenstalk.Client, handled: Callable[[str], None]) -> None:
     while True:
         job = client.reserve()
-        handled()
+        handled(job.body)
         client.delete(job)
 
 
@@ -45,7 +45,7 @@ def work(address: str) -> None:
     _serve(_connected(address), handled)
 
 
-def crowd(address: str, count: int, handled: Callable[[], None]) -> None:
+def crowd(address: str, count: int, handled: Callable[[str], None]) -> None:
     """A thread and a connection each, as the library blocks."""
     threading.stack_size(256 * 1_024)
     threads = [threading.Thread(target=_serve, args=(_connected(address), handled)) for _ in range(count)]

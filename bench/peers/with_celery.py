@@ -25,7 +25,7 @@ def _app(address: str) -> Celery:
 
     @app.task(name="noop")
     def noop(payload: str) -> None:
-        handled()
+        handled(payload)
 
     return app
 

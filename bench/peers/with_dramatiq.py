@@ -21,7 +21,7 @@ def _actor(address: str) -> Any:
 
     @dramatiq.actor(broker=broker, queue_name="bench", max_retries=0)
     def noop(payload: str) -> None:
-        handled()
+        handled(payload)
 
     return noop
 

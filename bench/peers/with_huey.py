@@ -17,12 +17,12 @@ from bench.peers.marks import handled
 ABREAST = 1
 
 
-def _huey(address: str, mark: Callable[[], None]) -> tuple[RedisHuey, Any]:
+def _huey(address: str, mark: Callable[[str], None]) -> tuple[RedisHuey, Any]:
     huey = RedisHuey("bench", url=f"redis://{address}", results=False, blocking=True)
 
     @huey.task(name="noop")
     def noop(payload: str) -> None:
-        mark()
+        mark(payload)
 
     return huey, noop
 
@@ -41,7 +41,7 @@ async def producer(address: str) -> AsyncIterator[_Producer]:
     yield _Producer(_huey(address, handled)[1])
 
 
-def _consume(address: str, workers: int, mark: Callable[[], None]) -> None:
+def _consume(address: str, workers: int, mark: Callable[[str], None]) -> None:
     logging.disable(logging.WARNING)
     _huey(address, mark)[0].create_consumer(workers=workers, worker_type="thread", periodic=False).run()
 
@@ -51,7 +51,7 @@ def work(address: str) -> None:
     _consume(address, 8, handled)
 
 
-def crowd(address: str, count: int, handled: Callable[[], None]) -> None:
+def crowd(address: str, count: int, handled: Callable[[str], None]) -> None:
     """One consumer with so many threads, each of which blocks on a connection of its own."""
 
     def tell() -> None:

@@ -41,19 +41,19 @@ def work(address: str) -> None:
 
     @worker.handler(TYPE)
     async def noop(job: RunningJob) -> None:
-        handled()
+        handled(job.payload)
 
     worker.run()
 
 
-def crowd(address: str, count: int, handled: Callable[[], None]) -> None:
+def crowd(address: str, count: int, handled: Callable[[str], None]) -> None:
     """As many held dequeues, each on a connection of its own."""
 
     async def one(client: AsyncClient) -> None:
         while True:
             job = await client.dequeue(QUEUE, wait=HOLD_SECONDS)
             if job is not None:
-                handled()
+                handled(job.payload)
                 await client.conclude(job.id, job.lease.token, "succeeded")
 
     async def run() -> None:

@@ -46,7 +46,7 @@ def work(address: str) -> None:
         messages = client.receive_message(QueueUrl=url, MaxNumberOfMessages=BATCH_MAX, WaitTimeSeconds=20).get("Messages", [])
         entries = []
         for number, message in enumerate(messages):
-            handled()
+            handled(message["Body"])
             entries.append({"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]})
         if entries:
             client.delete_message_batch(QueueUrl=url, Entries=entries)

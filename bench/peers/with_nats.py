@@ -17,7 +17,8 @@ ABREAST = 16
 UVLOOP = True
 STREAM, SUBJECT, DURABLE = "BENCH", "bench.jobs", "workers"
 FETCH = 100
-WAIT_SECONDS = 30
+WAIT_SECONDS = 1
+"""A fetch that has some of its messages may wait for the rest as long as this, while others would take them."""
 
 
 async def prepare(address: str, *, durable: bool) -> None:
@@ -52,13 +53,13 @@ async def producer(address: str) -> AsyncIterator[_Producer]:
     await connection.close()
 
 
-async def _serve(address: str, fetch: int, handled: Callable[[], None]) -> None:
+async def _serve(address: str, fetch: int, handled: Callable[[bytes], None]) -> None:
     connection = await nats.connect(f"nats://{address}")
     pull = await connection.jetstream().pull_subscribe_bind(consumer=DURABLE, stream=STREAM)
     while True:
         with contextlib.suppress(NothingCame):
             for message in await pull.fetch(fetch, timeout=WAIT_SECONDS):
-                handled()
+                handled(message.data)
                 await message.ack()
 
 
@@ -69,7 +70,7 @@ def work(address: str) -> None:
     uvloop.run(_serve(address, FETCH, handled))
 
 
-def crowd(address: str, count: int, handled: Callable[[], None]) -> None:
+def crowd(address: str, count: int, handled: Callable[[bytes], None]) -> None:
     """A connection and a fetch each."""
 
     async def run() -> None:

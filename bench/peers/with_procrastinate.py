@@ -21,7 +21,7 @@ def _app(address: str) -> tuple[procrastinate.App, Any]:
 
     @app.task(name="noop", queue="bench")
     async def noop(payload: str) -> None:
-        handled()
+        handled(payload)
 
     return app, noop
 

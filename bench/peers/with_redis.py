@@ -40,18 +40,18 @@ def work(address: str) -> None:
     while True:
         job = client.blmove(JOBS, TAKEN, WAIT_SECONDS, "RIGHT", "LEFT")
         if job is not None:
-            handled()
+            handled(job)
             client.lrem(TAKEN, 1, job)
 
 
-def crowd(address: str, count: int, handled: Callable[[], None]) -> None:
+def crowd(address: str, count: int, handled: Callable[[bytes], None]) -> None:
     """A connection each."""
 
     async def one(client: redis.asyncio.Redis) -> None:
         while True:
             job = await client.blmove(JOBS, TAKEN, WAIT_SECONDS, "RIGHT", "LEFT")
             if job is not None:
-                handled()
+                handled(job)
                 await client.lrem(TAKEN, 1, job)
 
     async def run() -> None:

@@ -16,7 +16,7 @@ ABREAST = 1
 
 def noop(payload: str) -> None:
     """The job."""
-    handled()
+    handled(payload)
 
 
 class _Producer:

@@ -18,7 +18,7 @@ UVLOOP = True
 
 async def noop(context: dict[str, Any], *, payload: str) -> None:
     """The job."""
-    handled()
+    handled(payload)
 
 
 class _Producer:
@@ -49,7 +49,7 @@ def work(address: str) -> None:
     uvloop.run(_serve(address, 16))
 
 
-def crowd(address: str, count: int, handled: Callable[[], None]) -> None:
+def crowd(address: str, count: int, handled: Callable[[str], None]) -> None:
     """One Worker with so many slots, each of which blocks on a connection of its own."""
 
     async def run() -> None:

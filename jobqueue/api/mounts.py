@@ -1,7 +1,7 @@
-"""Which API stands behind which prefix.
+"""Which API is at which prefix.
 
-By default the native API stands at the root and every dialect at its own name. A dialect put at the root leaves its prefix and takes the
-native API's place, which then is found at /native. What belongs to the server rather than to an API (/metrics, /healthz, /readyz,
+By default the native API is at the root and every dialect at its own name. A dialect that is mounted at the root leaves its prefix and
+replaces the native API there, which moves to /native. What belongs to the server rather than to an API (/metrics, /healthz, /readyz,
 /openapi.json) stays at the root, where probes and scrapers look for it.
 """
 
@@ -17,6 +17,7 @@ from jobqueue.api.describe.openapi import Document
 from jobqueue.api.dialects.base import Dialect
 from jobqueue.api.dialects.classic import CLASSIC
 from jobqueue.api.dialects.simplequeue import SIMPLEQUEUE
+from jobqueue.api.dialects.sqs.mount import SQS
 from jobqueue.api.dialects.workpool import WORKPOOL
 from jobqueue.api.native import native
 from jobqueue.api.native.table import native_routes
@@ -26,23 +27,23 @@ from jobqueue.api.problems import Shape
 from jobqueue.api.routes import Route, Scope
 
 NATIVE = "native"
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (CLASSIC, SIMPLEQUEUE, WORKPOOL)}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (CLASSIC, SIMPLEQUEUE, SQS, WORKPOOL)}
 APIS = (NATIVE, *DIALECTS)
 
 _PREFIX = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
 _TAKEN = frozenset(
-    {"jobs", "batch", "queues", "job", "status", "result", "token", "events", "stats"}
-    | {"metrics", "openapi.json", "healthz", "readyz", "docs", "dashboard"}
+    {"jobs", "batch", "queues", "schedules", "groups", "tasks", "workers", "job", "status", "result", "token", "events", "stats", "history"}
+    | {"000000000000", "metrics", "openapi.json", "healthz", "readyz", "docs", "dashboard", "session"}
 )
-"""First segments of paths that some API or the server itself has at the root."""
+"""First path segments that an API or the server itself uses at the root."""
 
 
 _BY_QUEUE = frozenset({"/events"})
-"""Paths of the server's own that tell of queues one by one, so that a token which holds for some may use them."""
+"""The server's own paths that show queues separately, so that a token for some queues only can use them."""
 
 
 class Mounts:
-    """A placement of every API. chosen: prefixes by API for those that do not stand where they do by default; "/" is the root.
+    """The prefix of every API. chosen: prefixes by API name, for those that are not at their default; "/" is the root.
 
     Raises ValueError with the reason.
     """
@@ -51,7 +52,7 @@ class Mounts:
         given = dict(chosen or {})
         for name, place in given.items():
             if name not in APIS:
-                raise ValueError(f"{name!r} is no API; {', '.join(APIS)} are")
+                raise ValueError(f"{name!r} is not an API; use one of {', '.join(APIS)}")
             _check_prefix(place)
         self.prefixes: dict[str, str] = {name: given.get(name, f"/{name}").rstrip("/") for name in APIS}
         if NATIVE not in given and "" not in self.prefixes.values():
@@ -64,12 +65,12 @@ class Mounts:
         return self.prefixes[NATIVE]
 
     def routes(self, counted: Sequence[Route] = ()) -> list[Route]:
-        """Every route of the APIs and of the server. counted: those that /metrics is to tell of; they may be put in later."""
+        """Every route of the APIs and of the server. counted: the routes that /metrics reports; they can be added later."""
         found = native_routes(self.native)
         for route in found:
             route.prefix = self.native
         for name, dialect in DIALECTS.items():
-            found += dialect.mounted(self.prefixes[name])
+            found += dialect.mounted(self.prefixes[name], root_is_free=self.native == "")
         server = server_routes(found, counted)
         for route in server:
             route.whole = route.path not in _BY_QUEUE
@@ -77,12 +78,14 @@ class Mounts:
         return found
 
     def pages(self) -> list[Route]:
-        """The dashboard's and the API reference's. Not among the routes of the APIs: the OpenAPI document does not tell of them."""
-        # A dialect's own page at the root comes first; the dashboard is at /dashboard all the same.
+        """The routes of the dashboard and of the API reference. They are not among the routes of the APIs, so the OpenAPI document omits
+        them.
+        """
+        # A dialect's own page at the root takes precedence; the dashboard is still at /dashboard.
         return apidocs_routes() + page_routes(taken=any((route.method, route.path) == ("GET", "/") for route in self.routes()))
 
     def shape_at(self, path: str) -> Shape:
-        """How errors look at a path that no route has: as those of the API it would belong to."""
+        """The format of errors at a path without a route: that of the API to which the path would belong."""
         names = sorted(self.prefixes, key=lambda name: -len(self.prefixes[name]))
         for name in names:
             prefix = self.prefixes[name]
@@ -96,13 +99,13 @@ def _check_prefix(place: str) -> None:
         raise ValueError(f"{place!r} is not a prefix; write / or /name, without a slash at its end")
     first, *rest = place.split("/")[1:]
     if {first, *rest} & {".", ".."}:
-        raise ValueError(f"{place!r} cannot be a prefix, since clients resolve /./ and /../ before they ask")
+        raise ValueError(f"{place!r} cannot be a prefix, since clients resolve /./ and /../ before they send a request")
     if first in _TAKEN:
-        raise ValueError(f"{place!r} cannot be a prefix, since paths below /{first} have a meaning of their own")
+        raise ValueError(f"{place!r} cannot be a prefix, since paths below /{first} are used otherwise")
 
 
 def _check_apart(prefixes: Mapping[str, str]) -> None:
-    """No two at one place, and none inside another but the root's."""
+    """Check that no two prefixes are equal, and that none is inside another except the root."""
     places: Iterable[tuple[str, str]] = sorted((prefix, name) for name, prefix in prefixes.items())
     known: dict[str, str] = {}
     for prefix, name in places:
@@ -113,7 +116,7 @@ def _check_apart(prefixes: Mapping[str, str]) -> None:
 
 
 def server_routes(described: Sequence[Route], counted: Sequence[Route]) -> list[Route]:
-    """What belongs to the server rather than to an API: always at the root."""
+    """The routes that belong to the server rather than to an API: always at the root."""
     P = Scope.PUBLIC
     words = dict[str, str]
     not_ready = ("draining", "storage_unavailable")

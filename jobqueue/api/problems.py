@@ -1,52 +1,64 @@
-"""Errors on the wire: RFC 9457 problem details, one table from code to status.
+"""Errors on the wire: RFC 9457 problem details, with one table from code to status.
 
-Every error answer of the server is made by `problem`, those that aiohttp's parser causes included.
+`problem` makes every error answer of the server, including those that aiohttp's parser causes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from jobqueue.errors import BadRequest, CallerError, Full, QueueError, Unavailable, Unconfirmed
+from jobqueue.errors import BadRequest, CallerError, Duplicate, Full, QueueError, Unavailable, Unconfirmed
 from jobqueue.http.answers import PROBLEM, Answer
+from jobqueue.http.request import Request
 
 
 class Entry(NamedTuple):
-    """A code's HTTP status and its title, which never changes from one occurrence to the next (RFC 9457, section 3.1.4)."""
+    """A code's HTTP status and its title, which is the same in all occurrences (RFC 9457, section 3.1.4)."""
 
     status: int
     title: str
 
 
 PROBLEMS: dict[str, Entry] = {
-    "bad_request": Entry(400, "The request is not valid"),
-    "unauthorized": Entry(401, "A valid bearer token is needed"),
-    "forbidden": Entry(403, "This may not be done with this token, or from there"),
+    "bad_request": Entry(400, "The request is invalid"),
+    "unauthorized": Entry(401, "A valid bearer token is required"),
+    "forbidden": Entry(403, "This token or origin does not permit the request"),
     "not_found": Entry(404, "No such path"),
     "unknown_job": Entry(404, "No such job"),
     "unknown_queue": Entry(404, "No such queue"),
-    "method_not_allowed": Entry(405, "The path exists, the method does not"),
+    "unknown_worker": Entry(404, "No such worker"),
+    "unknown_schedule": Entry(404, "No such schedule"),
+    "unknown_task": Entry(404, "No such task"),
+    "unknown_group": Entry(404, "No such group"),
+    "method_not_allowed": Entry(405, "The path does not support this method"),
     "request_timeout": Entry(408, "The request took too long to arrive"),
     "id_conflict": Entry(409, "A different job already has this id"),
     "lease_lost": Entry(409, "The lease is not live"),
     "not_in_progress": Entry(409, "The job is concluded"),
+    "in_progress": Entry(409, "A worker has the job"),
+    "duplicate": Entry(409, "Another job has this unique key"),
     "not_retryable": Entry(409, "The job cannot be retried"),
+    "not_forgettable": Entry(409, "The job cannot be forgotten"),
+    "group_closed": Entry(409, "The group is closed"),
     "queue_not_empty": Entry(409, "The queue holds live jobs"),
     "too_large": Entry(413, "Too large"),
     "unsupported_media_type": Entry(415, "The body's type or encoding is not supported"),
     "queue_full": Entry(429, "The queue or the server is full"),
     "too_many_queues": Entry(429, "Too many queues"),
-    "too_many_waiters": Entry(429, "Too many requests are held open"),
+    "too_many_schedules": Entry(429, "Too many schedules"),
+    "too_many_tasks": Entry(429, "Too many tasks"),
+    "too_many_groups": Entry(429, "Too many groups"),
+    "too_many_waiters": Entry(429, "Too many waiting requests"),
     "too_many_listeners": Entry(429, "Too many event listeners"),
     "too_many_connections": Entry(429, "Too many connections"),
     "rate_limited": Entry(429, "Too many requests"),
-    "internal_error": Entry(500, "A defect in the server"),
+    "internal_error": Entry(500, "Internal error in the server"),
     "draining": Entry(503, "The server is shutting down"),
-    "storage_unavailable": Entry(503, "Changes cannot be stored now"),
-    "http_version": Entry(505, "Only HTTP/1.0 and HTTP/1.1 are served"),
+    "storage_unavailable": Entry(503, "Changes cannot be stored at the moment"),
+    "http_version": Entry(505, "Only HTTP/1.0 and HTTP/1.1 are supported"),
 }
 
 
@@ -57,7 +69,7 @@ class NotFound(CallerError):
 
 
 class MethodNotAllowed(CallerError):
-    """A route has this path, none with this method. allow: the methods that exist."""
+    """A route has this path, but none has it with this method. allow: the methods that exist."""
 
     code = "method_not_allowed"
 
@@ -67,7 +79,7 @@ class MethodNotAllowed(CallerError):
 
 
 class InternalError(QueueError):
-    """A defect of ours. The log has the traceback; the client learns nothing of our insides."""
+    """A defect in the server. The log has the traceback; the client learns no internals."""
 
     code = "internal_error"
 
@@ -75,7 +87,8 @@ class InternalError(QueueError):
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """The body of an error answer, and of a failed item of a batch.
 
-    unconfirmed: what was asked for may have been done all the same; max: the longest wait, where one longer was asked for.
+    unconfirmed: the change may have been made nevertheless; max: the longest wait that is allowed, if the request asked for a longer one;
+    job_id: the job that holds the unique key.
     """
 
     type: str
@@ -86,6 +99,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     field: str | None = None
     unconfirmed: bool = False
     max: float | None = None
+    job_id: str | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -94,11 +108,19 @@ _encode = msgspec.json.Encoder().encode
 def describe(error: QueueError) -> Problem:
     """The problem details of an error."""
     status, title = PROBLEMS[error.code]
-    # A lone surrogate in what a client sent must not make its error unencodable.
+    # A lone surrogate in a client's input must not make its error impossible to encode.
     detail = error.detail.encode("utf-8", "replace").decode()
     most = error.max if isinstance(error, BadRequest) else None
     return Problem(
-        f"urn:jobqueue:problem:{error.code}", title, status, error.code, detail, error.field, isinstance(error, Unconfirmed), most
+        f"urn:jobqueue:problem:{error.code}",
+        title,
+        status,
+        error.code,
+        detail,
+        error.field,
+        isinstance(error, Unconfirmed),
+        most,
+        error.job_id if isinstance(error, Duplicate) else None,
     )
 
 
@@ -107,11 +129,19 @@ def encode(problem: Problem) -> bytes:
     return _encode(problem)
 
 
+class Writer(Protocol):
+    """Writes errors in one of several formats, depending on the request."""
+
+    def __call__(self, error: QueueError, request: Request) -> Answer:
+        """The answer to a request that failed."""
+
+
 class Shape(NamedTuple):
-    """How an API writes its errors: the body from the problem, and its type."""
+    """How an API writes its errors: the body for a problem, and its media type. writer: replaces both, if set."""
 
     encode: Callable[[Problem], bytes]
     content_type: bytes
+    writer: Writer | None = None
 
 
 NATIVE = Shape(encode, PROBLEM)

@@ -1,9 +1,9 @@
-"""The route table and the way to it.
+"""The route table and the lookup in it.
 
-Paths are matched raw, before percent-decoding, so an encoded slash stays inside its segment, and a job whose id is the name of a route is
-reached by encoding any of its letters. Proxies may undo such an encoding; what nobody rewrites is the query, so an id may stand there,
-with IN_QUERY in its place. A fixed segment is preferred to a variable one; a path that only a variable one serves with
-the request's method goes there (GET /jobs/enqueue is the job of that id, POST /jobs/enqueue the operation).
+Paths are matched raw, before percent-decoding. So an encoded slash stays inside its segment, and a job whose id equals the name of a route
+can be reached by encoding any of its letters. Proxies may undo such an encoding, but nobody rewrites the query, so an id can also be there,
+with IN_QUERY in its place in the path. A fixed segment takes precedence over a variable one; but if only a variable one has a route with
+the request's method, that is used (GET /jobs/enqueue is the job with that id, POST /jobs/enqueue the operation).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from jobqueue.api.access.grants import Scope as Scope  # noqa: PLC0414 # tables of routes find it here, beside Route
+from jobqueue.api.access.grants import Scope as Scope  # noqa: PLC0414 # tables of routes import it from here, with Route
 from jobqueue.api.problems import NATIVE, MethodNotAllowed, NotFound, Problem
 from jobqueue.api.site import Site
 from jobqueue.errors import BadRequest
@@ -25,36 +25,50 @@ from jobqueue.http.heads import Head
 from jobqueue.http.request import Request
 
 IN_QUERY = "-"
-"""In a path, in place of an id that stands in the query: `/jobs/-?id=a%2Fb`."""
+"""Replaces an id in a path when the id is in the query: `/jobs/-?id=a%2Fb`."""
 
 BETWEEN = "\0"
-"""Between two variable segments, as a handler is given them: neither a queue's name nor a key may hold one."""
+"""Separates two variable segments that are passed to a handler: neither a queue's name nor a key can contain it."""
 
 _UNDONE = re.compile(r"[/\\%?#;]")
-"""What proxies decode in a path, and then take for a part of its grammar, or encode once more."""
+"""Characters that proxies decode in a path and then interpret as path syntax, or encode again."""
 
 Handler = Callable[[Site, Request, str], Awaitable[Answer]]
-"""A handler is given the variable segment of its path, decoded, or ""; where there are two, both, with BETWEEN between them."""
+"""A handler receives the variable segment of its path, decoded, or ""; if there are two, both with BETWEEN between them."""
+
+Chooser = Callable[[Site, Request, str], Awaitable["Route | None"]]
 
 
 class Route:
-    """One operation: its place, its handler, and what the reference documentation says of it.
+    """One operation: its path, its handler, and its reference documentation.
 
-    path: a template with at most two variable segments, `{id}`, or `{name}` and `{key}`, behind the prefix of the API it belongs to;
-    body and answer: the msgspec types of request and response; errors: codes beside those every route may answer; counts and latency:
-    answers by status, and how long they took, read by /metrics; api: whose route it is, which says how its errors look; held: it may be
-    held open or stream; whole: it tells of every queue, so a token that holds for some only may not use it.
+    path: a template with at most two variable segments, `{id}`, or `{name}` and `{key}`, after the prefix of the API that it belongs to;
+    body and answer: the msgspec types of request and response; errors: its codes, in addition to those of every route; counts and latency:
+    answers by status, and their times, read by /metrics; api: the API that it belongs to, which determines the format of its errors; held:
+    it can be held open or stream; whole: its answer covers all queues, so a token for some queues only cannot use it; shortens: a batch
+    that has a short answer; own: only pages of this server can use it.
+
+    actions: for a path that leads to several operations: finds the operation of a request. It receives the site, the request and the
+    variable segments. It returns a Route that is in no router: one of `beneath`, or this one if the request asks for none of them; or None
+    if there is nothing at that path after all. about: what the reference documentation says in addition to its summary. guest: it is at the
+    root, beside the API that is mounted there, and not after its own API's prefix.
     """
 
     api = "native"
     prefix = ""
     shape = NATIVE
     whole = False
+    shortens = False
+    own = False
+    about = ""
+    guest = False
+    actions: Chooser | None = None
+    beneath: tuple[Route, ...] = ()
     error: Any = Problem
     """The type of an error's body."""
 
     media: tuple[str, ...] = ("text/plain", "application/openmetrics-text")
-    """The types of an answer that is a text."""
+    """The media types of an answer that is plain text."""
 
     def __init__(
         self,
@@ -86,7 +100,7 @@ class Route:
 
     @property
     def variable(self) -> str:
-        """The name of the last variable segment, which the query may give; "" where there is none."""
+        """The name of the last variable segment, which can be given in the query; "" if there is none."""
         return self.path.rpartition("{")[2].partition("}")[0] if "{" in self.path else ""
 
     @property
@@ -96,8 +110,8 @@ class Route:
 
     @property
     def takes(self) -> bool:
-        """Whether a GET of it changes something: some dialects take jobs with GET, so HEAD must not lead there."""
-        return self.scope is Scope.DEQUEUE
+        """Whether a GET can change something: some dialects take jobs with GET, so HEAD must not be routed to it."""
+        return self.scope is Scope.DEQUEUE or self.actions is not None
 
 
 def _variable(segment: str) -> bool:
@@ -105,13 +119,15 @@ def _variable(segment: str) -> bool:
 
 
 class Router:
-    """Finds the route of a method and a raw path."""
+    """Finds the route for a method and a raw path."""
 
     def __init__(self, routes: list[Route]) -> None:
         self.routes = routes
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: dict[int, list[tuple[int, dict[str, dict[str, Route]]]]] = {}
         self._pairs: dict[tuple[int, int], dict[str, dict[str, Route]]] = {}
+        self._middle: dict[tuple[str, str], dict[str, Route]] = {}
+        """Routes like /jobs/{id}/conclude, by the parts before and after the variable segment, where no more specific route exists."""
         for route in routes:
             segments = route.path.split("/")
             variables = [index for index, segment in enumerate(segments) if _variable(segment)]
@@ -128,11 +144,20 @@ class Router:
             table = next((table for index, table in patterns if index == at), None)
             if table is None:
                 table = {}
-                # Later variable segments first: what more fixed segments lead to is the narrower route.
+                # Later variable segments first: a path that begins with more fixed segments is the more specific route.
                 patterns.append((at, table))
                 patterns.sort(key=lambda pattern: -pattern[0])
             segments[at] = "*"
             self._add(table.setdefault("/".join(segments), {}), route)
+        self._find_middle()
+
+    def _find_middle(self) -> None:
+        patterns = self._patterns.get(4, [])
+        narrower = {path.split("/")[1] for at, table in patterns if at > 2 for path in table}
+        for path, methods in next((table for at, table in patterns if at == 2), {}).items():
+            _, before, _, behind = path.split("/")
+            if before not in narrower:
+                self._middle[before, behind] = methods
 
     def _add(self, methods: dict[str, Route], route: Route) -> None:
         if route.method in methods:
@@ -155,8 +180,13 @@ class Router:
             route = methods.get(method)
             if route is not None:
                 return route, ""
-        allowed = set(methods or ())
         segments = path.split("/")
+        if methods is None and len(segments) == 4 and segments[2] and not segments[0]:
+            found = self._middle.get((segments[1], segments[3]))
+            if found is not None and method in found:
+                variable = segments[2]
+                return found[method], _decode(variable) if "%" in variable else variable
+        allowed = set(methods or ())
         for at, table in self._patterns.get(len(segments), ()):
             variable, segments[at] = segments[at], "*"
             found = table.get("/".join(segments))
@@ -187,8 +217,8 @@ def _pair(segments: list[str], first: int, second: int, table: dict[str, dict[st
 
 
 def named_in_query(route: Route, head: Head, argument: str) -> tuple[str, Head]:
-    """What a query gives in place of the path's last variable segment, where that is IN_QUERY, and the head without it; the argument itself
-    if it gives none.
+    """The value that a query gives for the path's last variable segment, if that is IN_QUERY, and the head without that parameter; the
+    argument itself if the query gives none.
 
     Raises BadRequest.
     """
@@ -209,11 +239,11 @@ def named_in_query(route: Route, head: Head, argument: str) -> tuple[str, Head]:
     if len(given) > 1:
         raise BadRequest(route.variable, "is given more than once")
     target = f"{path}?{'&'.join(rest)}" if rest else path
-    return before + between + _decode(given[0].replace("+", " ")), msgspec.structs.replace(head, path=target)
+    return before + between + _decode(given[0].replace("+", " ")), msgspec.structs.replace(head, path=target, place=None, asked=None)
 
 
 def place_of(job_id: str) -> str:
-    """Where a job is below /jobs/, written so that no proxy on the way takes it for something else."""
+    """The path of a job below /jobs/, written so that no proxy on the way misinterprets it."""
     quoted = quote(job_id, safe="")
     return f"{IN_QUERY}?id={quoted}" if _UNDONE.search(job_id) or job_id in (".", "..") else quoted
 

@@ -1,17 +1,20 @@
-"""What every handler is given: the backend, the bounds, and what the server's settings say.
+"""What every handler receives: the backend, the limits, and the server's settings that matter to handlers.
 
-A handler knows this and nothing of the application that calls it. A token that holds for some queues only is served on a site whose
-backend is restricted to them, so no handler has to ask, and none can forget.
+A handler depends on this only, and not on the application that calls it. A token for some queues only is served on a site whose backend is
+restricted to them, so no handler has to check, and none can forget to.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Self
 
 from jobqueue.api.access.grants import Grant
+from jobqueue.api.changes import QueueChanges
+from jobqueue.api.machine import Machine
 from jobqueue.backend.base import Backend, BackendStats
 from jobqueue.engine import checks
 from jobqueue.errors import StorageUnavailable
@@ -19,24 +22,29 @@ from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.http.body import body_at_once, read_body
 from jobqueue.http.request import Request
 from jobqueue.limits import Limits
-from jobqueue.model import QueuePolicy
+from jobqueue.model import Want
+from jobqueue.policy import QueuePolicy
 
 
 class Life:
-    """How far a server is in its life, shared by all its sites. started: seconds of the monotonic clock."""
+    """The state of a server's life cycle, shared by all its sites. started: seconds of the monotonic clock; started_at: UTC."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
+        self.started_at = time.time()
         self.draining = False
+        self.putting_back: set[asyncio.Task[None]] = set()
+        """Work that remains for answers that did not arrive."""
 
 
 class Site:
     """One server, as its handlers see it.
 
-    prefixes: where each API stands, by its name; secured: whether a token is
-    asked for; grant_of: what a request's token may do, None where nobody is asked for one (raises Unauthorized). lag: how late the event
-    loop was, in seconds. default_policy: of a queue that has none of its own. pool: what the server's own workers counted, if it has any.
-    log_lines_dropped: how many lines of its log were never written.
+    prefixes: each API's prefix, by its name; secured: whether requests need a token; grant_of: the permissions of a request's token, None
+    if the server has no tokens (raises Unauthorized). lag: how late the event loop was, in seconds. default_policy: for queues without
+    their own. pool: the counts of the server's own workers, if it has any. log_lines_dropped: how many lines of its log were never written;
+    siblings: gets the metrics of the other processes on the port, None if there are none. sqs_url: scheme and host of the queue URLs that
+    the dialect sqs returns, "" for those that the request was sent to.
     """
 
     def __init__(
@@ -51,12 +59,21 @@ class Site:
         self.backend = backend
         self.limits = limits
         self.prefixes = prefixes
+        self.location = f"Location: {prefixes['native']}/jobs/"
+        """The Location header line, up to the job's path."""
         self.secured = secured
         self.grant_of = grant_of
         self.life = Life()
         self.pool: Callable[[], Mapping[str, int]] | None = None
         self.lag = Histogram(QUICK_SECONDS)
         self.log_lines_dropped: Callable[[], int] = lambda: 0
+        self.siblings: Callable[[], Awaitable[Sequence[bytes]]] | None = None
+        self.sqs_url = ""
+        self.machine = Machine()
+        """The process's memory and its data file's disk space."""
+        self.wants: dict[bytes, tuple[Want, float]] = {}
+        """The parsed form of earlier dequeue bodies, by their bytes (`api/native/longpoll.py`)."""
+        self.changes = QueueChanges()
         self.default_policy = QueuePolicy(lease_seconds=limits.lease_seconds_default, max_attempts=limits.max_attempts_default)
 
     @property
@@ -66,18 +83,20 @@ class Site:
 
     @property
     def native_prefix(self) -> str:
-        """Where the native API stands, "" at the root."""
+        """The native API's prefix, "" at the root."""
         return self.prefixes["native"]
 
     async def stats(self) -> BackendStats:
-        """The backend's totals, without a wait where it is known that no server owns the queue. Raises StorageUnavailable."""
+        """The backend's totals. If it is known that no server owns the queue, it raises at once instead of waiting. Raises
+        StorageUnavailable.
+        """
         cluster = self.backend.cluster()
         if cluster is not None and cluster.owner is None:
-            raise StorageUnavailable("no server owns the queue now")
+            raise StorageUnavailable("there is no owner at the moment")
         return await self.backend.stats()
 
     def restricted(self, backend: Backend) -> Self:
-        """The same site on a backend that shows less."""
+        """The same site with a backend that shows less."""
         view = copy.copy(self)
         view.backend = backend
         return view

@@ -1,1 +1,1 @@
-"""Where jobs live: the `Backend` contract, and the local backend that keeps it in this process."""
+"""The storage of jobs: the `Backend` contract, and the local backend, which implements it in this process."""

@@ -1,24 +1,24 @@
-"""The Backend contract: a whole queue, as the edges see it. Whatever passes `tests/conformance/` is one.
+"""The Backend contract: a complete queue, as the edges of the server use it. Any class that passes `tests/conformance/` is a Backend.
 
-For every method: what comes back is a snapshot that nobody changes afterwards; times in it are UTC, seconds since the epoch;
-once an operation returns, its change is as durable as the backend promises.
+For every method: the return value is a snapshot that does not change afterwards. Times in it are UTC, in seconds since the epoch. When an
+operation returns, its change is as durable as the backend promises.
 
-An operation that raises has changed nothing, with two exceptions. Unconfirmed says that the change may have been made: it is made where
-others may see it, and is not as durable as promised yet, and perhaps never. And one that is cancelled may have been carried out.
-Whoever repeats it must be able to find out; the ids of jobs and the tokens of leases are there for that. Purge and redrive go by slices:
-when they raise, slices may have been done.
+An operation that raises has changed nothing, with two exceptions. After Unconfirmed, the change may have been made: others can see it, but
+it is not as durable as promised yet, and perhaps never will be. And an operation that is cancelled may have been carried out. A caller that
+repeats an operation must be able to find out; the ids of jobs and the tokens of leases serve for that. Purge, retry_failed and redrive work
+in slices: when they raise, some slices may be done.
 
-Any method may raise StorageUnavailable, and any that changes something Unconfirmed, but for a dequeue, which puts back what it took; those
-that change something raise Draining once `drain` was called, except the three a worker needs to hand in its work (extend, release,
-conclude).
+Any method can raise StorageUnavailable. Any method that changes something can raise Unconfirmed, except a dequeue, which puts back what it
+took. After `drain` was called, methods that change something raise Draining, except the three that a worker needs to report its work
+(extend, release, conclude).
 
-**Its errors.** An operation raises the errors that are documented at it, and StorageUnavailable or Unconfirmed for whatever befalls what
-is beneath it: a connection to a database that breaks, a time-out, a full disk. Anything else that it raises, a ConnectionError, an OSError
-or a TimeoutError included, is taken for a defect: the client is answered 500 and the log has the traceback. None of them is ever taken to
-mean that the client has gone, which a backend learns by being cancelled (asyncio.CancelledError, where it waits; GeneratorExit, where it
-has not got as far as a task) and by nothing else. One that is cancelled lets go of what it took, and lets the cancellation through.
+**Errors.** An operation raises the errors that are documented at it, and StorageUnavailable or Unconfirmed for any failure below it: a
+broken connection to a database, a time-out, a full disk. Any other exception, including ConnectionError, OSError and TimeoutError, is
+treated as a defect: the client is answered 500, and the traceback is logged. None of them ever means that the client has gone. A backend
+learns of that only by being cancelled (asyncio.CancelledError where it waits; GeneratorExit where it does not run in a task yet). An
+operation that is cancelled releases what it took, and lets the cancellation propagate.
 
-**How long it takes.** An operation may suspend for as long as it needs; it must not block the loop. A caller may be gone by then.
+**Duration.** An operation may suspend for as long as it needs; it must not block the loop. Its caller may be gone by then.
 """
 
 from __future__ import annotations
@@ -28,29 +28,28 @@ from typing import Protocol, Self
 
 import msgspec
 
+from jobqueue.backend.requests.request import R, Request
 from jobqueue.engine.events import Kind
 from jobqueue.errors import QueueError
 from jobqueue.histogram import Timings
-from jobqueue.model import (
-    Job,
-    JobFilter,
-    JobSpec,
-    KeyStats,
-    Outcome,
-    PolicyChange,
-    QueuePolicy,
-    QueueStats,
-    Reason,
-    Status,
-    Verdict,
-    Want,
-)
+from jobqueue.joblog import LogPart
+from jobqueue.model import Job, JobChange, JobFilter, JobSpec, KeyStats, Outcome, QueueStats, Status, Verdict, Want
+from jobqueue.past import Failures
+from jobqueue.policy import PolicyChange, QueuePolicy
+from jobqueue.reason import Reason
+from jobqueue.schedule import ScheduleTotals
+
+
+class SentSpec(JobSpec, gc=False, kw_only=True):
+    """A JobSpec as servers pass it to each other. It can set `there`; no producer can."""
+
+    there: bool = False  # type: ignore[misc]
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
-    """A job as it stood right after the enqueue, before any worker was handed it; created is False for a repeat.
+    """A job as it was right after the enqueue, before it was handed to any worker. created is False for a repeated enqueue.
 
-    handed_over: whether a worker that waited has it by now.
+    handed_over: whether the job is now with a worker that was waiting.
     """
 
     job: Job
@@ -67,25 +66,40 @@ class Conclude(msgspec.Struct, frozen=True, gc=False):
 
 
 class Extend(msgspec.Struct, frozen=True, gc=False):
-    """One item of a batch of extends; None keeps what is."""
+    """One item of a batch of extends. None leaves a value as it is."""
 
     id: str
     token: str
     lease_seconds: float | None = None
     progress: float | None = None
     message: str | None = None
+    log: LogPart | None = None
+
+
+class Release(msgspec.Struct, frozen=True, gc=False):
+    """One item of a batch of releases."""
+
+    job_id: str
+    token: str
+    delay: float = 0.0
 
 
 class StorageStats(msgspec.Struct, frozen=True):
-    """What keeps the jobs. failing: changes cannot be stored now; commits: how long each took, in seconds; unwritten_bytes: what waits."""
+    """The state of the storage. failing: changes cannot be stored now; problem: the reason. commits: how long each commit took, in seconds.
+    unwritten_bytes: what waits to be written. last_at, last_seconds: when the last commit was, UTC, and how long it took; None before the
+    first.
+    """
 
     failing: bool
     commits: Timings
     unwritten_bytes: int
+    problem: str | None = None
+    last_at: float | None = None
+    last_seconds: float | None = None
 
 
 class MemberStats(msgspec.Struct, frozen=True):
-    """A server on the store. address: of its peer port; seen_seconds: since it last said that it is there."""
+    """A server on the store. address: of its peer port; seen_seconds: time since it last reported that it is running."""
 
     name: str
     address: str
@@ -93,17 +107,17 @@ class MemberStats(msgspec.Struct, frozen=True):
 
 
 class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One server of many on a store, as it sees itself and the others.
+    """One of several servers on a store: its view of itself and of the others.
 
-    name, address: its own; store: where the rows are; owner: who owns the queue and where it is reached, None while nobody does, or its
-    lease has passed; epoch: of the last claim; members: those who said in the last minute that they are there; lease_left_seconds: until
-    another may claim if the owner is not heard of again; problem: why this server would not own the queue, None while it would.
-    standby: who follows the owner closely enough to take over without reading the rows, None while nobody does; behind: commits that it
-    has yet to follow, as of its last word.
+    name, address: its own. store: where the rows are. owner: which server owns the queue, and its address; None if there is no owner or the
+    owner's lease has passed. epoch: of the last claim. members: the servers that reported in the last minute that they are running.
+    lease_left_seconds: time until another server can claim the queue if the owner is not heard from again. problem: why this server would
+    not own the queue, None if it would. standby: the server that follows the owner closely enough to take over without reading the rows,
+    None if there is none. behind: commits that the standby has yet to follow, according to its last message.
 
-    What is this server's own: renewed_seconds: since it renewed its lease, None where it is not the owner; link_seconds: what the owner's
-    answer to this server took the last time that it was asked for its totals, None at the owner and while it cannot be asked;
-    clock_seconds: how far its clock is ahead of the store's at the least, None until it has compared them.
+    About this server only: renewed_seconds: time since it renewed its lease, None if it is not the owner. link_seconds: how long the owner
+    took to answer this server's last request for its totals; None at the owner, and while the owner cannot be reached. clock_seconds: a
+    lower bound of how far its clock is ahead of the store's, None until they were compared.
     """
 
     name: str
@@ -123,13 +137,18 @@ class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendStats(msgspec.Struct, frozen=True):
-    """Totals over all queues, against their bounds where they have one.
+    """Totals over all queues, with their limits where they have one.
 
-    live_bytes: what live jobs hold, as `engine/sizes.py` counts it; history: jobs and bytes by outcome; undelivered_total: jobs put back
-    because the answer could not be delivered. In seconds: time_in_queue, from when a job was created, fell due or was retried to its
-    first hand-out; time_in_progress, from a hand-out to its conclude; pickup, from what made a job available to a dequeue that was held
-    for it to the end of that one's answer. storage: None where jobs are in memory alone. errors_left_out_total,
-    messages_left_out_total: what workers said that there was no room for.
+    live_bytes: the size of live jobs, as `engine/sizes.py` counts it. history: jobs and bytes by outcome. undelivered_total: jobs put back
+    because the answer could not be delivered. In seconds: time_in_queue, from when a job was created, fell due or was retried until its
+    first hand-out; time_in_progress, from a hand-out to its conclude; pickup, from when a job became available to a waiting dequeue until
+    the end of that dequeue's answer. storage: None if jobs are only in memory. errors_left_out_total, messages_left_out_total: errors and
+    messages of workers that were not kept for lack of room. dead_letters_refused_total: jobs that went to history because their dead-letter
+    queue had no room. failed_forgotten_total: failed jobs that history had no more room for. logs: jobs that have a log. log_lines_total:
+    lines that were kept; log_lines_dropped_total: those of them that were dropped later because a log was full; log_lines_left_out_total:
+    lines that were not kept for lack of room. workers: the listed workers by state (busy, idle, quiet). groups: groups that are not
+    concluded. edges: how many jobs the live jobs are after, in total. unique_windows: unique keys that are held for a time. duplicates:
+    enqueues that met a held key, by what happened to them.
     """
 
     jobs_live: int
@@ -146,15 +165,29 @@ class BackendStats(msgspec.Struct, frozen=True):
     pickup: Timings = Timings()
     storage: StorageStats | None = None
     listeners: int = 0
+    failures: Failures = Failures()
     errors_left_out_total: int = 0
     messages_left_out_total: int = 0
+    dead_letters_refused_total: int = 0
+    logs: int = 0
+    log_lines_total: int = 0
+    log_lines_dropped_total: int = 0
+    log_lines_left_out_total: int = 0
+    workers: dict[str, int] = {}
+    unique_windows: int = 0
+    duplicates: dict[str, int] = {}
+    schedules: ScheduleTotals = ScheduleTotals()
+    groups: int = 0
+    edges: int = 0
+    failed_forgotten_total: int = 0
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What a listener is told of one event: how the job stood right after the step that brought it about, or the queue's policy.
+    """What a listener receives for one event: the state of the job, or the policy of the queue, right after the step that caused the event.
 
-    cursor: its place, for `Backend.listen`; at: when it happened. Never a payload, a result, an error or a token. From `id` on, all is
-    None for events of queues; policy is None for events of jobs and of a queue that is gone.
+    cursor: its position, for `Backend.listen`. at: when it happened. Never contains a payload, a result, an error or a token. For events of
+    queues, all fields from `id` on except policy are None. policy is None for events of jobs, and for events of a queue that no longer
+    exists.
     """
 
     cursor: str
@@ -179,7 +212,9 @@ class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events a listener is told of; empty matches all. types: of jobs, so queues' events match none; sees: which queues at all."""
+    """Which events a listener receives. An empty set matches all. types: types of jobs, so events of queues do not match. sees: which
+    queues the listener can see at all.
+    """
 
     queues: frozenset[str] = frozenset()
     types: frozenset[str] = frozenset()
@@ -197,183 +232,223 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listening(Protocol):
-    """One listener, from where it begins. An async context manager; leaving it ends it.
+    """One listener, from its start position on. An async context manager; leaving it ends the listener.
 
-    missed, once entered: events after its cursor are not known any more.
+    missed, once entered: some events after its cursor are no longer remembered.
     """
 
     missed: bool
 
     @property
     def cursor(self) -> str:
-        """The place up to which it has been told, events that it does not want included."""
+        """The position up to which events were delivered, including events that the listener does not want."""
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc_info: object) -> None: ...
 
     async def notices(self, limit: int, wait: float) -> list[Notice] | None:
-        """Up to `limit` events since the last call, in order, each after its commit; [] when none came in `wait` seconds.
+        """Up to `limit` events since the last call, in order, each after its commit; [] if none came in `wait` seconds.
 
-        None when there will be no more: the server drains, or the listener is so far behind that events were forgotten before it was told.
+        None if there will be no more: the server drains, or the listener is so far behind that events were forgotten before it got them.
         """
 
 
 class Taking(Protocol):
     """One dequeue, from taking a place in line to the last byte of the answer. An async context manager.
 
-    Entering waits and returns the jobs, each with its lease; [] when the wait passed or the server drains. Whatever happens before
-    `delivered()` is called (an exception, a cancellation), leaving puts the jobs back in their old places, their attempts not counted,
-    and the next waiter is handed them at once. The same when entering raises, StorageUnavailable say.
-    Cancelling while it waits takes it out of line.
+    Entering waits, and returns the jobs, each with its lease; [] if the wait passed or the server drains. Whatever happens before
+    `delivered()` is called (an exception, a cancellation), leaving puts the jobs back in their old places. Their attempts are not counted,
+    and the next waiter gets them at once. The same applies if entering raises, for example StorageUnavailable. A dequeue that is cancelled
+    while it waits loses its place in line.
+
+    quiet, once entered: there are no jobs because the worker, which has reported its state, is quiet (requests/workers.py).
     """
+
+    quiet: bool
+
+    def at_once(self) -> list[Job] | None:
+        """What entering would return, if no waiting of any kind is needed; call `leave` at the end. None: the context manager must be
+        entered.
+
+        Raises what entering raises.
+        """
+
+    def leave(self) -> None:
+        """Put back the jobs that `at_once` returned, if they were not delivered; otherwise do nothing."""
 
     async def __aenter__(self) -> list[Job]: ...
 
     async def __aexit__(self, *exc_info: object) -> None: ...
 
     def delivered(self) -> None:
-        """The answer is out: the jobs are the worker's until their leases end."""
+        """Note that the answer was sent: the jobs are the worker's until their leases end."""
 
 
 class Backend(Protocol):
-    """A whole queue."""
+    """A complete queue."""
 
     @property
     def at_once(self) -> bool:
-        """Whether no operation needs a task before it first suspends.
+        """Whether every operation can run without a task until it first suspends.
 
-        The HTTP edge then runs a request right where it was parsed, outside any task, to its end or its first suspension, which saves half
-        of what a small request costs. Until then `asyncio.current_task()` is None or somebody else's, and whatever needs the current task
-        (asyncio.timeout, TaskGroup, wait_for, most of anyio) raises or acts on another request. A backend that uses any of that, or a
-        library that may, says False, and each of its operations is called in a task of its own request.
+        If True, the HTTP edge runs a request where it was parsed, outside any task, to its end or its first suspension. This saves half of
+        the cost of a small request. Until then `asyncio.current_task()` is None or an unrelated task, and code that needs the current task
+        (asyncio.timeout, TaskGroup, wait_for, most of anyio) raises or affects another request. A backend that uses any of these, directly
+        or perhaps through a library, must return False; then each operation is called in a task of its own request.
         """
 
     async def enqueue(self, spec: JobSpec) -> Enqueued:
-        """Submit a job. The oldest waiter of its queue, if one stands, is handed it before this returns.
+        """Submit a job. If a waiter for its queue exists, the oldest one gets the job before this returns.
 
         Raises BadRequest, TooLarge, IdConflict, QueueFull, TooManyQueues.
         """
 
     async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
-        """Submit many; each item's result or error in its place, harming no other. An error among `specs` is passed through."""
+        """Submit many jobs. Returns the result or error of each item in its place; an error does not affect other items. Errors among
+        `specs` are passed through.
+        """
 
     def dequeue(self, want: Want, wait: float) -> Taking:
         """Take up to `want.limit` jobs, waiting up to `wait` seconds for the first.
 
-        Waiters are served in the order in which they came; one that comes while an older one stands for the same queue never passes it.
-        With an attempt_id whose leases live, the same worker of the same `want.who` is answered at most `want.limit` of the same jobs and
-        leases again, those in `want.queues`. Its older waiter with that attempt_id, if one still stands, is answered [] in favour of the
-        newer. A batch ends before the job with which its jobs would hold more than `answer_bytes_max`. Raises, on entering, BadRequest and
-        TooManyWaiters.
+        Waiters are served in the order in which they came; a newer one never overtakes an older one for the same queue. If the attempt_id
+        still has live leases, the same worker of the same `want.who` gets the same jobs and leases again: those in `want.queues`, at most
+        `want.limit`. If an older waiter with that attempt_id is still waiting, it is answered [] and the newer one takes over. A batch ends
+        before the job with which its jobs would exceed `answer_bytes_max`. Raises BadRequest and TooManyWaiters on entering.
         """
 
     async def conclude(self, job_id: str, token: str, verdict: Verdict) -> Job:
-        """End an attempt. Raises BadRequest, TooLarge, UnknownJob, LeaseLost, NotInProgress."""
+        """End an attempt. With `verdict.late`, also end a job that has been waiting since the lease of this token ran out.
+
+        Raises BadRequest, TooLarge, UnknownJob, LeaseLost, NotInProgress.
+        """
 
     async def conclude_batch(self, items: Sequence[Conclude | QueueError]) -> list[Job | QueueError]:
         """End many attempts; see enqueue_batch."""
 
     async def extend(self, item: Extend) -> Job:
-        """Push a lease's expiry out. Raises BadRequest, UnknownJob, LeaseLost, NotInProgress."""
+        """Extend a lease. An extend by 0 seconds ends it as if it had run out; the returned job then has no lease.
+
+        Raises BadRequest, UnknownJob, LeaseLost, NotInProgress.
+        """
 
     async def extend_batch(self, items: Sequence[Extend | QueueError]) -> list[Job | QueueError]:
         """Extend many leases; see enqueue_batch."""
 
     async def release(self, job_id: str, token: str, delay: float) -> Job:
-        """Give a job back without spending an attempt. Raises BadRequest, UnknownJob, LeaseLost, NotInProgress."""
+        """Give a job back without using up an attempt. Raises BadRequest, UnknownJob, LeaseLost, NotInProgress."""
+
+    async def release_batch(self, items: Sequence[Release | QueueError]) -> list[Job | QueueError]:
+        """Give many jobs back; see enqueue_batch."""
 
     async def give_back(self, job_id: str, token: str) -> bool:
-        """Undo a dequeue whose answer was not delivered, for whoever has left its `Taking` and must see to it that this was stored.
+        """Undo a dequeue whose answer was not delivered. For a caller that has left its `Taking` and needs the undo to be stored.
 
-        True if it did; False when the lease is no longer that one, or was handed out again under its attempt_id: a worker may have it then.
+        Returns True if it was undone; False if the job now has another lease, or if the lease was handed out again under its attempt_id:
+        then a worker may have it.
         """
 
     async def cancel(self, job_id: str) -> Job:
         """Stop a job. Raises UnknownJob, NotInProgress."""
 
     async def retry(self, job_id: str) -> Job:
-        """Queue a concluded job that did not succeed again. Raises UnknownJob, NotRetryable, QueueFull, TooManyQueues."""
+        """Queue a concluded job again that did not succeed. Raises UnknownJob, NotRetryable, QueueFull, TooManyQueues."""
+
+    async def edit(self, job_id: str, change: JobChange) -> Job:
+        """Change some fields of a waiting job. With a new queue or priority it goes to the back. Repeats of its enqueue are no longer
+        compared with it.
+
+        Raises UnknownJob, InProgress, NotInProgress (it is concluded), BadRequest, TooLarge, QueueFull, TooManyQueues.
+        """
+
+    async def ask(self, request: Request[R]) -> R:
+        """Carry out an operation that is a struct (see requests/). Raises the errors documented at that struct."""
 
     async def job(self, job_id: str, wait: float = 0.0) -> Job:
-        """A job, live or in history; with `wait`, as soon as it is concluded or when the wait passed.
+        """A job, live or in history. With `wait`, returns when the job is concluded or the wait has passed.
 
-        What it shows of a conclusion that was waited for is as durable as an answer. Raises UnknownJob, TooManyWaiters.
+        A conclusion that was waited for is as durable as an answered change when this returns it. Raises UnknownJob, TooManyWaiters.
         """
 
     async def numbered(self, number: int) -> Job:
-        """The job of a number, live or in history. Numbers are given from 1 on and never again. Raises UnknownJob."""
+        """The job with this number, live or in history. Numbers start at 1 and are never reused. Raises UnknownJob."""
 
     async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
-        """A page of jobs, and the cursor of the next: its `before`, or its `after`. A page may be short and have a next one."""
+        """A page of jobs, and the cursor of the next page: a `before` or an `after`. A page can be short although there is a next one."""
 
     async def queues(self) -> list[QueueStats]:
-        """Every queue, by name. Where there are many they are looked at in slices, each of another moment."""
+        """Every queue, by name. If there are many, they are read in slices, each at a different moment."""
 
     async def queue_page(self, after: str, limit: int) -> tuple[list[QueueStats], str | None]:
-        """Up to `limit` queues by name, from the first behind the name `after`, and the next `after`: None at the end.
+        """Up to `limit` queues by name, starting after the name `after`, and the next `after`: None at the end.
 
-        A page may be short and have a next one.
+        A page can be short although there is a next one.
         """
 
     async def queue(self, name: str) -> QueueStats:
         """One queue. Raises UnknownQueue."""
 
-    async def put_policy(self, name: str, policy: QueuePolicy) -> QueueStats:
-        """Make a queue or set its policy. Raises BadRequest, TooManyQueues."""
+    async def put_policy(self, name: str, policy: QueuePolicy, by: str | None = None) -> QueueStats:
+        """Create a queue or set its policy. Raises BadRequest, TooManyQueues.
 
-    async def change_policy(self, name: str, change: PolicyChange) -> QueueStats:
+        by: the name of the caller's token, which is stored with a pause; None if the server requires no tokens.
+        """
+
+    async def change_policy(self, name: str, change: PolicyChange, by: str | None = None) -> QueueStats:
         """Change some fields of a queue's policy. Raises UnknownQueue, BadRequest."""
 
     async def keys(self, name: str, after: str, limit: int) -> tuple[list[KeyStats], str | None]:
-        """Up to `limit` keys that a queue keeps count of, those that hold most up first, then those with most queued; and the cursor of the
-        next page, None at the end. after: such a cursor, "" for the first page.
+        """Up to `limit` keys of a queue, sorted by most held up, then most queued; and the cursor of the next page, None at the end. after:
+        such a cursor, "" for the first page.
 
-        None where the queue's policy minds no keys. Keys come and go between pages. Raises UnknownQueue, BadRequest (cursor).
+        The list is empty if the queue's policy does not use keys. Keys come and go between pages. Raises UnknownQueue, BadRequest (cursor).
         """
 
-    async def set_key_paused(self, name: str, key: str, paused: bool) -> KeyStats:
-        """Let a key of a queue hand out nothing, or go on, also when it was a failed job that halted it, which is given up then.
+    async def set_key_paused(self, name: str, key: str, paused: bool, by: str | None = None) -> KeyStats:
+        """Pause or resume a key of a queue. Resuming also ends a halt that a failed job caused; that job is then given up.
 
-        Raises UnknownQueue, BadRequest, QueueFull (as many keys are paused as may be).
+        Raises UnknownQueue, BadRequest, QueueFull (the limit of paused keys is reached).
         """
 
     async def waiting_for(self, numbers: Sequence[int]) -> list[list[Reason]]:
-        """For each job what it waits for: all that keeps it from being in progress now. Empty for one that is, has ended or is unknown.
+        """For each job, all reasons why it is not in progress now. Empty for a job that is in progress, has ended or is unknown.
 
-        By number, which is given once: an id may be another job's by now, of a queue that whoever asks may not see.
+        Jobs are named by number, which is never reused: an id may by now belong to another job, in a queue that the caller cannot see.
         """
 
     async def delete_queue(self, name: str) -> None:
         """Delete a queue that has no live jobs. Raises UnknownQueue, QueueNotEmpty."""
 
-    async def set_paused(self, name: str, paused: bool) -> QueueStats:
+    async def set_paused(self, name: str, paused: bool, by: str | None = None) -> QueueStats:
         """Pause or resume a queue. Raises UnknownQueue."""
 
     async def purge(self, name: str) -> int:
-        """Cancel every job that was queued or scheduled when this was called; how many. Raises UnknownQueue."""
+        """Cancel every job that was queued or scheduled when this was called. Returns how many. Raises UnknownQueue."""
 
-    async def redrive(self, name: str) -> int:
-        """Retry every failed job of a queue, oldest first, while there is room; how many. Raises UnknownQueue."""
+    async def retry_failed(self, name: str) -> int:
+        """Retry every failed job of a queue, oldest first, while there is room. Returns how many. Raises UnknownQueue."""
 
     def listen(self, wanted: Listen, after: str | None = None) -> Listening:
-        """Be told of events from now on, or from right after those up to the cursor `after`.
+        """Receive events from now on, or those after the cursor `after`.
 
-        The backend remembers a bounded number of events, while somebody listens and for a short while after; a cursor of before that, of
-        another process or of no meaning starts from now, with `missed`. Raises, on entering, TooManyListeners.
+        The backend remembers a bounded number of events, while somebody listens and for a short time after. With a cursor that is older
+        than that, from another process or invalid, listening starts from now, with `missed` set. Raises TooManyListeners on entering.
         """
 
     async def check(self) -> None:
-        """Whether it takes new work now, as far as whoever does it knows without trying. Raises Draining, StorageUnavailable."""
+        """Raise Draining or StorageUnavailable if no new work is accepted now, as far as is known without trying."""
 
     async def stats(self) -> BackendStats:
-        """Totals of one moment. Raises StorageUnavailable, where they are another server's."""
+        """Totals at one moment. Raises StorageUnavailable, if another server has them."""
 
     def cluster(self) -> ClusterStats | None:
-        """This server among those on its store, at once, whether or not any of them owns the queue; None where there is one server."""
+        """This server's view of the servers on its store, without waiting, whether or not one of them owns the queue. None if this is the
+        only server.
+        """
 
     def drain(self) -> None:
-        """Take no new work and answer every waiter now. Calling it again changes nothing."""
+        """Accept no new work, and answer every waiter now. Calling it again has no effect."""
 
     async def close(self) -> None:
-        """Drain, then let go of timers and storage."""
+        """Drain, then release timers and storage."""

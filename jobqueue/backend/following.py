@@ -1,12 +1,12 @@
-"""From the rows of another server's groups to an engine that follows that server's (engine/follow.py), ready to go on in its place.
+"""Builds an engine from the rows of another server's groups and keeps it up to date (engine/follow.py), ready to take over.
 
-A Twin is given every group when it is handed to the writer, and told when it is committed. It applies what is committed and keeps the
-rest, so that it can be brought to whatever a store turns out to hold: the counters' row, which no two groups have in common, says which
-group that is. One that was never given a group does not have its counters, and is not ready.
+A Twin receives every group when the group is handed to the writer, and a notice when it is committed. It applies committed groups and keeps
+the rest, so that it can be brought to whatever state a store turns out to have: the counters' row, which is different in every group,
+identifies the last group. A Twin that never received that group does not have these counters, and is not ready.
 
-It begins with rows that were read while groups went on being written. All that was handed over up to the end of the reading is put over
-them: then whatever the reading saw of a group does not matter, since each row is as the last group made it. For that the owner is asked,
-after the reading, for the number of its last group (`begin`).
+It begins with rows that were read while more groups were being written. All groups that were handed over up to the end of the reading are
+applied on top. Then it does not matter what the reading saw of a group, since each row is as the last group made it. For this the owner is
+asked, after the reading, for the number of its last group (`begin`).
 """
 
 from __future__ import annotations
@@ -14,19 +14,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from jobqueue.backend.loading import CannotOpen, JobRows, LooseRows, load, offset_of
-from jobqueue.backend.rows import Counters, decode_counters, decode_job, decode_queue
-from jobqueue.backend.shell import shifted
+from jobqueue.backend.rows import Counters, decode_counters, decode_job
+from jobqueue.backend.snapshots import shifted
+from jobqueue.backend.things import (
+    decode_named,
+    groups_of,
+    in_their_order,
+    logs_of,
+    queues_of,
+    quiet_of,
+    samples_of,
+    schedules_of,
+    tasks_of,
+    windows_of,
+)
 from jobqueue.clock import SKEW_STEP_SECONDS, Clock
 from jobqueue.engine import follow
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.restore import Inconsistent, Stored
 
 ROW_BYTES = 200
-"""What a row takes in memory beside its content, roughly."""
+"""The memory that a row takes in addition to its content, roughly."""
 
 
 class RowChanges:
-    """The rows of a group, or of several in a row: the last state of each. None as a state or a queue's row: it is gone."""
+    """The rows of one group, or of several in a row: the last state of each. None as a state or as a queue's row: it was deleted."""
 
     __slots__ = ("counters", "payloads", "queues", "size", "states")
 
@@ -41,14 +53,14 @@ class RowChanges:
         self.payloads = {} if payloads is None else payloads
         self.queues = {} if queues is None else queues
         self.counters = counters
-        self.size = sum(len(row) for rows in (self.states, self.payloads) for row in rows.values() if row is not None)
+        self.size = sum(len(row) for rows in (self.states, self.payloads, self.queues) for row in rows.values() if row is not None)
         self.size += ROW_BYTES * (len(self.states) + len(self.payloads) + len(self.queues))
 
     def __bool__(self) -> bool:
         return self.counters is not None
 
     def add(self, later: RowChanges) -> None:
-        """Have what came after, too. size stays an upper bound."""
+        """Merge later changes. size stays an upper bound."""
         self.payloads.update(later.payloads)
         self.states.update(later.states)
         for number, state in later.states.items():
@@ -61,7 +73,7 @@ class RowChanges:
 
 
 class Overlaid:
-    """Rows, with changes put over them. A Rows."""
+    """Rows with changes applied on top. A Rows."""
 
     def __init__(self, rows: LooseRows, changes: RowChanges) -> None:
         self._rows = rows
@@ -87,7 +99,7 @@ class Overlaid:
         return len(self._all())
 
     def jobs(self) -> Iterable[JobRows]:
-        """See Rows.jobs. What has been asked for is let go of."""
+        """See Rows.jobs. Rows that were returned are released."""
         jobs, self._jobs = self._all(), None
         return jobs
 
@@ -122,10 +134,10 @@ class Overlaid:
 
 
 class Twin:
-    """An engine that follows one reign. number: of the last group that was handed over before the first that this one is given.
+    """An engine that follows one reign. number: of the last group that was handed over before the first one that it receives.
 
-    applied: the number of the last group that is in the engine; received: of the last that was given; loaded: whether it began. Whatever
-    raises Inconsistent or BadRow leaves it of no use.
+    applied: the number of the last group that is in the engine; received: of the last group that it received; loaded: whether it has begun.
+    A call that raises Inconsistent or BadRow leaves the Twin unusable.
     """
 
     def __init__(self, engine: Engine, clock: Clock, reign: str, number: int) -> None:
@@ -139,15 +151,15 @@ class Twin:
         self._clock = clock
         self._committed = number
         self._window: RowChanges | None = RowChanges()
-        """All that was handed over, until the rows are read."""
+        """All changes that were handed over, until the rows are read."""
         self._gathered = RowChanges()
-        """What is committed and not applied."""
+        """Changes that are committed and not applied."""
         self._pending: dict[int, RowChanges] = {}
-        """What is not known to be committed, by number."""
+        """Changes that are not known to be committed, by number."""
         self._abandoned = False
         self._applying: Iterator[None] | None = None
 
-    # What the owner says.
+    # Messages from the owner.
 
     def handed(self, number: int, changes: RowChanges) -> None:
         """A group was handed to the owner's writer. Raises Inconsistent for a gap."""
@@ -159,7 +171,7 @@ class Twin:
         self._pending[number] = changes
 
     def committed(self, number: int) -> None:
-        """The group of this number is committed; it has all that was in those before it that were not. Raises Inconsistent."""
+        """The group of this number is committed. It contains everything of earlier groups that were not. Raises Inconsistent."""
         if number <= self._committed:
             return
         if number not in self._pending:
@@ -171,27 +183,27 @@ class Twin:
 
     @property
     def behind(self) -> int:
-        """Groups that are handed over and not applied."""
+        """Groups that were handed over and not applied."""
         return self.received - self.applied
 
     @property
     def held_bytes(self) -> int:
-        """What waits, roughly."""
+        """The size of the waiting changes, roughly."""
         held = self._gathered.size + sum(changes.size for changes in self._pending.values())
         return held if self._window is None else held + self._window.size
 
-    # The beginning.
+    # The start.
 
     def begin(self, number: int, rows: LooseRows) -> Callable[[], None]:
-        """Have all rows, now that they are read, and `number` is the last group that the reading may have seen anything of.
+        """Take all rows, now that they are read. `number` is the last group of which the reading may have seen anything.
 
-        What this returns is called once, in any thread while this one goes on being given groups; then there is an engine. It raises
-        CannotOpen. Raises Inconsistent.
+        Call the returned function once, in any thread, while this Twin continues to receive groups; then there is an engine. It raises
+        CannotOpen. `begin` itself raises Inconsistent.
         """
         if number != self.received or self._window is None:
             raise Inconsistent(f"group {number} was handed over, and {self.received} is the last that came")
         window, self._window = self._window, None
-        # Up to there all is in the window, committed or not.
+        # Up to that number, everything is in the window, committed or not.
         self._pending.clear()
         self.applied = self._committed = number
         whole = Overlaid(rows, window)
@@ -205,7 +217,7 @@ class Twin:
         return fill
 
     def abandon(self) -> None:
-        """Have the thread that fills it stop soon."""
+        """Make the thread that fills it stop soon."""
         self._abandoned = True
 
     def _go_on(self, _done: int, _total: int) -> None:
@@ -215,7 +227,9 @@ class Twin:
     # Following.
 
     def steps(self) -> Iterator[None]:
-        """Apply all that is committed, pausing after every so many jobs; whoever stops in between goes on with another call."""
+        """Apply all that is committed, with a pause after a fixed number of jobs. A caller that stops in between continues with another
+        call.
+        """
         while True:
             if self._applying is None:
                 if not self._gathered:
@@ -228,17 +242,35 @@ class Twin:
 
     def _apply(self, changes: RowChanges, number: int) -> Iterator[None]:
         assert changes.counters is not None
-        queues = [decode_queue(name, row) for name, row in changes.queues.items() if row is not None]
+        named = decode_named(((name, row) for name, row in changes.queues.items() if row is not None), self.offset)
+        gone = [name for name, row in changes.queues.items() if row is None]
         yield from follow.follow(
             self.engine,
             follow.Changes(
                 self._decoded(changes),
                 [number for number, state in changes.states.items() if state is None],
-                queues,
-                [name for name, row in changes.queues.items() if row is None],
+                named.queues,
+                queues_of(gone),
                 decode_counters(changes.counters).next_number,
+                named.schedules,
+                schedules_of(gone),
+                named.logs,
+                logs_of(gone),
+                named.windows,
+                windows_of(gone),
+                named.groups,
+                named.tallies,
+                groups_of(gone),
             ),
         )
+        for worker in quiet_of(gone):
+            self.engine.quiet.pop(worker, None)
+        self.engine.quiet.update(sorted(named.quiet, key=lambda told: told[1]))
+        for task_id in tasks_of(gone):
+            self.engine.tasks.pop(task_id, None)
+        self.engine.tasks.update(in_their_order(named.tasks))
+        self.engine.samples.forget(samples_of(gone))
+        self.engine.samples.restore(named.samples)
         self.applied, self.counters = number, changes.counters
 
     def _decoded(self, changes: RowChanges) -> Iterator[Stored]:
@@ -257,12 +289,13 @@ class Twin:
             self.change = max(self.change, stored.change)
             yield stored
 
-    # Going on in the owner's place.
+    # Taking over from the owner.
 
     def ready(self, counters: bytes | None, jobs: int | None) -> str | None:
-        """Come to where the store stands, given its counters' row, and how many jobs it has if that is known; why it cannot, or None.
+        """Bring the engine to the state of the store, given the counters' row, and the number of its jobs if that is known. Returns why it
+        cannot, or None.
 
-        After this the engine is one that goes on by itself. Raises Inconsistent, BadRow.
+        After this the engine no longer follows another server. Raises Inconsistent, BadRow.
         """
         if not self.loaded:
             return "it had not read all rows yet"

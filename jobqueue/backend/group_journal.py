@@ -1,18 +1,20 @@
-"""The journal of every durable backend: what the engine did becomes rows, rows become commits, commits release those who wait (promise 7).
+"""The journal of every durable backend: changes of the engine become rows, rows are committed, and each commit releases the requests that
+wait for it (promise 7).
 
-Everything here runs in the loop; a Writer commits, to a SQLite file by a thread or to a store over the network. `append` reads the jobs
-in the very step that changed them. While a group is being committed the next one gathers, one row a job, whatever happened to it; when
-the commit is done, one callback releases all who waited for it and hands over the next. So slow storage makes groups larger, not answers
-wrong.
+Everything here runs in the loop. A Writer commits, either to a SQLite file in a thread or to a store over the network. `append` reads the
+jobs in the same step that changed them. While one group is being committed, the next one gathers, with one row for each job, whatever
+happened to it. When the commit is done, one callback releases all requests that waited for it, and hands over the next group. So slow
+storage makes groups larger, but answers stay correct.
 
-When a commit fails for want of room (NotNow), memory is ahead of the disk, and stays so: the rows wait, with those that come after, and
-are tried again until they are committed. Nothing is undone, since others may have built on it. Whoever waited is told
-Unconfirmed; whoever comes meanwhile StorageUnavailable, before anything changes. When the disk cannot be trusted (Fatal), nothing is
-acknowledged ever again, and `failed` returns.
+If a commit fails for lack of room (NotNow), memory is ahead of the disk, and stays ahead: the rows wait, together with later ones, and are
+tried again until they are committed. Nothing is undone, since later changes may depend on it. Requests that waited for the commit are
+answered Unconfirmed; requests that come meanwhile are answered StorageUnavailable, before anything changes. If the disk cannot be trusted
+(Fatal), nothing is acknowledged from then on, and `failed` returns.
 
-A file that was deleted, moved or replaced while it is used (`lost`) is like one without room: what is written then goes where nobody will
-find it, so nothing is acknowledged, and it is tried again, since a file that was moved away can be moved back. The server stays, because
-it holds the last way to the data: a process that ended would take a deleted file with it, and the next one would begin with an empty one.
+A file that was deleted, moved or replaced while in use (`lost`) is treated like one without room: what is written to it can no longer be
+found, so nothing is acknowledged. The commit is tried again, since a file that was moved away can be moved back. The server keeps running,
+because it has the last access to the data: when a process ends, its deleted file is gone for good, and the next process would start with an
+empty one.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ from typing import Protocol
 
 from jobqueue.backend.base import StorageStats
 from jobqueue.backend.group import Fatal, Group, NotNow, Writer
-from jobqueue.backend.rows import Counters, encode_counters, encode_job, encode_queue
-from jobqueue.backend.shell import copied
+from jobqueue.backend.rows import Counters, encode_counters, encode_job
+from jobqueue.backend.snapshots import copied, later_at
+from jobqueue.backend.things import AT_ONCE, encode_named
 from jobqueue.clock import Clock, Timer, Uptime
 from jobqueue.engine.engine import Engine
-from jobqueue.engine.events import K_ENQUEUED, K_FORGOTTEN, K_FREED, Event
+from jobqueue.engine.events import K_CHANGED, K_EDITED, K_ENQUEUED, K_FORGOTTEN, K_FREED, Event
 from jobqueue.errors import QueueFull, StorageUnavailable, StorageUnconfirmed, Unconfirmed
 from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.model import Job
@@ -43,28 +46,30 @@ RETRY_SECONDS = 1.0
 
 
 def unconfirmed(reason: str) -> str:
-    """What is said of a change whose commit failed."""
-    return f"the change is not stored yet, and may be later or not: repeat it to find out: {reason}"
+    """The error text for a change whose commit failed."""
+    return f"the change is not stored yet, and may or may not be stored later; repeat the request to find out: {reason}"
 
 
 class Feed(Protocol):
-    """Is told of every group, in order. It must not wait, and raises nothing."""
+    """Receives every group, in order. It must not wait or raise."""
 
     def handed(self, group: Group, number: int) -> None:
-        """A group is about to be handed to the writer. It is not changed any more."""
+        """A group is about to be handed to the writer. It does not change any more."""
 
     def committed(self, number: int) -> None:
-        """The group of this number is committed, and acknowledged. Those before it are, or all that they held is in it."""
+        """The group of this number is committed and acknowledged. Earlier groups are committed too, or everything that they held is in
+        it.
+        """
 
     def over(self) -> None:
-        """There will be no more."""
+        """There will be no more groups."""
 
 
 class GroupJournal:
-    """A Journal for one engine. offset: engine time minus the line that the file's times are on; change: the last one stored.
+    """A Journal for one engine. offset: engine time minus the time line of the file; change: the number of the last stored change.
 
-    lost: what of the file is no longer where it was, None when all is; asked once a group, and may be asked in any thread. reign: stands in
-    every group with its number, so that a store says which one it took last.
+    lost: returns what part of the file is no longer where it was, None if everything is in place; called once for each group, and can be
+    called in any thread. reign: stored in every group together with its number, so that a store shows which group it took last.
     """
 
     def __init__(
@@ -86,9 +91,10 @@ class GroupJournal:
         self.sync = sync
         self.reign = reign
         self.number = 0
-        """Of the last group that was handed to the writer, from 1 on. One that failed comes again in the next, which has all of it."""
+        """The number of the last group that was handed to the writer, from 1 on. A group that failed is repeated in the next one, which
+        contains all of it."""
         self.committed_number = 0
-        """Of the last group that was committed."""
+        """The number of the last group that was committed."""
         self.feed: Feed | None = None
         self._offset = offset
         self._change = change
@@ -96,7 +102,7 @@ class GroupJournal:
         self._writing: Group | None = None
         self._ticket = self._handed = self._done = 0
         self._next: list[asyncio.Future[None]] = []
-        """Who waits for what is gathering; _now: for what is being written."""
+        """Requests that wait for the group that is gathering; _now: for the group that is being written."""
         self._now: list[asyncio.Future[None]] = []
         self._kicked = False
         self._retry: Timer | None = None
@@ -105,37 +111,41 @@ class GroupJournal:
         self._breaking = asyncio.Event()
         self._commits = Histogram(QUICK_SECONDS)
         self._handed_at = 0.0
+        self._last: tuple[float, float] | None = None
+        """When the last group was committed, and how long this took."""
         self._closed = False
         self._gone: str | None = None
-        """What `lost` said when the group that is being written was handed over."""
+        """The result of `lost` when the group that is being written was handed over."""
         self._on_close: Callable[[], object] = lambda: None
 
     def use(self, writer: Writer, on_close: Callable[[], object] = lambda: None) -> None:
-        """Set who writes, once; on_close is called when it has let go."""
+        """Set the writer, once. on_close is called when the writer has released the storage."""
         self._writer, self._on_close = writer, on_close
 
     # The Journal protocol; see there.
 
     @property
     def writing(self) -> Group | None:
-        """The group that is being committed, of the number `number`."""
+        """The group that is being committed, with the number `number`."""
         return self._writing
 
     @property
     def unwritten_bytes(self) -> int:
-        """What waits to be committed, roughly."""
+        """The size of the changes that wait to be committed, roughly."""
         return self._gathering.held_bytes + (0 if self._writing is None else self._writing.held_bytes)
 
     def stats(self) -> StorageStats:
-        """See Journal.stats. A commit's time is from the hand-over to the news of it, for whole groups that were committed."""
-        return StorageStats(self._failing is not None, self._commits.timings(), self.unwritten_bytes)
+        """See Journal.stats. The time of a commit is from the hand-over until its result is known, for whole groups that were committed."""
+        at, seconds = self._last or (None, None)
+        at = later_at(at, self.clock.skew())
+        return StorageStats(self._failing is not None, self._commits.timings(), self.unwritten_bytes, self._failing, at, seconds)
 
     def check(self, adding: bool) -> None:
         """See Journal.check."""
         if self._failing is not None:
             raise StorageUnavailable(f"changes cannot be stored: {self._failing}")
         if adding and self.unwritten_bytes > self.unwritten_bytes_max:
-            raise QueueFull(f"the disk lags: {self.unwritten_bytes} bytes wait to be stored; {self.unwritten_bytes_max} are allowed")
+            raise QueueFull(f"the disk is too slow: {self.unwritten_bytes} bytes wait to be stored; {self.unwritten_bytes_max} are allowed")
 
     def append(self, events: Sequence[Event]) -> int:
         """See Journal.append."""
@@ -146,17 +156,23 @@ class GroupJournal:
             job = event.job
             if job is None:
                 if event.kind is K_FREED:
-                    # Nothing is written for it, so nobody may wait until it is.
+                    # Nothing is written for it, so no request must wait for it.
                     stored -= 1
                 else:
-                    group.queues.add(event.queue)
+                    group.put_name(event.queue)
+                    if event.queue.startswith(AT_ONCE):
+                        group.queue_rows[event.queue] = encode_named(self.engine, event.queue, self._offset)
             elif event.kind is K_FORGOTTEN:
                 changed.pop(job.number, None)
                 group.forget(job.number)
             else:
+                if event.kind is K_CHANGED or event.kind is K_EDITED:
+                    # In this step, it came into history behind jobs that ended before it, or comes after jobs that were scheduled before
+                    # it.
+                    changed.pop(job.number, None)
                 changed[job.number] = job
                 group.queues.add(event.queue)
-                if event.kind is K_ENQUEUED:
+                if event.kind is K_ENQUEUED or event.kind is K_EDITED:
                     group.put_payload(job.number, job.payload)
         change, offset = self._change, self._offset
         for number, job in changed.items():
@@ -181,14 +197,14 @@ class GroupJournal:
         await future
 
     async def failed(self) -> str:
-        """Return when the storage cannot be trusted any more; why."""
+        """Return when the storage cannot be trusted any more, with the reason."""
         await self._breaking.wait()
         assert self._broken is not None
         return self._broken
 
     async def close(self) -> None:
-        """See Journal.close. What cannot be written even now was never acknowledged, and is lost."""
-        # Where the clocks stood when the server stopped, whenever the last change was.
+        """See Journal.close. Changes that cannot be written even now were never acknowledged, and are lost."""
+        # Stores the state of the clocks when the server stopped, however long ago the last change was.
         self._gathering.due = not self._closed
         self._closed = True
         if self._retry is not None:
@@ -207,9 +223,9 @@ class GroupJournal:
             _logger.error("closing without having stored everything; nothing of what is missing was acknowledged")
         if self._writer is not None:
             writer, self._writer = self._writer, None
-            # Tidying up deletes the log by its name, which may be another file's by now.
+            # Tidying up deletes the log by its name, which by now may belong to another file.
             tidy = self._broken is None and self.lost() is None
-            # What comes in while it closes, or later, is stored by nobody.
+            # Changes that come while it closes, or later, are not stored.
             self.give_up("it is closed")
             await writer.close(tidy)
             self._on_close()
@@ -222,11 +238,10 @@ class GroupJournal:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        """Give what has gathered to the writer, which is idle."""
+        """Give the gathered changes to the writer, which is idle."""
         engine, group = self.engine, self._gathering
-        for name in group.queues:
-            queue = engine.queues.get(name)
-            group.queue_rows[name] = None if queue is None else encode_queue(queue)
+        for name in group.queues - group.queue_rows.keys():
+            group.queue_rows[name] = encode_named(engine, name, self._offset)
         skew = self.clock.skew() + self._offset
         boot, up = self.clock.uptime() or _NO_UPTIME
         at = self.clock.now() - self._offset
@@ -238,11 +253,11 @@ class GroupJournal:
         self._now, self._next = self._next, []
         assert self._writer is not None
         if self.feed is not None:
-            # Before the store has it: whoever goes on in this server's place then has at least what the store has.
+            # Before the store receives it: a server that takes over then has at least what the store has.
             self.feed.handed(group, number)
         self._handed_at = self.clock.now()
         self._writer.write(group, self._finished)
-        # Asked here and not in the thread, where it would wait for the GIL, and while the thread waits for the disk.
+        # Checked here and not in the thread: there it would wait for the GIL, and while the thread waits for the disk.
         self._gone = self.lost()
 
     def _finished(self, error: Exception | None) -> None:
@@ -250,12 +265,14 @@ class GroupJournal:
         group, self._writing = self._writing, None
         assert group is not None
         if self._broken is not None:
-            # It was given up while this was being committed. All who waited have been answered, whatever became of it.
+            # It was given up while this group was being committed. All waiting requests have been answered, whatever the result.
             return
         if error is None and self._gone is not None:
             error = NotNow(self._gone)
         if error is None:
-            self._commits.observe(self.clock.now() - self._handed_at)
+            now = self.clock.now()
+            self._last = now, now - self._handed_at
+            self._commits.observe(now - self._handed_at)
             self._done = self._handed
             self.committed_number = self.number
             if self.feed is not None:
@@ -286,14 +303,14 @@ class GroupJournal:
     def _try_again(self) -> None:
         lost = self.lost()
         if lost is not None:
-            # What cannot be found again need not be written again.
+            # Rows that nobody could find afterwards need not be written again.
             self._fail(lost)
             return
         self._retry = None
         self._hand_over()
 
     def displaced(self, reason: str) -> None:
-        """The file is no longer where it was, which was noticed while nothing was written."""
+        """The file is no longer where it was; this was detected while nothing was being written."""
         if self._writing is None and self._failing is None and self._writer is not None:
             self._fail(reason)
 
@@ -312,7 +329,7 @@ class GroupJournal:
             self.give_up(str(error))
 
     def give_up(self, reason: str) -> None:
-        """Acknowledge nothing and write nothing from now on: the rows are somebody else's to write, or will be soon."""
+        """Acknowledge nothing and write nothing from now on: another server writes the rows, or will soon."""
         if self._broken is None:
             self._broken = reason
             if self._retry is not None:

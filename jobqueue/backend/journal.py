@@ -1,6 +1,6 @@
-"""What the local backend asks of durable storage: take events in order, say when they are safe.
+"""The interface between the local backend and durable storage: it takes events in order, and reports when they are safe.
 
-A journal exists only beneath a local backend; a distributed engine is a `Backend` of its own (docs/decisions/0002).
+Only a local backend has a journal; a distributed engine is a `Backend` of its own (docs/decisions/0002).
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ class Journal(Protocol):
     """An ordered log of what the engine did."""
 
     def append(self, events: Sequence[Event]) -> int:
-        """Queue events for writing, without waiting; the ticket of the last one. Tickets grow.
+        """Queue events for writing, without waiting. Returns the ticket of the last one. Tickets increase.
 
-        The jobs in the events are live: what is to be written of them must be read before this returns.
+        The jobs in the events are live: whatever is to be written must be read before this returns.
         """
 
     def check(self, adding: bool) -> None:
-        """Whether a change may be made now; asked before it is. adding: it is a new job, which may have to wait for a disk that lags.
+        """Check whether a change can be made now; called before it is made. adding: the change is a new job, which may have to wait for a
+        slow disk.
 
         Raises StorageUnavailable, QueueFull.
         """
 
     async def committed(self, ticket: int) -> None:
-        """Return when everything up to `ticket` is as durable as promised. Raises Unconfirmed when that cannot be said."""
+        """Return when everything up to `ticket` is as durable as promised. Raises Unconfirmed if this is not certain."""
 
     def stats(self) -> StorageStats:
-        """How it does, at once."""
+        """The state of the storage, without waiting."""
 
     async def close(self) -> None:
-        """Commit what is queued, then let go of the storage."""
+        """Commit what is queued, then release the storage."""

@@ -1,10 +1,10 @@
-"""Who listens to events, and the events remembered for them.
+"""The listeners to events, and the events that are remembered for them.
 
-One ring for all: a listener is a place in it, and has no buffer of its own. So a slow one costs nothing but its connection; once the ring
-has gone past its place it is let go. The ring exists while somebody listens and for LINGER_SECONDS after the last one left, so that one
-whose connection broke can go on where it was. Without it, an event costs nothing.
+There is one ring for all: a listener is a position in it, and has no buffer of its own. So a slow listener costs nothing except its
+connection; once the ring has moved past its position, it is disconnected. The ring exists while somebody listens, and for LINGER_SECONDS
+after the last listener left, so that a listener whose connection broke can continue where it was. Without a ring, an event costs nothing.
 
-With a journal an event enters the ring in its step, which fixes what is told of it, and is shown when its ticket is committed.
+With a journal, an event is added to the ring in its step, which fixes its content, and shown when its ticket is committed.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ from jobqueue.clock import Clock
 from jobqueue.engine.events import K_QUEUE_DELETED, Event
 from jobqueue.errors import StorageUnavailable, TooManyListeners
 from jobqueue.limits import Limits
-from jobqueue.model import Job, QueuePolicy
+from jobqueue.model import Job
+from jobqueue.policy import QueuePolicy
 
 LINGER_SECONDS = 60.0
-"""How long events are remembered after the last listener left: a browser comes back within a few seconds."""
+"""How long events are remembered after the last listener left. A browser reconnects within a few seconds."""
 
 LOOKED_AT_MAX = 2_000
-"""Events looked at in one turn of the loop for a listener that wants few of them."""
+"""How many events are checked in one turn of the loop for a listener that wants few of them."""
 
 
 class Ring:
-    """The last events of a process, each at its number, from 1 on. name: tells this ring from every other one."""
+    """The last events of a process, each under its number, from 1 on. name: distinguishes this ring from every other."""
 
     def __init__(self, size: int) -> None:
         self.name = secrets.token_hex(4)
         self.shown = 0
-        """The number of the last event that listeners may be told of."""
+        """The number of the last event that listeners can receive."""
         self.newest = 0
         self._size = size
         self._slots: list[Notice | None] = [None] * size
 
     def add(self, event: Event, at: float, skew: float, policy: QueuePolicy | None) -> None:
-        """Remember an event as it is now; at: engine time; policy: the queue's, for an event of a queue."""
+        """Remember an event as it is now. at: engine time; policy: the queue's, for an event of a queue."""
         self.newest = number = self.newest + 1
         cursor = f"{self.name}-{number}"
         job = event.job
@@ -54,15 +55,15 @@ class Ring:
         self._slots[number % self._size] = notice
 
     def get(self, number: int) -> Notice | None:
-        """An event, None when it is forgotten."""
+        """An event, None if it was forgotten."""
         if number <= self.newest - self._size:
             return None
         return self._slots[number % self._size]
 
     def place(self, cursor: str) -> int | None:
-        """The number that a cursor stands for, None when it is not of this ring or what follows it is forgotten."""
+        """The number that a cursor stands for. None if the cursor is not from this ring, or if the events after it were forgotten."""
         name, _, digits = cursor.partition("-")
-        # As long as its own numbers at most: int() of thousands of digits would take its time.
+        # At most as long as the ring's own numbers: int() of thousands of digits would take long.
         if name != self.name or not (digits.isascii() and digits.isdigit()) or len(digits) > len(str(self.shown)):
             return None
         number = int(digits)
@@ -95,9 +96,9 @@ def _of_job(event: Event, job: Job, cursor: str, at: float, skew: float) -> Noti
 
 
 class Listeners:
-    """Everybody who listens to one backend, and the ring while there is one.
+    """All listeners of one backend, and the ring while there is one.
 
-    policy: a queue's, None when there is no such queue; arm: called when a wait was added, with the time now.
+    policy: returns a queue's policy, None if there is no such queue; arm: called with the current time when a wait was added.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Listeners:
         self._waking = False
 
     def enter(self, after: str | None) -> tuple[Ring, int, bool]:
-        """Begin to listen: the ring, the number after which to tell, and whether `after` is not known. Raises TooManyListeners."""
+        """Start to listen. Returns the ring, the number after which to start, and whether `after` is unknown. Raises TooManyListeners."""
         most = self._limits.listeners_max
         if self.count >= most:
             raise TooManyListeners(f"too many event listeners (limit {most})")
@@ -135,13 +136,13 @@ class Listeners:
         return (self.ring, self.ring.shown, after is not None) if place is None else (self.ring, place, False)
 
     def leave(self) -> None:
-        """End to listen."""
+        """Stop listening."""
         self.count -= 1
         if not self.count:
             self._until = self.clock.now() + LINGER_SECONDS
 
     def add(self, event: Event, now: float) -> None:
-        """Remember an event, if anybody might want it."""
+        """Remember an event, if a listener could want it."""
         ring = self.ring
         if ring is None:
             return
@@ -152,7 +153,7 @@ class Listeners:
         ring.add(event, now, self.clock.skew(), policy)
 
     def acted(self, ticket: int) -> None:
-        """A step is over, and its events have this ticket of the journal, if there is one."""
+        """A step is over; its events have this ticket of the journal, if there is a journal."""
         ring = self.ring
         if ring is None or ring.shown == ring.newest:
             return
@@ -163,7 +164,9 @@ class Listeners:
             self.show_committed()
 
     def show_committed(self) -> None:
-        """See to it that what is committed is shown. Listeners call it whenever they ask, so that after a failed commit one goes on."""
+        """Make sure that committed events are shown. Listeners call it whenever they read, so that showing continues after a failed
+        commit.
+        """
         ring = self.ring
         if ring is not None and ring.shown < ring.newest and self._showing is None:
             self._showing = asyncio.get_running_loop().create_task(self._committed(ring))
@@ -177,7 +180,7 @@ class Listeners:
                 await journal.committed(ticket)
                 self._show(ring, number)
         except StorageUnavailable:
-            # What is not stored yet is not told either. The journal tries again by itself; show_committed asks it again.
+            # Events that are not stored yet are not shown either. The journal tries again by itself; show_committed asks it again.
             return
         finally:
             self._showing = None
@@ -187,7 +190,7 @@ class Listeners:
     def _show(self, ring: Ring, number: int) -> None:
         ring.shown = number
         if not self._waking and len(self.waiting):
-            # Once for all steps of this turn of the loop, so that a busy queue does not wake everybody for every job.
+            # Once for all steps of this turn of the loop, so that a busy queue does not wake every listener for every job.
             self._waking = True
             asyncio.get_running_loop().call_soon(self._wake)
 
@@ -201,12 +204,12 @@ class Listeners:
             self._showing.cancel()
 
     def drain(self) -> None:
-        """Tell every listener that there will be no more."""
+        """Inform every listener that there will be no more events."""
         self.draining = True
         self.waiting.settle_all()
 
     async def wait(self, until: float) -> None:
-        """Until something is shown, or until then."""
+        """Wait until events are shown, or until the time `until`."""
         waiter: Waiter[list[Job]] = Waiter(("",))
         self.waiting.add(waiter, until)
         self._arm(self.clock.now())
@@ -260,7 +263,7 @@ class LocalListening:
             await listeners.wait(until)
 
     def _found(self, limit: int) -> list[Notice] | None:
-        """The next that are wanted, among those shown; None when some were forgotten."""
+        """The next events that are wanted, among those shown; None if some were forgotten."""
         ring, wants = self._ring, self._wanted.wants
         assert ring is not None
         found: list[Notice] = []

@@ -1,4 +1,4 @@
-"""From rows to an engine: what every durable backend does when it starts, whatever kept the rows."""
+"""Builds an engine from rows: what every durable backend does when it starts, whatever stored the rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from jobqueue.backend.rows import RESTORING, BadRow, Counters, decode_counters, decode_job, decode_queue
-from jobqueue.backend.shell import shifted
+from jobqueue.backend.rows import RESTORING, BadRow, Counters, decode_counters, decode_job
+from jobqueue.backend.snapshots import shifted
+from jobqueue.backend.things import decode_named, in_their_order
 from jobqueue.clock import SKEW_STEP_SECONDS, Clock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.restore import Inconsistent, Stored, restore
@@ -16,14 +17,14 @@ from jobqueue.engine.restore import Inconsistent, Stored, restore
 _logger = logging.getLogger("jobqueue.storage")
 
 PROGRESS_JOBS = 10_000
-"""Jobs read between two reports."""
+"""Jobs read between two progress reports."""
 
 Progress = Callable[[int, int], object]
-"""Called with the jobs read so far and with how many there are."""
+"""Called with the number of jobs read so far, and the total number."""
 
 
 class CannotOpen(Exception):
-    """What keeps the jobs cannot be used. str() says why; nothing was changed."""
+    """The storage of the jobs cannot be used. str() gives the reason; nothing was changed."""
 
 
 class JobRows(NamedTuple):
@@ -35,27 +36,29 @@ class JobRows(NamedTuple):
 
 
 class Rows(Protocol):
-    """All rows of one moment, each checked already as far as its store can. Any method may raise CannotOpen."""
+    """All rows at one moment, each checked already as far as its store can. Any method can raise CannotOpen."""
 
     @property
     def path(self) -> str:
-        """What the store is called in errors."""
+        """The name of the store in errors."""
 
     def counters(self) -> bytes | None:
         """The counters' row, None in a new store."""
 
     def queues(self) -> Iterable[tuple[str, bytes]]:
-        """Every queue's name and row."""
+        """The name and row of every queue, and of everything else that has a name (things.py)."""
 
     def count(self) -> int:
-        """How many jobs there are."""
+        """The number of jobs."""
 
     def jobs(self) -> Iterable[JobRows]:
         """Every job's rows, in order of number."""
 
 
 class LooseRows(Protocol):
-    """All rows, read while somebody went on writing them: each is as it was at some moment meanwhile. Any method may raise CannotOpen."""
+    """All rows, read while somebody continued to write them: each is as it was at some moment of the reading. Any method can raise
+    CannotOpen.
+    """
 
     @property
     def path(self) -> str:
@@ -68,7 +71,7 @@ class LooseRows(Protocol):
         """See Rows."""
 
     def jobs(self) -> Iterable[tuple[int, bytes, bytes | None]]:
-        """Every job's number, state and payload, in order of number. The payload is None where the two were not seen together."""
+        """Every job's number, state and payload, in order of number. The payload is None if the two were not read together."""
 
 
 def no_progress(_done: int, _total: int) -> None:
@@ -76,13 +79,13 @@ def no_progress(_done: int, _total: int) -> None:
 
 
 def check_whole(path: str, counters: bytes | None) -> None:
-    """Whether a store's counters say that it holds half of a restore. Raises CannotOpen."""
+    """Check that a store's counters do not mark it as half restored. Raises CannotOpen."""
     if counters == RESTORING:
-        raise CannotOpen(f"{path}: a restore into it is under way, or was broken off: let `jobqueue restore` finish, or run it again")
+        raise CannotOpen(f"{path}: a restore into it is running, or was interrupted: let `jobqueue restore` finish, or run it again")
 
 
 class _Reader:
-    """Reads jobs, keeping count."""
+    """Reads jobs and counts them."""
 
     def __init__(self, rows: Rows, offset: float, progress: Progress) -> None:
         self.change = 0
@@ -91,7 +94,7 @@ class _Reader:
         self._progress = progress
 
     def jobs(self) -> Iterator[Stored]:
-        """Every job, its times on the engine's line."""
+        """Every job, with its times in engine time."""
         total = self._rows.count()
         self._progress(0, total)
         for done, (number, state, payload) in enumerate(self._rows.jobs(), 1):
@@ -105,8 +108,8 @@ class _Reader:
 
 
 def load(rows: Rows, engine: Engine, clock: Clock, progress: Progress = no_progress) -> tuple[float, int]:
-    """Fill an empty engine; the journal's offset and last change. Raises CannotOpen."""
-    # Millions of objects are made here that all stay: the collector would walk them again and again.
+    """Fill an empty engine. Returns the journal's offset and last change. Raises CannotOpen."""
+    # Millions of objects are made here that all stay: the garbage collector would go through them again and again.
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -115,8 +118,13 @@ def load(rows: Rows, engine: Engine, clock: Clock, progress: Progress = no_progr
         counters = Counters(1, 1, clock.skew(), "") if row is None else decode_counters(row)
         offset = offset_of(counters, clock)
         reader = _Reader(rows, offset, progress)
-        queues = (decode_queue(name, state) for name, state in rows.queues())
-        restore(engine, queues, reader.jobs(), counters.next_number, counters.next_seq)
+        named = decode_named(rows.queues(), offset)
+        jobs, following = reader.jobs(), counters.next_number
+        things = named.schedules, named.logs, named.windows, named.groups, named.tallies
+        restore(engine, named.queues, jobs, following, counters.next_seq, *things)
+        engine.quiet = dict(sorted(named.quiet, key=lambda told: told[1]))
+        engine.tasks = in_their_order(named.tasks)
+        engine.samples.restore(named.samples)
     except (Inconsistent, BadRow) as error:
         raise CannotOpen(f"{rows.path}: is damaged: {error}") from error
     finally:
@@ -126,10 +134,10 @@ def load(rows: Rows, engine: Engine, clock: Clock, progress: Progress = no_progr
 
 
 def offset_of(counters: Counters, clock: Clock) -> float:
-    """Engine time minus the line that the stored times are on.
+    """Engine time minus the time line of the stored times.
 
-    The wall clock says how much time has passed since the rows were written, and may have been set meanwhile. On the same boot of the
-    machine its uptime says it better. Otherwise all that is certain is that it was not less than none.
+    The wall clock shows how much time has passed since the rows were written, but it may have been set meanwhile. If the machine has not
+    been booted since, its uptime is more reliable. Otherwise the only certainty is that the time passed is not negative.
     """
     by_wall = counters.skew - clock.skew()
     uptime = clock.uptime()
@@ -138,9 +146,7 @@ def offset_of(counters: Counters, clock: Clock) -> float:
     else:
         offset = min(by_wall, clock.now() - counters.at)
     if abs(offset - by_wall) <= SKEW_STEP_SECONDS:
-        # Two clocks never agree to the microsecond, and an offset has to be taken off every time that is stored.
+        # Two clocks never agree to the microsecond, and an offset that is not 0 must be subtracted from every time that is stored.
         return by_wall
-    _logger.warning(
-        "the wall clock was set by about %.0f s while no server ran; delays and leases go on as if it had not been", offset - by_wall
-    )
+    _logger.warning("the wall clock was set by about %.0f s while no server ran; this does not change delays and leases", offset - by_wall)
     return offset

@@ -1,38 +1,27 @@
-"""Jobs, queues and counters as bytes, and back: what stands in the columns of the SQLite file.
+"""Encodes and decodes jobs, queues and counters: the columns of the SQLite file.
 
-MessagePack arrays, by position: the order of the fields below is the file's format. A new field goes to the end, with a default; anything
-else is a new schema version with a migration (sqlite.py). Every part of a `Job` is here but what is derived when an engine is restored
-(slot) and the payload, which never changes and has a table of its own.
+MessagePack arrays, by position: the order of the fields below is the file's format. A new field goes to the end, with a default; any other
+change is a new schema version with a migration (sqlite.py). Every part of a `Job` is here except what is derived when an engine is restored
+(slot), and the payload, which rarely changes and has its own table.
 
-Times are seconds since the epoch on the line of the first server that wrote the file; `Counters.skew` says how far UTC has been stepped
-from that line since, and `at`, `boot` and `up` where the line was at the last commit. So a step of the wall clock moves no lease over a
-restart either, and no row is ever rewritten for it.
+Times are seconds since the epoch on the time line of the first server that wrote the file. `Counters.skew` is how far UTC has been stepped
+from that line since; `at`, `boot` and `up` give the position on that line at the last commit. So a step of the wall clock does not move
+leases across a restart either, and no row is ever rewritten for it.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import zip_longest
 
 import msgspec
 
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.restore import TOTALS, Stored, StoredQueue
-from jobqueue.model import (
-    PLAIN,
-    Attempt,
-    Backoff,
-    Conclusion,
-    Details,
-    Ended,
-    Job,
-    Lease,
-    Order,
-    Outcome,
-    PerKey,
-    QueuePolicy,
-    Rate,
-    Status,
-)
+from jobqueue.model import NOTHING, PLAIN, AfterFailure, Conclusion, Details, Extra, Header, Job, Lease, Outcome, Status
+from jobqueue.past import Attempt, Ended, Origin
+from jobqueue.policy import Backoff, Keep, Order, Pause, PerKey, QueuePolicy, Rate
+from jobqueue.unique import Claim, Claimed, OnConflict, Unique, Until
 
 _Backoff = tuple[float, float, float]
 _Lease = tuple[str, float, float, float, str | None, str | None, float | None, str | None, bool, bool]
@@ -41,7 +30,42 @@ _Conclusion = tuple[Outcome, float, bytes | None, str | None, Outcome | None, st
 _Rate = tuple[int, float, int]
 _PerKey = tuple[Order, int | None, _Rate | None, int | None]
 
-_Attempt = tuple[int, str | None, float, float, Ended, bytes | None]
+_Keep = tuple[float | None, int | None]
+_Pause = tuple[float, str | None]
+_Claim = tuple[str, Until, float | None, OnConflict, float | None, Claimed, float | None]
+_Header = tuple[str, bytes, str]
+
+
+class _OriginRow(msgspec.Struct, array_like=True, gc=False):
+    queue: str
+    at: float
+    reason: Ended
+    attempts: int = 0
+
+
+class _AttemptRow(msgspec.Struct, array_like=True, gc=False):
+    number: int
+    worker: str | None
+    started_at: float
+    ended_at: float
+    ended: Ended
+    error: bytes | None
+    token: str | None = None
+    traceback: str | None = None
+
+
+class _ExtraRow(msgspec.Struct, array_like=True, gc=False):
+    tags: tuple[str, ...] = ()
+    origin: _OriginRow | None = None
+    schedule: str | None = None
+    home: str | None = None
+    edited: bool = False
+    after: tuple[str, ...] = ()
+    after_failure: AfterFailure = "cancel"
+    group: str | None = None
+    not_before: float | None = None
+    claim: _Claim | None = None
+    headers: tuple[_Header, ...] = ()
 
 
 class _JobRow(msgspec.Struct, array_like=True, gc=False):
@@ -65,34 +89,53 @@ class _JobRow(msgspec.Struct, array_like=True, gc=False):
     seq: int
     change: int
     traceparent: str | None = None
-    past: tuple[_Attempt, ...] = ()
+    past: tuple[_AttemptRow, ...] = ()
     who: str = ""
     key: str | None = None
     holds: bool = False
     halts: bool = False
+    extra: _ExtraRow | None = None
 
 
 class _QueueRow(msgspec.Struct, array_like=True, gc=False):
     lease_seconds: float
-    max_attempts: int
+    max_attempts: int | None
     backoff: _Backoff
     max_jobs: int | None
     paused: bool
-    totals: tuple[int, int, int, int, int, int, int, int]
+    totals: tuple[int, ...]
     concurrency: int | None = None
     rate: _Rate | None = None
     per_key: _PerKey | None = None
     fair: bool = False
     weights: dict[str, float] = {}
     paused_keys: tuple[str, ...] = ()
+    dead_letter: str | None = None
+    keep_succeeded: _Keep | None = None
+    keep_failed: _Keep | None = None
+    # Not known for a queue that an older server stored.
+    own: bool = True
+    delay: float | None = None
+    expires_in: float | None = None
+    tags: dict[str, str] = {}
+    attributes: dict[str, str] = {}
+    # Not known then either.
+    created_at: float | None = None
+    modified_at: float | None = None
+    # The last of TOTALS is stored here: older servers cannot read a row that has it among the others.
+    attempts_failed: int = 0
+    pause: _Pause | None = None
+    # One for each of paused_keys, in the same order.
+    key_pauses: tuple[_Pause | None, ...] = ()
 
 
 class Counters(msgspec.Struct, array_like=True, frozen=True):
-    """What is stored once. next_seq: next_number again, since both come from one counter now; older files have two.
+    """Values that are stored once. next_seq: the same as next_number, since both come from one counter now; older files have two.
 
-    skew: UTC minus the line that times are stored on; sync: the mode of the server that wrote it. at: where on that line it was
-    written; boot and up: the machine's uptime then. reign: of the owner that wrote it, where there are many servers, a name that no other
-    reign has; group: how many it has written by then, this one included. Older files do not have these."""
+    skew: UTC minus the time line of stored times; sync: the mode of the server that wrote it. at: the time of writing on that line; boot
+    and up: the machine's uptime then. reign: of the owner that wrote it, if there are several servers; a name that no other reign has.
+    group: how many groups the reign has written by then, including this one. Older files do not have these.
+    """
 
     next_number: int
     next_seq: int
@@ -106,13 +149,16 @@ class Counters(msgspec.Struct, array_like=True, frozen=True):
 
 
 RESTORING = b"\xa9restoring"
-"""What stands in place of the counters while a store is filled from a file, and after that was broken off. No server starts on it, nor
-does one that does not know it, since it is no row of counters."""
+"""Stored in place of the counters while a store is filled from a file, and after that was interrupted. No server starts on it; nor does an
+older server that does not know this mark, since it is not a valid row of counters."""
 
 
 class BadRow(Exception):
-    """A row that cannot be read. str() says why."""
+    """A row that cannot be read. str() gives the reason."""
 
+
+_TOTALS_FIRST = 8
+"""The first TOTALS, which every file has."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_job = msgspec.msgpack.Decoder(_JobRow).decode
@@ -147,13 +193,63 @@ def encode_job(job: Job, change: int) -> bytes:
             job.seq,
             change,
             details.traceparent,
-            details.past and [(one.number, one.worker, one.started_at, one.ended_at, one.ended, one.error) for one in details.past],
+            details.past and [_attempt(one) for one in details.past],
             "" if lease is None else lease.who,
             details.key,
             details.holds,
             end is not None and end.halts,
+            None if details.extra is NOTHING else _extra(details.extra),
         )
     )
+
+
+def _attempt(one: Attempt) -> tuple[object, ...]:
+    row = one.number, one.worker, one.started_at, one.ended_at, one.ended, one.error
+    if one.traceback is not None:
+        return (*row, one.token, one.traceback)
+    return row if one.token is None else (*row, one.token)
+
+
+def _extra(extra: Extra) -> tuple[object, ...]:
+    origin = extra.origin
+    return (
+        extra.tags,
+        None if origin is None else (origin.queue, origin.at, origin.reason, origin.attempts),
+        extra.schedule,
+        extra.home,
+        extra.edited,
+        extra.after,
+        extra.after_failure,
+        extra.group,
+        extra.not_before,
+        None if extra.claim is None else _claim(extra.claim),
+        [(header.name, header.value, header.type) for header in extra.headers],
+    )
+
+
+def _attempt_of(row: _AttemptRow) -> Attempt:
+    return Attempt(row.number, row.worker, row.started_at, row.ended_at, row.ended, row.error, row.token, row.traceback)
+
+
+def _extra_of(row: _ExtraRow) -> Extra:
+    return Extra(
+        row.tags,
+        None if row.origin is None else Origin(row.origin.queue, row.origin.at, row.origin.reason, row.origin.attempts),
+        row.schedule,
+        row.home,
+        row.edited,
+        row.after,
+        row.after_failure,
+        row.group,
+        row.not_before,
+        claim=None if row.claim is None else Claim(Unique(*row.claim[:5]), *row.claim[5:]),
+        headers=tuple(Header(*header) for header in row.headers),
+    )
+
+
+def _claim(claim: Claim) -> _Claim:
+    unique = claim.unique
+    return (unique.key, unique.until, unique.for_, unique.on_conflict, unique.max_wait, claim.state, claim.since)
 
 
 def _lease(lease: Lease) -> _Lease:
@@ -187,10 +283,11 @@ def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
         row.expires_at,
         row.error,
         row.traceparent,
-        tuple(Attempt(*attempt) for attempt in row.past),
+        tuple(_attempt_of(attempt) for attempt in row.past),
         None if row.seq == number else row.seq,
         row.key,
         row.holds,
+        NOTHING if row.extra is None else _extra_of(row.extra),
     )
     if row.lease is not None and row.conclusion is not None:
         raise BadRow(f"job number {number}: is both leased and concluded")
@@ -211,12 +308,12 @@ def decode_job(number: int, state: bytes, payload: bytes) -> Stored:
     return Stored(job, row.change)
 
 
-def encode_queue(queue: QueueState) -> bytes:
-    """A queue's policy and totals."""
+def encode_queue(queue: QueueState, offset: float = 0.0) -> bytes:
+    """A queue's policy and totals. offset: engine time minus the time line of stored times."""
     policy = queue.policy
     per_key = policy.per_key
     backoff = policy.backoff
-    totals = tuple(getattr(queue, f"{name}_total") for name in TOTALS)
+    totals = tuple(getattr(queue, f"{name}_total") for name in TOTALS[:-1])
     return _encode(
         (
             policy.lease_seconds,
@@ -231,12 +328,41 @@ def encode_queue(queue: QueueState) -> bytes:
             policy.fair,
             policy.weights,
             list(queue.paused_keys),
+            policy.dead_letter,
+            _keep(policy.keep_succeeded),
+            _keep(policy.keep_failed),
+            queue.own,
+            policy.delay,
+            policy.expires_in,
+            policy.tags,
+            policy.attributes,
+            _moved(queue.created_at, -offset),
+            _moved(queue.modified_at, -offset),
+            queue.attempts_failed_total,
+            _pause(queue.pause, offset),
+            [_pause(pause, offset) for pause in queue.paused_keys.values()],
         )
     )
 
 
+def _moved(at: float | None, offset: float) -> float | None:
+    return None if at is None else at + offset
+
+
+def _pause(pause: Pause | None, offset: float) -> _Pause | None:
+    return None if pause is None else (pause.at - offset, pause.by)
+
+
+def _pause_of(row: _Pause | None, offset: float) -> Pause | None:
+    return None if row is None else Pause(row[0] + offset, row[1])
+
+
 def _rate(rate: Rate | None) -> _Rate | None:
     return None if rate is None else (rate.limit, rate.per, rate.burst)
+
+
+def _keep(keep: Keep | None) -> _Keep | None:
+    return None if keep is None else (keep.seconds, keep.count)
 
 
 def _policy(row: _QueueRow) -> QueuePolicy:
@@ -252,16 +378,30 @@ def _policy(row: _QueueRow) -> QueuePolicy:
         None if per_key is None else PerKey(per_key[0], per_key[1], None if per_key[2] is None else Rate(*per_key[2]), per_key[3]),
         row.fair,
         row.weights,
+        row.dead_letter,
+        None if row.keep_succeeded is None else Keep(*row.keep_succeeded),
+        None if row.keep_failed is None else Keep(*row.keep_failed),
+        row.delay,
+        row.expires_in,
+        row.tags,
+        row.attributes,
     )
 
 
-def decode_queue(name: str, state: bytes) -> StoredQueue:
-    """A queue from its row. Raises BadRow."""
+def decode_queue(name: str, state: bytes, offset: float = 0.0) -> StoredQueue:
+    """A queue from its row. offset: see `encode_queue`. Raises BadRow."""
     try:
         row = _decode_queue(state)
     except (msgspec.MsgspecError, ValueError) as error:
         raise BadRow(f"queue {name!r}: {error}") from None
-    return StoredQueue(name, _policy(row), row.totals, row.paused_keys)
+    if not _TOTALS_FIRST <= len(row.totals) < len(TOTALS):
+        raise BadRow(f"queue {name!r}: it counts {len(row.totals)} things")
+    # Older files have fewer counts.
+    totals = (*row.totals, *[0] * (len(TOTALS) - 1 - len(row.totals)), row.attempts_failed)
+    times = _moved(row.created_at, offset), _moved(row.modified_at, offset)
+    pauses = [_pause_of(pause, offset) for pause in row.key_pauses]
+    paused_keys = dict(zip_longest(row.paused_keys, pauses[: len(row.paused_keys)]))
+    return StoredQueue(name, _policy(row), totals, paused_keys, row.own, *times, _pause_of(row.pause, offset))
 
 
 def encode_counters(counters: Counters) -> bytes:

@@ -1,13 +1,14 @@
-"""What turns the engine's events into deeds: hand-outs, wake-ups, journal entries, the ticker.
+"""Acts on the engine's events: hand-outs, wake-ups, journal entries, the ticker.
 
-Every operation of the local backend is one synchronous step of the engine followed by `_act`, which hands available jobs to waiters, wakes
-those who wait for a result, gives the events to the journal and re-arms the ticker. No other code runs in between, so no request ever sees
-a queue that has both a job to give and a waiter standing for it. Only then may an operation wait for its commit.
+Every operation of the local backend is one synchronous step of the engine, followed by `_act`. `_act` hands available jobs to waiters,
+wakes requests that wait for a result, passes the events to the journal and sets the ticker. No other code runs in between, so no request
+ever sees a queue that has both an available job and a waiter for it. Only after that can an operation wait for its commit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 
 from msgspec.structs import replace
@@ -15,59 +16,82 @@ from msgspec.structs import replace
 from jobqueue.backend.base import BackendStats, ClusterStats
 from jobqueue.backend.journal import Journal
 from jobqueue.backend.listening import Listeners
+from jobqueue.backend.sampling import Sampling
+from jobqueue.backend.snapshots import copied
+from jobqueue.backend.tasks import Tasks
 from jobqueue.backend.waiters import Registry, Waiter
+from jobqueue.backend.workers import Workers
 from jobqueue.clock import Clock, SystemClock, Timer
 from jobqueue.engine.engine import Engine
-from jobqueue.engine.events import K_CHANGED, K_CONCLUDED, K_ENQUEUED, K_FREED, K_QUEUE_RESUMED, K_QUEUED, Event
+from jobqueue.engine.events import (
+    K_CONCLUDED,
+    K_ENQUEUED,
+    K_FREED,
+    K_GROUP_CONCLUDED,
+    K_QUEUE_RESUMED,
+    K_QUEUED,
+    K_THING_CHANGED,
+    UNTOLD,
+    Event,
+)
+from jobqueue.engine.logs import KIND as LOG
+from jobqueue.engine.logs import log_key
+from jobqueue.engine.sizes import own_bytes
+from jobqueue.engine.unused import Unused
 from jobqueue.histogram import QUICK_SECONDS, Histogram
 from jobqueue.limits import Limits
-from jobqueue.model import PLAIN, Conclusion, Job, Lease, QueuePolicy, Want
+from jobqueue.model import Job, Want
+from jobqueue.policy import QueuePolicy
 
 LATE_SECONDS = 0.02
-"""A ticker this late came in a long turn of the loop: what clients sent meanwhile has not been read."""
+"""If the ticker is this late, a turn of the loop took long: what clients sent meanwhile has not been read."""
 
 READ_TURNS = 4
-"""Turns of the loop after which what had been sent by then has been read and done: a connection is accepted, read, its request begun and
-gone on with."""
+"""After this many turns of the loop, everything that was sent before them has been read and handled: a connection is accepted and read, its
+request started and continued."""
 
 STALL_SECONDS = 0.25
-"""A ticker this late means that the process itself stood still, and clients may have given up meanwhile and come again."""
+"""If the ticker is this late, the process itself was stopped, and clients may have given up and connected again."""
 
 STALL_GRACE_SECONDS_MAX = 10.0
-"""The most by which leases are prolonged after a stall, so that a laptop's night does not add to them."""
+"""The most by which leases are prolonged after a stall, so that a laptop that slept all night does not prolong them by that night."""
 
 SLICE = 500
-"""Due jobs handled in one turn of the loop, to begin with; jobs of a purge or a redrive; entries looked at for a wait that ends."""
+"""Jobs of a purge, a redrive or a retry in one turn of the loop; entries looked at to find a wait that ends."""
 
-SLICE_MAX = 20 * SLICE
-"""Due jobs handled in one turn when much is due: each turn that leaves some doubles the next one's number, while it takes no longer than
-TICK_SECONDS. With a fixed number, jobs would fall due faster than they are handled once turns are long."""
-
-SLICE_MIN = 50
-"""The least that it comes down to where they take long, as when each wakes a waiter and is written to a journal."""
+SLICE_FIRST, SLICE_MIN, SLICE_MAX = 100, 50, 20 * SLICE
+"""Due jobs handled in one turn. SLICE_FIRST: at first, since jobs that were not touched for a minute are in no cache and can take ten times
+as long. SLICE_MIN: if jobs take long, for example if each wakes a waiter and is written to a journal. SLICE_MAX: if many jobs are due. Each
+turn that leaves some doubles the number for the next turn, while it takes less than half of TICK_SECONDS. With a fixed number, jobs would
+fall due faster than they are handled once turns are long."""
 
 TICK_SECONDS = 0.008
-"""What a turn's share of due jobs should take at most."""
+"""The time that due jobs should take in one turn, at most."""
+
+_logger = logging.getLogger("jobqueue.queue")
 
 WAKES = 200
-"""Requests answered in one step: jobs handed to them, results told, waits that end, a drain. The rest follows, as many a turn."""
+"""Requests answered in one step: jobs handed out, results announced, waits that end, a drain. The rest follows in later turns, the same
+number in each."""
 
 _AVAILABLE = frozenset({K_ENQUEUED, K_QUEUED, K_QUEUE_RESUMED, K_FREED})
-
-_SILENT = frozenset({K_FREED, K_CHANGED})
-"""What no listener is told."""
 
 
 Attempt = tuple[str, str | None, str]
 
 
+def group_key(name: str) -> str:
+    """The key under which requests wait for the group with this stored name. No job has such an id."""
+    return f"\n{name}"
+
+
 def attempt_of(want: Want) -> Attempt | None:
-    """What makes a dequeue the same one asked again: its attempt_id, from the same worker under the same token."""
+    """What identifies a repeated dequeue: its attempt_id, with the same worker and token."""
     return None if want.attempt_id is None else (want.attempt_id, want.worker, want.who)
 
 
 class Shell:
-    """The engine, its clock, its waiters and its journal, wired together."""
+    """The engine, its clock, its waiters and its journal, connected to each other."""
 
     def __init__(
         self, limits: Limits | None = None, *, engine: Engine | None = None, clock: Clock | None = None, journal: Journal | None = None
@@ -75,32 +99,37 @@ class Shell:
         self.clock = clock or SystemClock()
         self.engine = engine or Engine(limits)
         self.limits = self.engine.limits
+        self.unused = Unused(self.engine)
+        self.engine.failed_forgotten = self._warn_of_forgotten
         self.journal = journal
         self.ticket = 0
         self.draining = False
         self.undelivered_total = 0
         self.pickup = Histogram(QUICK_SECONDS)
+        self.workers = Workers(self.engine)
+        self.sampling = Sampling(self.engine, self.clock)
         self._dequeues: Registry[list[Job]] = Registry([])
         self._results: Registry[list[Job]] = Registry([])
+        self.tasks = Tasks(self.engine, self.clock)
         self.listeners = Listeners(self.clock, self.limits, journal, self._policy, self.arm)
         self._attempts: dict[Attempt, Waiter[list[Job]]] = {}
         self._timer: Timer | None = None
         self._left = WAKES
-        """How much this step may still hand out and tell."""
+        """How many more requests this step can answer."""
         self._owed: dict[str, None] = {}
-        """Queues that have both jobs and waiters for them, until the next turns have handed them out."""
-        self._untold: dict[str, tuple[Job, int]] = {}
-        """Jobs that have ended, and how many who wait for each are still to be told."""
+        """Queues that have both jobs and waiters for them, until later turns have handed these out."""
+        self._untold: dict[str, tuple[Job | None, int]] = {}
+        """Jobs and groups that have ended, and how many of the requests that wait for each are still to be answered."""
         self._dismissed: list[tuple[Registry[list[Job]], Waiter[list[Job]]]] = []
-        """Who stood when the drain began and is still to be answered, the first last."""
+        """Waiters from before the drain that are still to be answered; the first is last in the list."""
         self._going_on: Timer | None = None
         self._armed = math.inf
-        self._slice = SLICE
+        self._slice = SLICE_FIRST
         self._heard = -math.inf
-        """Leases that ran out by then may be ended: all that their workers sent in time has been read."""
+        """Leases that ran out before this time can be ended: everything that their workers sent in time has been read."""
         self._unread = -math.inf
         self._turns = 0
-        """After so many more turns it has been read up to `_unread`; 0: nobody is waited for."""
+        """Turns left until everything sent before `_unread` has been read; 0: not waiting for that."""
         self._stalled = -math.inf
         self._held_until = -math.inf
 
@@ -108,14 +137,36 @@ class Shell:
         queue = self.engine.queues.get(name)
         return None if queue is None else queue.policy
 
+    def _warn_of_forgotten(self, job: Job) -> None:
+        if not self.engine.failed_forgotten_total and self.limits.history_jobs_max:
+            _logger.warning(
+                "history is full of failed jobs: it forgets the oldest, %s of the queue %s, and one more with each failure; "
+                "jobqueue_failed_jobs_forgotten_total counts them", job.id, job.queue,
+            )  # fmt: skip
+
     def snapshot(self, job: Job) -> Job:
         """The job as it is now, its times in UTC."""
         return copied(job, self.clock.skew())
 
+    def handed(self, jobs: list[Job]) -> list[Job]:
+        """Jobs that are handed out, as they are now, with the outcomes of the jobs that they are after. Results that would make the answer
+        too large are left out.
+        """
+        skew, engine = self.clock.skew(), self.engine
+        copies = [copied(job, skew) for job in jobs]
+        if engine.parents:
+            room = self.limits.answer_bytes_max - sum(map(own_bytes, copies))
+            for copy in copies:
+                extra = copy.details.extra
+                if extra.after:
+                    parents, room = engine.graph.parents(copy, room)
+                    copy.details = replace(copy.details, extra=replace(extra, parents=parents))
+        return copies
+
     # Acting on what the engine did.
 
     def _act(self, now: float) -> None:
-        """Hand out, wake, journal, tell, re-arm."""
+        """Hand out jobs, wake waiters, write the journal, announce results, set the timer."""
         engine, ring = self.engine, self.listeners.ring
         if self.journal is None and ring is None and not self._dequeues.lines and not self._results.lines:
             engine.events.clear()
@@ -127,16 +178,19 @@ class Shell:
         while engine.events:
             events = engine.take_events()
             for event in events:
-                if ring is not None and event.kind not in _SILENT:
+                if ring is not None and event.kind not in UNTOLD:
                     # Before a hand-out changes the job.
                     self.listeners.add(event, now)
                 if event.kind in _AVAILABLE:
                     self._hand_out(event.queue, now)
                 elif event.kind is K_CONCLUDED:
                     self._wake_results(event)
+                elif event.job is None:
+                    self._wake_readers(event)
             whole = whole + events if whole else events
         if whole and self.journal is not None:
-            # Once for the whole step, so that it is in one commit: a job without the lease it was handed out with would be half of it.
+            # Once for the whole step, so that it is in one commit: a job stored without the lease that it was handed out with would be half
+            # a change.
             self.ticket = self.journal.append(whole)
         if ring is not None and whole:
             self.listeners.acted(self.ticket)
@@ -146,21 +200,21 @@ class Shell:
             self._going_on = self.clock.call_at(now, self._go_on)
 
     def _go_on(self) -> None:
-        """What a step left for the turns after it: hand out what is owed, tell who waits for a result, answer those a drain dismisses."""
+        """Continue what a step left for later turns: hand out owed jobs, announce results, answer the waiters that a drain dismisses."""
         self._going_on = None
         now, self._left = self.clock.now(), WAKES
         self._tell()
         owed, self._owed = self._owed, {}
         for queue in owed:
-            # Without room it is owed again.
+            # If there is no room, it is owed again.
             self._hand_out(queue, now)
         self._dismiss()
         self._act(now)
 
     def _hand_out(self, queue: str, now: float) -> None:
-        """Assign available jobs to the oldest waiters of a queue until one of both runs out, or this step has done enough.
+        """Assign available jobs to the oldest waiters of a queue until either runs out, or until this step has answered enough requests.
 
-        What is left is owed: the queue's waiters come before any newcomer (`LocalBackend.take`), in the next turns.
+        The rest is owed, and handed out in the next turns: the queue's waiters come before any newer request (`LocalBackend.take`).
         """
         engine = self.engine
         while (waiter := self._dequeues.oldest(queue)) is not None and engine.available(queue):
@@ -169,25 +223,31 @@ class Shell:
                 return
             before = len(engine.events)
             jobs = engine.dequeue(now, self._wanted_first(waiter))
-            # An event for each job that it took or found expired.
+            # There is an event for each job that it took or found expired.
             self._left -= len(engine.events) - before
             if not jobs:
                 if engine.available(queue):
                     self._owed[queue] = None
                 return
-            skew = self.clock.skew()
-            self._settle(waiter, [copied(job, skew) for job in jobs])
+            self._settle(waiter, self.handed(jobs))
 
     def _wanted_first(self, waiter: Waiter[list[Job]]) -> Want:
-        """What a waiter wants of the queues on which nobody has waited longer.
+        """What a waiter wants, limited to the queues where no other request has waited longer.
 
-        One step may bring jobs to several queues. Those of a queue that the waiter prefers are not its own while an older one stands there.
+        One step can make jobs available in several queues. A waiter does not get the jobs of a queue that it prefers while an older waiter
+        is there.
         """
         want = waiter.want
         assert want is not None
         if len(want.queues) == 1:
             return want
         return replace(want, queues=tuple(name for name in want.queues if self._dequeues.oldest(name) is waiter))
+
+    def dismiss_worker(self, name: str) -> None:
+        """See Owner, in requests/request.py."""
+        for waiter in {each for each in self._dequeues.everyone() if each.want is not None and each.want.worker == name}:
+            if waiter.want is not None and waiter.want.about is not None:
+                self._settle(waiter, [])
 
     def _settle(self, waiter: Waiter[list[Job]], jobs: list[Job]) -> None:
         self._forget_attempt(waiter)
@@ -199,18 +259,35 @@ class Shell:
             del self._attempts[attempt]
 
     def _wake_results(self, event: Event) -> None:
-        assert event.job is not None
-        count = self._results.count(event.job.id)
+        job = event.job
+        assert job is not None
+        if self._results.lines:
+            self._wake(job.id, job)
+            self._wake(log_key(job.number), job)
+
+    def _wake_readers(self, event: Event) -> None:
+        """Wake requests that wait for more lines of the log that this event belongs to, or for a group that has concluded."""
+        if not self._results.lines:
+            return
+        if event.kind is K_THING_CHANGED and event.queue.startswith(LOG):
+            job = self.engine.jobs.numbered(int(event.queue.split("/")[1]))
+            if job is not None:
+                self._wake(log_key(job.number), job)
+        elif event.kind is K_GROUP_CONCLUDED:
+            self._wake(group_key(event.queue), None)
+
+    def _wake(self, key: str, job: Job | None) -> None:
+        count = self._results.count(key)
         if count:
-            self._untold[event.job.id] = self.snapshot(event.job), count
+            self._untold[key] = None if job is None else self.snapshot(job), count
             self._tell()
 
     def _tell(self) -> None:
-        """Answer those who wait for the result of a job that has ended."""
+        """Answer requests that wait for the result of a job that has ended, or for more of its log."""
         for job_id, (snapshot, standing) in list(self._untold.items()):
             count = standing
             while count and self._left > 0 and (waiter := self._results.oldest(job_id)) is not None:
-                self._results.settle(waiter, [snapshot])
+                self._results.settle(waiter, [] if snapshot is None else [snapshot])
                 self._left -= 1
                 count -= 1
             if self._left <= 0 and count and self._results.count(job_id):
@@ -219,28 +296,37 @@ class Shell:
             del self._untold[job_id]
 
     def _dismiss(self) -> None:
-        """Answer some of those who stood when the drain began."""
+        """Answer some of the waiters that were there when the drain began."""
         for _ in range(min(WAKES, len(self._dismissed))):
             registry, waiter = self._dismissed.pop()
             if waiter.answer is None:
+                self._forget_attempt(waiter)
                 registry.settle(waiter, [])
         if self._dismissed and self._going_on is None:
             self._going_on = self.clock.call_at(self.clock.now(), self._go_on)
 
-    async def _commit(self, now: float) -> None:
+    async def commit(self, now: float) -> None:
+        """Act on what the engine has just done, and return when it is stored."""
         self._act(now)
         if self.journal is not None:
             await self.journal.committed(self.ticket)
 
     def resume(self) -> None:
-        """Go on with an engine that was restored: do what fell due, and hold the leases that ended meanwhile a little longer.
+        """Continue with an engine that was restored: handle what fell due, and hold the leases that ended meanwhile a little longer.
 
-        Their workers may have tried to extend them and found no server, which is a stall to them.
+        Their workers may have tried to extend them while no server was running; for them this was a stall.
         """
         now = self.clock.now()
         self._stalled, self._held_until = now, now + STALL_GRACE_SECONDS_MAX
         self.engine.resume(now)
+        self.unused.stir(now)
+        self.sample(now)
         self._act(now)
+
+    def sample(self, now: float) -> None:
+        """Start to take samples of the queues."""
+        self.sampling.begin(now)
+        self.arm(now)
 
     # The ticker: one timer, set to the earliest thing that may be due. Nothing polls.
 
@@ -249,6 +335,7 @@ class Shell:
         due = min(self.engine.deadlines.earliest, self.engine.lease_ends.earliest)
         due = min(due, self._dequeues.deadlines.earliest)
         due = min(due, self._results.deadlines.earliest, self.listeners.waiting.deadlines.earliest)
+        due = min(due, self.unused.due, self.sampling.due)
         if due >= self._armed:
             return
         if self._timer is not None:
@@ -262,7 +349,8 @@ class Shell:
         self._armed, self._timer = math.inf, None
         self._listen_first(now, late)
         engine = self.engine
-        engine.tick(now, self._slice, heard=self._heard, stalled=self._stalled, held_until=self._held_until)
+        skew = self.clock.skew() if engine.schedules.tables else 0.0
+        engine.tick(now, self._slice, heard=self._heard, stalled=self._stalled, held_until=self._held_until, skew=skew)
         for _ in range(WAKES):
             waiter = self._dequeues.deadlines.pop(now, SLICE)
             if waiter is None:
@@ -270,9 +358,15 @@ class Shell:
             self._settle(waiter, [])
         self._results.expire(now, WAKES)
         self.listeners.waiting.expire(now, WAKES)
+        # After the ends of waits: a request whose wait has ended no longer counts as a waiter.
+        self.unused.stir(now)
+        if self.unused.due <= now:
+            self.unused.look(now, self._dequeues.count)
+        if self.sampling.due <= now:
+            self.sampling.look(now)
         self._act(now)
         if engine.deadlines.earliest > now and engine.lease_ends.earliest > min(now, self._heard):
-            self._slice = SLICE
+            self._slice = SLICE_FIRST
         else:
             took = self.clock.now() - now
             if took > TICK_SECONDS:
@@ -282,10 +376,10 @@ class Shell:
         self.arm(now)
 
     def _listen_first(self, now: float, late: float) -> None:
-        """Before a lease is ended, read what its worker may have sent in time.
+        """Before leases are ended, read what their workers may have sent in time.
 
-        The ticker is late when the loop could not turn. It then comes again in each of the next turns, and leases that ran out by now are
-        looked at after the last of them. A loop that is merely busy holds each lease for these few turns and no longer.
+        If the ticker is late, the loop was blocked. The ticker then runs in each of the next turns, and leases that have run out are
+        checked only after the last of these. A loop that is merely busy prolongs each lease by only these few turns.
         """
         if late > STALL_SECONDS:
             self._stalled = now
@@ -300,11 +394,11 @@ class Shell:
         else:
             self._heard = now
 
-    # The whole.
+    # Totals, drain and close.
 
     @property
     def waiters(self) -> int:
-        """Requests held open: dequeues and waits for a result."""
+        """Requests held open: dequeues, and waits for a result."""
         return len(self._dequeues) + len(self._results)
 
     async def stats(self) -> BackendStats:
@@ -314,7 +408,7 @@ class Shell:
         return None
 
     def totals(self) -> BackendStats:
-        """What `stats` tells, without a turn of the loop: for whoever has this backend in its process."""
+        """What `stats` returns, without a turn of the loop: for callers in the same process."""
         engine = self.engine
         return BackendStats(
             jobs_live=engine.live,
@@ -331,30 +425,45 @@ class Shell:
             pickup=self.pickup.timings(),
             storage=None if self.journal is None else self.journal.stats(),
             listeners=self.listeners.count,
+            failures=engine.failing.seen(self.clock.now()),
             errors_left_out_total=engine.errors_left_out_total,
             messages_left_out_total=engine.messages_left_out_total,
+            dead_letters_refused_total=engine.dead_letters_refused_total,
+            failed_forgotten_total=engine.failed_forgotten_total,
+            unique_windows=len(engine.uniques.windows),
+            groups=len(engine.groups.groups) - len(engine.groups.kept),
+            edges=engine.edges.count,
+            duplicates={**engine.uniques.became},
+            logs=len(engine.logs.by_job),
+            log_lines_total=engine.logs.lines_total,
+            log_lines_dropped_total=engine.logs.dropped_total,
+            log_lines_left_out_total=engine.logs.left_out_total,
+            workers=self.workers.counts(self.clock.now()),
+            schedules=engine.schedules.totals(),
         )
 
     def picked_up(self, jobs: list[Job]) -> None:
-        """Note how long it took from what made these jobs available, to a waiter that stood for them, to the end of its answer."""
+        """Record the time from when these jobs became available to a waiting dequeue until the end of its answer."""
         now = self.clock.now() + self.clock.skew()
         for job in jobs:
             if job.lease is not None:
-                # A job is leased in the very step that makes it available to whoever stands.
+                # A job is leased in the same step that makes it available to a waiter.
                 self.pickup.observe(now - job.lease.started_at)
 
     def drain(self) -> None:
         if not self.draining:
             self.draining = True
+            self.sampling.stop()
             self._attempts.clear()
             self._dismissed = [(registry, waiter) for registry in (self._results, self._dequeues) for waiter in registry.everyone()]
-            # From here on nobody comes to stand.
+            # From here on there are no new waiters.
             self._dismissed.reverse()
             self._dismiss()
         self.listeners.drain()
 
     async def close(self) -> None:
         self.drain()
+        self.tasks.close()
         while self._dismissed:
             self._dismiss()
             await asyncio.sleep(0)
@@ -365,28 +474,3 @@ class Shell:
         if self.journal is not None:
             await self.journal.close()
         self.listeners.close()
-
-
-def copied(job: Job, skew: float) -> Job:
-    """A job as it is now, its times moved by `skew`."""
-    copy: Job = job.__copy__()  # type: ignore[attr-defined] # msgspec has it in C, a third of copy.copy, and leaves it out of its stubs
-    return shifted(copy, skew) if skew else copy
-
-
-def shifted(job: Job, skew: float) -> Job:
-    """Move a snapshot's times from engine time to UTC, in place."""
-    job.created_at += skew
-    details, hold = job.details, job.hold
-    if details is not PLAIN:
-        past = tuple(replace(one, started_at=one.started_at + skew, ended_at=one.ended_at + skew) for one in details.past)
-        job.details = replace(details, run_at=later_at(details.run_at, skew), expires_at=later_at(details.expires_at, skew), past=past)
-    if type(hold) is Lease:
-        job.hold = replace(hold, expires_at=hold.expires_at + skew, started_at=hold.started_at + skew)
-    elif type(hold) is Conclusion:
-        job.hold = replace(hold, concluded_at=hold.concluded_at + skew, started_at=later_at(hold.started_at, skew))
-    return job
-
-
-def later_at(at: float | None, seconds: float) -> float | None:
-    """A time moved, if there is one."""
-    return None if at is None else at + seconds

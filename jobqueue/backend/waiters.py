@@ -1,12 +1,12 @@
-"""Held requests: who waits, in which order, for what, and how each is woken.
+"""Held requests: which requests wait, in which order, for what, and how each is woken.
 
-One `asyncio.Condition` per waiter and hand-off by assignment (docs/decisions/0001). Whatever answers a waiter (a job, the end of
-its wait, a drain, a newer request with its attempt_id) settles it in one synchronous step, takes it out of line in the same step,
-and notifies its Condition. So a waiter is settled once, a wake-up cannot be lost to a cancellation or a time-out in the same
-turn of the loop, and cost does not depend on how many stand.
+Each waiter has its own `asyncio.Condition`, and a job is assigned to it before it wakes (docs/decisions/0001). Every answer to a waiter (a
+job, the end of its wait, a drain, a newer request with its attempt_id) is given in one synchronous step, which also takes the waiter out of
+line and notifies its Condition. So a waiter is answered once, a wake-up cannot be lost to a cancellation or a time-out in the same turn of
+the loop, and the cost does not depend on the number of waiters.
 
-The end of a wait is such a settlement too, not an `asyncio.timeout`: one timer over one heap serves all waiters, a time-out is no
-cancellation that could race a hand-off, and ten thousand that end in one instant are answered in slices.
+The end of a wait is also such an answer, not an `asyncio.timeout`: one timer over one heap serves all waiters, a time-out is not a
+cancellation that could race with a hand-off, and if ten thousand waits end at the same moment, they are answered in slices.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from jobqueue.model import Want
 R = TypeVar("R")
 
 _LOOKS = 500
-"""Entries of waits that are over by now that are passed over for one that ends."""
+"""How many outdated entries of the heap are skipped to find a wait that ends."""
 
 
 class _OnesCondition(asyncio.Condition):
-    """A Condition that one task waits on at a time. With a deque of waiters it would take 600 bytes more."""
+    """A Condition with at most one waiting task. A deque of waiters would take 600 bytes more."""
 
     def __init__(self) -> None:
         super().__init__()
-        # asyncio's own code appends to it, removes from it and iterates over it, in all versions from 3.11 to 3.14.
+        # asyncio only appends to it, removes from it and iterates over it, in all versions from 3.11 to 3.14.
         self._waiters = []  # type: ignore[assignment] # its stubs say deque
 
 
 class Waiter(Generic[R]):
-    """One held request. `answer` is None until it is settled."""
+    """One held request. `answer` is None until it is answered."""
 
     __slots__ = ("_condition", "answer", "keys", "want")
 
@@ -47,18 +47,20 @@ class Waiter(Generic[R]):
         self._condition = _OnesCondition()
 
     async def wait(self) -> R:
-        """Sleep until settled; the answer. Cancellation passes through and leaves any answer in place for the caller to undo."""
+        """Sleep until answered, and return the answer. Cancellation passes through, and leaves any answer in place for the caller to
+        undo.
+        """
         async with self._condition:
             while self.answer is None:
                 await self._condition.wait()
         return self.answer
 
     def settle(self, answer: R) -> None:
-        """Give the answer and wake the request. Only the registry calls this, and once."""
+        """Set the answer and wake the request. Called only by the registry, and only once."""
         assert self.answer is None
         self.answer = answer
-        # A Condition is notified under its lock. Ours is free whenever anyone but the waiter runs: the waiter holds it only
-        # between two points with no suspension in between (docs/decisions/0001). So acquiring completes on its first step.
+        # A Condition is notified under its lock. This lock is always free when any other task runs: the waiter holds it only between two
+        # points with no suspension in between (docs/decisions/0001). So acquiring completes on its first step.
         acquiring = self._condition.acquire()
         try:
             acquiring.send(None)
@@ -71,9 +73,9 @@ class Waiter(Generic[R]):
 
 
 class Registry(Generic[R]):
-    """Waiters in order of arrival under every key they wait on: queue names, or the id of one job.
+    """Waiters in order of arrival under every key that they wait for: names of queues, or the id of one job.
 
-    OrderedDict, because taking the oldest of a plain dict is O(n) once many were removed at its front.
+    Uses OrderedDict, because taking the oldest entry of a plain dict is O(n) once many were removed at its front.
     """
 
     def __init__(self, empty: R) -> None:
@@ -85,7 +87,7 @@ class Registry(Generic[R]):
         return len(self.deadlines)
 
     def add(self, waiter: Waiter[R], until: float) -> None:
-        """Put a waiter at the end of its lines until engine time `until`."""
+        """Put a waiter at the end of its lines until the engine time `until`."""
         for key in waiter.keys:
             line = self.lines.get(key)
             if line is None:
@@ -94,7 +96,7 @@ class Registry(Generic[R]):
         self.deadlines.set(waiter, until)
 
     def remove(self, waiter: Waiter[R]) -> None:
-        """Take a waiter out of every line; harmless when it is in none."""
+        """Take a waiter out of every line. Does nothing if it is in none."""
         self.deadlines.drop(waiter)
         for key in waiter.keys:
             line = self.lines.get(key)
@@ -104,17 +106,17 @@ class Registry(Generic[R]):
                     del self.lines[key]
 
     def oldest(self, key: str) -> Waiter[R] | None:
-        """The waiter that has stood longest under a key."""
+        """The waiter that has waited longest under a key."""
         line = self.lines.get(key)
         return next(iter(line)) if line else None
 
     def count(self, key: str) -> int:
-        """How many stand under a key."""
+        """The number of waiters under a key."""
         line = self.lines.get(key)
         return len(line) if line else 0
 
     def keys(self) -> list[str]:
-        """Every key under which someone stands."""
+        """Every key that has waiters."""
         return list(self.lines)
 
     def settle(self, waiter: Waiter[R], answer: R) -> None:
@@ -123,7 +125,7 @@ class Registry(Generic[R]):
         waiter.settle(answer)
 
     def expire(self, now: float, limit: int) -> int:
-        """Answer those whose wait has passed with the empty answer, at most `limit`; how many."""
+        """Give the empty answer to waiters whose wait has passed, at most `limit`. Returns how many."""
         for count in range(limit):
             waiter = self.deadlines.pop(now, _LOOKS)
             if waiter is None:
@@ -132,18 +134,18 @@ class Registry(Generic[R]):
         return limit
 
     def settle_all(self) -> None:
-        """Answer everyone with the empty answer, oldest first under each key."""
+        """Give every waiter the empty answer, oldest first under each key."""
         for waiter in list(self.everyone()):
             if waiter.answer is None:
                 self.settle(waiter, self._empty)
 
     def everyone(self) -> Iterator[Waiter[R]]:
-        """Who stands, oldest first under each key; one who stands under several comes as often."""
+        """All waiters, oldest first under each key. A waiter with several keys appears once for each."""
         for line in self.lines.values():
             yield from line
 
 
 def check_room(standing: int, waiters_max: int) -> None:
-    """Raise TooManyWaiters when no more requests may be held."""
+    """Raise TooManyWaiters if no more requests can be held."""
     if standing >= waiters_max:
-        raise TooManyWaiters(f"too many requests are held open (limit {waiters_max})")
+        raise TooManyWaiters(f"too many waiting requests (limit {waiters_max})")

@@ -1,5 +1,4 @@
-"""The Python clients. They talk HTTP and know nothing of the server's insides.
+"""The Python clients. They use HTTP and do not depend on the server's internals.
 
-`jobqueue` offers everything public of it, loaded when it is asked for; here nothing is imported, so that each part loads only
-what it needs.
+`jobqueue` exports everything public from here and loads it on demand. Nothing is imported here, so that each part loads only what it needs.
 """

@@ -1,4 +1,4 @@
-"""AsyncClient's connections: asyncio carries the bytes, `Exchange` says what they mean. As `sync_connections.py` does for threads."""
+"""AsyncClient's connections: asyncio transfers the bytes, `Exchange` interprets them. `sync_connections.py` is the same for threads."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from jobqueue.client.route import Route
 from jobqueue.client.sending import Request
 
 IDLE_SECONDS = 15.0
-"""How long a connection is kept that nobody uses: less than servers and proxies keep it."""
+"""How long an unused connection is kept: less than servers and proxies keep it."""
 
 LOOKUPS_MAX = 4
-"""Names looked up at once, in threads of their own: those of the loop's executor may all be busy with the program's work."""
+"""Names looked up at the same time, in separate threads: the loop's executor may be busy with the program's own work."""
 
 UNTAKEN_BYTES_MAX = 1 << 18
-"""Of a stream, what is read beyond what was taken of it."""
+"""For a stream: how much is read ahead of what was taken."""
 
 CLOSE_SECONDS = 1.0
-"""How long closing waits for the loop to let go of what was closed."""
+"""How long closing waits for the loop to release what was closed."""
 
 
 class Connection(asyncio.Protocol):
-    """One connection, on which one request at a time is answered. After an error there is only to abort it."""
+    """One connection, on which one request at a time is answered. After an error it can only be aborted."""
 
     def __init__(self, opened: set[Connection], none_open: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
         self._exchange = Exchange()
@@ -40,22 +40,22 @@ class Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[Answer | None] | None = None
         self._error: Exception | None = None
         self._answer: Answer | None = None
-        """Of a stream, once it has ended."""
+        """For a stream, once it has ended."""
         self._streaming = False
         self.idle_since = 0.0
-        """When its last answer came, by the loop's clock."""
+        """When its last answer arrived, by the loop's clock."""
 
-    # What asyncio tells.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Have what is written leave at once, not when the loop comes round: the server begins while this side is still busy."""
+        """Make writes leave at once, not at the end of the loop's turn: the server can begin while this side is still busy."""
         self._transport = cast(asyncio.Transport, transport)
         self._opened.add(self)
         if transport.get_extra_info("sslcontext") is None:
             self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of an answer. Those that nobody asked for make the connection useless: what they are would be anyone's guess."""
+        """Bytes of an answer. Bytes without a request make the connection unusable, since their meaning is unknown."""
         try:
             answer = self._exchange.feed(data)
         except Lost as error:
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
             self._wake(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol; the end of the connection may be that of the answer."""
+        """See asyncio.Protocol. The end of the connection can also be the end of the answer."""
         self._transport = None
         self._opened.discard(self)
         if not self._opened:
@@ -94,17 +94,17 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         self._error = self._error or error
         if self._streaming and self._exchange.untaken:
-            # What came whole before it is told first.
+            # Data that arrived completely before it is returned first.
             self._wake(None)
         elif self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(self._error)
         self.abort()
 
-    # What those who have it do.
+    # Called by the owner of the connection.
 
     @property
     def reusable(self) -> bool:
-        """Whether it may be used for another request."""
+        """Whether it can be used for another request."""
         return self._transport is not None and self._exchange.reusable and not self._transport.is_closing()
 
     def abort(self) -> None:
@@ -123,9 +123,9 @@ class Connection(asyncio.Protocol):
         return transport
 
     async def _woken(self, transport: asyncio.Transport | None, request: bytes, deadline: float) -> Answer | None:
-        """Write, if there is something to write, and wait for what comes. Raises Lost, OSError."""
+        """Write the request, if there is one, and wait for an answer. Raises Lost, OSError."""
         waiting = self._waiting = self._loop.create_future()
-        # Not asyncio.timeout, which takes longer than all else here.
+        # Not asyncio.timeout, which takes longer than everything else here.
         timer = self._loop.call_at(deadline, self._too_late)
         try:
             if transport is not None:
@@ -137,20 +137,20 @@ class Connection(asyncio.Protocol):
             self._waiting = None
 
     def _too_late(self) -> None:
-        self._fail(TimeoutError("the time for it passed without a whole answer"))
+        self._fail(TimeoutError("timed out without a complete answer"))
 
     async def exchange(self, request: bytes, deadline: float, *, connect: bool = False) -> Answer:
         """The answer to a request. Raises Lost, OSError."""
         transport = self._written(request, connect=connect)
         answer = await self._woken(transport, request, deadline)
-        assert answer is not None  # streams alone are woken without one
+        assert answer is not None  # only streams are woken without an answer
         if transport.get_write_buffer_size():
-            # Answered before it had read all: the rest of the body would stand where the next request should.
+            # The server answered before it had read everything: the rest of the body would be read as the next request.
             transport.abort()
         return answer
 
     async def begin_stream(self, request: bytes, deadline: float) -> tuple[int, Mapping[str, str], bytes]:
-        """Ask for a stream: status and headers of the answer, and if it is not 200 its body. Raises Lost, OSError."""
+        """Request a stream. Returns status and headers of the answer, and its body if the status is not 200. Raises Lost, OSError."""
         await self._woken(self._written(request, streaming=True), request, deadline)
         head = self._exchange.head
         assert head is not None
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         return self._answer
 
     async def chunk(self, seconds: float) -> bytes:
-        """What came next of a stream, within so many seconds; b"" at its end. Raises Lost, OSError."""
+        """The next bytes of a stream, within this many seconds; b"" at its end. Raises Lost, OSError."""
         deadline = self._loop.time() + seconds
         while True:
             if self._answer is not None:
@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
             await self._woken(None, b"", deadline)
 
     async def secure(self, context: ssl.SSLContext, server_name: str) -> None:
-        """Go on in TLS. Raises OSError."""
+        """Switch to TLS. Raises OSError."""
         assert self._transport is not None
         made = await self._loop.start_tls(self._transport, self, context, server_hostname=server_name)
         if made is None:
@@ -189,9 +189,9 @@ class Connection(asyncio.Protocol):
 
 
 class Connections:
-    """The connections to one server, made as calls need them: no bound keeps an extend waiting behind the dequeues that are held.
+    """The connections to one server, opened as calls need them, without a limit that could make an extend wait behind held dequeues.
 
-    Belongs to the loop that runs when it is made.
+    Belongs to the loop in which it is created.
     """
 
     def __init__(self, route: Route, ssl_context: ssl.SSLContext | None) -> None:
@@ -205,14 +205,14 @@ class Connections:
         self._lookups: ThreadPoolExecutor | None = None
 
     async def exchange(self, request: Request, seconds: float, connect_seconds: float) -> Answer:
-        """Send a request and have its answer within so many seconds, of which connecting may take some.
+        """Send a request and return its answer within this many seconds, of which connecting can take some.
 
         Raises NotConnected before anything was sent, after that Lost or OSError.
         """
         deadline = self._loop.time() + seconds
         connection = self._idle_one() or await self._connected(min(seconds, connect_seconds))
         try:
-            answer = await connection.exchange(self.route.request(request.method, request.target, request.body), deadline)
+            answer = await connection.exchange(self.route.request(request.method, request.target, request.body, request.short), deadline)
         except BaseException:
             # An answer that nobody waits for may still be on its way.
             connection.abort()
@@ -227,13 +227,13 @@ class Connections:
         return answer
 
     async def connection(self, seconds: float) -> Connection:
-        """A new one, for a stream; whoever asked aborts it in the end. Raises NotConnected."""
+        """A new connection for a stream; the caller must abort it in the end. Raises NotConnected."""
         return await self._connected(seconds)
 
-    # Making them.
+    # Opening connections.
 
     async def _connected(self, seconds: float) -> Connection:
-        """A new connection. An address after the other is tried, each for its share of the time. Raises NotConnected."""
+        """A new connection. The addresses are tried one after the other, each for its share of the time. Raises NotConnected."""
         deadline = self._loop.time() + seconds
         error: Exception | None = None
         try:
@@ -293,10 +293,10 @@ class Connections:
             self._ssl_context = ssl.create_default_context()
         return self._ssl_context
 
-    # Keeping them.
+    # Keeping connections.
 
     def _idle_one(self) -> Connection | None:
-        """The one that was used last, so that those too many grow old."""
+        """The most recently used one, so that surplus connections become idle."""
         while self._idle:
             connection = self._idle.pop()
             if connection.reusable and connection.idle_since + IDLE_SECONDS > self._loop.time():
@@ -305,7 +305,7 @@ class Connections:
         return None
 
     def _close_idle(self) -> None:
-        """Close those that were idle for too long, and look again when the next may have been."""
+        """Close connections that were idle for too long, and schedule the next check."""
         self._timer = None
         now = self._loop.time()
         while self._idle:
@@ -316,7 +316,7 @@ class Connections:
             self._idle.popleft().abort()
 
     async def close(self) -> None:
-        """Close them all; calls on their way fail."""
+        """Close all connections; calls under way fail."""
         if self._timer is not None:
             self._timer.cancel()
         if self._lookups is not None:

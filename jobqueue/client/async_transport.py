@@ -1,4 +1,4 @@
-"""How AsyncClient sends: over connections made as calls need them."""
+"""How AsyncClient sends: over connections that are opened as calls need them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from jobqueue.client.async_connections import Connections
+from jobqueue.client.async_sharing import Sharing
 from jobqueue.client.endpoint import Endpoint, check_seconds
 from jobqueue.client.exchange import Answer, Lost
 from jobqueue.client.listening import SILENCE_SECONDS, Listener
@@ -23,15 +24,17 @@ from jobqueue.errors import QueueError
 
 T = TypeVar("T")
 
+_DONE = (200, 201)
+
 GIVE_BACK_SECONDS = 5.0
-"""How long a cancelled dequeue may take, in the background, to find out what it was answered and to give it back."""
+"""Time for a cancelled dequeue, in the background, to find out which jobs it received and to release them."""
 
 GIVE_BACKS_ABREAST = 16
-"""How many of them do so at once. The others wait within their time."""
+"""How many of them do so at the same time. The others wait within their time."""
 
 
 class AsyncTransport:
-    """What AsyncClient is made of below its operations; its arguments are told there."""
+    """The part of AsyncClient below its operations; the arguments are described there."""
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class AsyncTransport:
         max_wait: float = HOLD_SECONDS,
         retrying: Retrying = RETRYING,
         ssl_context: ssl.SSLContext | None = None,
+        sharing: bool = True,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         endpoints = Endpoint.find(url, token)
@@ -51,6 +55,8 @@ class AsyncTransport:
         self._retrying = retrying
         self._ssl_context = ssl_context
         self._sleep = sleep
+        self._sharing = Sharing(self._exchange)
+        self._shared = self._sharing.exchange if sharing else self._exchange
         self._connections: list[Connections] | None = None
         self._closed = False
         self._ended = asyncio.Event()
@@ -83,6 +89,7 @@ class AsyncTransport:
             await asyncio.wait(self._giving)
         if self._connections is not None:
             await asyncio.gather(*(connections.close() for connections in self._connections))
+        await self._sharing.ended()
 
     # Sending.
 
@@ -100,17 +107,20 @@ class AsyncTransport:
         except (Lost, OSError) as error:  # TimeoutError is an OSError
             raise ConnectionFailed.by(error, f"{request.method} {turn.url}{request.target}") from error
 
-    async def _carry(self, steps: Steps[T]) -> T:
-        """Do as the steps say."""
+    async def _carry(self, steps: Steps[T], came: Answer | ConnectionFailed | None = None) -> T:
+        """Carry out the steps. came: the result of the first step, if it was already carried out."""
         try:
             step = next(steps)
+            if came is not None:
+                step = steps.throw(came) if isinstance(came, ConnectionFailed) else steps.send(came)
             while True:
                 if isinstance(step, float):
                     await self._sleep(step)
                     step = next(steps)
                     continue
+                request, turn = step
                 try:
-                    answer = await self._exchange(*step)
+                    answer = await (self._shared if request.batch else self._exchange)(request, turn)
                 except ConnectionFailed as error:
                     step = steps.throw(error)
                 else:
@@ -118,12 +128,35 @@ class AsyncTransport:
         except StopIteration as end:
             result: T = end.value
             return result
+        finally:
+            del came
 
     async def _run(self, call: Call[T]) -> T:
-        return await self._carry(carried_through(call, self._retrying, self._hold, self._servers))
+        request, servers = call.request, self._servers
+        if request is None or servers.shaken or servers.away:
+            return await self._carry(carried_through(call, self._retrying, self._hold, servers))
+        # Nearly all calls succeed at once. They skip the general path below, which takes longer than everything else here.
+        begun = self._retrying.clock(), servers.current
+        came: Answer | ConnectionFailed
+        try:
+            came = answer = await (self._shared if request.batch else self._exchange)(request, begun[1])
+        except ConnectionFailed as error:
+            came = error
+        else:
+            if answer.status in _DONE and answer.body and not servers.shaken:
+                try:
+                    return call.decode(answer.body)
+                except (ValueError, RecursionError):
+                    # The steps raise the right error for it.
+                    pass
+        try:
+            return await self._carry(carried_through(call, self._retrying, self._hold, servers, begun), came)
+        finally:
+            # A raised error refers to its frames. If a frame also referred to the error, the garbage collector would have to free both.
+            del came
 
     async def _taken(self, call: Call[T]) -> T:
-        """What a dequeue takes. If it is cancelled, what it was or will be answered is given back, in the background."""
+        """The result of a dequeue. If it is cancelled, the jobs that it received or will receive are released, in the background."""
         try:
             return await self._run(call)
         except asyncio.CancelledError:
@@ -151,7 +184,7 @@ class AsyncTransport:
         self._opened()
         while not self._closed:
             try:
-                # The connection is closed when who iterates goes, not when the loop comes round to it.
+                # The connection is closed when the consumer stops iterating, not at some later turn of the loop.
                 async with aclosing(self._stream(listener)) as chunks:
                     async for chunk in chunks:
                         for event in listener.told(chunk):
@@ -166,7 +199,7 @@ class AsyncTransport:
             await self._pause(pause)
 
     async def _stream(self, listener: Listener) -> AsyncGenerator[bytes, None]:
-        """What one connection brings. Raises QueueError."""
+        """The bytes from one connection. Raises QueueError."""
         turn = listener.turn
         connections = self._opened()[turn.at]
         deadline = asyncio.get_running_loop().time() + self._timeout
@@ -185,7 +218,7 @@ class AsyncTransport:
                 connection.abort()
 
     async def _pause(self, seconds: float) -> None:
-        """Pause as long, or until close(). A sleep that a test brought is its own affair."""
+        """Pause for this time, or until close(). A test's own sleep is not interrupted."""
         if self._sleep is not asyncio.sleep:
             await self._sleep(seconds)
             return

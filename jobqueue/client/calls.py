@@ -1,6 +1,6 @@
-"""Operations of which a call is more than a request: ids are made for them, they wait, or one is a step of another.
+"""Operations whose call is more than one request: ids are made for them, they wait, or one is a step of another.
 
-No input or output here. What the parameters mean is told at `AsyncClient`.
+No input or output here. The parameters are described at `AsyncClient`.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
 
-from jobqueue.client import reading
+from jobqueue.client import reading, short
+from jobqueue.client.log_types import LogPage
 from jobqueue.client.sending import (
     Call,
     Decode,
@@ -25,6 +27,7 @@ from jobqueue.client.sending import (
     once,
     place,
     query,
+    shared,
 )
 from jobqueue.client.types import (
     Enqueued,
@@ -33,6 +36,7 @@ from jobqueue.client.types import (
     LeasedJob,
     NewJob,
 )
+from jobqueue.client.worker_types import QUIET, About
 from jobqueue.errors import QueueError
 from jobqueue.ids import Ids
 from jobqueue.model import CONCLUDED
@@ -40,30 +44,60 @@ from jobqueue.model import CONCLUDED
 T = TypeVar("T")
 
 
-def _ours(enqueued: Enqueued) -> Enqueued:
-    """Nobody else knew the id we made: if the job was there, an earlier try of ours brought it in."""
-    return enqueued if enqueued.created else msgspec.structs.replace(enqueued, created=True)
+def _ours(enqueued: Enqueued, job_id: str | None) -> Enqueued:
+    """Nobody else knew the id that we made: if the job existed already, an earlier try of this call made it. If the answer has another id,
+    that job holds the unique key.
+    """
+    return enqueued if enqueued.created or enqueued.id != job_id else msgspec.structs.replace(enqueued, created=True)
 
 
 def _new_ids() -> Callable[[], str]:
-    """Makes ids, in order. New for every call: shared, it would need a lock, and a forked process would make the same ids again."""
+    """Makes ids in ascending order. A new one for every call: if shared, it would need a lock, and a forked process would make the same ids
+    again.
+    """
     ids, now = Ids(), time.time()
     return lambda: ids.job_id(now)
 
 
-def _new_id() -> str:
-    """An id like those of `Ids`, for a job of its own: a UUIDv7. Drawing random bytes for two hundred takes longer than all else here."""
-    digits, drawn = f"{time.time_ns() // 1_000_000:012x}", os.urandom(10).hex()
+_DRAWN_AT_ONCE = 16
+"""How many ids to draw random bytes for at once; few enough that a client that makes one call does not wait for them."""
+
+_drawn: list[str] = []
+"""Random digits, ten bytes for each id. Taken with `pop`, so that two threads get different ones; emptied in a forked process, which would
+otherwise make the same ids.
+"""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drawn.clear)
+
+
+def _draw() -> str:
+    """Ten random bytes, as digits. Bytes for several ids are read from the system at once, since reading takes longer than everything else
+    here.
+    """
+    try:
+        return _drawn.pop()
+    except IndexError:
+        digits = os.urandom(10 * _DRAWN_AT_ONCE).hex()
+        _drawn.extend(digits[at : at + 20] for at in range(20, len(digits), 20))
+        return digits[:20]
+
+
+def new_id() -> str:
+    """An id like those of `Ids`, for a single job: a UUIDv7."""
+    digits, drawn = f"{time.time_ns() // 1_000_000:012x}", _draw()
     return f"{digits[:8]}-{digits[8:]}-7{drawn[:3]}-{'89ab'[int(drawn[3], 16) & 3]}{drawn[4:7]}-{drawn[7:19]}"
 
 
-def enqueue(job: NewJob) -> Call[Enqueued]:
-    """POST /jobs/enqueue."""
-    if job.id is not None:
-        return once("POST", "/jobs/enqueue", reading.enqueued, encoded(job), ids=(job.id,))
-    job_id = _new_id()
-    job = msgspec.structs.replace(job, id=job_id)
-    return once("POST", "/jobs/enqueue", lambda body: _ours(reading.enqueued(body)), encoded(job), ids=(job_id,))
+def enqueue(job: NewJob, made: bool = False) -> Call[Enqueued]:
+    """POST /jobs/enqueue. made: the job's id was made here, because the caller gave none."""
+    job_id = job.id
+    if job_id is None:
+        made, job_id = True, new_id()
+        job = msgspec.structs.replace(job, id=job_id)
+    read = short.enqueued(job)
+    decode = (lambda body: _ours(read(body), job_id)) if made else read
+    return shared("/jobs/enqueue", decode, encoded(job), "/batch/enqueue", ids=(job_id,))
 
 
 def enqueue_batch(jobs: Iterable[NewJob]) -> Call[list[Enqueued | QueueError]]:
@@ -72,10 +106,13 @@ def enqueue_batch(jobs: Iterable[NewJob]) -> Call[list[Enqueued | QueueError]]:
     new_id = _new_ids()
     named = [msgspec.structs.replace(job, id=new_id()) if job.id is None else job for job in given]
 
+    read = short.enqueued_batch(named)
+
     def decode(body: bytes) -> list[Enqueued | QueueError]:
-        results = reading.enqueued_batch(body)
+        results = read(body)
         return [
-            _ours(result) if job.id is None and isinstance(result, Enqueued) else result for job, result in zip(given, results, strict=True)
+            _ours(result, sent.id) if job.id is None and isinstance(result, Enqueued) else result
+            for job, sent, result in zip(given, named, results, strict=True)
         ]
 
     return once("POST", "/batch/enqueue", decode, encoded(Items(named)), ids=tuple(job.id for job in named if job.id is not None))
@@ -86,33 +123,52 @@ def _dequeue(path: str, decode: Decode[T], asked: Dequeue) -> Call[T]:
     def make(wait: float) -> Request:
         return Request("POST", path, encoded(msgspec.structs.replace(asked, wait=wait)), wait)
 
-    return Call(make, decode, wait=check_wait(asked.wait))
+    return Call(None, decode, wait=check_wait(asked.wait), done=_is_answer, quiet=QUIET, make=make)
+
+
+def _is_answer(taken: object) -> bool:
+    return bool(taken) or taken is QUIET
+
+
+def _said(about: About | None) -> tuple[str | None, int | None, str | None, datetime | None]:
+    return (None, None, None, None) if about is None else (about.host, about.concurrency, about.version, about.started)
 
 
 def dequeue(
-    queue: str | Sequence[str], wait: float, lease_seconds: float | None, worker: str | None, attempt_id: str | None
+    queue: str | Sequence[str],
+    wait: float,
+    lease_seconds: float | None,
+    worker: str | None,
+    attempt_id: str | None,
+    about: About | None,
 ) -> Call[LeasedJob | None]:
     """POST /jobs/dequeue."""
-    asked = Dequeue(queue, wait, attempt_id or os.urandom(16).hex(), lease_seconds, worker)
+    asked = Dequeue(queue, wait, attempt_id or os.urandom(16).hex(), lease_seconds, worker, None, *_said(about))
     return _dequeue("/jobs/dequeue", reading.leased, asked)
 
 
 def dequeue_batch(
-    queue: str | Sequence[str], limit: int, wait: float, lease_seconds: float | None, worker: str | None, attempt_id: str | None
+    queue: str | Sequence[str],
+    limit: int,
+    wait: float,
+    lease_seconds: float | None,
+    worker: str | None,
+    attempt_id: str | None,
+    about: About | None,
 ) -> Call[list[LeasedJob]]:
     """POST /batch/dequeue."""
-    asked = Dequeue(queue, wait, attempt_id or os.urandom(16).hex(), lease_seconds, worker, limit)
+    asked = Dequeue(queue, wait, attempt_id or os.urandom(16).hex(), lease_seconds, worker, limit, *_said(about))
     return _dequeue("/batch/dequeue", reading.leased_batch, asked)
 
 
 def release(job_id: str, lease: str, delay: float) -> Call[JobInfo]:
     """POST /jobs/{id}/release."""
     asked = Release(lease, delay)
-    return once("POST", place("jobs", job_id, "/release"), reading.job_info, encoded(asked))
+    return shared(place("jobs", job_id, "/release"), reading.job_info, encoded(asked), "/batch/release", job_id)
 
 
 def is_concluded(job: Job) -> bool:
-    """Whether nothing more will happen to it by itself."""
+    """Whether the job has ended, so that it does not change by itself any more."""
     return job.status is CONCLUDED
 
 
@@ -123,4 +179,19 @@ def job(job_id: str, wait: float) -> Call[Job]:
     def make(wait: float) -> Request:
         return Request("GET", query(path, wait=wait or None), None, wait)
 
-    return Call(make, reading.job, wait=check_wait(wait), done=is_concluded)
+    return Call(None, reading.job, wait=check_wait(wait), done=is_concluded, make=make)
+
+
+def has_news(page: LogPage) -> bool:
+    """Whether the page has lines, or no more will come."""
+    return bool(page.lines) or page.ended
+
+
+def log_page(job_id: str, after: int, limit: int | None, wait: float) -> Call[LogPage]:
+    """GET /jobs/{id}/log."""
+    path = place("jobs", job_id, "/log")
+
+    def make(wait: float) -> Request:
+        return Request("GET", query(path, after=after or None, limit=limit, wait=wait or None), None, wait)
+
+    return Call(None, reading.log_page, wait=check_wait(wait), done=has_news, make=make)

@@ -1,4 +1,4 @@
-"""Where the servers are and how to be let in: the base URLs and the token, from arguments or the environment."""
+"""Where the servers are and how to authenticate: the base URLs and the token, from arguments or the environment."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from urllib.parse import urlsplit
 from jobqueue import __version__
 
 SECONDS_MAX = 30 * 86_400.0
-"""The longest time-out or pause: no system's timers mind it."""
+"""The longest time-out or pause; the timers of all systems accept it."""
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 URLS_MAX = 32
-"""Servers of one client at most."""
+"""The most servers of one client."""
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 
 
 class Endpoint(NamedTuple):
-    """url: without a slash at its end; headers: what every request carries."""
+    """url: without a trailing slash; headers: sent with every request."""
 
     url: str
     headers: dict[str, str]
@@ -34,9 +34,10 @@ class Endpoint(NamedTuple):
 
     @classmethod
     def find(cls, url: str | Sequence[str] | None, token: str | None) -> tuple[Endpoint, ...]:
-        """From what is given, else JOBQUEUE_URL and JOBQUEUE_TOKEN, else the server's defaults. Empty is none. Raises ValueError.
+        """From the arguments, or else JOBQUEUE_URL and JOBQUEUE_TOKEN, or else the server's defaults. An empty value means none. Raises
+        ValueError.
 
-        url: one, several with commas between them, or a sequence. The same one twice counts once.
+        url: one URL, several with commas between them, or a sequence. A repeated URL counts once.
         """
         origin = "url"
         if url is None:
@@ -66,8 +67,8 @@ def _all_checked(origin: str, given: str | Sequence[str]) -> list[str]:
             raise ValueError(f"{where}: {'is empty' if entry == '' else f'{entry!r} is no text'}")
         urls.append(_checked(where, entry))
         if urls[0].partition(":")[0] != urls[-1].partition(":")[0]:
-            # A token would go in clear to one of them, and the certificate that was asked for mean nothing.
-            raise ValueError(f"{where}: {urls[-1]!r} must begin as the first one, which is {urls[0]!r}: all http, or all https")
+            # The token would be sent unencrypted to one of them, and the configured certificate would protect nothing.
+            raise ValueError(f"{where}: {urls[-1]!r} must have the same scheme as the first one, {urls[0]!r}: all http, or all https")
     return list(dict.fromkeys(urls))
 
 
@@ -76,7 +77,7 @@ def _checked(origin: str, url: str) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ValueError(f"{origin}: {url!r} is no URL: {error}") from None
+        raise ValueError(f"{origin}: {url!r} is not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise ValueError(f"{origin}: {url!r} must be http://HOST:PORT or https://HOST:PORT, with the path of a prefix if there is one")
     if parts.username is not None or "?" in url or "#" in url:
@@ -87,16 +88,16 @@ def _checked(origin: str, url: str) -> str:
 
 
 def as_float(value: float) -> float:
-    """A number of any class (Decimal, Fraction, …) as a float that can be compared; NaN where that cannot be had."""
+    """A number of any class (Decimal, Fraction, …) as a float that can be compared; NaN if it cannot be converted."""
     try:
         return float(value)
     except (TypeError, ValueError, ArithmeticError):
-        # No number, a signalling NaN, an int beyond every float.
+        # Not a number, a signalling NaN, or an int too large for a float.
         return math.nan
 
 
 def check_seconds(name: str, seconds: float) -> float:
-    """A number of seconds above 0. Raises ValueError."""
+    """A number of seconds, which must be above 0. Raises ValueError."""
     found = as_float(seconds)
     if not 0 < found <= SECONDS_MAX:
         raise ValueError(f"{name}: {seconds!r} is out of range; it must be above 0 and at most {SECONDS_MAX:g} seconds")

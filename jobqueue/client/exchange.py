@@ -1,19 +1,19 @@
-"""One side of HTTP/1.1, a client's, without input or output: a request's bytes, and from bytes its answer.
+"""The client's side of HTTP/1.1, without input or output: it makes the bytes of a request, and reads an answer from bytes.
 
-An `Exchange` belongs to one connection, on which one request at a time is answered (RFC 9112). Whoever has the connection calls `begin`
-before it writes a request, `feed` with whatever arrives, and `end` when the other side has closed. The states, and what leads on:
+An `Exchange` belongs to one connection, on which one request at a time is answered (RFC 9112). The owner of the connection calls `begin`
+before it writes a request, `feed` with the bytes that arrive, and `end` when the peer has closed. The states and transitions:
 
     IDLE ──begin──▶ HEAD ──a head──▶ LENGTH | CHUNKS | CLOSE ──its end──▶ IDLE
                       ▲                                                     │
-                      └─ a head of 1xx       whatever is not as it should be ──▶ OVER
+                      └─ a head of 1xx                        any error ──▶ OVER
 
-An answer is returned only when all of it has come and all of it was understood. Everything else is a `BadAnswer`, which changes the
-state to OVER, after which the connection is closed: a head or a body that is cut, bytes that are not HTTP, bytes that nobody asked for.
-Nothing is guessed. Where RFC 9112 lets a recipient choose between mending and refusing (a line that ends in LF alone, two lengths, a
-length beside chunks), this refuses, since the two ends of a connection that differ about where an answer ends take one for another.
+An answer is returned only when all of it has arrived and all of it was understood. Everything else is a `BadAnswer`, which changes the
+state to OVER, after which the connection is closed: a truncated head or body, bytes that are not HTTP, bytes without a request. Nothing is
+guessed. Where RFC 9112 lets a recipient choose between repairing and refusing (a line that ends in LF alone, two lengths, a length together
+with chunks), this refuses: if the two ends of a connection disagree about where an answer ends, they mistake one answer for another.
 
-Everything is bounded: heads and trailers by HEAD_BYTES_MAX, bodies by BODY_BYTES_MAX. Time is for who has the connection to bound.
-Why this is not h11 or httptools: docs/decisions/0014-one-exchange.md.
+Everything has a limit: heads and trailers HEAD_BYTES_MAX, bodies BODY_BYTES_MAX. Time limits are up to the owner of the connection. Why
+this is not h11 or httptools: docs/decisions/0014-one-exchange.md.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from enum import Enum
 from typing import NamedTuple
 
 HEAD_BYTES_MAX = 1 << 16
-"""Bytes of an answer's head, together with those of the 1xx before it; of its trailers; of one line between chunks."""
+"""The most bytes of an answer's head, including those of 1xx answers before it; of its trailers; and of one line between chunks."""
 
 BODY_BYTES_MAX = 1 << 29
-"""Bytes of an answer's body, after decompression too. 1,000 jobs with the largest payload of a server's defaults are half of that."""
+"""The most bytes of an answer's body, also after decompression. 1,000 jobs with the largest payload of a server's defaults are half of
+that.
+"""
 
 LINES_KNOWN_MAX = 256
-"""Lines of heads that are kept with what they say, since a server sends nearly all of them with every answer."""
+"""Parsed header lines to cache, since a server sends nearly all of them with every answer."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)")
@@ -42,16 +44,16 @@ _VERSION = b"HTTP/1."
 _KNOWN_BYTES_MAX = 128
 _NEVER_THE_SAME = ("location", "x-request-id")
 _known_lines: dict[bytes, tuple[str, str]] = {}
-"""Of all exchanges of the process, whatever the thread: what a line says depends on its bytes alone."""
+"""Shared by all exchanges of the process and all threads: the meaning of a line depends on its bytes alone."""
 
 _ENCODINGS = ("gzip", "x-gzip", "deflate")
 _WITHOUT_BODY = (204, 304)
 
-_NOT_HTTP = "what was answered is not HTTP/1.1"
+_NOT_HTTP = "the answer is not HTTP/1.1"
 
 
 class Lost(Exception):
-    """The connection brought no answer, and is of no use any more. str() says why."""
+    """The connection gave no answer and can no longer be used. str() says why."""
 
 
 class NotConnected(Lost):
@@ -59,11 +61,11 @@ class NotConnected(Lost):
 
 
 class BadAnswer(Lost):
-    """What arrived is no whole answer of HTTP/1.1: it is cut, or is none."""
+    """What arrived is not a complete HTTP/1.1 answer: it is truncated or invalid."""
 
 
 class Answer(NamedTuple):
-    """What came back. headers: by their names in lower case; values of a name that came twice are joined by commas."""
+    """An answer. headers: by names in lower case; repeated values are joined by commas."""
 
     status: int
     headers: Mapping[str, str]
@@ -71,7 +73,7 @@ class Answer(NamedTuple):
 
 
 class State(Enum):
-    """What an exchange waits for."""
+    """What an exchange is waiting for."""
 
     IDLE = "nothing"
     HEAD = "a head"
@@ -82,7 +84,9 @@ class State(Enum):
 
 
 def request_bytes(method: str, target: str, lines: str, body: bytes | None) -> bytes:
-    """A request. target: in the form that the other side wants; lines: all header lines but the length, each ended by CR LF."""
+    """A request's bytes. target: in the form that the receiver expects; lines: all header lines except the length, each ending
+    with CR LF.
+    """
     if body is None and method in ("GET", "CONNECT"):
         return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("ascii")
     body = body or b""
@@ -90,7 +94,7 @@ def request_bytes(method: str, target: str, lines: str, body: bytes | None) -> b
 
 
 class Exchange:
-    """The requests of one connection, and their answers, one after the other."""
+    """The requests on one connection and their answers, one after the other."""
 
     __slots__ = ("_body", "_chunk", "_connect", "_head", "_head_bytes", "_keep", "_missing", "_rest", "_spoilt", "_streaming", "state")
 
@@ -109,25 +113,27 @@ class Exchange:
         self._head: tuple[int, dict[str, str]] | None = None
         self._head_bytes = 0
         self._rest = b""
-        """What has come and cannot be read yet: part of a head, of a line between chunks, of a trailer."""
+        """Received bytes that cannot be parsed yet: part of a head, of a line between chunks, or of a trailer."""
         self._body: bytearray | None = None
-        """What has come of the body, when it did not come whole."""
+        """The part of the body that has arrived, if it did not arrive all at once."""
         self._missing = 0
-        """Bytes until the end of the body, or of the chunk."""
+        """Bytes left until the end of the body or of the chunk."""
         self._chunk = _SIZE
 
     @property
     def reusable(self) -> bool:
-        """Whether the connection may be used for another request."""
+        """Whether the connection can be used for another request."""
         return self.state is State.IDLE
 
     @property
     def head(self) -> tuple[int, Mapping[str, str]] | None:
-        """Status and headers, once they have come. For streams: `feed` returns the whole when all has come."""
+        """Status and headers, once they have arrived. For streams: `feed` returns an answer only when it is complete."""
         return self._head
 
     def begin(self, *, streaming: bool = False, connect: bool = False) -> None:
-        """A request is about to be written. streaming: its body is had by `take` as it comes; connect: it is a CONNECT. Raises Lost."""
+        """A request is about to be written. streaming: its body is read with `take` as it arrives; connect: the request is a CONNECT.
+        Raises Lost.
+        """
         if self.state is not State.IDLE:
             raise Lost("the connection was closed before the request was sent")
         self._reset(streaming, connect)
@@ -135,22 +141,22 @@ class Exchange:
 
     @property
     def untaken(self) -> int:
-        """Bytes of the body that have come and were neither taken nor answered."""
+        """Bytes of the body that have arrived and were neither taken nor returned."""
         return len(self._body or b"")
 
     def spoil(self) -> None:
-        """The request was not sent to its end: let its answer be the last of this connection."""
+        """The request was not sent completely: its answer must be the last on this connection."""
         self._spoilt = True
         if self.state is State.IDLE:
             self.state = State.OVER
 
     def take(self) -> bytes:
-        """Of a stream, what has come of its body since the last time."""
+        """For a stream: the part of the body that has arrived since the last call."""
         taken, self._body = bytes(self._body or b""), None
         return taken
 
     def feed(self, data: bytes) -> Answer | None:
-        """These bytes have come: the answer, if it is whole with them. Raises BadAnswer."""
+        """Process bytes that have arrived; returns the answer if they complete it. Raises BadAnswer."""
         if self.state is State.HEAD:
             data = self._read_head(data)
         if self.state is State.LENGTH:
@@ -164,7 +170,7 @@ class Exchange:
         return None
 
     def end(self) -> Answer | None:
-        """The other side has closed: the answer, if that is how it ends. Raises BadAnswer where one is cut or missing."""
+        """The peer has closed; returns the answer if closing is how it ends. Raises BadAnswer if an answer is truncated or missing."""
         state, self.state = self.state, State.OVER
         if state is State.CLOSE:
             return self._finished(b"")
@@ -181,7 +187,7 @@ class Exchange:
     # The head.
 
     def _read_head(self, data: bytes) -> bytes:
-        """Read the head, and those of 1xx before it; what comes behind it, or b"" where it is not all there."""
+        """Read the head, and the heads of 1xx answers before it. Returns the bytes after it, or b"" if it is not complete."""
         if self._rest:
             data = self._rest + data
         while True:
@@ -229,14 +235,14 @@ class Exchange:
         return name, value
 
     def _check_part(self, part: bytes) -> None:
-        """Part of a head has come: say what can never become one now, not when time is up."""
+        """Check a partial head, to report at once what can never become a valid one, instead of when the time is up."""
         if not part.startswith(_VERSION[: len(part)]) or re.search(rb"(?<!\r)\n", part) is not None:
             raise self._bad(f"{_NOT_HTTP}: {part[:40]!r}")
         if self._head_bytes + len(part) > HEAD_BYTES_MAX:
             raise self._bad(f"the head of the answer has more than {HEAD_BYTES_MAX} bytes")
 
     def _frame(self, status: int, headers: dict[str, str], modern: bool) -> None:
-        """How the body will end (RFC 9112, section 6.3), and whether the connection is of use after it."""
+        """Determine how the body ends (RFC 9112, section 6.3), and whether the connection can be used after it."""
         connection = headers.get("connection")
         if connection is None:
             self._keep = modern
@@ -244,7 +250,7 @@ class Exchange:
             tokens = [token.strip() for token in connection.lower().split(",")]
             self._keep = "close" not in tokens and (modern or "keep-alive" in tokens)
         length, coding = headers.get("content-length"), headers.get("transfer-encoding")
-        # Of Latin-1, 0 to 9 alone are decimal.
+        # In Latin-1, only 0 to 9 are decimal.
         if length is not None and not (length.isdecimal() and len(length) <= _LENGTH_DIGITS_MAX):
             raise self._bad(f"the length of the answer is {length[:40]!r}")
         if self._connect and status < 300:
@@ -282,7 +288,7 @@ class Exchange:
         return self._finished(data)
 
     def _by_chunks(self, data: bytes) -> Answer | None:
-        """Chunks, each a line with its size, its bytes and an empty line; a chunk of nothing, trailers, an empty line."""
+        """Chunks: each is a line with its size, its bytes and an empty line. At the end: a chunk of size 0, trailers, an empty line."""
         if self._rest:
             data, self._rest = self._rest + data, b""
         at = 0
@@ -309,7 +315,7 @@ class Exchange:
         return None
 
     def _after_line(self, line: bytes) -> bool:
-        """A line beside chunks has come. Whether it is the last."""
+        """Process a complete line outside of the chunks' bytes. Returns whether it was the last."""
         if self._chunk == _SIZE:
             size = _CHUNK_LINE.fullmatch(line)
             if size is None:
@@ -341,7 +347,7 @@ class Exchange:
         return self._bad(f"the body of the answer has more than {BODY_BYTES_MAX} bytes")
 
     def _finished(self, data: bytes) -> Answer:
-        """The answer, of which these are the last bytes."""
+        """The answer, completed by these bytes."""
         assert self._head is not None
         status, headers = self._head
         if self._body:
@@ -372,4 +378,4 @@ class Exchange:
 
 
 _SIZE, _BYTES, _GAP, _TRAILER = range(4)
-"""What comes next of chunks: the line with a size, the bytes, the empty line after them, trailers."""
+"""The next part of a chunked body: the line with a size, the bytes, the empty line after them, trailers."""

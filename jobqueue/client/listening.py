@@ -1,7 +1,7 @@
-"""Listening to GET /events: what a client asks, how it reads the stream, and when it comes back. No input or output here.
+"""Listening to GET /events: what a client requests, how it reads the stream, and when it reconnects. No input or output here.
 
-The stream is that of the HTML standard, section 9.2 (server-sent events), read as it says there, but that `retry` is passed over: the
-pauses are those of `Retrying`, which begin shorter and are never the same for all who lost the same server.
+The stream follows the HTML standard, section 9.2 (server-sent events), except that `retry` is ignored. The pauses are those of `Retrying`,
+which start shorter and are random, so that clients that lost the same server do not all reconnect at once.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from jobqueue.client.types import EventData, JobEvent
 from jobqueue.errors import BadRequest, QueueError
 
 SILENCE_SECONDS = 15.0
-"""The server says something at least this often. A stream that is silent for the client's time-out longer is lost."""
+"""The server sends something at least this often. A stream that is silent for this plus the client's time-out is lost."""
 
 EVENT_BYTES_MAX = 1 << 20
-"""The most that is read of one event: far above what a server sends, and what one that runs wild can make the client hold."""
+"""The most bytes read of one event: far more than a server sends, and a limit on memory if a server misbehaves."""
 
 _DOUBLINGS_MAX = 30
-"""Failures are counted up to here: the pauses have long reached their cap."""
+"""Failures are counted up to this number: the pauses have reached their maximum long before."""
 
 _EVENT_ID = re.compile(r"[!-~]{1,64}")
 _BOM = b"\xef\xbb\xbf"
@@ -41,25 +41,25 @@ OneOrMore = str | Sequence[str] | None
 
 
 def asked(queue: OneOrMore, type: OneOrMore, event: OneOrMore) -> str:
-    """Path and query of a listener. Raises BadRequest for a list without a name: it would match everything."""
+    """Path and query of a listener's request. Raises BadRequest for an empty list of names, which would match everything."""
     wanted: dict[str, OneOrMore] = {"queue": queue, "type": type, "event": event}
     for name, found in wanted.items():
         if found is not None and not isinstance(found, str) and not found:
-            raise BadRequest(name, "is an empty list; leave it out to be told of all")
+            raise BadRequest(name, "is an empty list; leave it out for all")
     return sending.query("/events", **wanted)
 
 
 class Lines:
-    """Cuts a stream of bytes into lines, which may end with CR LF, LF or CR."""
+    """Splits a stream of bytes into lines, which can end with CR LF, LF or CR."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def of(self, chunk: bytes) -> Iterator[bytes]:
-        """The lines that are whole with this chunk, without their ends."""
+        """The lines that this chunk completes, without their line ends."""
         *lines, self._rest = _LINE_END.split(self._rest + chunk)
         if lines and self._rest == b"" and chunk.endswith(b"\r"):
-            # Its LF may be the first byte to come: not known to be a whole end yet.
+            # The next byte can be the LF of this line end, so the end is not known to be complete.
             self._rest = lines.pop() + b"\r"
         yield from lines
         if len(self._rest) > EVENT_BYTES_MAX:
@@ -67,9 +67,9 @@ class Lines:
 
 
 class Listener:
-    """One who listens, over as many connections as it takes.
+    """One listener, over as many connections as it needs.
 
-    last_event_id: after which event to begin, None for now. Raises BadRequest.
+    last_event_id: the event to continue after, None to begin now. Raises BadRequest.
     """
 
     def __init__(self, target: str, last_event_id: str | None, retrying: Retrying, servers: Servers) -> None:
@@ -81,7 +81,7 @@ class Listener:
         self._servers = servers
         self._way: Way | None = None
         self.turn = servers.begin(True)
-        """Which server the next connection is to."""
+        """Which server the next connection goes to."""
         self._begun = False
         self._failures = 0
         self._fresh()
@@ -95,17 +95,17 @@ class Listener:
         self._size = 0
 
     def headers(self) -> dict[str, str]:
-        """What the next connection's request carries beside every request's headers."""
+        """The headers of the next connection's request, in addition to those of every request."""
         last = {} if self._last is None else {"Last-Event-ID": self._last}
         return {"Accept": "text/event-stream", "Accept-Encoding": "identity", **last}
 
     def begin(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """A connection was answered; body: what came if it is no stream. Raises the error it tells of."""
+        """A connection was answered; body: what arrived, if it is not a stream. Raises the error that the answer reports."""
         media = headers.get("content-type", "")
         if status != 200:
             raise failure(Answer(status, headers, body))
         if media.partition(";")[0].strip().lower() != "text/event-stream":
-            raise UnexpectedAnswer(status, f"{media or 'an answer without a type'} where a stream of events should be")
+            raise UnexpectedAnswer(status, f"{media or 'an answer without a type'} instead of a stream of events")
         self._fresh()
         self._begun = True
         self._way = None
@@ -113,7 +113,7 @@ class Listener:
             self._servers.well(self.turn.at)
 
     def told(self, chunk: bytes) -> Iterator[JobEvent]:
-        """The events that are whole with this chunk. Raises UnexpectedAnswer."""
+        """The events that this chunk completes. Raises UnexpectedAnswer."""
         for line in self._lines.of(chunk):
             if line:
                 self._read(line.removeprefix(_BOM) if self._first else line)
@@ -125,7 +125,7 @@ class Listener:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"":
-            # The server lives, so the next loss is a new one.
+            # The server works, so the next loss counts as a new one.
             self._failures = 0
         elif name == b"data":
             self._data.append(value)
@@ -138,7 +138,7 @@ class Listener:
             self._id = found
 
     def _whole(self) -> Iterator[JobEvent]:
-        """A block has ended. One without data is no event, but its id counts."""
+        """A block has ended. A block without data is not an event, but its id counts."""
         event, data, self._event, self._data, self._size = self._event, self._data, "", [], 0
         if not data:
             self._last = self._id
@@ -148,17 +148,17 @@ class Listener:
         except (ValueError, RecursionError) as error:
             raise UnexpectedAnswer(200, f"the event {self._id} cannot be read: {error}") from None
         if event != "reset":
-            # A reset is said of itself by a server that may cut each stream right after its beginning.
+            # A server sends a reset by itself, even if it cuts each stream soon after its beginning; so a reset does not count as recovery.
             self._failures = 0
-        # Before it is handed out: one who takes it and goes has seen it.
+        # Set before the event is yielded: a caller that takes it and stops has seen it.
         self._last = self._id
         yield JobEvent(event=event or "message", event_id=self._id or "", **fields)
 
     def pause(self, error: QueueError) -> float:
-        """Seconds until the next connection, to the server whose `turn` it then is, after this error. Raises it when there is none.
+        """Seconds until the next connection after this error; it goes to the server in `turn`. Raises the error if there is no next one.
 
-        0 where another server can be asked at once. Before the first stream as for every call. Later it comes back for ever, but after
-        what will not get better by itself, and with `tries` of 1.
+        The result is 0 if another server can be asked at once. Before the first stream, the rules are those of any call. Later it
+        reconnects without limit, except after an error that will not go away by itself, and with `tries` of 1.
         """
         if self._servers.several and is_away(error):
             self._way = self._way or Way(self._servers, self._servers.clock())
@@ -179,5 +179,5 @@ class Listener:
         return pause
 
     def ended(self) -> ConnectionFailed:
-        """What the end of a stream is, which has none of its own."""
+        """The error for a stream that ended without one."""
         return ConnectionFailed(f"GET {self.target}: the stream ended")

@@ -1,4 +1,6 @@
-"""How answers are read: a decoder for each type, built at import. All raise ValueErrors, of msgspec's and others, and RecursionError."""
+"""How answers are read: a decoder for each type, built at import. They raise ValueError, including msgspec's subclasses, and
+RecursionError.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Raw
 
+from jobqueue.client.log_types import LogPage, LogState
 from jobqueue.client.problems import Problem, error_of
 from jobqueue.client.sending import Decode
 from jobqueue.client.types import Concluded, Enqueued, Extended, Job, JobInfo, Key, LeasedJob, Page, Queue, Stats, Token
@@ -49,8 +52,13 @@ _raw_results = msgspec.json.Decoder(_Results[Raw]).decode
 _failed_item = msgspec.json.Decoder(_FailedItem).decode
 
 
+def failed_item(item: bytes | Raw) -> QueueError:
+    """The error of a batch's item that was refused."""
+    return error_of(_failed_item(item).error)
+
+
 def _batch(kind: type[T]) -> Decode[list[T | QueueError]]:
-    """Results in order, an error for each item that failed. Decoded at once when none did, else one by one."""
+    """Results in order, with an error for each item that failed. Decoded in one step if none failed, otherwise one by one."""
     whole = msgspec.json.Decoder(_Results[kind]).decode  # type: ignore[valid-type] # kind is a variable to mypy, a type to msgspec
     one = msgspec.json.Decoder(kind).decode
 
@@ -58,7 +66,7 @@ def _batch(kind: type[T]) -> Decode[list[T | QueueError]]:
         try:
             return one(raw)
         except msgspec.ValidationError:
-            return error_of(_failed_item(raw).error)
+            return failed_item(raw)
 
     def decode(body: bytes) -> list[T | QueueError]:
         try:
@@ -71,12 +79,13 @@ def _batch(kind: type[T]) -> Decode[list[T | QueueError]]:
 
 
 enqueued = msgspec.json.Decoder(Enqueued).decode
-enqueued_batch = _batch(Enqueued)
+log_state = msgspec.json.Decoder(LogState).decode
+log_page = msgspec.json.Decoder(LogPage).decode
 concluded = msgspec.json.Decoder(Concluded).decode
-concluded_batch = _batch(Concluded)
 extended = msgspec.json.Decoder(Extended).decode
 extended_batch = _batch(Extended)
 job_info = msgspec.json.Decoder(JobInfo).decode
+job_info_batch = _batch(JobInfo)
 job = msgspec.json.Decoder(Job).decode
 page = msgspec.json.Decoder(Page).decode
 queue = msgspec.json.Decoder(Queue).decode
@@ -95,7 +104,7 @@ _retried = msgspec.json.Decoder(_Retried).decode
 
 
 def leased(body: bytes) -> LeasedJob | None:
-    """The job, or None of an answer without a body, 204."""
+    """The job, or None for an answer without a body (204)."""
     return _leased(body) if body else None
 
 
@@ -105,13 +114,13 @@ def leased_batch(body: bytes) -> list[LeasedJob]:
 
 
 def queues(body: bytes) -> tuple[list[Queue], str | None]:
-    """A page of queues, and the cursor of the next; a server that has no pages says none."""
+    """A page of queues, and the cursor of the next page; None from a server that does not split the list."""
     page = _queues(body)
     return page.queues, page.cursor
 
 
 def keys(body: bytes) -> tuple[list[Key], str | None]:
-    """A page of keys, and the cursor of the next."""
+    """A page of keys, and the cursor of the next page."""
     page = _keys(body)
     return page.keys, page.cursor
 
@@ -121,23 +130,28 @@ def purged(body: bytes) -> int:
     return _purged(body).purged
 
 
+def deleted(body: bytes) -> int:
+    """How many jobs were deleted with a queue; 0 for an answer without a body (204)."""
+    return purged(body) if body else 0
+
+
 def retried(body: bytes) -> int:
     """How many."""
     return _retried(body).retried
 
 
 def nothing(body: bytes) -> None:
-    """Of an answer without a body, 204. One that has a body is somebody else's."""
+    """For an answer without a body (204). An answer with a body does not come from jobqueue."""
     if body:
         raise ValueError("a body where there should be none")
 
 
 def yes(body: bytes) -> bool:
-    """Of an answer that says yes by its status. That it has one at all tells it from a page of something else."""
+    """For an answer whose status means yes. It must be JSON, which distinguishes it from some other server's page."""
     _healthy(body)
     return True
 
 
 def text(body: bytes) -> str:
-    """As it is."""
+    """The body as text."""
     return body.decode()

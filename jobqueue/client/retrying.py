@@ -1,7 +1,7 @@
-"""How a call is carried through: sent, sent again where that is safe, held again until the wait has passed.
+"""How a call is carried out: sent, sent again where that is safe, and sent anew until the wait has passed.
 
-Written once for both clients, as generators: they yield what is to be done next, a request to send and whose turn it is, or a number of
-seconds to pause, and are sent the answer, or thrown the ConnectionFailed that came instead. `AsyncClient` and `Client` do as they say.
+Written once for both clients, as generators. They yield the next step, either a request to send and the server to send it to, or a number
+of seconds to pause; they receive the answer, or the ConnectionFailed that occurred instead. `AsyncClient` and `Client` carry out the steps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import random
 from typing import Any, TypeAlias, TypeVar
+
+from msgspec import structs
 
 from jobqueue.client import calls
 from jobqueue.client.endpoint import SECONDS_MAX
@@ -28,37 +30,38 @@ T = TypeVar("T")
 
 Step: TypeAlias = tuple[Request, Turn] | float
 Steps: TypeAlias = Generator[Step, Answer, T]
+Begun: TypeAlias = tuple[float, Turn]
 
 WAIT_SECONDS = Limits().wait_seconds_default
-"""How long a dequeue waits that does not say: as the server's default."""
+"""The default wait of a dequeue, which is the server's default."""
 
 HOLD_SECONDS = Limits().wait_seconds_max
-"""How long one request asks to be held at most: as the server's default bound."""
+"""The longest wait that one request asks for, which is the server's default limit."""
 
 GIVE_BACK_TRIES_MIN = 3
 
 TIMEOUT_SECONDS = 10.0
-"""How long to wait for a connection, and for an answer beyond the time the server may hold it."""
+"""How long to wait for a connection, and for an answer beyond the time that the server can hold the request."""
 
 NO_CONTENT = 204
 
 _DOUBLINGS_MAX = 1_000
 
 _PASSING = frozenset({429, 502, 503, 504})
-"""Statuses of servers and proxies that can do better a little later."""
+"""Statuses from servers and proxies after which a later try can succeed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retrying:
-    """When and how a call is sent again. Only calls whose repeat is harmless are.
+    """When and how a call is sent again. Only calls that are safe to repeat are.
 
-    tries: the most times one request is sent, 1 for never again; with several servers, the most times it is sent to each, and to no other
-    at once after what may have been done. After a lost connection, or a 502 or 504 of a proxy, the pause before try n + 1 is a random time
-    up to min(cap, base * 2 ** (n - 1)) seconds. After a 429 or a 503 it is the Retry-After of the answer and such a random time on top; an
-    answer that asks for more than cap seconds is not waited for.
+    tries: how often one request is sent at most, 1 for never again; with several servers, how often to each. After a try that may have been
+    carried out, no other server is asked at once. After a lost connection, or a 502 or 504 from a proxy, the pause before try n + 1 is a
+    random time up to min(cap, base * 2 ** (n - 1)) seconds. After a 429 or a 503 it is the Retry-After of the answer plus such a random
+    time; if Retry-After is more than cap seconds, the error is raised at once.
 
-    random: makes numbers from 0 to 1, which also say in which order a client asks its servers; clock: seconds that only rise. Both are
-    for tests. Raises ValueError.
+    random: returns numbers from 0 to 1, which also determine the order in which a client asks its servers; clock: monotonic seconds. Both
+    are for tests. Raises ValueError.
     """
 
     tries: int = 5
@@ -75,10 +78,10 @@ class Retrying:
                 raise ValueError(f"{name}: {getattr(self, name)} is out of range; it must be from 0 to {SECONDS_MAX:g} seconds")
 
     def pause(self, failures: int, error: QueueError) -> float | None:
-        """Seconds before the next try after `failures` before this error; None when there is none."""
+        """Seconds before the next try, when `failures` tries failed before this error; None if there is no next try."""
         if failures + 1 >= self.tries:
             return None
-        # Enough doublings to bring any base to any cap, and few enough that a float holds them.
+        # Enough doublings to get from any base to any cap, and few enough for a float.
         jitter: float = self.random() * min(self.cap, self.base * 2.0 ** min(failures, _DOUBLINGS_MAX))
         if isinstance(error, ConnectionFailed) or (isinstance(error, UnexpectedAnswer) and error.status in _PASSING):
             return jitter
@@ -91,30 +94,36 @@ RETRYING = Retrying()
 
 
 class Hold:
-    """How long one request of a client asks to be held at most, in seconds. Less, once a server said that it holds none so long."""
+    """The longest wait in seconds that one request of a client asks for. It is reduced when a server says that its limit is lower."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
     def learn(self, error: QueueError, asked: float) -> bool:
-        """Whether it is for asking so much that the request was refused, and how much less to ask is known now."""
+        """Whether the request was refused because its wait was too long, and a lower limit is known now."""
         if not (isinstance(error, BadRequest) and error.field == "wait" and error.max is not None and 0 < error.max < asked):
             return False
         self.seconds = min(self.seconds, error.max)
         return True
 
 
-def carried_through(call: Call[T], retrying: Retrying, hold: Hold, servers: Servers) -> Steps[T]:
-    """One call from beginning to end. A wait longer than what one request may be held takes several, one after the other."""
-    began = retrying.clock()
+def carried_through(call: Call[T], retrying: Retrying, hold: Hold, servers: Servers, begun: Begun | None = None) -> Steps[T]:
+    """One call from beginning to end. A wait longer than one request can be held takes several requests, one after the other.
+
+    begun: for a call whose first request was already sent: when, and to which server. The first step is that request.
+    """
+    if begun is None:
+        began = retrying.clock()
+        turn = servers.begin(call.idempotent) if servers.away else servers.current
+    else:
+        began, turn = begun
     deadline = began + call.wait
     left = call.wait
-    turn = servers.begin(call.idempotent) if servers.away else servers.current
     course: _Course | None = None
     while True:
         held = min(left, hold.seconds)
         try:
-            answer = yield call.make(held), turn
+            answer = yield call.held(held), turn
             if servers.shaken and answer.status < 500:
                 servers.well(turn.at)
             if not 200 <= answer.status < 300:
@@ -140,7 +149,7 @@ def carried_through(call: Call[T], retrying: Retrying, hold: Hold, servers: Serv
 
 
 class _Course:
-    """How one call goes on after what was not its end. began: when its first try did."""
+    """How one call continues after a try that did not end it. began: when its first try began."""
 
     def __init__(self, call: Call[Any], retrying: Retrying, servers: Servers, began: float) -> None:
         self._call = call
@@ -148,16 +157,18 @@ class _Course:
         self._servers = servers
         self._way = Way(servers, began)
         self._carried_out = False
-        """Whether a try that brought no answer may have been carried out."""
+        """Whether a try without an answer may have been carried out."""
         self.failures = 0
         """Tries since the last answer."""
 
     def after_error(self, turn: Turn, error: QueueError) -> tuple[Turn | None, float]:
-        """Whose turn it is in the same try, None for the next one, and the seconds before it. Raises what the call comes to."""
+        """The server to ask next within the same try, or None for a new try, and the seconds to wait before it. Raises the call's final
+        error.
+        """
         in_doubt = _may_have_been_carried_out(error)
         self._carried_out = self._carried_out or in_doubt
         if self._servers.several and is_away(error):
-            # What refuses by words that are not known here may have done something: a repeat must be harmless.
+            # A server whose refusal is not understood may have made the change: so a repeat must be harmless.
             strange = isinstance(error, UnexpectedAnswer) and not self._call.idempotent
             following = self._way.after(turn, error, in_doubt or strange)
             if following is not None:
@@ -173,9 +184,9 @@ class _Course:
         return None, pause
 
     def after_wait(self, turn: Turn, answer: Answer) -> tuple[Turn | None, float]:
-        """The same after an answer that brought nothing, with more time to wait."""
+        """The same after an answer without a result, while there is time left to wait."""
         self.failures = 0
-        # A server that is shutting down ends a wait early and says so: then this is the last of the answers it gives at once.
+        # A server that is shutting down ends a wait early and says so: then the next request would be answered at once, like this one.
         pause = float(retry_after(answer) or 0)
         if pause and self._servers.several:
             following = self._way.after_leaving(turn)
@@ -186,12 +197,12 @@ class _Course:
         return None, pause
 
     def again(self) -> Turn:
-        """Whose turn the next try is."""
+        """The server to ask in the next try."""
         return self._way.again()
 
 
 def _may_have_been_carried_out(error: QueueError) -> bool:
-    """Whether the request may have had its effect though it came to this."""
+    """Whether the request may have had its effect in spite of this error."""
     if isinstance(error, ConnectionFailed):
         return error.sent
     if isinstance(error, UnexpectedAnswer):
@@ -200,13 +211,13 @@ def _may_have_been_carried_out(error: QueueError) -> bool:
 
 
 def given_back(call: Call[Any], retrying: Retrying, hold: Hold, servers: Servers) -> Steps[None]:
-    """Give back what a dequeue was answered that nobody waits for any more: the same attempt_id is answered the same leases.
+    """Release the jobs of a dequeue that nobody waits for any more: a repeat with the same attempt_id returns the same leases.
 
-    If the server never saw it, it takes what is there now, which goes back to its place too.
+    If the server never received the dequeue, the repeat takes jobs that are there now; they are put back in their places too.
     """
     lasting = replace(retrying, tries=max(retrying.tries, GIVE_BACK_TRIES_MIN))
     try:
-        found = yield from carried_through(replace(call, wait=0.0), lasting, hold, servers)
+        found = yield from carried_through(structs.replace(call, wait=0.0), lasting, hold, servers)
     except QueueError:
         return
     for job in found if isinstance(found, list) else [found] if found is not None else []:
@@ -217,6 +228,9 @@ def given_back(call: Call[Any], retrying: Retrying, hold: Hold, servers: Servers
 def _read(call: Call[T], answer: Answer) -> T:
     if not answer.body and answer.status != NO_CONTENT:
         raise UnexpectedAnswer(answer.status, f"{answer.status} without a body, which no operation answers")
+    if call.quiet is not None and "jobqueue-quiet" in answer.headers:
+        quiet: T = call.quiet
+        return quiet
     try:
         return call.decode(answer.body)
     except (ValueError, RecursionError) as error:
@@ -224,7 +238,7 @@ def _read(call: Call[T], answer: Answer) -> T:
 
 
 def no(error: QueueError) -> bool:
-    """False, the answer to "are you there?" when there is none, or one from a proxy that cannot reach the server. Else raises the error."""
+    """False, for a health check without an answer, or with one from a proxy that cannot reach the server. Raises any other error."""
     if isinstance(error, Unavailable) or (isinstance(error, UnexpectedAnswer) and error.status in _PASSING):
         return False
     raise error
@@ -239,7 +253,7 @@ def result_of(job: NewJob, wait: float, retrying: Retrying, hold: Hold, servers:
         found = yield from carried_through(calls.job(enqueued.id, max(0.0, deadline - retrying.clock())), retrying, hold, servers)
     except QueueError as error:
         error.job_id = enqueued.id
-        error.detail += f"; job {enqueued.id!r} was enqueued and goes on"
+        error.detail += f"; job {enqueued.id!r} was enqueued and continues"
         error.args = (error.detail,)
         raise
     if not calls.is_concluded(found):

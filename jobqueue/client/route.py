@@ -1,8 +1,8 @@
-"""The way to the server: straight, or through an HTTP proxy that the environment names. No input or output here.
+"""The way to the server: direct, or through an HTTP proxy named by the environment. No input or output here.
 
-`http_proxy`, `https_proxy` and `all_proxy`, in lower case before upper case, name a proxy for the scheme of the server's URL, as
-http://[USER:PASSWORD@]HOST[:PORT]; `no_proxy` the hosts that are reached without one. HTTP_PROXY in upper case is passed over where
-REQUEST_METHOD is set: in a CGI program, whoever sends the request writes it (https://httpoxy.org).
+`http_proxy`, `https_proxy` and `all_proxy`, first in lower case and then in upper case, name a proxy for the scheme of the server's URL, as
+http://[USER:PASSWORD@]HOST[:PORT]. `no_proxy` names the hosts that are reached without one. HTTP_PROXY in upper case is ignored if
+REQUEST_METHOD is set: in a CGI program, the sender of the request controls it (https://httpoxy.org).
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 from jobqueue.client.endpoint import Endpoint
 from jobqueue.client.exchange import request_bytes
 
+_ANY = "Accept-Encoding: gzip\r\n"
+_SHORT = f"{_ANY}Prefer: return=minimal\r\n"
 _PORTS = {"http": 80, "https": 443}
 
 
 class Route(NamedTuple):
     """How requests get to one server.
 
-    host, port: where to connect to. server_name: whose certificate is wanted, None without TLS. connect: the request that makes the
-    proxy connect to the server, None without. prefix: what stands before every target. lines: the header lines of every request.
+    host, port: where to connect to. server_name: the name that the certificate must have, None without TLS. connect: the request that makes
+    the proxy connect to the server, None without one. prefix: put before every target. lines: the header lines of every request.
     """
 
     host: str
@@ -39,18 +41,18 @@ class Route(NamedTuple):
         """Without the lines, so that no log or traceback shows a token."""
         return f"Route({self.host!r}, {self.port})"
 
-    def request(self, method: str, target: str, body: bytes | None) -> bytes:
-        """The bytes of a request."""
-        return request_bytes(method, self.prefix + target, self.lines + "Accept-Encoding: gzip\r\n", body)
+    def request(self, method: str, target: str, body: bytes | None, short: bool = False) -> bytes:
+        """The bytes of a request. short: ask for a short answer."""
+        return request_bytes(method, self.prefix + target, self.lines + (_SHORT if short else _ANY), body)
 
     def stream_request(self, target: str, headers: Mapping[str, str]) -> bytes:
-        """The bytes of a request for a stream, which has these headers too."""
+        """The bytes of a request for a stream, with these additional headers."""
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return request_bytes("GET", self.prefix + target, self.lines + more, None)
 
     @classmethod
     def to(cls, endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> Route:
-        """To this server. Raises ValueError for a proxy that cannot be used."""
+        """The route to this server. Raises ValueError for a proxy that cannot be used."""
         url = urlsplit(endpoint.url)
         host, port = _place(url)
         authority = _authority(host, port if url.port is not None and port != _PORTS[url.scheme] else None)
@@ -72,14 +74,14 @@ def _place(url: SplitResult) -> tuple[str, int]:
 
 
 def _authority(host: str, port: int | None) -> str:
-    """As in a Host line: an IPv6 address in brackets, and without the zone, which means nothing elsewhere."""
+    """As in a Host line: an IPv6 address is in brackets and has no zone, which has no meaning on other machines."""
     if ":" in host:
         host = f"[{host.partition('%')[0]}]"
     return host if port is None else f"{host}:{port}"
 
 
 def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> tuple[tuple[str, int], str] | None:
-    """Where the proxy is and the header line that lets us in; None where there is none. Raises ValueError."""
+    """The proxy's address and the header line that authenticates to it; None if there is no proxy. Raises ValueError."""
     for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY"):
         if environ.get(name) and not (name == "HTTP_PROXY" and "REQUEST_METHOD" in environ):
             break
@@ -93,7 +95,7 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> 
         if url.scheme != "http" or not url.hostname or url.port == 0 or not re.fullmatch(r"[!-~]+", given):
             raise ValueError
     except ValueError:
-        # Not repeated: it may hold a password.
+        # The value is not shown: it can contain a password.
         raise ValueError(f"{name}: must be http://HOST:PORT, with USER:PASSWORD@ before the host if it asks for them") from None
     lines = ""
     if url.username is not None:
@@ -103,7 +105,7 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> 
 
 
 def _is_exempt(host: str, port: int, listed: str) -> bool:
-    """Whether `no_proxy` has the host: `*`, its name or a domain it lies in, its address or a network, each with a port or without."""
+    """Whether `no_proxy` covers the host: by `*`, its name or a parent domain, its address or a network, each with or without a port."""
     host = host.lower().rstrip(".")
     for entry in listed.lower().replace(",", " ").split():
         name, _, digits = entry.rpartition(":")

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, overload
+from typing import Any, Literal, overload
 
-from jobqueue.client import calls, reading
+from msgspec import UNSET, UnsetType
+
+from jobqueue.client import calls, reading, short
+from jobqueue.client.header_types import HeaderValue
 from jobqueue.client.listening import Listener, asked
+from jobqueue.client.log_types import LogLine
 from jobqueue.client.retrying import WAIT_SECONDS, result_of
-from jobqueue.client.sending import ConcludeOne, ExtendOne, Items, encoded, once, place, query
+from jobqueue.client.sending import ConcludeOne, ExtendOne, JobEdit, encoded, instant, once, place, query, shared
+from jobqueue.client.sync_batches import SyncBatches
+from jobqueue.client.sync_logs import SyncLogs
 from jobqueue.client.sync_queues import SyncQueues
+from jobqueue.client.sync_server import SyncServer
+from jobqueue.client.sync_workers import SyncWorkers
 from jobqueue.client.types import (
-    Conclude,
     Concluded,
     Enqueued,
-    Extend,
     Extended,
     Job,
     JobEvent,
@@ -23,45 +29,52 @@ from jobqueue.client.types import (
     LeasedJob,
     NewJob,
     Page,
-    Stats,
-    Token,
     WorkOutcome,
 )
-from jobqueue.errors import QueueError
-from jobqueue.model import DEFAULT_QUEUE, Backoff, Outcome, Status
+from jobqueue.client.worker_types import QUIET, About
+from jobqueue.model import DEFAULT_QUEUE, AfterFailure, Outcome, Status
+from jobqueue.policy import Backoff
+from jobqueue.unique import Unique
 
 
-class Client(SyncQueues):
-    """A client of one server, or of several on one queue, for threads. `AsyncClient` is the same for asyncio.
+class Client(SyncBatches, SyncQueues, SyncLogs, SyncServer, SyncWorkers):
+    """A client of one server, or of several servers on one store, for threads. `AsyncClient` is the same for asyncio.
 
-    url: the server's base URL, with a prefix if it has one; without it JOBQUEUE_URL, else http://127.0.0.1:8080. Of several servers on one
-    queue, their URLs: a sequence, or in one str with commas between them, 32 at most. One of them is asked, which is left to chance, and
-    another when that one cannot be reached or says that it cannot do it now.
-    token: the bearer token; without it JOBQUEUE_TOKEN. An empty one is none.
-    timeout: seconds for each try of a call, connecting and the last byte of the answer included, on top of the time the server was asked
-    to wait; to connect to one of several servers, a share of it.
-    max_wait: seconds one request asks to be held at most, longer waits being made of several; less once the server said that it holds
-    none so long.
+        with Client("http://127.0.0.1:8080") as client:
+            made = client.enqueue({"to": "ann"}, queue="mail", type="email")
+            job = client.job(made.id, wait=30)  # once a worker has done it, or as it is after 30 seconds
+            print(job.outcome, job.result)
+
+    url: the server's base URL, with its path prefix if it has one. By default JOBQUEUE_URL, or http://127.0.0.1:8080. For several servers
+    on one store, up to 32 URLs: a sequence, or one str with commas between them. The client uses one of them, chosen at random, and
+    another if that one cannot be reached or is unavailable.
+    token: the bearer token. By default JOBQUEUE_TOKEN; an empty str means no token.
+    timeout: seconds for each try of a call, from connecting to the last byte of the answer, in addition to the time that the server is
+    asked to wait; several servers share it.
+    max_wait: the longest wait in seconds that one request asks for; longer waits use several requests. If the server's limit is lower, the
+    client uses that.
     retrying: when a request is sent again; see Retrying.
-    ssl_context: for https with certificates of your own.
-    sleep: how it pauses before it sends again; for tests.
+    ssl_context: for https with your own certificates.
+    sharing: whether calls of enqueue, conclude, extend and release that are made while another such call is under way are sent together,
+    in one request. A single call is sent at once. Each call has its own answer or error, and is sent again by itself.
+    sleep: how the client pauses before it sends again; for tests.
 
-    Raises ValueError for a url or a token that cannot be one. Nothing is opened before the first call. Any number of threads may share
-    one, each call that is held having a connection of its own, and a process that forks may go on with it on both sides. Close it in the
-    end: `with Client() as client: …`. The jobs that a dequeue was about to return when a signal interrupted it are given back, in a
-    thread.
+    Raises ValueError for an invalid url or token. Nothing is opened before the first call. Any number of threads can share a client: each
+    waiting call has its own connection. After a fork, both processes can use it. Close it at the end: `with Client() as client: …`. If a
+    signal interrupts a dequeue, the jobs that it was about to return are released, in a thread.
 
-    Durations are seconds, as int or float. Times are datetimes with a zone. Payloads, results and errors may be whatever msgspec encodes
-    as JSON: None, bool, int, float, str, lists, dicts, dataclasses, Structs, datetimes, UUIDs; or JSON text as msgspec.Raw, which is
-    passed on as it is. The docs of the protocol, docs/protocol.md, have each field's bounds.
+    Durations are in seconds, as int or float. Times are datetimes with a time zone. Payloads, results and errors can be anything that
+    msgspec encodes as JSON: None, bool, int, float, str, lists, dicts, dataclasses, Structs, datetimes, UUIDs; or JSON text as
+    msgspec.Raw, which is sent unchanged. docs/protocol.md has each field's bounds.
 
-    Every operation may raise ConnectionFailed (no answer), BadRequest (a field is not as it should be; `field` says which), Unauthorized
-    (no token or a wrong one), Draining (the server shuts down), TooManyConnections, and UnexpectedAnswer (not an answer of this
-    protocol). All are QueueErrors with `code`, `detail` and `field`. One that changes something may raise Unconfirmed: it may have been
-    done. What else one raises is said there.
+    Every operation can raise ConnectionFailed (no answer), BadRequest (an invalid field; `field` says which), Unauthorized (no token or a
+    wrong one), Draining (the server is shutting down), TooManyConnections, and UnexpectedAnswer (not an answer of this protocol). All are
+    QueueErrors with `code`, `detail` and `field`. An operation that changes something can raise Unconfirmed: the change may have been
+    made. Each operation lists the other errors that it raises.
 
-    A request whose answer was lost is sent again, and one that was answered 429 or 503 after its Retry-After, as `Retrying` says: all
-    but cancel, retry, purge, retry_failed, healthy and ready, whose repeat could undo what others did meanwhile, or is not wanted.
+    A request whose answer was lost is sent again, and so is one that was answered 429 or 503, after its Retry-After; see Retrying. The
+    exceptions are cancel, retry, forget, edit, purge, redrive and retry_failed, whose repetition could undo what others did in the
+    meantime, and healthy and ready.
     """
 
     # Jobs.
@@ -84,6 +97,12 @@ class Client(SyncQueues):
         lease_seconds: float | None = None,
         traceparent: str | None = None,
         key: str | None = None,
+        tags: Sequence[str] = (),
+        unique: Unique | None = None,
+        after: Sequence[str] = (),
+        after_failure: AfterFailure = "cancel",
+        group: str | None = None,
+        headers: Mapping[str, HeaderValue] | None = None,
         wait: None = None,
     ) -> Enqueued: ...
 
@@ -105,6 +124,12 @@ class Client(SyncQueues):
         lease_seconds: float | None = None,
         traceparent: str | None = None,
         key: str | None = None,
+        tags: Sequence[str] = (),
+        unique: Unique | None = None,
+        after: Sequence[str] = (),
+        after_failure: AfterFailure = "cancel",
+        group: str | None = None,
+        headers: Mapping[str, HeaderValue] | None = None,
         wait: float,
     ) -> Any: ...
 
@@ -125,59 +150,53 @@ class Client(SyncQueues):
         lease_seconds: float | None = None,
         traceparent: str | None = None,
         key: str | None = None,
+        tags: Sequence[str] = (),
+        unique: Unique | None = None,
+        after: Sequence[str] = (),
+        after_failure: AfterFailure = "cancel",
+        group: str | None = None,
+        headers: Mapping[str, HeaderValue] | None = None,
         wait: float | None = None,
     ) -> Any:
         """Submit a job. With a wait, wait for its result.
 
-        payload: the work, any JSON value.
-        id: str of 1 to 128 characters. Without one the client makes a UUIDv7, so that it can send the job again if the answer was lost.
-        queue: a name of 1 to 64 of the characters A-Z a-z 0-9 . _ : -
-        type: str of 1 to 128 characters, what kind of work it is; description: str, for people.
+        payload: the data of the job, any JSON value.
+        id: str of 1 to 128 characters. Without one, the client makes a UUIDv7, so that it can send the job again if the answer is lost.
+        queue: a name of 1 to 80 of the characters A-Z a-z 0-9 . _ : - type: str of 1 to 128 characters, the kind of job; description: str,
+        for people.
         priority: int from 0, the most urgent, to 9.
-        delay: seconds before it may be taken; run_at: the datetime from which on it may. One or the other.
-        expires_in: seconds after which it is dropped as expired, if no worker holds it then.
-        max_attempts: int; backoff: Backoff; lease_seconds: seconds. Without them the queue's policy decides.
-        traceparent: str, the trace to go on with (W3C Trace Context); a Worker does.
-        key: str of 1 to 128 characters, what it is about; the queue's policy may order, limit and share by it.
-        wait: seconds to wait for the result, the enqueue included; as long as you like, math.inf for ever.
+        delay: seconds before a worker can take it; run_at: the datetime from which a worker can take it. Give one or the other.
+        expires_in: seconds after which it expires, if no worker has it then.
+        max_attempts: int; backoff: Backoff; lease_seconds: seconds. By default, as in the queue's policy.
+        traceparent: str, the trace that the job belongs to (W3C Trace Context); a Worker continues it.
+        key: str of 1 to 128 characters, such as an account; the queue's policy can order, limit and share jobs by it.
+        tags: up to 8 str of 1 to 64 characters, to find the job by.
+        unique: Unique, to allow only one job with the same unique key in the queue.
+        after: ids of up to 100 jobs that must have ended before; after_failure: what to do if one of them does not succeed: "cancel",
+        "run", or "hold" until it has succeeded.
+        group: the id of the group that the job joins.
+        headers: a dict of up to 12 headers by name: str, or Header for a type other than String. The worker receives them.
+        wait: seconds to wait for the result, including the time of the enqueue; any length, math.inf for ever.
 
-        Without wait, returns Enqueued. Its `created` is False if a job of this id and the same content was there before. For an id the
-        client made it is always True; for one of your own it may be False because the first answer was lost and the job was sent again.
+        Without wait, returns Enqueued. Its `created` is False if a job with this id and the same content existed before. If the client
+        made the id, it is always True; if you chose it, it can be False because the first answer was lost and the job was sent again.
+        With unique, the returned job can be another one that holds the key: then `created` is False, and a wait is for the result of that
+        job.
 
         With wait, returns the result as plain Python objects once the job succeeded. Raises JobFailed (it failed, was cancelled or
-        expired), WaitTimeout (not concluded in time; it goes on, and the error has its job_id), and UnknownJob (history has forgotten it).
+        expired), WaitTimeout (not concluded in time; the job continues, and the error has its job_id), and UnknownJob (history has
+        forgotten it).
 
-        Raises also IdConflict (a job of this id has other content), TooLarge, QueueFull, TooManyQueues.
+        Also raises IdConflict (a job with this id has different content), Duplicate (another job, `job_id`, has the unique key),
+        TooLarge, UnknownJob (an unknown id in after), UnknownGroup, GroupClosed, QueueFull, TooManyQueues.
         """
         job = NewJob(
-            payload,
-            id,
-            queue,
-            type,
-            description,
-            priority,
-            delay,
-            run_at,
-            expires_in,
-            max_attempts,
-            backoff,
-            lease_seconds,
-            traceparent,
-            key,
-        )
+            payload, calls.new_id() if id is None else id, queue, type, description, priority, delay, run_at, expires_in, max_attempts,
+            backoff, lease_seconds, traceparent, key, tags, unique, after, after_failure, group, headers,
+        )  # fmt: skip
         if wait is None:
-            return self._run(calls.enqueue(job))
+            return self._run(calls.enqueue(job, id is None))
         return self._carry(result_of(job, wait, self._retrying, self._hold, self._servers))
-
-    def enqueue_batch(self, jobs: Iterable[NewJob]) -> list[Enqueued | QueueError]:
-        """Submit many jobs, up to 1000 in one request.
-
-        jobs: an iterable of NewJob. Those without an id get one, as with enqueue.
-
-        Returns a list with an Enqueued for each, in order, or the QueueError that enqueue would have raised: items harm no other, and
-        the errors of items are not raised. Raises TooLarge for a request above 1 MiB.
-        """
-        return self._run(calls.enqueue_batch(jobs))
 
     def dequeue(
         self,
@@ -187,39 +206,23 @@ class Client(SyncQueues):
         lease_seconds: float | None = None,
         worker: str | None = None,
         attempt_id: str | None = None,
+        about: About | None = None,
     ) -> LeasedJob | None:
-        """Take a job, waiting for one. The job is yours until its lease ends: extend it, and conclude or release it.
+        """Take a job, or wait for one. You hold the job until its lease ends: extend it, and conclude or release it.
 
         queue: a name, or several in order of preference.
-        wait: seconds to wait for a job, 0 for not at all, as long as you like, math.inf for ever. A wait above the client's max_wait is
-        made of several requests. It may end early while the server shuts down.
-        lease_seconds: how long the lease holds; without it the job's own, else the policy of its queue.
-        worker: str of 1 to 128 characters, who takes it; shown with the job.
-        attempt_id: str of 1 to 128 characters. The client makes one of its own, so that a request whose answer was lost can be sent again
-        and is answered with the same job. Choose it yourself to do so across restarts; never use one for two dequeues.
+        wait: seconds to wait for a job; 0 for no wait, any length, math.inf for ever. A wait above the client's max_wait uses several
+        requests. It can end early if the server shuts down.
+        lease_seconds: length of the lease, 0 for one that ends at once; by default the job's own, or that of its queue.
+        worker: str of 1 to 128 characters, the worker's name; shown with the job.
+        attempt_id: str of 1 to 128 characters. By default the client makes one, so that it can repeat a request whose answer was lost, and
+        get the same job. Choose it yourself to do this across restarts; never use the same one for two dequeues.
+        about: About, details of the worker for the list of workers; requires worker.
 
-        Returns a LeasedJob, or None when the wait passed. Raises TooManyWaiters.
+        Returns a LeasedJob, or None if the wait ended without a job; None at once if the worker is quiet. Raises TooManyWaiters.
         """
-        return self._taken(calls.dequeue(queue, wait, lease_seconds, worker, attempt_id))
-
-    def dequeue_batch(
-        self,
-        queue: str | Sequence[str] = DEFAULT_QUEUE,
-        *,
-        limit: int,
-        wait: float = WAIT_SECONDS,
-        lease_seconds: float | None = None,
-        worker: str | None = None,
-        attempt_id: str | None = None,
-    ) -> list[LeasedJob]:
-        """Take up to `limit` jobs, waiting for the first.
-
-        limit: int from 1 to 1000. The rest as dequeue.
-
-        Returns a list of LeasedJob as soon as one is there, with as many as are there then; empty when the wait passed. Raises
-        TooManyWaiters.
-        """
-        return self._taken(calls.dequeue_batch(queue, limit, wait, lease_seconds, worker, attempt_id))
+        taken: Any = self._taken(calls.dequeue(queue, wait, lease_seconds, worker, attempt_id, about))
+        return None if taken is QUIET else taken
 
     def conclude(
         self,
@@ -231,67 +234,64 @@ class Client(SyncQueues):
         error: Any = None,
         retry: bool = True,
         retry_delay: float | None = None,
+        log: Sequence[str | LogLine] = (),
+        log_offset: int | None = None,
+        late: bool = False,
+        traceback: str | None = None,
     ) -> Concluded:
         """Finish an attempt.
 
         job_id: the job's id; lease: the token of its lease, `job.lease.token`.
         outcome: "succeeded" or "failed".
         result: any JSON value, only with succeeded; error: any JSON value, only with failed.
-        retry: False makes a failure final, whatever attempts are left; retry_delay: seconds until the next attempt after a failure,
-        None for the job's backoff.
+        retry: False makes a failure final, even if attempts are left; retry_delay: seconds until the next attempt after a failure, None for
+        the job's backoff.
+        log: lines for the job's log, and log_offset: as `lines` and `offset` of `log`; left out if there is no room for them.
+        late: True accepts a success even after the lease has run out, while the job waits and has not been handed out again.
+        traceback: str, only with failed: where the code failed, for people; the server keeps 8 KiB of it with the attempt.
 
-        Returns Concluded: how the job stands. Raises LeaseLost (the job is no longer yours; after a lost answer to a failure, it may have
-        counted), NotInProgress (this lease has concluded it, otherwise), UnknownJob, TooLarge.
+        Returns Concluded: the job's new state. Raises LeaseLost (you no longer hold the job; after a lost answer to a failure, the first
+        try may have succeeded), NotInProgress (this lease has concluded it, with another outcome), UnknownJob, TooLarge.
         """
-        body = encoded(ConcludeOne(lease, outcome, result, error, retry, retry_delay))
-        return self._run(once("POST", place("jobs", job_id, "/conclude"), reading.concluded, body))
-
-    def conclude_batch(self, items: Iterable[Conclude]) -> list[Concluded | QueueError]:
-        """Finish many attempts, up to 1000 in one request.
-
-        items: an iterable of Conclude.
-
-        Returns a list with a Concluded for each, in order, or the QueueError that conclude would have raised. Raises TooLarge for a
-        request above 1 MiB.
-        """
-        return self._run(once("POST", "/batch/conclude", reading.concluded_batch, encoded(Items(list(items)))))
+        body = encoded(ConcludeOne(lease, outcome, result, error, retry, retry_delay, log, log_offset, late, traceback))
+        return self._run(shared(place("jobs", job_id, "/conclude"), short.concluded(outcome), body, "/batch/conclude", job_id))
 
     def extend(
-        self, job_id: str, lease: str, *, lease_seconds: float | None = None, progress: float | None = None, message: str | None = None
+        self,
+        job_id: str,
+        lease: str,
+        *,
+        lease_seconds: float | None = None,
+        progress: float | None = None,
+        message: str | None = None,
+        log: Sequence[str | LogLine] = (),
+        log_offset: int | None = None,
     ) -> Extended:
-        """Push a lease's end out, and say how far the work is: a heartbeat.
+        """Extend a lease and report progress: a heartbeat.
 
         job_id, lease: as conclude.
-        lease_seconds: the lease ends that long from now; without it, as long as it was given for.
-        progress: from 0 to 1; message: str, what the worker is at. Without them, what was said before stays.
+        lease_seconds: the lease ends that long from now; without it, after its original length; with 0 at once, as if it had run out.
+        progress: from 0 to 1; message: str, for people. Without them, the last values stay.
+        log, log_offset: as conclude. Without log_offset, all lines are added.
 
-        Returns Extended. When its cancel_requested is True, stop. Raises LeaseLost (stop: the job is no longer yours), NotInProgress,
+        Returns Extended. If its cancel_requested is True, stop. Raises LeaseLost (stop: you no longer hold the job), NotInProgress,
         UnknownJob.
         """
-        asked = ExtendOne(lease, lease_seconds, progress, message)
-        return self._run(once("POST", place("jobs", job_id, "/extend"), reading.extended, encoded(asked)))
-
-    def extend_batch(self, items: Iterable[Extend]) -> list[Extended | QueueError]:
-        """Push many leases' ends out, up to 1000 in one request.
-
-        items: an iterable of Extend.
-
-        Returns a list with an Extended for each, in order, or the QueueError that extend would have raised.
-        """
-        return self._run(once("POST", "/batch/extend", reading.extended_batch, encoded(Items(list(items)))))
+        body = encoded(ExtendOne(lease, lease_seconds, progress, message, log, log_offset))
+        return self._run(shared(place("jobs", job_id, "/extend"), reading.extended, body, "/batch/extend", job_id))
 
     def release(self, job_id: str, lease: str, *, delay: float = 0.0) -> JobInfo:
-        """Give a job back. The attempt does not count, and the job keeps its place.
+        """Return a job to its queue. The attempt does not count, and the job keeps its place.
 
-        job_id, lease: as conclude. delay: seconds before it may be taken again.
+        job_id, lease: as conclude. delay: seconds before a worker can take it again.
 
-        Returns JobInfo. Raises LeaseLost (the job is no longer yours; after a lost answer, it may have been given back), NotInProgress,
+        Returns JobInfo. Raises LeaseLost (you no longer hold the job; after a lost answer, it may have been released), NotInProgress,
         UnknownJob.
         """
         return self._run(calls.release(job_id, lease, delay))
 
     def cancel(self, job_id: str) -> JobInfo:
-        """Stop a job. One that waits is concluded as cancelled; of one in progress its worker is told at its next extend.
+        """Cancel a job. A waiting job is concluded as cancelled; for a job in progress, its worker learns it with its next extend.
 
         Returns JobInfo. Raises UnknownJob, NotInProgress (it is concluded already).
         """
@@ -304,12 +304,45 @@ class Client(SyncQueues):
         """
         return self._run(once("POST", place("jobs", job_id, "/retry"), reading.job_info, idempotent=False))
 
+    def forget(self, job_id: str) -> JobInfo:
+        """Take a concluded job out of history at once, with its payload, result, errors and log: its id is free again.
+
+        Returns JobInfo, the job as it was. Raises UnknownJob, NotForgettable (it is not concluded, it halts its key, or jobs that wait are
+        after it). Needs the scope admin.
+        """
+        return self._run(once("POST", place("jobs", job_id, "/forget"), reading.job_info, idempotent=False))
+
+    def edit(
+        self,
+        job_id: str,
+        *,
+        payload: Any = UNSET,
+        queue: str | UnsetType = UNSET,
+        description: str | UnsetType | None = UNSET,
+        priority: int | UnsetType = UNSET,
+        delay: float | UnsetType = UNSET,
+        run_at: datetime | UnsetType = UNSET,
+        expires_in: float | UnsetType | None = UNSET,
+        tags: Sequence[str] | UnsetType = UNSET,
+    ) -> JobInfo:
+        """Change some fields of a job that waits; the others stay as they are.
+
+        payload, description, run_at, tags: as enqueue; queue, priority: likewise; a new value puts the job at the back. delay,
+        expires_in: seconds from now; expires_in None: it does not expire.
+
+        Returns JobInfo. Raises UnknownJob, InProgress (a worker has it), NotInProgress (it is concluded), TooLarge, QueueFull,
+        TooManyQueues.
+        """
+        asked = JobEdit(payload, queue, description, priority, delay, run_at, expires_in, tags)
+        return self._run(once("PATCH", place("jobs", job_id), reading.job_info, encoded(asked), idempotent=False))
+
     def job(self, job_id: str, *, wait: float = 0.0) -> Job:
-        """Look at a job, or wait until it is concluded.
+        """Return a job, or wait until it is concluded.
 
-        wait: seconds to wait at most, 0 for not at all, math.inf for ever.
+        wait: the longest wait in seconds; 0 for no wait, math.inf for ever.
 
-        Returns Job as it is then: look at its status. Raises UnknownJob (it never existed, or history has forgotten it), TooManyWaiters.
+        Returns the Job as it is then: check its status. Raises UnknownJob (it never existed, or history has forgotten it),
+        TooManyWaiters.
         """
         return self._run(calls.job(job_id, wait))
 
@@ -321,21 +354,55 @@ class Client(SyncQueues):
         queue: str | None = None,
         type: str | None = None,
         key: str | None = None,
+        tag: str | None = None,
+        group: str | None = None,
+        parent: str | None = None,
+        worker: str | None = None,
+        error: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        retrying: bool | None = None,
+        error_group: str | None = None,
+        order: Literal["created", "concluded"] = "created",
         waiting_for: bool = False,
         limit: int | None = None,
         cursor: int | None = None,
     ) -> Page:
         """One page of jobs, newest first, without payloads and results.
 
-        status, outcome, queue, type, key: only jobs of this one; status and outcome as Status, Outcome or their names.
-        waiting_for: bool, whether each says what it waits for.
+        status, outcome, queue, type, key: only jobs with this value; status and outcome as Status, Outcome or their names.
+        tag: str, only jobs with this tag; group: str, only members of this group; parent: str, only jobs that are after the job with this
+        id.
+        worker: str, only jobs that this worker has, or had last.
+        error: str, only jobs whose last error contains this; case-sensitive.
+        created_after, created_before: datetime with a time zone, only jobs created at that time or later, or before it.
+        waiting_for: bool, whether each job has what it waits for.
         limit: int from 1 to 1000, jobs on a page; without it 100.
-        cursor: where the page begins, the cursor of the page before.
+        cursor: the cursor of the page before.
+        retrying: bool, only jobs that wait for their next attempt; False: only the others.
+        error_group: str, only jobs whose last error is in this group, the `id` of one of `errors`.
+        order: "concluded" lists concluded jobs only, the last to end first.
 
         Returns Page.
         """
-        wanted = {"status": status, "outcome": outcome, "queue": queue, "type": type, "key": key, "limit": limit, "cursor": cursor}
-        target = query("/jobs", **wanted, waiting_for="true" if waiting_for else None)
+        wanted = {"status": status, "outcome": outcome, "queue": queue, "type": type, "key": key, "tag": tag, "cursor": cursor}
+        wanted |= {"group": group, "parent": parent}
+        since, until = instant("created_after", created_after), instant("created_before", created_before)
+        why = "true" if waiting_for else None
+        again = None if retrying is None else "true" if retrying else "false"
+        target = query(
+            "/jobs",
+            **wanted,
+            worker=worker,
+            error=error,
+            created_after=since,
+            created_before=until,
+            retrying=again,
+            error_group=error_group,
+            order=None if order == "created" else order,
+            waiting_for=why,
+            limit=limit,
+        )
         return self._run(once("GET", target, reading.page))
 
     def all_jobs(
@@ -346,17 +413,44 @@ class Client(SyncQueues):
         queue: str | None = None,
         type: str | None = None,
         key: str | None = None,
+        tag: str | None = None,
+        group: str | None = None,
+        parent: str | None = None,
+        worker: str | None = None,
+        error: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        retrying: bool | None = None,
+        error_group: str | None = None,
+        order: Literal["created", "concluded"] = "created",
         waiting_for: bool = False,
         limit: int | None = None,
         cursor: int | None = None,
     ) -> Iterator[JobInfo]:
-        """Every job that fits, newest first, page after page as they are asked for. The parameters are those of jobs.
+        """Every matching job, newest first. Pages are requested as they are needed. The parameters are those of jobs.
 
-        Returns an iterator of JobInfo (AsyncClient: for `async for`). Jobs that are enqueued meanwhile are not among them.
+        Returns an iterator of JobInfo (AsyncClient: for `async for`). Jobs that are enqueued meanwhile are not included.
         """
         while True:
             page = self.jobs(
-                status=status, outcome=outcome, queue=queue, type=type, key=key, waiting_for=waiting_for, limit=limit, cursor=cursor
+                status=status,
+                outcome=outcome,
+                queue=queue,
+                type=type,
+                key=key,
+                tag=tag,
+                group=group,
+                parent=parent,
+                worker=worker,
+                error=error,
+                created_after=created_after,
+                created_before=created_before,
+                retrying=retrying,
+                error_group=error_group,
+                order=order,
+                waiting_for=waiting_for,
+                limit=limit,
+                cursor=cursor,
             )
             yield from page.jobs
             if page.cursor is None:
@@ -372,60 +466,14 @@ class Client(SyncQueues):
         event: str | Sequence[str] | None = None,
         last_event_id: str | None = None,
     ) -> Iterator[JobEvent]:
-        """Listen to what happens to jobs and queues, from when the iteration begins until the client is closed.
+        """Listen to events of jobs and queues, from the start of the iteration until the client is closed.
 
-        queue, type, event: only events of these queues, of jobs of these types, of these names; one or a list of each.
-        last_event_id: str, go on after this event, the event_id of one; without it begin now. One that the server does not know, as
-        "none", makes the stream begin with a `reset`.
+        queue, type, event: only events of these queues, of jobs of these types, with these names; one or a list of each. last_event_id:
+        str, continue after the event with this event_id; without it, begin now. With an id that the server does not know, such as "none",
+        the stream begins with a `reset`.
 
-        Returns an iterator of JobEvent (AsyncClient: for `async for`). A connection that is lost is made again after pauses as Retrying
-        says, for ever, and goes on where it was. The event `reset` says that something was missed nevertheless: read again what you show.
-        close() ends the iteration, from whichever thread or task. Raises Forbidden, TooManyListeners.
+        Returns an iterator of JobEvent (AsyncClient: for `async for`). If the connection is lost, the client connects again, without end,
+        after pauses as in Retrying, and continues where it was. The event `reset` means that events were missed nevertheless: read the
+        state again. close() ends the iteration, from any thread or task. Raises Forbidden, TooManyListeners.
         """
         return self._listen(Listener(asked(queue, type, event), last_event_id, self._retrying, self._servers))
-
-    # The server.
-
-    def token(self) -> Token:
-        """What the token of this client may do. Any token may ask.
-
-        Returns Token.
-        """
-        return self._run(once("GET", "/token", reading.token))
-
-    def stats(self) -> Stats:
-        """What the server holds in all, what keeps it, and, where it is one of many, how it sees the others.
-
-        It is answered also while no server owns the queue. Raises Forbidden for a token that holds for some queues only.
-
-        Returns Stats.
-        """
-        return self._run(once("GET", "/stats", reading.stats))
-
-    def metrics(self) -> str:
-        """The server's counts in the text format of Prometheus.
-
-        Returns str.
-        """
-        return self._run(once("GET", "/metrics", reading.text))
-
-    def openapi(self) -> dict[str, Any]:
-        """The server's description of itself, with its own bounds, as OpenAPI 3.1.
-
-        Returns a dict.
-        """
-        return self._run(once("GET", "/openapi.json", reading.document))
-
-    def healthy(self) -> bool:
-        """Is the server alive? Asked once, no token needed. Of several servers: is one of them?
-
-        Returns bool; False also when no answer came.
-        """
-        return self._asks(once("GET", "/healthz", reading.yes, idempotent=False))
-
-    def ready(self) -> bool:
-        """Does the server take new work? Asked once, no token needed. Of several servers: does one of them?
-
-        Returns bool; False while it shuts down, and when no answer came.
-        """
-        return self._asks(once("GET", "/readyz", reading.yes, idempotent=False))

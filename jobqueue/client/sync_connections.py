@@ -1,8 +1,7 @@
-"""Client's connections: plain sockets carry the bytes, `Exchange` says what they mean. As `async_connections.py` does for asyncio.
+"""Client's connections: plain sockets transfer the bytes, `Exchange` interprets them. `async_connections.py` is the same for asyncio.
 
-The pool has no lock: what threads share is a deque, whose `append` and `pop` are whole by themselves, and a connection out of it is
-one thread's until it is put back. So a fork, at whatever moment, leaves nothing locked; which process a pool belongs to is for
-`SyncTransport` to know.
+The pool has no lock: threads share only a deque, whose `append` and `pop` are atomic, and a connection taken from it belongs to one thread
+until it is put back. So a fork, at any moment, leaves nothing locked. `SyncTransport` tracks which process a pool belongs to.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ from jobqueue.client.route import Route
 from jobqueue.client.sending import Request
 
 IDLE_SECONDS = 15.0
-"""How long a connection is kept that nobody uses: less than servers and proxies keep it."""
+"""How long an unused connection is kept: less than servers and proxies keep it."""
 
 IDLE_CONNECTIONS_MAX = 1_000
-"""Connections kept when no thread uses them."""
+"""The number of connections kept while no thread uses them."""
 
 READ_BYTES = 1 << 16
-"""How much is read at once, at most."""
+"""The most bytes to read at once."""
 
 BODY_OF_AN_ERROR_BYTES_MAX = 1 << 18
-"""What is read of an answer that is not the stream that was asked for."""
+"""How much is read of an answer that is not the requested stream."""
 
 
 class Connection:
-    """One connection, on which one request at a time is answered. After an error there is only to close it.
+    """One connection, on which one request at a time is answered. After an error it can only be closed.
 
-    The socket does not block; whoever has to wait asks the system, up to a deadline by time.monotonic. A time-out of the socket's own
-    would be per read, and a server that drips would be waited for without end.
+    The socket is non-blocking; waiting is done with the system's poll, up to a deadline by time.monotonic. The socket's own time-out would
+    be per read, so a server that sends a byte at a time could make it wait for ever.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -46,29 +45,29 @@ class Connection:
         self._secured: ssl.SSLSocket | None = None
         self._ready = _Ready(sock)
         self._ended: Answer | None = None
-        """Of a stream, once it has ended."""
+        """For a stream, once it has ended."""
         self._failed: Exception | None = None
         self.idle_since = 0.0
-        """When its last answer came."""
+        """When its last answer arrived."""
 
     def __del__(self) -> None:
-        # A client that nobody closed: as a file would be.
+        # For a client that was not closed: like a file.
         self._socket.close()
 
     def secure(self, context: ssl.SSLContext, server_name: str, deadline: float) -> None:
-        """Go on in TLS. Raises OSError."""
+        """Switch to TLS. Raises OSError."""
         self._socket.settimeout(max(0.001, deadline - time.monotonic()))
         self._socket = self._secured = context.wrap_socket(self._socket, server_hostname=server_name, suppress_ragged_eofs=False)
         self._socket.setblocking(False)
 
     @property
     def reusable(self) -> bool:
-        """Whether it may be used for another request."""
+        """Whether it can be used for another request."""
         return self._exchange.reusable
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing came while nobody asked: not even its end."""
+        """Whether nothing arrived while no request was under way, not even the end of the connection."""
         return not self._ready.read(0.0)
 
     def close(self) -> None:
@@ -76,9 +75,9 @@ class Connection:
         self._socket.close()
 
     def wake(self) -> None:
-        """From another thread: have the one that waits for a stream find its end."""
+        """From another thread: make the thread that waits for a stream see its end."""
         with suppress(OSError):
-            # Not SSLSocket's, which takes the TLS away under the thread that reads.
+            # Not SSLSocket's, which removes the TLS object while the other thread reads.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def exchange(self, request: bytes, deadline: float, *, connect: bool = False) -> Answer:
@@ -90,7 +89,7 @@ class Connection:
         return answer
 
     def begin_stream(self, request: bytes, deadline: float) -> tuple[int, Mapping[str, str], bytes]:
-        """Ask for a stream: status and headers of the answer, and if it is not 200 its body. Raises Lost, OSError."""
+        """Request a stream. Returns status and headers of the answer, and its body if the status is not 200. Raises Lost, OSError."""
         self._exchange.begin(streaming=True)
         answer = self._send(request, deadline)
         while (head := self._exchange.head) is None:
@@ -112,7 +111,7 @@ class Connection:
         return answer
 
     def chunk(self, seconds: float) -> bytes:
-        """What came next of a stream, within so many seconds; b"" at its end. Raises Lost, OSError."""
+        """The next bytes of a stream, within this many seconds; b"" at its end. Raises Lost, OSError."""
         deadline = time.monotonic() + seconds
         while self._ended is None:
             if taken := self._exchange.take():
@@ -122,7 +121,7 @@ class Connection:
             try:
                 self._ended = self._receive(deadline)
             except (Lost, OSError) as error:
-                # What came whole before it is told first.
+                # Data that arrived completely before it is returned first.
                 self._failed = error
         body, self._ended = self._ended.body, self._ended._replace(body=b"")
         return body
@@ -130,7 +129,9 @@ class Connection:
     # Bytes.
 
     def _send(self, request: bytes, deadline: float) -> Answer | None:
-        """Write it all, or have an answer before that: the rest would stand where the next request should, so it is the last."""
+        """Write the whole request. If an answer arrives before that, it is the last on this connection, since the unsent rest would be read
+        as the next request.
+        """
         sent = 0
         while True:
             try:
@@ -142,16 +143,16 @@ class Connection:
                         self._exchange.spoil()
                         return answer
             except (BrokenPipeError, ConnectionResetError):
-                # It may have answered before it closed.
+                # The server may have answered before it closed.
                 self._exchange.spoil()
                 return None
             if sent == len(request):
                 return None
 
     def _receive(self, deadline: float) -> Answer | None:
-        """Wait for something to come, and read it."""
+        """Wait for data and read it."""
         if (self._secured is None or not self._secured.pending()) and not self._ready.read(deadline - time.monotonic()):
-            raise TimeoutError("the time for it passed without a whole answer")
+            raise TimeoutError("timed out without a complete answer")
         return self._read()
 
     def _read(self) -> Answer | None:
@@ -160,7 +161,7 @@ class Connection:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except ssl.SSLEOFError:
-            # Cut without the end that TLS has: whatever ends with the connection is not known to be whole.
+            # Closed without TLS's closing message: an answer that ends with the connection cannot be known to be complete.
             raise Lost("the connection was closed without an end of its TLS") from None
         if data:
             return self._exchange.feed(data)
@@ -171,7 +172,7 @@ class Connection:
 
 
 class _Ready:
-    """Whether a socket can be read, or written, by now or within so many seconds."""
+    """Whether a socket can be read or written, now or within a number of seconds."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._descriptor = sock.fileno()
@@ -180,14 +181,14 @@ class _Ready:
             self._poll.register(self._descriptor, select.POLLIN)
 
     def read(self, seconds: float) -> bool:
-        """Whether there is something to read, the end included."""
+        """Whether there is something to read, including the end."""
         if self._poll is None:
             return bool(select.select([self._descriptor], [], [], max(0.0, seconds))[0])
-        # As whole milliseconds that a C int holds; who waits for longer asks again.
+        # In whole milliseconds that fit a C int; for longer waits the caller asks again.
         return bool(self._poll.poll(min(math.ceil(max(0.0, seconds) * 1_000), _MILLISECONDS_MAX)))
 
     def either(self, seconds: float) -> bool:
-        """Wait until it can be written or read; whether it can be read. Raises TimeoutError."""
+        """Wait until it can be written or read; returns whether it can be read. Raises TimeoutError."""
         if self._poll is None:
             readable, writable, _ = select.select([self._descriptor], [self._descriptor], [], max(0.0, seconds))
             found = [(0, (select.POLLIN if readable else 0))] if readable or writable else []
@@ -196,7 +197,7 @@ class _Ready:
             found = self._poll.poll(min(math.ceil(max(0.0, seconds) * 1_000), _MILLISECONDS_MAX))
             self._poll.modify(self._descriptor, select.POLLIN)
         if not found:
-            raise TimeoutError("the time for it passed before the request was sent")
+            raise TimeoutError("timed out before the request was sent")
         return bool(found[0][1] & ~select.POLLOUT)
 
 
@@ -204,7 +205,7 @@ _MILLISECONDS_MAX = 2**31 - 1
 
 
 class Connections:
-    """The connections of one process to one server, made as threads need them."""
+    """The connections of one process to one server, opened as threads need them."""
 
     def __init__(self, route: Route, ssl_context: ssl.SSLContext | None) -> None:
         self.route = route
@@ -213,14 +214,14 @@ class Connections:
         self._closed = False
 
     def exchange(self, request: Request, seconds: float, connect_seconds: float) -> Answer:
-        """Send a request and have its answer within so many seconds, of which connecting may take some.
+        """Send a request and return its answer within this many seconds, of which connecting can take some.
 
         Raises NotConnected before anything was sent, after that Lost or OSError.
         """
         now = time.monotonic()
         connection = self._idle_one(now) or self.connection(min(seconds, connect_seconds))
         try:
-            answer = connection.exchange(self.route.request(request.method, request.target, request.body), now + seconds)
+            answer = connection.exchange(self.route.request(request.method, request.target, request.body, request.short), now + seconds)
         except BaseException:
             connection.close()
             raise
@@ -230,10 +231,10 @@ class Connections:
             connection.close()
         return answer
 
-    # Making them.
+    # Opening connections.
 
     def connection(self, seconds: float) -> Connection:
-        """A new one. An address after the other is tried, each for its share of the time. Raises NotConnected."""
+        """A new connection. The addresses are tried one after the other, each for its share of the time. Raises NotConnected."""
         route, deadline = self.route, time.monotonic() + seconds
         error: Exception | None = None
         try:
@@ -262,7 +263,7 @@ class Connections:
         raise NotConnected(str(error) or f"no connection within {seconds:g} s") from error
 
     def _begin(self, connection: Connection, deadline: float) -> None:
-        """Have the proxy connect, if there is one, and begin TLS, if the server is asked by it."""
+        """Make the proxy connect, if there is one, and start TLS, if the server uses it."""
         route = self.route
         if route.connect is not None:
             answer = connection.exchange(route.connect, deadline, connect=True)
@@ -273,10 +274,10 @@ class Connections:
                 self._ssl_context = ssl.create_default_context()
             connection.secure(self._ssl_context, route.server_name, deadline)
 
-    # Keeping them.
+    # Keeping connections.
 
     def _idle_one(self, now: float) -> Connection | None:
-        """The one that was used last, so that those too many grow old."""
+        """The most recently used one, so that surplus connections become idle."""
         while True:
             try:
                 connection = self._idle.pop()
@@ -287,7 +288,7 @@ class Connections:
             connection.close()
 
     def _keep(self, connection: Connection) -> None:
-        """Keep one that was used, and let go of the oldest if it was idle for too long."""
+        """Keep a connection that was used, and close the oldest if it was idle for too long."""
         now = connection.idle_since = time.monotonic()
         self._idle.append(connection)
         if self._closed:
@@ -302,7 +303,7 @@ class Connections:
                     self._idle.appendleft(oldest)
 
     def close(self) -> None:
-        """Close those that nobody uses, and the others when their answers have come."""
+        """Close the connections that nobody uses, and the others when their answers have arrived."""
         self._closed = True
         while self._idle:
             with suppress(IndexError):

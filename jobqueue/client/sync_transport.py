@@ -20,14 +20,17 @@ from jobqueue.client.route import Route
 from jobqueue.client.sending import Call, Request
 from jobqueue.client.servers import Servers, Turn
 from jobqueue.client.sync_connections import Connection, Connections
+from jobqueue.client.sync_sharing import Sharing
 from jobqueue.client.types import JobEvent
 from jobqueue.errors import QueueError
 
 T = TypeVar("T")
 
+_DONE = (200, 201)
+
 
 class SyncTransport:
-    """What Client is made of below its operations; its arguments are told there."""
+    """The part of Client below its operations; the arguments are described there."""
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class SyncTransport:
         max_wait: float = HOLD_SECONDS,
         retrying: Retrying = RETRYING,
         ssl_context: ssl.SSLContext | None = None,
+        sharing: bool = True,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         endpoints = Endpoint.find(url, token)
@@ -47,7 +51,9 @@ class SyncTransport:
         self._retrying = retrying
         self._ssl_context = ssl_context
         self._sleep = sleep
-        # By process: a forked one must not write into its parent's connections.
+        self._shares = sharing
+        # By process: a forked process must not write to its parent's connections, nor wait for what its parent's threads hold.
+        self._sharing: dict[int, Sharing] = {}
         self._connections: dict[int, list[Connections]] = {}
         self._process = os.getpid()
         self._closed = False
@@ -90,7 +96,7 @@ class SyncTransport:
         if process != self._process:
             self._process = process
             self._servers.spread()
-        # Two threads that come first at once may make some each; setdefault lets both use the same.
+        # Two threads that arrive first at the same time can each make some; setdefault makes both use the same.
         return self._connections.setdefault(process, [Connections(route, self._ssl_context) for route in self._routes])
 
     def _exchange(self, request: Request, turn: Turn) -> Answer:
@@ -100,17 +106,27 @@ class SyncTransport:
         except (Lost, OSError) as error:  # TimeoutError is an OSError
             raise ConnectionFailed.by(error, f"{request.method} {turn.url}{request.target}") from error
 
-    def _carry(self, steps: Steps[T]) -> T:
-        """Do as the steps say."""
+    def _shared(self, request: Request, turn: Turn) -> Answer:
+        if not self._shares:
+            return self._exchange(request, turn)
+        process = os.getpid()
+        sharing = self._sharing.get(process) or self._sharing.setdefault(process, Sharing(self._exchange))
+        return sharing.exchange(request, turn)
+
+    def _carry(self, steps: Steps[T], came: Answer | ConnectionFailed | None = None) -> T:
+        """Carry out the steps. came: the result of the first step, if it was already carried out."""
         try:
             step = next(steps)
+            if came is not None:
+                step = steps.throw(came) if isinstance(came, ConnectionFailed) else steps.send(came)
             while True:
                 if isinstance(step, float):
                     self._sleep(step)
                     step = next(steps)
                     continue
+                request, turn = step
                 try:
-                    answer = self._exchange(*step)
+                    answer = (self._shared if request.batch else self._exchange)(request, turn)
                 except ConnectionFailed as error:
                     step = steps.throw(error)
                 else:
@@ -118,19 +134,42 @@ class SyncTransport:
         except StopIteration as end:
             result: T = end.value
             return result
+        finally:
+            del came
 
     def _run(self, call: Call[T]) -> T:
-        return self._carry(carried_through(call, self._retrying, self._hold, self._servers))
+        request, servers = call.request, self._servers
+        if request is None or servers.shaken or servers.away:
+            return self._carry(carried_through(call, self._retrying, self._hold, servers))
+        # Nearly all calls succeed at once. They skip the general path below, which takes longer than everything else here.
+        begun = self._retrying.clock(), servers.current
+        came: Answer | ConnectionFailed
+        try:
+            came = answer = (self._shared if request.batch else self._exchange)(request, begun[1])
+        except ConnectionFailed as error:
+            came = error
+        else:
+            if answer.status in _DONE and answer.body and not servers.shaken:
+                try:
+                    return call.decode(answer.body)
+                except (ValueError, RecursionError):
+                    # The steps raise the right error for it.
+                    pass
+        try:
+            return self._carry(carried_through(call, self._retrying, self._hold, servers, begun), came)
+        finally:
+            # A raised error refers to its frames. If a frame also referred to the error, the garbage collector would have to free both.
+            del came
 
     def _taken(self, call: Call[T]) -> T:
-        """What a dequeue takes. If it is interrupted, by Ctrl-C or whatever a signal raises, what it was answered is given back."""
+        """The result of a dequeue. If it is interrupted, by Ctrl-C or any signal's exception, the jobs that it received are released."""
         try:
             return self._run(call)
         except QueueError:
             raise
         except BaseException:
             if not self._closed:
-                # In a thread: whoever interrupts wants to go on. It keeps no process from ending.
+                # In a thread, since the interrupted caller wants to continue. The thread does not keep the process from ending.
                 threading.Thread(target=self._give_back, args=(call,), name="jobqueue-give-back", daemon=True).start()
             raise
 
@@ -164,7 +203,7 @@ class SyncTransport:
             self._pause(pause)
 
     def _stream(self, listener: Listener) -> Iterator[bytes]:
-        """What one connection brings. Raises QueueError."""
+        """The bytes from one connection. Raises QueueError."""
         turn = listener.turn
         connections = self._opened()[turn.at]
         deadline = time.monotonic() + self._timeout
@@ -172,7 +211,7 @@ class SyncTransport:
         try:
             connection = connections.connection(turn.connect_seconds)
             self._streams.add(connection)
-            # Looked at after it was added: a close() before has not seen the stream, a later one does.
+            # Checked after it was added: an earlier close() has not seen the stream, a later one will.
             if self._closed:
                 return
             listener.begin(*connection.begin_stream(self._routes[turn.at].stream_request(listener.target, listener.headers()), deadline))
@@ -186,7 +225,7 @@ class SyncTransport:
                 connection.close()
 
     def _pause(self, seconds: float) -> None:
-        """Pause as long, or until close(). A sleep that a test brought is its own affair."""
+        """Pause for this time, or until close(). A test's own sleep is not interrupted."""
         if self._sleep is not time.sleep:
             self._sleep(seconds)
         else:

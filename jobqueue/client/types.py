@@ -1,12 +1,13 @@
-"""What goes into the clients and what comes out: items of batches, and the server's answers.
+"""What the clients accept and return: items of batches, and the server's answers.
 
-Times are datetimes with a zone, UTC in answers; durations are seconds. Payloads, results and errors in answers stay the JSON text they
-came as until they are asked for, so that who never looks at one never pays for parsing it. Each look parses anew: keep what you got.
-Fields that a newer server adds are passed over.
+Times are datetimes with a time zone, UTC in answers; durations are in seconds. Payloads, results and errors in answers are kept as JSON
+text and parsed only when accessed, so that code that does not use them does not pay for it. Each access parses again: keep the value.
+Fields that a newer server adds are ignored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from math import isfinite
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -14,22 +15,35 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import Raw
 
+from jobqueue.client.header_types import HeaderValue
+from jobqueue.client.log_types import LogLine
+from jobqueue.client.server_types import Cluster as Cluster  # noqa: PLC0414 # all types of answers can be imported from here
+from jobqueue.client.server_types import Commits as Commits  # noqa: PLC0414
+from jobqueue.client.server_types import Held as Held  # noqa: PLC0414
+from jobqueue.client.server_types import Lag as Lag  # noqa: PLC0414
+from jobqueue.client.server_types import Member as Member  # noqa: PLC0414
+from jobqueue.client.server_types import ServerName as ServerName  # noqa: PLC0414
+from jobqueue.client.server_types import Stats as Stats  # noqa: PLC0414
+from jobqueue.client.totals import Failures, Totals
 from jobqueue.errors import BadRequest
-from jobqueue.model import DEFAULT_QUEUE, Backoff, Ended, Outcome, QueuePolicy, Status
+from jobqueue.model import DEFAULT_QUEUE, AfterFailure, Outcome, Status
+from jobqueue.past import Ended
+from jobqueue.policy import Backoff, QueuePolicy
+from jobqueue.unique import Unique
 
 T = TypeVar("T")
 
 Kind: TypeAlias = type[T]
-"""`type` within a class that has a field of that name."""
+"""`type`, for use within a class that has a field of that name."""
 
 WorkOutcome = Literal["succeeded", "failed"]
-"""What a worker may say of its attempt; the server alone says cancelled and expired."""
+"""The outcomes that a worker can report; cancelled and expired come only from the server."""
 
 _decoder = msgspec.json.Decoder()
 
 
 def _decode(raw: Raw) -> Any:
-    """JSON text as plain Python objects. Raises msgspec.DecodeError, a ValueError, where it is nested deeper than Python can follow."""
+    """JSON text as plain Python objects. Raises msgspec.DecodeError, a ValueError, if it is nested too deeply for Python."""
     try:
         return _decoder.decode(raw)
     except RecursionError:
@@ -44,7 +58,7 @@ def _decode_as(raw: Raw, kind: type[T]) -> T:
 
 
 def check_finite(asked: msgspec.Struct, *names: str) -> None:
-    """Raises BadRequest for a field that is infinite or no number: JSON has neither, and would say null, which means the default."""
+    """Raises BadRequest for a field that is infinite or NaN: JSON has neither, and would have null, which means the default."""
     for name in names:
         value = getattr(asked, name)
         if isinstance(value, float) and not isfinite(value):
@@ -71,14 +85,21 @@ class NewJob(msgspec.Struct, frozen=True, omit_defaults=True):
     lease_seconds: float | None = None
     traceparent: str | None = None
     key: str | None = None
+    tags: Sequence[str] = ()
+    unique: Unique | None = None
+    after: Sequence[str] = ()
+    after_failure: AfterFailure = "cancel"
+    group: str | None = None
+    headers: Mapping[str, HeaderValue] | None = None
 
     def __post_init__(self) -> None:
         """Raises BadRequest."""
-        check_finite(self, "delay", "expires_in", "lease_seconds")
+        if self.delay is not None or self.expires_in is not None or self.lease_seconds is not None:
+            check_finite(self, "delay", "expires_in", "lease_seconds")
 
 
 class Conclude(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An attempt to finish, an item of `conclude_batch`. The fields are those of `conclude`; lease is the lease's token."""
+    """An attempt to conclude, an item of `conclude_batch`. The fields are those of `conclude`; lease is the lease's token."""
 
     id: str
     lease: str
@@ -87,6 +108,10 @@ class Conclude(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Any = None
     retry: bool = True
     retry_delay: float | None = None
+    log: Sequence[str | LogLine] = ()
+    log_offset: int | None = None
+    late: bool = False
+    traceback: str | None = None
 
     def __post_init__(self) -> None:
         """Raises BadRequest."""
@@ -94,27 +119,41 @@ class Conclude(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Extend(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A lease to push out, an item of `extend_batch`. The fields are those of `extend`; lease is the lease's token."""
+    """A lease to extend, an item of `extend_batch`. The fields are those of `extend`; lease is the lease's token."""
 
     id: str
     lease: str
     lease_seconds: float | None = None
     progress: float | None = None
     message: str | None = None
+    log: Sequence[str | LogLine] = ()
+    log_offset: int | None = None
 
     def __post_init__(self) -> None:
         """Raises BadRequest."""
         check_finite(self, "lease_seconds", "progress")
 
 
+class GiveBack(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A job to release, an item of `release_batch`. The fields are those of `release`; lease is the lease's token."""
+
+    id: str
+    lease: str
+    delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises BadRequest."""
+        check_finite(self, "delay")
+
+
 # Answers.
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A job as an enqueue found or left it.
+    """The job that an enqueue made, or the existing job that it found.
 
-    status is the one it entered with, or, if the job was there already, the one it has. run_at and expires_at are None where there is
-    none. created is False when a job of this id and the same content was there before.
+    status is the one that the job began with or, if it existed already, its current one. run_at and expires_at are None if it has none.
+    created is False if a job with this id and the same content existed already, or if this is another job, which holds the unique key.
     """
 
     id: str
@@ -127,20 +166,46 @@ class Enqueued(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     expires_at: datetime | None
     created: bool
     key: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
-    """The exclusive hold on one attempt. token is the proof that it is yours; expires_at by the server's clock."""
+    """The lease of a job, exclusive for one attempt. token proves that you hold it; expires_at is by the server's clock."""
 
     token: str
     expires_at: datetime
 
 
-class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A job as a worker is handed it. attempts counts this attempt, from 1; number is its place in order of creation, as in JobInfo.
+class MadeBy(msgspec.Struct, frozen=True, gc=False):
+    """The name of the schedule that made a job, and the job's slot, None for a manual run."""
 
-    traceparent: the trace that its producer gave it, None if none; key: what it is about, None if nothing; limited: its lease takes
-    something that other jobs may have to wait for, so do not take it before you can begin.
+    name: str
+    slot: datetime | None
+
+
+class ParentInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A job that the taken job runs after. outcome: how it ended, None if it is live or no longer known; left_out: its result did not fit
+    in the answer; read it with `job`.
+    """
+
+    id: str
+    outcome: Outcome | None
+    raw_result: Raw = msgspec.field(name="result", default=Raw(b"null"))
+    left_out: bool = False
+
+    @property
+    def result(self) -> Any:
+        """Its result as plain Python objects, None if it has none."""
+        return _decode(self.raw_result)
+
+
+class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A job as a worker receives it. attempts includes this attempt; number is the job's number in order of creation, as in JobInfo.
+
+    traceparent: the trace context that its producer set, None if none; key: its key, None if none; tags: words to find it by; limited:
+    other jobs may have to wait because of this lease, so take such a job only when you can start it. schedule: the schedule that made it,
+    None if none. group: its group; parents: the outcomes of the jobs that it runs after. headers: the producer's headers by name: a str, or
+    a Header for another type than String. max_attempts: how many attempts it can have, None for no limit, and from an older server.
     """
 
     id: str
@@ -157,6 +222,12 @@ class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     traceparent: str | None = None
     key: str | None = None
     limited: bool = False
+    tags: tuple[str, ...] = ()
+    schedule: MadeBy | None = None
+    group: str | None = None
+    parents: tuple[ParentInfo, ...] = ()
+    headers: dict[str, HeaderValue] = {}
+    max_attempts: int | None = None
 
     @property
     def payload(self) -> Any:
@@ -164,25 +235,25 @@ class LeasedJob(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return _decode(self.raw_payload)
 
     def payload_as(self, kind: Kind[T]) -> T:
-        """The payload as a msgspec Struct, a dataclass, a TypedDict or any other type msgspec knows.
+        """The payload as a msgspec Struct, a dataclass, a TypedDict or any other type that msgspec supports.
 
-        Raises msgspec.ValidationError, a ValueError, which says what does not fit.
+        Raises msgspec.ValidationError, a ValueError, which names the part that has another type.
         """
         return _decode_as(self.raw_payload, kind)
 
     @property
     def error(self) -> Any:
-        """What the attempt before said went wrong, None before the first failure."""
+        """The error of the last attempt, None before the first failure."""
         return _decode(self.raw_error)
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One thing that a job waits for. Only what goes with `reason` is not None.
+    """One reason why a job waits. The fields that this `reason` does not use are None. The reasons:
 
-    time: until when; paused: its queue is. key: what keeps its key back is `block`: order, halted, paused; job is the one that it waits
-    for, worker who has that, until when the lease of that ends or it runs again. concurrency: used of total in progress, of the queue, or
-    of key; rate: the next slot is at until. line: ahead go before it, roughly. workers: nobody waits for a job of its queue, and used are
-    in progress.
+    time: it waits until `until`. jobs: it waits for the jobs with the ids `jobs`. paused: its queue is paused. key: its key is held back,
+    and `block` says why: order, halted or paused; `job` is the job that it waits for, `worker` has that job, and `until` is when that job's
+    lease ends or it runs again. concurrency: `used` of `total` jobs are in progress, in the queue or of `key`. rate: the next slot is at
+    `until`. line: about `ahead` jobs go before it. workers: no dequeue waits on its queue, and `used` jobs are in progress.
     """
 
     reason: str
@@ -194,16 +265,42 @@ class Reason(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     used: int | None = None
     total: int | None = None
     ahead: int | None = None
+    jobs: tuple[str, ...] = ()
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """Where a dead letter comes from. queue, at: where and when it failed for good; reason: how its last attempt there ended; attempts: how
+    many it had had by then, in all queues, 0 from a server that does not count them.
+    """
+
+    queue: str
+    at: datetime
+    reason: Ended
+    attempts: int = 0
+
+
+class UniqueInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A job's unique key and its settings (see Unique). holds: it holds the key now; held_until: when the key is free at the earliest."""
+
+    key: str
+    until: str
+    for_: float | None = msgspec.field(default=None, name="for")
+    on_conflict: str
+    max_wait: float | None = None
+    holds: bool
+    held_until: datetime | None = None
 
 
 class JobInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A job without its payload and result, as listings, release, cancel and retry show it.
+    """A job without its payload and result, as listings, release, cancel and retry return it.
 
-    number counts jobs in order of creation, over all queues of the server. outcome is None until the job is concluded; max_attempts
-    None follows the queue's policy; run_at is when it was or will be due, None if it never had to wait. started_at, worker, progress
-    (0 to 1), message, cancel_requested and lease_expires_at are those of the attempt in progress; a concluded job keeps started_at and
-    worker. waiting_for: all that keeps it from being in progress; None in a list that was not asked for it.
-    halts: it failed, and no other job of its key is handed out until it is retried, or given up by `cancel`, or its key is resumed.
+    number counts jobs in order of creation, over all queues of the server. outcome is None until the job is concluded; max_attempts is None
+    if the queue's policy applies; run_at is when it was or will be due, None if it never had to wait. started_at, worker, progress (0 to
+    1), message, cancel_requested and lease_expires_at belong to the attempt in progress; a concluded job keeps started_at and worker.
+    origin: where a dead letter comes from. unique: its unique key, if it has one. waiting_for: every reason why it is not in progress; None
+    in a list unless requested. halts: it failed, and no other job of its key is handed out until it is retried, given up with `cancel`, or
+    its key is resumed. schedule: the schedule that made it, None if none. after: ids of the jobs that it runs after; after_failure: what
+    happens if one does not succeed; group: its group.
     """
 
     id: str
@@ -228,35 +325,45 @@ class JobInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cancel_requested: bool
     raw_error: Raw = msgspec.field(name="error", default=Raw(b"null"))
     key: str | None = None
+    origin: Origin | None = None
     halts: bool = False
     waiting_for: tuple[Reason, ...] | None = None
+    tags: tuple[str, ...] = ()
+    unique: UniqueInfo | None = None
+    schedule: MadeBy | None = None
+    after: tuple[str, ...] = ()
+    after_failure: AfterFailure = "cancel"
+    group: str | None = None
 
     @property
     def error(self) -> Any:
-        """What the last failed attempt said went wrong, as plain Python objects; None if none failed."""
+        """The error of the last failed attempt, as plain Python objects; None if none failed."""
         return _decode(self.raw_error)
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """An attempt at a job that failed, or whose lease ran out, as `ended` says. attempt is its number, from 1."""
+    """An attempt that failed or whose lease ran out; `ended` says which. attempt: its number, from 1; traceback: from its worker."""
 
     attempt: int
     worker: str | None
     started_at: datetime
     ended_at: datetime
     ended: Ended
+    traceback: str | None = None
     raw_error: Raw = msgspec.field(name="error", default=Raw(b"null"))
 
     @property
     def error(self) -> Any:
-        """What its worker said went wrong, as plain Python objects; None if nothing, or more than the server keeps of a past attempt."""
+        """The error that the worker reported, as plain Python objects; None if it reported none, or one that is longer than the server
+        stores for a past attempt."""
         return _decode(self.raw_error)
 
 
 class Job(JobInfo, frozen=True, gc=False, kw_only=True):
-    """A whole job, as `job` answers it: JobInfo with payload and result, and the last of its attempts that failed, oldest first."""
+    """A whole job, as `job` returns it: JobInfo with payload, headers and result; past: its last failed attempts, oldest first."""
 
     past: tuple[Attempt, ...] = ()
+    headers: dict[str, HeaderValue] = {}
     raw_payload: Raw = msgspec.field(name="payload")
     raw_result: Raw = msgspec.field(name="result", default=Raw(b"null"))
 
@@ -266,21 +373,21 @@ class Job(JobInfo, frozen=True, gc=False, kw_only=True):
         return _decode(self.raw_payload)
 
     def payload_as(self, kind: Kind[T]) -> T:
-        """The payload as `kind`, as LeasedJob.payload_as. Raises msgspec.ValidationError."""
+        """The payload as `kind`: see LeasedJob.payload_as. Raises msgspec.ValidationError."""
         return _decode_as(self.raw_payload, kind)
 
     @property
     def result(self) -> Any:
-        """What the attempt that succeeded came to, as plain Python objects; None if it said nothing or none did."""
+        """The result of the successful attempt, as plain Python objects; None if there is none."""
         return _decode(self.raw_result)
 
     def result_as(self, kind: Kind[T]) -> T:
-        """The result as `kind`, as LeasedJob.payload_as. Raises msgspec.ValidationError."""
+        """The result as `kind`: see LeasedJob.payload_as. Raises msgspec.ValidationError."""
         return _decode_as(self.raw_result, kind)
 
 
 class Concluded(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """How a job stands after a conclude: concluded, with its outcome; or scheduled, to be tried again at run_at."""
+    """A job's state after a conclude: concluded, with its outcome; or scheduled, to be retried at run_at."""
 
     id: str
     status: Status
@@ -290,32 +397,20 @@ class Concluded(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Extended(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A lease's new end. cancel_requested: stop, whatever is answered the job ends as cancelled."""
+    """A lease's new end. cancel_requested: a cancel was requested, so stop; the job ends as cancelled, whatever you report."""
 
     id: str
     expires_at: datetime
     cancel_requested: bool
 
 
-class Totals(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What a queue did since it was made or the server started. They only grow."""
-
-    enqueued: int
-    dequeued: int
-    redelivered: int
-    succeeded: int
-    failed: int
-    cancelled: int
-    expired: int
-    retried: int
-
-
 class Queue(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A queue: its policy, its live jobs by status, the dequeues held on it, its totals.
+    """A queue: its policy, the number of its live jobs in each status, the dequeues that wait on it, its totals.
 
-    oldest_queued_at: when the job that leaves next was created, fell due or was retried, the earliest over all priorities. held: queued
-    jobs that a limit or their key keeps back now, held_by: the same by what does; keys: how many it keeps count of; rate_next_at: when its
-    rate lets the next job go, None when one may go now.
+    oldest_queued_at: when the next job to be handed out was created, fell due or was retried, the earliest over all priorities. held: how
+    many queued jobs a limit or their key holds back now; held_by: the same by reason; keys: how many keys it tracks; rate_next_at: when its
+    rate allows the next job, None if one can go now. created_at: when it was created; modified_at: when its policy last changed; paused_at:
+    when it was paused, None if an older server did it; paused_by: by which token, None if the server has no tokens.
     """
 
     name: str
@@ -330,13 +425,18 @@ class Queue(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     held_by: dict[str, int] = {}
     keys: int = 0
     rate_next_at: datetime | None = None
+    created_at: datetime | None = None
+    modified_at: datetime | None = None
+    paused_at: datetime | None = None
+    paused_by: str | None = None
+    failures: Failures = Failures()
 
 
 class Key(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A key of a queue: its live jobs by status, and what keeps the queued ones back.
+    """A key of a queue: the number of its live jobs in each status, and what holds the queued jobs back.
 
-    block: order, halted, paused, concurrency or rate, None when the next may go; holder: the id of the job that it waits for; next_at: when
-    its rate lets the next job go.
+    block: order, halted, paused, concurrency or rate, None if the next job can go; holder: the id of the job that the key waits for;
+    next_at: when its rate allows the next job; paused_at, paused_by: see Queue.
     """
 
     key: str
@@ -347,108 +447,20 @@ class Key(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     paused: bool
     holder: str | None
     next_at: datetime | None
+    paused_at: datetime | None = None
+    paused_by: str | None = None
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token may do. name is None where the server asks nobody for one; queues are patterns of names, `*` for all."""
+    """The permissions of a token. name is None if the server requires no token; queues are patterns of names, `*` for all."""
 
     name: str | None
     scopes: list[str]
     queues: list[str]
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server holds over all queues. payload_bytes: of live jobs, texts included; leases: live ones."""
-
-    jobs_live: int
-    payload_bytes: int
-    queues: int
-    waiters: int
-    listeners: int
-    leases: int
-
-
-class Commits(msgspec.Struct, frozen=True, kw_only=True):
-    """How a file or a store takes changes. failing: it does not now; unwritten_bytes: what waits for it; commits: since it was opened.
-
-    p50_seconds, p99_seconds: what half of the commits took at most, and 99 of 100; None before the first.
-    """
-
-    failing: bool
-    unwritten_bytes: int
-    commits: int
-    p50_seconds: float | None
-    p99_seconds: float | None
-
-
-class ServerName(msgspec.Struct, frozen=True, kw_only=True):
-    """A server, and where the others reach it."""
-
-    name: str
-    address: str | None
-
-
-class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A server on the store. role: owner, standby or front; asked: whether it is the one that answered.
-
-    seen_seconds: since it last said that it is there, which it does once a second.
-    """
-
-    name: str
-    address: str
-    role: str
-    asked: bool
-    seen_seconds: float
-
-
-class Lag(msgspec.Struct, frozen=True, kw_only=True):
-    """What lies between the server that was asked and the others; each is None where there is no such thing, or it is not known.
-
-    renewed_seconds: since it renewed its lease, at the owner; link_seconds: what the owner took to answer it, at the others;
-    clock_seconds: how far its clock is ahead of the store's; standby_commits: commits that the standby has yet to follow.
-    """
-
-    renewed_seconds: float | None
-    link_seconds: float | None
-    clock_seconds: float | None
-    standby_commits: int | None
-
-
-class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the servers on a store, as it sees itself and the others.
-
-    owner: None while nobody owns the queue; epoch: how often it was claimed; lease_left_seconds: until another may claim it if the owner is
-    not heard of again; standby: the name of the one that takes over at once; problem: why this server would not own the queue, None while
-    it would; members: who said in the last minute that they are there.
-    """
-
-    name: str
-    address: str
-    store: str
-    owner: ServerName | None
-    epoch: int
-    lease_left_seconds: float | None
-    standby: str | None
-    problem: str | None
-    lag: Lag
-    members: list[Member]
-
-
-class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """A server as a whole. held, storage: None while nobody can tell, and unavailable says why; storage also where jobs are in memory.
-
-    cluster: None where the server is the only one of its queue.
-    """
-
-    draining: bool
-    unavailable: str | None
-    held: Held | None
-    storage: Commits | None
-    cluster: Cluster | None
-
-
 class EventData(msgspec.Struct, frozen=True, kw_only=True):
-    """What an event says: all of JobEvent but its name and id."""
+    """The content of an event: all fields of JobEvent except event and event_id."""
 
     at: datetime | None = None
     queue: str | None = None
@@ -472,9 +484,9 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
 class JobEvent(EventData, frozen=True, kw_only=True):
     """Something that happened to a job or a queue, and when (at).
 
-    event: its name, one of docs/protocol.md or of a newer server's; event_id: its place, to go on after it as last_event_id. Of a job it
-    says how that stood right after it, and policy is None. Of a queue only at, queue and policy are there, policy None once it is deleted.
-    Of `reset`, which says that events were missed, nothing is.
+    event: its name, from docs/protocol.md or from a newer server; event_id: its position, which you pass as last_event_id to continue after
+    it. An event of a job has the job's state right after the event, and policy is None. An event of a queue has only at, queue and policy,
+    and policy is None if the queue was deleted. `reset` means that events were missed, and has no fields.
     """
 
     event: str
@@ -482,7 +494,7 @@ class JobEvent(EventData, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Some jobs, newest first. cursor asks for the next page, None at the end; a page may be short, or empty, and still have one."""
+    """A page of jobs, newest first. cursor: pass it to get the next page, None at the end; a short or empty page can have one too."""
 
     jobs: list[JobInfo]
     cursor: int | None

@@ -1,4 +1,4 @@
-"""The verbs of the command line that talk to a server: one click command each, loaded when it is asked for (`lazy.py`).
+"""The commands that talk to a server: one click command each, loaded on demand (`lazy.py`).
 
-Nothing here decides anything about jobs: a verb reads its arguments, calls one operation of `jobqueue.Client` and shows the answer.
+Nothing here decides anything about jobs: a command reads its arguments, calls one operation of `jobqueue.Client` and shows the answer.
 """

@@ -1,4 +1,4 @@
-"""The verb completion."""
+"""The command completion."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import click
 from click.shell_completion import get_completion_class
 
 VARIABLE = "_JOBQUEUE_COMPLETE"
-"""What click looks at to answer a shell's question instead of running a verb."""
+"""The environment variable with which click answers a shell's completion request instead of running a command."""
 
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion_command(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes this command in a shell.
+    """Print a shell completion script.
 
     \b
     Examples:
@@ -23,6 +23,6 @@ def completion_command(ctx: click.Context, shell: str) -> None:
     """
     kind = get_completion_class(shell)
     assert kind is not None
-    # Its source() would run bash to look at its version; who asks for the script of a shell has that shell.
+    # Its source() would run bash to check its version, which is not needed: the user of a shell's script has that shell.
     completion = kind(ctx.find_root().command, {}, "jobqueue", VARIABLE)
     click.echo(completion.source_template % completion.source_vars())

@@ -1,11 +1,11 @@
-"""`work --exec`: a command, in whatever language, as the handler of every job.
+"""`work --exec`: a command, in any language, as the handler of every job.
 
-The command is the shell's, runs in a process group of its own, has the payload on stdin and the rest of the job in its environment. Exit
-code 0 is success and stdout the result; any other is a failure and the end of stderr the error. Leases, cancels, time-outs and retries
-are the Worker's; here it only arrives as CancelledError, and the whole group is killed.
+A shell runs the command in its own process group, with the payload on stdin and the rest of the job in its environment. Exit code 0 is
+success, and stdout is the result; any other code is a failure, and the end of stderr is the error. The Worker handles leases, cancels,
+time-outs and retries; an interruption arrives here as CancelledError, and the whole group is killed.
 
-Processes are started by `subprocess` and not by the loop: uvloop's leaves copies of the pipes open in a command, under higher numbers, so
-that a background child that was told `>/dev/null 2>&1` held them all the same.
+Processes are started by `subprocess` and not by the loop: uvloop leaves copies of the pipes open in a command, under higher numbers, so
+that a background child with `>/dev/null 2>&1` would still hold them.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ from jobqueue.worker.running import RunningJob
 from jobqueue.worker.shutdown import before_leaving
 
 OUTPUT_BYTES_MAX = MIB
-"""What is kept of stdout: as much as a request may hold by default, of which a result may be a part."""
+"""How much of stdout is kept: the default limit of a request, which contains the result."""
 
 TAIL_BYTES = 3 * KIB
-"""What is kept of the end of stderr, so that with the exit code before it none of an error's message is cut."""
+"""How much of the end of stderr is kept: little enough that with the exit code before it an error's message is not cut."""
 
 LINE_BYTES_MAX = 8 * KIB
 """A longer line of stderr is logged in pieces."""
 
 VARIABLE_BYTES_MAX = 32 * KIB
-"""A longer error of the attempt before is not handed on: systems bound what an environment holds."""
+"""A longer error of the previous attempt is not passed on: systems limit the size of an environment."""
 
 TERM_SECONDS = 1.0
-"""From SIGTERM to SIGKILL; with what follows, less than the two seconds a Worker gives a handler to clean up."""
+"""From SIGTERM to SIGKILL; together with the steps after it, less than the two seconds that a Worker gives a handler to clean up."""
 
 REAP_SECONDS = 0.5
-"""How long to wait for a killed group's pipes to close; a process that left the group may hold them."""
+"""How long to wait for a killed group's pipes to close; a process that left the group can hold them open."""
 
 _check = msgspec.json.Decoder().decode
 _logger = logging.getLogger("jobqueue.exec")
 
 
 class CommandFailed(Exception):
-    """The command ended otherwise than with 0. Its text is the message of the job's error."""
+    """The command ended with an exit code other than 0. Its text is the message of the job's error."""
 
 
 def environment(job: RunningJob[Any]) -> dict[str, str]:
-    """What the command finds in its environment, beside the worker's own."""
+    """The variables that are added to the command's environment."""
     named: dict[str, object] = {
         "ID": job.id,
         "QUEUE": job.queue,
@@ -66,18 +66,18 @@ def environment(job: RunningJob[Any]) -> dict[str, str]:
         "DESCRIPTION": job.description,
         "PRIORITY": job.priority,
         "ATTEMPT": job.attempts,
-        "CREATED_AT": job.enqueued_at.isoformat(),
+        "CREATED_AT": job.created_at.isoformat(),
         "WORKER": job.worker,
     }
-    if job.last_error is not None and len(error := msgspec.json.encode(job.last_error)) <= VARIABLE_BYTES_MAX:
+    if job.error is not None and len(error := msgspec.json.encode(job.error)) <= VARIABLE_BYTES_MAX:
         named["LAST_ERROR"] = error.decode()
-    # An environment cannot hold NUL, an id can.
+    # An environment cannot contain NUL, but an id can.
     given = {f"JOBQUEUE_JOB_{name}": "" if value is None else str(value).replace("\0", "\\x00") for name, value in named.items()}
     return {**os.environ, **given}
 
 
 _running: set[int] = set()
-"""The process groups of commands that run."""
+"""The process groups of running commands."""
 
 
 def _kill_all() -> None:
@@ -93,7 +93,7 @@ def registry(command: str) -> Registry:
 
     @handlers.handler()
     async def run(job: RunningJob[Any]) -> Any:
-        # The loop waits for the fork, a few milliseconds at most; a thread would make no difference to a job that is a process.
+        # The loop waits for the fork, a few milliseconds at most; compared with a process for each job, a thread would save nothing.
         process = subprocess.Popen(  # noqa: ASYNC220
             command, shell=True, bufsize=0, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment(job), start_new_session=True
         )
@@ -102,7 +102,7 @@ def registry(command: str) -> Registry:
         try:
             code, output, tail = await asyncio.shield(work)
         except BaseException:
-            # A cancel above all; but whatever it is, nothing of the command may be left running.
+            # Usually a cancel; but after any error, no process of the command must be left running.
             await _kill(process, work)
             raise
         finally:
@@ -113,20 +113,20 @@ def registry(command: str) -> Registry:
 
 
 async def _carry_through(process: subprocess.Popen[bytes], job: RunningJob[Any]) -> tuple[int, bytes, bytes]:
-    """Feed the process and read it until it has ended and both its outputs are closed: exit code, stdout, the end of stderr."""
+    """Feed the process and read it until it has ended and both its outputs are closed. Returns exit code, stdout, and the end of stderr."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     output, tail = _Head(), _Tail(lambda line: _logger.info("%s: %s", plain(job.id), plain(line)))
-    # A line end, since `read` in a shell takes a line without one for none.
-    feeder = _Feeder(process.stdin, job.payload_json + b"\n")
+    # With a line end, since `read` in a shell fails for a line without one.
+    feeder = _Feeder(process.stdin, job.raw_payload + b"\n")
     readers = _Reader(process.stdout, output.add), _Reader(process.stderr, tail.add)
     try:
         code = await _exit_code(process)
         for reader in readers:
             await reader.closed
     finally:
-        # What a child in the background has not read by now is read by nobody.
+        # A background child that has not read its input by now gets no more of it.
         feeder.close()
         for reader in readers:
             reader.close()
@@ -135,7 +135,7 @@ async def _carry_through(process: subprocess.Popen[bytes], job: RunningJob[Any])
 
 
 def _exit_code(process: subprocess.Popen[bytes]) -> asyncio.Future[int]:
-    """A process's exit code, once it has ended; it is waited for in a thread of its own."""
+    """A process's exit code, once it has ended; a separate thread waits for it."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
 
@@ -153,7 +153,7 @@ def _exit_code(process: subprocess.Popen[bytes]) -> asyncio.Future[int]:
 
 
 class _Feeder:
-    """Writes to a process what it is to read, as it reads. A command need not read its payload, so what goes wrong here is no fault."""
+    """Writes a process's input as fast as it is read. A command need not read its payload, so errors here are ignored."""
 
     def __init__(self, pipe: IO[bytes], data: bytes) -> None:
         self._loop = asyncio.get_running_loop()
@@ -173,14 +173,14 @@ class _Feeder:
             self.close()
 
     def close(self) -> None:
-        """Let go of the pipe, if that is still to be done."""
+        """Close the pipe, if it is still open."""
         if not self._pipe.closed:
             self._loop.remove_writer(self._pipe.fileno())
             self._pipe.close()
 
 
 class _Reader:
-    """Reads what a process writes. closed: done once nobody can write any more."""
+    """Reads a process's output. closed: done once no process can write to it any more."""
 
     def __init__(self, pipe: IO[bytes], add: Callable[[bytes], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -201,7 +201,7 @@ class _Reader:
             self.close()
 
     def close(self) -> None:
-        """Read no more, if there still was anything to read."""
+        """Stop reading, if that has not ended yet."""
         if not self._pipe.closed:
             self._loop.remove_reader(self._pipe.fileno())
             self._pipe.close()
@@ -210,7 +210,7 @@ class _Reader:
 
 
 class _Head:
-    """The beginning of an output, one byte more than may be used, so that it is known when there was more."""
+    """The beginning of an output, up to one byte more than the limit, to detect that there was more."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -220,7 +220,7 @@ class _Head:
 
 
 class _Tail:
-    """The end of an output; its lines are told as they come."""
+    """The end of an output; its lines are logged as they arrive."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.data = bytearray()
@@ -246,7 +246,7 @@ class _Tail:
 
 
 def _result(code: int, output: bytes, tail: bytes) -> Any:
-    """What the attempt came to. Raises Retry for a failure, Discard for a result that cannot be handed in."""
+    """The attempt's result. Raises Retry for a failure, Discard for a result that cannot be reported."""
     if code:
         raise Retry from CommandFailed(_message(code, tail))
     if len(output) > OUTPUT_BYTES_MAX:
@@ -268,13 +268,13 @@ def _message(code: int, tail: bytes) -> str:
 
 
 async def _kill(process: subprocess.Popen[bytes], work: asyncio.Future[Any]) -> None:
-    """End the whole group: SIGTERM, and SIGKILL a little later, which also whoever has let go of its output gets."""
+    """End the whole group: SIGTERM, and SIGKILL a little later, which also reaches processes that have closed their output."""
     try:
         _signal(process, signal.SIGTERM)
         await asyncio.wait([work], timeout=TERM_SECONDS)
     finally:
-        # Also if a second cancel comes meanwhile. Once the group is gone its number could in theory be another's by now; systems hand
-        # numbers out in turn, so not within a second.
+        # Also if a second cancel arrives meanwhile. Once the group is gone, its number could in theory be reused; but systems assign
+        # numbers in order, so not within a second.
         _signal(process, signal.SIGKILL)
     await asyncio.wait([work], timeout=REAP_SECONDS)
     work.cancel()

@@ -1,18 +1,20 @@
-"""The verbs that look at jobs and change their fate: get, why, list, cancel, retry."""
+"""The commands that show and change jobs: get, why, list, cancel, edit, forget, run, retry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobqueue.commands.exits import Exit
-from jobqueue.commands.options import WAIT, Failure, exit_code_of, usage, verb
+from jobqueue.commands.options import SINCE, TIME, WAIT, WHEN, Failure, exit_code_of, usage, verb
 from jobqueue.commands.output import Output
+from jobqueue.commands.payloads import read_payload
 from jobqueue.commands.reasons import halts, sentences
-from jobqueue.commands.shapes import JOB_COLUMNS, job_fields, job_row, state, utc_now
+from jobqueue.commands.shapes import JOB_COLUMNS, counted, job_fields, job_row, state, utc_now
 from jobqueue.errors import QueueError
 from jobqueue.limits import Limits
 from jobqueue.model import Outcome, Status
@@ -27,10 +29,10 @@ _LIMITS = Limits()
 @verb(
     "get",
     click.argument("job_id", metavar="ID"),
-    click.option("--wait", type=WAIT, default="0", help="Wait so long until it is concluded; or forever."),
+    click.option("--wait", type=WAIT, default="0", help="Wait this long until the job is concluded; or forever."),
 )
 def get_command(client: Client, output: Output, job_id: str, wait: float) -> int:
-    """Look at a job, or wait until it is concluded.
+    """Show a job, or wait until it is concluded.
 
     \b
     Examples:
@@ -51,7 +53,7 @@ def get_command(client: Client, output: Output, job_id: str, wait: float) -> int
 
 
 def _fields(job: Job) -> list[tuple[str, str]]:
-    """Everything about a job, what it waits for where that is more than its time, and the key that it halts."""
+    """Everything about a job, including what it waits for if that is more than a time, and the key that it halts."""
     found = job_fields(job)
     if job.status is Status.QUEUED:
         found += [("waits for", text) for text in sentences(job, utc_now())]
@@ -62,9 +64,10 @@ def _fields(job: Job) -> list[tuple[str, str]]:
 
 @verb("why", click.argument("job_id", metavar="ID"))
 def why_command(client: Client, output: Output, job_id: str) -> None:
-    """Say why a job is not running: each reason as a sentence.
+    """Say why a job is not running, with a sentence for each reason.
 
-    Of a job in progress it says where it runs, of a concluded one how it ended, and how its key goes on if its failure halts that.
+    For a job in progress it says where the job runs, and for a concluded job how it ended. If its failure halts its key,
+    it says how to let the key continue.
 
     \b
     Examples:
@@ -100,16 +103,23 @@ _WHY = (
 @verb(
     "list",
     click.option("-s", "--status", type=click.Choice([status.value for status in Status]), help="Only jobs of this status."),
-    click.option("-o", "--outcome", type=click.Choice([outcome.value for outcome in Outcome]), help="Only jobs that ended so."),
+    click.option("-o", "--outcome", type=click.Choice([outcome.value for outcome in Outcome]), help="Only jobs with this outcome."),
     click.option("-q", "--queue", metavar="NAME", help="Only jobs of this queue."),
     click.option("-t", "--type", "job_type", metavar="NAME", help="Only jobs of this type."),
     click.option("-k", "--key", metavar="KEY", help="Only jobs of this key."),
-    click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help=f"At most so many. [default: {_LIMITS.page_jobs_default}]"),
-    click.option("--all", "every", is_flag=True, help="All there are."),
+    click.option("--tag", metavar="TAG", help="Only jobs that have this tag."),
+    click.option("--worker", metavar="NAME", help="Only jobs that this worker has, or had last."),
+    click.option("--error", metavar="TEXT", help="Only jobs whose last error contains this."),
+    click.option("--error-group", metavar="ID", help="Only jobs whose last error is in this group of `jobqueue errors`."),
+    click.option("--order", type=click.Choice(["created", "concluded"]), default="created", help="concluded: the last to end first."),
+    click.option("--created-after", type=SINCE, help="Only jobs created since: 2027-01-31T08:00:00Z, or 2h for 2 hours ago."),
+    click.option("--created-before", type=SINCE, help="Only jobs created before this time."),
+    click.option("--retrying", is_flag=True, default=None, help="Only jobs that wait for their next attempt."),
+    click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help=f"List at most N jobs. [default: {_LIMITS.page_jobs_default}]"),
+    click.option("--all", "every", is_flag=True, help="List all jobs."),
 )
 def list_command(
-    client: Client, output: Output, status: str | None, outcome: str | None, queue: str | None, job_type: str | None, key: str | None,
-    limit: int | None, every: bool,
+    client: Client, output: Output, limit: int | None, every: bool, job_type: str | None, **wanted: Any,
 ) -> None:  # fmt: skip
     """List jobs, newest first.
 
@@ -118,13 +128,14 @@ def list_command(
     \b
     Examples:
       jobqueue list --queue mail --status queued
+      jobqueue list --tag import --error "timed out" --created-after 1h
       jobqueue list --outcome failed --all --json | jq -r .id | xargs jobqueue retry
     """
     if every and limit is not None:
         usage("give --limit or --all, not both")
     most = None if every else limit or _LIMITS.page_jobs_default
     page = min(most or _LIMITS.page_jobs_max, _LIMITS.page_jobs_max)
-    found: Iterator[JobInfo] = client.all_jobs(status=status, outcome=outcome, queue=queue, type=job_type, key=key, limit=page)
+    found: Iterator[JobInfo] = client.all_jobs(**wanted, type=job_type, limit=page)
     if output.as_json:
         for job in islice(found, most):
             output.json(job)
@@ -134,18 +145,23 @@ def list_command(
     more = most is not None and len(rows) > most
     output.table(JOB_COLUMNS, rows[:most], "no jobs")
     if more and output.terminal:
-        output.note("and more; --limit N or --all shows them")
+        output.note("there are more; use --limit N or --all")
 
 
-def _each(output: Output, job_ids: tuple[str, ...], change: Callable[[str], JobInfo]) -> int:
-    """Do something to each job, whatever becomes of the others. Raises the error of one that is alone."""
+def _each(
+    output: Output, job_ids: tuple[str, ...], change: Callable[[str], JobInfo], became: Callable[[JobInfo], str] | None = None
+) -> int:
+    """Change each job, even if some fail. became: the text to print for a job, by default its state. If there is only one job, raises its
+    error.
+    """
     if len(job_ids) == 1:
-        _changed(output, change(job_ids[0]))
+        _changed(output, change(job_ids[0]), became)
         return Exit.DONE
     worst = Exit.DONE
+    output.acts = True
     for job_id in job_ids:
         try:
-            _changed(output, change(job_id))
+            _changed(output, change(job_id), became)
         except QueueError as error:
             code = exit_code_of(error)
             if code is Exit.UNREACHABLE:
@@ -155,11 +171,17 @@ def _each(output: Output, job_ids: tuple[str, ...], change: Callable[[str], JobI
     return worst
 
 
-def _changed(output: Output, job: JobInfo) -> None:
+def _changed(output: Output, job: JobInfo, became: Callable[[JobInfo], str] | None = None) -> None:
     if output.as_json:
         output.json(job)
     else:
-        output.line(f"{job.id}  {state(job)}")
+        output.line(f"{job.id}  {(became or state)(job)}")
+
+
+def left_out(refused: Mapping[str, int]) -> str:
+    """Why some of many jobs were not changed: each code and its count; "" if none."""
+    told = sorted(refused.items())
+    return "".join(f"; {count} left as {'it was' if count == 1 else 'they were'}: {code}" for code, count in told)
 
 
 _IDS: Any = click.argument("job_ids", metavar="ID...", nargs=-1)
@@ -167,10 +189,10 @@ _IDS: Any = click.argument("job_ids", metavar="ID...", nargs=-1)
 
 @verb("cancel", click.argument("job_ids", metavar="ID...", nargs=-1, required=True))
 def cancel_command(client: Client, output: Output, job_ids: tuple[str, ...]) -> int:
-    """Stop jobs that are not concluded.
+    """Cancel jobs that are not concluded.
 
-    One that waits is concluded as cancelled at once. Of one in progress the worker is told, so it says: cancelling.
-    One that failed and halts its key is given up: it stays failed, and the key goes on.
+    A job that waits is concluded as cancelled at once. A job in progress is shown as cancelling until its worker has
+    stopped it. A failed job that halts its key stays failed, and the key continues.
 
     \b
     Example:
@@ -179,22 +201,133 @@ def cancel_command(client: Client, output: Output, job_ids: tuple[str, ...]) -> 
     return _each(output, job_ids, client.cancel)
 
 
-@verb("retry", _IDS, click.option("--failed", "queue", metavar="QUEUE", help="Every job of this queue that failed."))
-def retry_command(client: Client, output: Output, job_ids: tuple[str, ...], queue: str | None) -> int:
-    """Queue jobs again that failed, were cancelled or expired. They have all their attempts again.
+def edits(prefix: str = "") -> tuple[Any, ...]:
+    """The options for changing a job, with `prefix` before their names."""
+    return (
+        click.option(f"--{prefix}payload", metavar="JSON", help="The new payload."),
+        click.option(*([] if prefix else ["-q"]), f"--{prefix}queue", metavar="NAME", help="Move the job to the back of this queue."),
+        click.option(f"--{prefix}description", metavar="TEXT", help="A text for people."),
+        click.option(
+            f"--{prefix}priority", type=click.IntRange(0, 9), help="0 is the most urgent. A new priority puts the job at the back."
+        ),
+        click.option(f"--{prefix}delay", type=TIME, help="Do not start it before this time from now; 0 for at once."),
+        click.option(f"--{prefix}run-at", type=WHEN, help="Do not start it before this time, as 2027-01-31T08:00:00Z."),
+        click.option(f"--{prefix}expires-in", type=TIME, help="Drop it if no worker has taken it within this time from now."),
+        click.option(
+            f"--{prefix}tag", f"{prefix.replace('-', '_')}tags", multiple=True, metavar="TAG", help="The new tags; can be repeated."
+        ),
+        click.option("--no-tags", is_flag=True, help="Remove all tags."),
+    )
+
+
+def change_of(given: dict[str, Any]) -> dict[str, Any]:
+    """The changes that those options ask for."""
+    tags, no_tags, payload = given.pop("tags"), given.pop("no_tags"), given.pop("payload")
+    if given["delay"] is not None and given["run_at"] is not None:
+        usage("give a delay or a start time, not both")
+    if tags and no_tags:
+        usage("give tags or --no-tags, not both")
+    change = {name: value for name, value in given.items() if value is not None}
+    if payload is not None:
+        change["payload"] = read_payload(payload, None, False)
+    if tags or no_tags:
+        change["tags"] = tags
+    return change
+
+
+@verb("edit", click.argument("job_id", metavar="ID"), *edits())
+def edit_command(client: Client, output: Output, job_id: str, **given: Any) -> None:
+    """Change a job that waits. Options that you leave out change nothing.
+
+    \b
+    Examples:
+      jobqueue edit order-17 --priority 0
+      jobqueue edit order-17 --payload '{"total": 12}' --queue urgent
+    """
+    change = change_of(given)
+    if not change:
+        usage("say what to change")
+    _changed(output, client.edit(job_id, **change))
+
+
+@verb("forget", click.argument("job_ids", metavar="ID...", nargs=-1, required=True))
+def forget_command(client: Client, output: Output, job_ids: tuple[str, ...]) -> int:
+    """Remove concluded jobs from history, with payloads, results, errors and logs.
+
+    It cannot be undone. A job that is not concluded is refused, and so is one that halts its key or that jobs which wait are after.
+    `jobqueue bulk forget` does it to every job that matches.
+
+    \b
+    Examples:
+      jobqueue forget order-17
+      jobqueue list --tag customer-8 --status concluded --all --json | jq -r .id | xargs jobqueue forget
+    """
+    return _each(output, job_ids, client.forget, lambda _: "forgotten")
+
+
+@verb("run", click.argument("job_ids", metavar="ID...", nargs=-1, required=True))
+def run_command(client: Client, output: Output, job_ids: tuple[str, ...]) -> int:
+    """Queue jobs now that wait for a later time.
+
+    That is a delay, a start time, or the backoff after a failed attempt (the attempt still counts). If a job also waits for
+    something else, such as other jobs, it continues to wait for that.
+
+    \b
+    Examples:
+      jobqueue run order-17
+      jobqueue list --status scheduled --queue mail --json | jq -r .id | xargs jobqueue run
+    """
+
+    def run(job_id: str) -> JobInfo:
+        job = client.edit(job_id, delay=0)
+        if job.status is Status.SCHEDULED:
+            output.note(f"{job.id} also waits for something else; see `jobqueue why {shlex.quote(job.id)}`")
+        return job
+
+    return _each(output, job_ids, run)
+
+
+@verb(
+    "retry",
+    _IDS,
+    click.option("--failed", "queue", metavar="QUEUE", help="All failed jobs of this queue."),
+    click.option("-t", "--type", "job_type", metavar="NAME", help="All failed jobs of this type."),
+    click.option("--error", metavar="TEXT", help="All failed jobs whose last error contains this."),
+    click.option("--error-group", metavar="ID", help="All failed jobs whose last error is in this group of `jobqueue errors`."),
+)
+def retry_command(
+    client: Client,
+    output: Output,
+    job_ids: tuple[str, ...],
+    queue: str | None,
+    job_type: str | None,
+    error: str | None,
+    error_group: str | None,
+) -> int:
+    """Queue jobs again that failed, were cancelled or expired. They get all their attempts again.
+
+    --failed, --type, --error and --error-group select jobs instead of ids; a job must match all of them. `jobqueue bulk retry` has more
+    filters.
 
     \b
     Examples:
       jobqueue retry order-17
       jobqueue retry --failed mail
+      jobqueue retry --failed mail --type welcome --error "timed out"
     """
-    if bool(job_ids) is (queue is not None):
-        usage("give the ids of jobs, or --failed and a queue")
-    if queue is None:
+    some = any(given is not None for given in (queue, job_type, error, error_group))
+    if bool(job_ids) is some:
+        usage("give the ids of jobs, or --failed and a queue, --type, --error or --error-group")
+    if not some:
         return _each(output, job_ids, client.retry)
-    count = client.retry_failed(queue)
-    if output.as_json:
-        output.json({"retried": count})
+    refused: dict[str, int] = {}
+    if queue is not None and job_type is error is error_group is None:
+        count = client.retry_failed(queue)
     else:
-        output.line(f"{count} jobs of {queue} queued again")
+        found = client.bulk("retry", outcome="failed", queue=queue, type=job_type, error=error, error_group=error_group)
+        count, refused = found.done, found.refused
+    if output.as_json:
+        output.json({"retried": count, **({"refused": refused} if refused else {})})
+    else:
+        output.line(f"{counted(count, 'job')}{'' if queue is None else f' of {queue}'} queued again{left_out(refused)}")
     return Exit.DONE

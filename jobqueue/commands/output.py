@@ -1,8 +1,8 @@
-"""How verbs show things: rich tables on a terminal, aligned plain text in a pipe, JSON on request.
+"""How commands print: rich tables on a terminal, aligned plain text in a pipe, JSON on request.
 
-What comes from jobs is text and nothing else: control characters, which could rewrite a terminal, are shown escaped, and rich never
-reads markup in it. On a terminal a table fits the width: less important columns go first, then long texts are cut; ids are cut only if
-they alone are too wide. In a pipe nothing is cut.
+Text from jobs is shown as plain text: control characters, which could manipulate a terminal, are escaped, and rich never interprets markup
+in it. On a terminal a table fits the width: less important columns are dropped first, then long texts are cut; ids are cut only if they
+alone are too wide. In a pipe nothing is cut.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 import msgspec
 
+from jobqueue.commands.unread import drop_what_nobody_reads
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# C0, C1, lone surrogates, line separators, and what turns the direction of writing.
+# C0, C1, lone surrogates, line separators, and characters that change the writing direction.
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 GAP = 2
@@ -33,13 +35,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 def plain(text: str) -> str:
-    """Text on one line, without anything that a terminal would obey."""
+    """Text on one line, without anything that a terminal would interpret."""
     return _HARMFUL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class Column(NamedTuple):
-    """keep: columns of a lower number go first when the terminal is narrow; cut: may be cut to this many characters, 0 for never; style:
-    rich's, of a cell's text.
+    """keep: columns with a lower number are dropped first on a narrow terminal; cut: can be cut to this many characters, 0 for never;
+    style: rich's style for a cell's text.
     """
 
     title: str
@@ -56,14 +58,25 @@ class Column(NamedTuple):
 
 
 class Output:
-    """Where a verb's answer goes."""
+    """Where a command's output goes."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
+        self.acts = False
+        """Whether what is printed reports changes that were already made, with more to come. If so, the command continues when nobody reads
+        the output any more.
+        """
+
+    def _echo(self, text: str | bytes, err: bool = False) -> None:
+        try:
+            click.echo(text, err=err)
+        except BrokenPipeError:
+            if not self.acts or not drop_what_nobody_reads():
+                raise
 
     @cached_property
     def terminal(self) -> bool:
-        """Whether a person looks at stdout."""
+        """Whether stdout is a terminal."""
         return not self.as_json and sys.stdout.isatty()
 
     @cached_property
@@ -83,25 +96,25 @@ class Output:
     def json(self, value: Any) -> None:
         """One line of JSON."""
         line = _encode(value)
-        # Payloads are passed on as they were sent, line ends and all.
-        click.echo(msgspec.json.format(line, indent=-1) if b"\n" in line or b"\r" in line else line)
+        # Payloads are passed on unchanged, including their line ends.
+        self._echo(msgspec.json.format(line, indent=-1) if b"\n" in line or b"\r" in line else line)
 
     def problem(self, code: str, detail: str, field: str | None = None, **more: Any) -> None:
-        """An error as JSON on stderr, with the fields of the server's problems that a program asks for."""
+        """An error as JSON on stderr, with the same fields as the server's problems."""
         found = {"type": f"urn:jobqueue:problem:{code}", "code": code, "detail": detail}
-        click.echo(_encode({**found, **({} if field is None else {"field": field}), **more}), err=True)
+        self._echo(_encode({**found, **({} if field is None else {"field": field}), **more}), err=True)
 
     def line(self, text: str) -> None:
         """One line of text."""
-        click.echo(plain(text))
+        self._echo(plain(text))
 
     def note(self, text: str) -> None:
         """One line for people on stderr; nothing with --json."""
         if not self.as_json:
-            click.echo(plain(text), err=True)
+            self._echo(plain(text), err=True)
 
     def fields(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Names and values, a line each. What is empty is left out."""
+        """Names and values, one per line. Empty values are left out."""
         shown = [(name, plain(value)) for name, value in pairs if value]
         width = max((len(name) for name, _ in shown), default=0)
         for name, value in shown:
@@ -110,10 +123,10 @@ class Output:
 
                 self.console.print(Text(f"{name:<{width}}  ", style="dim").append(value, style="not dim"), soft_wrap=True)
             else:
-                click.echo(f"{name:<{width}}  {value}")
+                self._echo(f"{name:<{width}}  {value}")
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], empty: str) -> None:
-        """A table, or what to say where there are no rows."""
+        """A table, or the text for a table without rows."""
         if self.terminal:
             if rows:
                 self.console.print(rich_table(columns, rows, self.console.width))
@@ -121,11 +134,11 @@ class Output:
                 self.console.print(empty, style="dim")
         else:
             for line in plain_table(columns, rows):
-                click.echo(line)
+                self._echo(line)
 
 
 def cells_of(rows: Iterable[Sequence[str]]) -> list[list[str]]:
-    """Cells made harmless, and none of them empty, so that a script can count columns."""
+    """Cells that are safe to print and never empty, so that a script can count columns."""
     return [[plain(cell) or NOTHING for cell in row] for row in rows]
 
 
@@ -141,7 +154,7 @@ def plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Ite
 
 
 def fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> dict[int, int]:
-    """Which columns, by index, have room beside each other, and how wide each may be."""
+    """The columns, by index, that fit beside each other, and the width of each."""
     room = {at: min(has, column.cut or has) for at, (column, has) in enumerate(zip(columns, widths, strict=True))}
     while (left := width - sum(room.values()) - GAP * (len(room) - 1)) < 0 and len(room) > 1:
         del room[min(reversed(room), key=lambda at: columns[at].keep)]
@@ -153,7 +166,7 @@ def fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> dic
 
 
 def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Table:
-    """The table for a terminal so wide."""
+    """The table for a terminal of this width."""
     from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""Payloads, results and errors as they are given: from an argument, a file or stdin, as JSON text or as a plain string."""
+"""Payloads, results and errors on the command line: from an argument, a file or stdin, as JSON text or as a plain string."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _check = msgspec.json.Decoder().decode
 
 
 def as_json(text: bytes, what: str) -> Raw:
-    """JSON text, passed on as it stands. Ends the command with a hint where it is none."""
-    # A byte order mark may be passed over (RFC 8259, section 8.1), and some programs begin files with one.
+    """JSON text, passed on unchanged. Exits with a hint if it is invalid."""
+    # A byte order mark can be ignored (RFC 8259, section 8.1), and some programs write one at the start of files.
     stripped = text.removeprefix(BOM_UTF8).strip()
     try:
         _check(stripped)
@@ -33,7 +33,7 @@ def given(value: str, what: str, text: bool) -> Any:
 
 
 def read_payload(argument: str | None, file: str | None, text: bool) -> Any:
-    """The payload, from the one place that has it. Without an argument or a file it is read from stdin, unless that is a terminal."""
+    """The payload, from its one source. Without an argument or a file it is read from stdin, unless that is a terminal."""
     if argument is not None and file is not None:
         usage("give the payload as an argument or with --file, not both")
     if argument is not None and argument != "-":
@@ -45,10 +45,10 @@ def read_payload(argument: str | None, file: str | None, text: bool) -> Any:
         if argument is None and file is None and sys.stdin.isatty():
             usage("there is no payload; give it as an argument, with --file, or on stdin")
         data = sys.stdin.buffer.read()
-        what = "what came on stdin"
+        what = "stdin"
     if not text:
         return as_json(data, what)
     try:
         return data.decode().removesuffix("\n")
     except UnicodeDecodeError as error:
-        usage(f"{what} is no UTF-8: {error}")
+        usage(f"{what} is not UTF-8: {error}")

@@ -1,4 +1,4 @@
-"""The servers on a store as rows, fields and one line for people: who is there, who owns the queue, and what lies between them."""
+"""The servers on a store as rows, fields and one line for people: which servers exist, which is the owner, and the delays between them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from jobqueue.client.types import Cluster, Commits, Member, Stats
 
 SILENT_SECONDS = 3.5
-"""A server says once a second that it is there. One that has not for so long is silent, and not counted on to take over."""
+"""A server gives a sign of life once a second. One that has not done so for this long is silent, and is not expected to take over."""
 
 CLOCK_SECONDS = 0.5
-"""From here on a server warns that its clock is off."""
+"""From here on a server warns that its clock is wrong."""
 
 CLOCK_ALIKE_SECONDS = 0.001
 
@@ -24,7 +24,7 @@ STATE_STYLES = {"owner": "green", "standby": "cyan"}
 
 
 def stats_of(client: Client) -> Stats | None:
-    """What the server tells of itself; None where it does not: to a token for some queues, or as an older version."""
+    """The server's stats; None if it does not give them: to a token for some queues only, or because it is too old."""
     try:
         return client.stats()
     except QueueError as error:
@@ -41,7 +41,7 @@ def brief(seconds: float) -> str:
 
 
 def _silent(member: Member, cluster: Cluster) -> bool:
-    """Whether it is silent to a server that hears of the others. While the store does not answer that one, silence says nothing."""
+    """Whether it is silent, as seen by the server that was asked. While that server cannot reach the store, silence means nothing."""
     heard = next((other.seen_seconds for other in cluster.members if other.asked), 0.0)
     return member.seen_seconds - heard > SILENT_SECONDS
 
@@ -80,18 +80,49 @@ def commit_fields(commits: Commits | None) -> list[tuple[str, str]]:
     if commits.p50_seconds is not None and commits.p99_seconds is not None:
         took = f"half within {brief(commits.p50_seconds)}, 99 of 100 within {brief(commits.p99_seconds)}"
     waiting = f", {commits.unwritten_bytes:,} bytes wait" if commits.unwritten_bytes else ""
-    return [("commits", ("FAILING; " if commits.failing else "") + took + waiting)]
+    failing = f"FAILING: {commits.problem}; " if commits.problem else "FAILING; " if commits.failing else ""
+    return [("commits", failing + took + waiting)]
+
+
+def server_fields(stats: Stats | None) -> list[tuple[str, str]]:
+    """The server that was asked: what it is, where it stores jobs, and what is near its limit."""
+    if stats is None or stats.server is None:
+        return []
+    server, disk, memory = stats.server, stats.server.disk, stats.server.memory
+    kept = {"memory": "in memory", "file": f"in {server.place}", "store": f"on {server.place}"}.get(server.storage, server.storage)
+    fields = [("server", f"{server.version}, up for {span(server.uptime_seconds)}, keeps jobs {kept}")]
+    if disk is not None:
+        free = f"{size(disk.free_bytes)} of {size(disk.total_bytes)} free, the file has {size(disk.file_bytes)}"
+        fields.append(("disk", _MARKS.get(disk.state, "") + free))
+    if memory is not None:
+        limit = "" if memory.limit_bytes is None else f" of {size(memory.limit_bytes)}"
+        fields.append(("memory", _MARKS.get(memory.state, "") + size(memory.used_bytes) + limit))
+    near = [bound for bound in stats.bounds if bound.state != "ok"]
+    return fields + [(bound.name.replace("_", " "), f"{_MARKS.get(bound.state, '')}{bound.used:,} of {bound.limit:,}") for bound in near]
+
+
+_MARKS = {"near": "NEARLY FULL; ", "full": "FULL; "}
+
+
+def size(count: int) -> str:
+    """Bytes, for people."""
+    value, units = float(count), ("bytes", "KiB", "MiB", "GiB", "TiB")
+    for unit in units:
+        if value < 1024 or unit == units[-1]:
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 9.95 else f"{value:.1f} {unit}"
 
 
 def cluster_fields(cluster: Cluster) -> list[tuple[str, str]]:
-    """What one server of many tells of itself and the others."""
+    """How one of several servers sees itself and the others."""
     lag = cluster.lag
     if cluster.owner is None:
-        owner = "none: clients are answered 503 and try again until a server has claimed the queue"
+        owner = "none: requests are answered 503 until a server has taken over"
     else:
-        left = "" if cluster.lease_left_seconds is None else f", lease good for {brief(cluster.lease_left_seconds)}"
+        left = "" if cluster.lease_left_seconds is None else f", lease for another {brief(cluster.lease_left_seconds)}"
         owner = f"{cluster.owner.name}, epoch {cluster.epoch}{left}"
-    standby = "none: whoever takes over reads all jobs first"
+    standby = "none: a server that takes over first reads all jobs"
     if cluster.standby is not None:
         standby = cluster.standby + (f", {lag.standby_commits:,} commits behind" if lag.standby_commits else "")
     asked = cluster.name
@@ -105,7 +136,7 @@ def cluster_fields(cluster: Cluster) -> list[tuple[str, str]]:
         ("standby", standby),
         ("asked", asked),
         ("its clock", _clock(lag.clock_seconds)),
-        ("claims nothing", cluster.problem or ""),
+        ("cannot be owner", cluster.problem or ""),
     ]
 
 
@@ -115,15 +146,15 @@ def _clock(ahead: float | None) -> str:
     if abs(ahead) < CLOCK_ALIKE_SECONDS:
         return "as the store's"
     said = f"{brief(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the store's"
-    return f"{said}: set it, before it is so far off that this server may not own the queue" if abs(ahead) > CLOCK_SECONDS else said
+    return f"{said}: set the clock; if the difference grows, this server cannot be the owner" if abs(ahead) > CLOCK_SECONDS else said
 
 
 def heading(cluster: Cluster) -> tuple[str, bool]:
-    """One line for the head of a screen, and whether something is wrong."""
+    """One line for the top of a screen, and whether something is wrong."""
     silent = sum(_silent(member, cluster) for member in cluster.members)
     count = len(cluster.members)
     there = f"{count} server{'' if count == 1 else 's'}" + (f", {silent} silent" if silent else "")
     if cluster.owner is None:
-        return f"{there}   no server owns the queue", True
-    wrong = "" if cluster.problem is None else f"   {cluster.name} would not own it: {cluster.problem}"
+        return f"{there}   no owner", True
+    wrong = "" if cluster.problem is None else f"   {cluster.name} cannot be the owner: {cluster.problem}"
     return f"{there}   owner {cluster.owner.name}   epoch {cluster.epoch}{wrong}", bool(silent or wrong)

@@ -1,17 +1,21 @@
-"""Jobs and queues as rows and fields for people: what is told of one, and in which words."""
+"""Jobs and queues as rows and fields for people."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from jobqueue.commands.output import Column
-from jobqueue.model import Rate, Status
+from jobqueue.model import Status
+from jobqueue.policy import Keep, Rate
 
 if TYPE_CHECKING:
-    from jobqueue.client.types import Job, JobInfo, LeasedJob, Queue
+    from jobqueue.client.header_types import Header
+    from jobqueue.client.totals import Failures
+    from jobqueue.client.types import Job, JobInfo, LeasedJob, Queue, UniqueInfo
 
 STATUS_STYLES = {
     "scheduled": "cyan",
@@ -25,6 +29,8 @@ STATUS_STYLES = {
     "paused": "yellow",
     "limited": "cyan",
     "halted": "red",
+    "failing": "red",
+    "running": "green",
 }
 
 
@@ -44,8 +50,13 @@ def span(seconds: float) -> str:
 
 
 def age(time: datetime, now: datetime) -> str:
-    """How long ago, in the largest unit alone: 4s, 3m, 2h, 3d."""
+    """How long ago, only in the largest unit: 4s, 3m, 2h, 3d."""
     return since(time, now).partition(" ")[0]
+
+
+def counted(count: int, one: str) -> str:
+    """A number of things: 1 job, 2 jobs."""
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"
 
 
 def since(time: datetime | None, now: datetime) -> str:
@@ -59,22 +70,22 @@ def stamp(time: datetime | None) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration of a policy."""
+    """A duration in a policy."""
     return f"{value:g}s"
 
 
 def compact(value: Any) -> str:
-    """A JSON value on one line; nothing for null."""
+    """A JSON value on one line; empty for null."""
     return "" if value is None else msgspec.json.encode(value).decode()
 
 
 def on_one_line(raw: bytes) -> str:
-    """JSON text without the line ends it may have been sent with; nothing for null."""
+    """JSON text without its line ends; empty for null."""
     return "" if raw == b"null" else msgspec.json.format(bytes(raw), indent=-1).decode()
 
 
 def reason(error: Any) -> str:
-    """What went wrong, for people: the message of an error shaped as workers write it, else the whole of it."""
+    """An error for people: the message, if it has the form that workers use, otherwise the whole error."""
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         kind = error.get("type")
         return f"{kind}: {error['message']}" if isinstance(kind, str) else str(error["message"])
@@ -82,7 +93,7 @@ def reason(error: Any) -> str:
 
 
 def state(job: JobInfo) -> str:
-    """The one word for where a job is."""
+    """The state of a job, in one word."""
     if job.outcome is not None:
         return job.outcome.value
     if job.cancel_requested:
@@ -91,7 +102,7 @@ def state(job: JobInfo) -> str:
 
 
 def _note(job: JobInfo) -> str:
-    """The most telling thing about a job at the moment."""
+    """The most useful information about a job at the moment."""
     if job.status is Status.IN_PROGRESS and (job.progress is not None or job.message):
         return " ".join(filter(None, ("" if job.progress is None else f"{job.progress:.0%}", job.message)))
     error = reason(job.error) if job.status is not Status.CONCLUDED or job.outcome == "failed" else ""
@@ -116,14 +127,34 @@ def job_row(job: JobInfo, now: datetime) -> tuple[str, ...]:
     return (job.id, state(job), job.queue, job.type or "", age(job.created_at, now), tries, str(job.priority), _note(job))
 
 
+def held(unique: UniqueInfo) -> str:
+    """A job's unique key, and whether the job holds it."""
+    said = [unique.key, "held by this job" if unique.holds else "not held by this job"]
+    return ", ".join([*said, *([] if unique.held_until is None else [f"until {stamp(unique.held_until)} at least"])])
+
+
+ORIGINS = {"failed": "failed there", "lease_expired": "its last lease there ran out"}
+"""How a dead letter failed for good."""
+
+
+def _headers(headers: Mapping[str, str | Header]) -> list[tuple[str, str]]:
+    """A job's headers, in the format of --header."""
+    told = (f"{name}={value}" if isinstance(value, str) else f"{name}:{value.type}={value.value}" for name, value in headers.items())
+    return [("headers" if at == 0 else "", line) for at, line in enumerate(told)]
+
+
 def job_fields(job: Job) -> list[tuple[str, str]]:
     """Everything about a job."""
     return [
         ("id", job.id),
         ("status", state(job)),
         ("queue", job.queue),
+        ("schedule", "" if (made := job.schedule) is None else f"{made.name}, {stamp(made.slot) or 'run by hand'}"),
+        ("origin", "" if (origin := job.origin) is None else f"{origin.queue}, {ORIGINS[origin.reason]} at {stamp(origin.at)}"),
         ("type", job.type or ""),
         ("key", job.key or ""),
+        ("tags", ", ".join(job.tags)),
+        ("unique", "" if job.unique is None else held(job.unique)),
         ("description", job.description or ""),
         ("priority", str(job.priority)),
         ("attempts", f"{job.attempts}" + (f" of {job.max_attempts}" if job.max_attempts else "")),
@@ -136,6 +167,7 @@ def job_fields(job: Job) -> list[tuple[str, str]]:
         ("lease ends", stamp(job.lease_expires_at)),
         ("progress", "" if job.progress is None else f"{job.progress:.0%}"),
         ("message", job.message or ""),
+        *_headers(job.headers),
         ("payload", on_one_line(job.raw_payload) or "null"),
         ("result", on_one_line(job.raw_result)),
         ("error", reason(job.error)),
@@ -143,7 +175,7 @@ def job_fields(job: Job) -> list[tuple[str, str]]:
 
 
 def leased_fields(job: LeasedJob) -> list[tuple[str, str]]:
-    """What a worker by hand needs."""
+    """What somebody needs who works on a job by hand."""
     return [
         ("id", job.id),
         ("lease", job.lease.token),
@@ -153,6 +185,7 @@ def leased_fields(job: LeasedJob) -> list[tuple[str, str]]:
         ("description", job.description or ""),
         ("attempts", str(job.attempts)),
         ("last error", reason(job.error)),
+        *_headers(job.headers),
         ("payload", on_one_line(job.raw_payload) or "null"),
     ]
 
@@ -164,15 +197,17 @@ QUEUE_COLUMNS = (
     Column("SCHEDULED", keep=7, right=True),
     Column("IN_PROGRESS", right=True),
     Column("WAITERS", keep=6, right=True),
+    Column("FAILING", keep=6, right=True),
     Column("OLDEST", keep=5, right=True),
     Column("ENQUEUED", keep=2, right=True),
     Column("SUCCEEDED", keep=3, right=True),
     Column("FAILED", keep=4, right=True),
+    Column("PAUSED", keep=5),
 )
 
 
 def queue_state(queue: Queue) -> str:
-    """One word for how a queue is. A backlog that its limits or keys explain is limited, not one that nobody takes from."""
+    """The state of a queue, in one word. limited means that limits or keys explain the backlog, and not a lack of workers."""
     if queue.policy.paused:
         return "paused"
     if queue.held_by.get("halted"):
@@ -180,18 +215,23 @@ def queue_state(queue: Queue) -> str:
     return "limited" if queue.held and 2 * queue.held >= queue.queued else "open"
 
 
+def paused_since(paused_at: datetime | None, paused_by: str | None, now: datetime) -> str:
+    """How long ago something was paused, and with which token; "" if that is not known."""
+    return "" if paused_at is None else f"{since(paused_at, now)} ago" + (f" by {paused_by}" if paused_by else "")
+
+
 def rate(value: Rate) -> str:
-    """A rate as it is written: 100/60s, and :10 where 10 may go at once."""
+    """A rate in its written form: 100/60s, with :10 if 10 can go at once."""
     return f"{value.limit}/{value.per:g}s" + (f":{value.burst}" if value.burst > 1 else "")
 
 
 def used_up(used: int, total: int) -> str:
-    """How much of a limit is used: more than all of it after it was lowered."""
+    """How much of a limit is used, which can be more than the limit after it was lowered."""
     return f"{used:,} of {total:,} in progress" if used <= total else f"{used:,} in progress, {total:,} allowed"
 
 
 def _limits(queue: Queue, now: datetime) -> list[tuple[str, str]]:
-    """What holds jobs of a queue back; nothing of a plain one."""
+    """What holds jobs of a queue back; empty for a queue without limits."""
     policy = queue.policy
     each, concurrency = policy.per_key, policy.concurrency
     slot = "" if queue.rate_next_at is None else f", next slot in {max(0.0, (queue.rate_next_at - now).total_seconds()):.1f} s"
@@ -199,7 +239,7 @@ def _limits(queue: Queue, now: datetime) -> list[tuple[str, str]]:
         "" if each.order == "none" else f"order {each.order}",
         "" if each.concurrency is None else f"{each.concurrency} in progress",
         "" if each.rate is None else f"rate {rate(each.rate)}",
-        "" if each.max_jobs is None else f"{each.max_jobs} jobs",
+        "" if each.max_jobs is None else counted(each.max_jobs, "job"),
     ]  # fmt: skip
     held = ", ".join(f"{count} by {reason}" for reason, count in queue.held_by.items() if count)
     weights = ", ".join(f"{key}={weight:g}" for key, weight in policy.weights.items())
@@ -215,10 +255,32 @@ def _limits(queue: Queue, now: datetime) -> list[tuple[str, str]]:
 
 def queue_row(queue: Queue, now: datetime) -> tuple[str, ...]:
     """A queue in a table."""
-    counts = (queue.queued, queue.scheduled, queue.in_progress, queue.waiters)
+    counts = (queue.queued, queue.scheduled, queue.in_progress, queue.waiters, queue.failures.attempts_5m)
     totals = (queue.totals.enqueued, queue.totals.succeeded, queue.totals.failed)
     oldest = since(queue.oldest_queued_at, now)
-    return (queue.name, queue_state(queue), *map(str, counts), oldest, *map(str, totals))
+    paused = paused_since(queue.paused_at, queue.paused_by, now)
+    return (queue.name, queue_state(queue), *map(str, counts), oldest, *map(str, totals), paused)
+
+
+def kept(keep: Keep | None) -> str:
+    """What history keeps of a queue's jobs."""
+    if keep is None:
+        return "what the server's bounds say"
+    parts = (None if keep.seconds is None else f"for {span(keep.seconds)}", None if keep.count is None else f"the last {keep.count}")
+    return ", ".join(part for part in parts if part is not None)
+
+
+def pairs(named: Mapping[str, str]) -> str:
+    """Named values, in the format of the options."""
+    return ", ".join(f"{name}={value}" for name, value in named.items())
+
+
+def failed_lately(failures: Failures) -> dict[str, int]:
+    """Recent failures, each count with its name for people."""
+    found = {"retrying": failures.retrying}
+    for what in ("jobs", "attempts"):
+        found.update({f"{what} failed in {minutes} min": getattr(failures, f"{what}_{minutes}m") for minutes in (1, 5, 60)})
+    return found
 
 
 def queue_fields(queue: Queue, now: datetime) -> list[tuple[str, str]]:
@@ -227,20 +289,31 @@ def queue_fields(queue: Queue, now: datetime) -> list[tuple[str, str]]:
     return [
         ("queue", queue.name),
         ("state", queue_state(queue)),
+        ("paused", paused_since(queue.paused_at, queue.paused_by, now)),
         ("queued", str(queue.queued)),
         ("scheduled", str(queue.scheduled)),
         ("in progress", str(queue.in_progress)),
         ("waiters", str(queue.waiters)),
+        *((name, str(count)) for name, count in failed_lately(queue.failures).items()),
         ("oldest", since(queue.oldest_queued_at, now)),
         ("lease", seconds(policy.lease_seconds)),
-        ("max attempts", str(policy.max_attempts)),
+        ("max attempts", "no bound" if policy.max_attempts is None else str(policy.max_attempts)),
+        ("dead letter", policy.dead_letter or ""),
         ("backoff", f"random, up to {seconds(backoff.base)}, times {backoff.factor:g} each attempt, at most {seconds(backoff.cap)}"),
         ("max jobs", "no bound of its own" if policy.max_jobs is None else str(policy.max_jobs)),
+        ("keep succeeded", kept(policy.keep_succeeded)),
+        ("keep failed", kept(policy.keep_failed)),
+        ("delay", seconds(policy.delay) if policy.delay else ""),
+        ("expires in", "" if policy.expires_in is None else seconds(policy.expires_in)),
+        ("tags", pairs(policy.tags)),
+        ("attributes", pairs(policy.attributes)),
+        ("created", since(queue.created_at, now)),
+        ("modified", since(queue.modified_at, now)),
         *_limits(queue, now),
-        *((f"{name} in all", str(getattr(queue.totals, name))) for name in queue.totals.__struct_fields__),
+        *((f"{name.replace('_', ' ')} in all", str(getattr(queue.totals, name))) for name in queue.totals.__struct_fields__),
     ]
 
 
 def utc_now() -> datetime:
-    """Now, with its zone."""
+    """The current time, in UTC."""
     return datetime.now(UTC)

@@ -1,7 +1,7 @@
-"""NDJSON as a stream of jobs: lines become batches, batches become answers in the order of the lines, and a bad line harms no other.
+"""NDJSON as a stream of jobs: lines become batches, and results come in the order of the lines. An invalid line does not affect the others.
 
-Bounded throughout: a line, a batch by count and by bytes. A batch goes out when it is full, or when the stream has nothing more for now,
-so that a slow producer's lines do not wait for each other.
+Everything has a limit: the length of a line, the items and the bytes of a batch. A batch is sent when it is full, or when the stream has no
+more data for now, so that lines of a slow producer do not wait for each other.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from jobqueue.client.header_types import Header
 from jobqueue.errors import BadRequest, QueueError, TooLarge, Unconfirmed
 from jobqueue.limits import KIB, MIB, Limits
-from jobqueue.model import Backoff
+from jobqueue.policy import Backoff
+from jobqueue.unique import Unique
 
 if TYPE_CHECKING:
     from jobqueue.client.sync_client import Client
@@ -25,23 +27,23 @@ if TYPE_CHECKING:
 
 BATCH_JOBS_MAX = Limits().batch_jobs_max
 BATCH_BYTES_MAX = 512 * KIB
-"""Half of what a request may hold by default, since the jobs' other fields need room too. A single longer line goes alone."""
+"""Half of a request's default limit, since the jobs' other fields need room too. A single longer line is sent alone."""
 
 LINE_BYTES_MAX = 16 * MIB
-"""More than any server takes that was not set up for it; a file without line ends is not to fill the memory."""
+"""More than any server accepts with its default settings; a file without line ends must not fill the memory."""
 
 CHUNK_BYTES = 64 * KIB
 
 
 class Line(NamedTuple):
-    """A line: its number from 1, its text; None: it was too long."""
+    """A line: its number, from 1, and its text; None if it was too long."""
 
     number: int
     text: bytes | None
 
 
 class Told(NamedTuple):
-    """What became of a line."""
+    """The result for a line."""
 
     number: int
     answer: Enqueued | QueueError
@@ -51,8 +53,18 @@ class ItemBackoff(Backoff, frozen=True, forbid_unknown_fields=True):
     """Parts of a backoff; what is missing is as `Backoff` has it."""
 
 
+class ItemUnique(Unique, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What makes a job unique."""
+
+
+class ItemHeader(Header, frozen=True, forbid_unknown_fields=True):
+    """A header of another type than String."""
+
+
 class Item(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A line with --items: a whole job, by the rules of POST /jobs/enqueue. What is left out is as the options say; null is said."""
+    """A line with --items: a whole job, with the rules of POST /jobs/enqueue. Fields that are left out come from the options; null is a
+    value.
+    """
 
     payload: Raw
     id: str | UnsetType | None = UNSET
@@ -68,6 +80,12 @@ class Item(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     lease_seconds: float | UnsetType | None = UNSET
     traceparent: str | UnsetType | None = UNSET
     key: str | UnsetType | None = UNSET
+    tags: list[str] | UnsetType = UNSET
+    unique: ItemUnique | UnsetType | None = UNSET
+    after: list[str] | UnsetType = UNSET
+    after_failure: str | UnsetType = UNSET
+    group: str | UnsetType | None = UNSET
+    headers: dict[str, str | ItemHeader] | UnsetType = UNSET
 
 
 _item = msgspec.json.Decoder(Item).decode
@@ -75,15 +93,15 @@ _any = msgspec.json.Decoder().decode
 
 
 def _pauses(stream: IO[bytes]) -> bool:
-    """Whether a read would wait for the other end."""
+    """Whether a read would block."""
     try:
         return not select.select([stream], [], [], 0)[0]
     except (OSError, ValueError, io.UnsupportedOperation):
-        return False  # no descriptor, or none that can be asked: then nobody waits
+        return False  # not a descriptor, or one that cannot be polled: then nobody waits
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    """What can be read, and b"" before a read that would wait."""
+    """The data that can be read, and b"" before a read that would block."""
     read = getattr(stream, "read1", stream.read)
     while True:
         if _pauses(stream):
@@ -95,13 +113,15 @@ def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _line(pieces: list[bytes], number: int) -> bytes:
-    """A line without the space around it; the first also without the byte order mark that some programs begin a file with."""
+    """A line without surrounding white space; the first also without the byte order mark that some programs write at the start of
+    a file.
+    """
     text = b"".join(pieces)
     return (text.removeprefix(BOM_UTF8) if number == 1 else text).strip()
 
 
 def lines(stream: IO[bytes], read: Any = None) -> Iterator[Line | None]:
-    """Every line that is not blank, and None where the stream pauses. read is told of the bytes as they are read."""
+    """Every line that is not blank, and None when the stream pauses. read is called with the bytes as they are read."""
     number, rest, size, too_long = 0, [b""], 0, False
     for chunk in _chunks(stream):
         if not chunk:
@@ -128,7 +148,7 @@ def lines(stream: IO[bytes], read: Any = None) -> Iterator[Line | None]:
 
 
 def job_of(text: bytes, items: bool, base: dict[str, Any], job_id: str | None = None) -> NewJob:
-    """The job of a line; job_id: what it is called if it does not say. Raises BadRequest."""
+    """The job of a line. job_id: its id if the line has none. Raises BadRequest."""
     from jobqueue.client.types import NewJob
 
     try:
@@ -147,10 +167,10 @@ def job_of(text: bytes, items: bool, base: dict[str, Any], job_id: str | None = 
 def enqueue_lines(
     client: Client, found: Iterable[Line | None], items: bool, base: dict[str, Any], prefix: str | None = None
 ) -> Iterator[Told]:
-    """Enqueue the jobs of lines, in batches; what became of each. prefix: of the ids of jobs that have none; the line's number follows it.
+    """Enqueue the jobs of lines, in batches; yields the result for each. prefix: for the ids of jobs that have none; the line's number
+    follows it.
 
-    Raises QueueErrors that end all, ConnectionFailed above all; its detail names the lines of which it is not known whether they were
-    submitted.
+    Raises QueueErrors that end the whole stream, usually ConnectionFailed; the error's detail names the lines that may have been submitted.
     """
     batch: list[tuple[int, NewJob]] = []
     size = 0
@@ -178,7 +198,7 @@ def _send(client: Client, batch: list[tuple[int, NewJob]]) -> Iterator[Told]:
     try:
         answers = client.enqueue_batch([job for _, job in batch])
     except (TooLarge, BadRequest) as error:
-        # Refused as a whole: the server's bounds are lower, or one of them cannot be sent. Halves find out which.
+        # Refused as a whole: the server's limits are lower, or one of the jobs cannot be sent. Sending halves finds out which.
         if len(batch) == 1:
             yield Told(batch[0][0], error)
             return

@@ -1,4 +1,6 @@
-"""The verb token: make, list and revoke the tokens of a server's file. It talks to no server; SIGHUP makes one read the file again."""
+"""The command token: create, list and revoke tokens in a server's token file. It contacts no server; SIGHUP makes a server read the file
+again.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ _THEN = "Send a running server SIGHUP to make it read the file again."
 
 @click.group("token")
 def token_command() -> None:
-    """Make, list and revoke the tokens of a server.
+    """Create, list and revoke the tokens of a server.
 
     \b
     Examples:
@@ -32,14 +34,16 @@ def token_command() -> None:
 
 
 @token_command.command("new")
-@click.option("--name", required=True, help="Its name in logs.")
-@click.option("--scope", "scopes", multiple=True, required=True, help=f"What it may do: {', '.join(SCOPES)}; several by repeating it.")
-@click.option("--queue", "queues", multiple=True, help="A queue it holds for, or a pattern as mail.*; several by repeating it. [every one]")
+@click.option("--name", required=True, help="The token's name in logs.")
+@click.option("--scope", "scopes", multiple=True, required=True, help=f"A permission: {', '.join(SCOPES)}; can be repeated.")
+@click.option(
+    "--queue", "queues", multiple=True, help="A queue that the token gives access to, or a pattern as mail.*; can be repeated. [all]"
+)
 @_FILE
 def new_command(name: str, scopes: tuple[str, ...], queues: tuple[str, ...], path: str | None) -> None:
-    """Print a new token, this once, and add its line to the file.
+    """Create a token, print it once, and add its line to the file.
 
-    Without a file, the line is printed too, on stderr. It holds the token's hash; the token itself is kept nowhere.
+    Without a file, the line is printed too, on stderr. The line has the token's hash; the token itself is not stored.
     """
     path = _path(path)
     try:
@@ -57,7 +61,7 @@ def new_command(name: str, scopes: tuple[str, ...], queues: tuple[str, ...], pat
 @token_command.command("list")
 @_FILE
 def list_command(path: str | None) -> None:
-    """Show the tokens of the file by their names."""
+    """List the names of the tokens in the file."""
     try:
         grants = tokens.read(_needed(path))
     except tokens.BadTokens as error:
@@ -75,7 +79,7 @@ def list_command(path: str | None) -> None:
 @click.argument("name")
 @_FILE
 def revoke_command(name: str, path: str | None) -> None:
-    """Take a token's line out of the file."""
+    """Remove a token's line from the file."""
     path = _needed(path)
     try:
         tokens.revoke(path, name)

@@ -1,4 +1,4 @@
-"""The verb top: the queues on one screen, once a second."""
+"""The command top: the queues on one screen, refreshed every second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobqueue.commands.exits import Exit
 from jobqueue.commands.options import TIME, Where, connect, verb
 from jobqueue.commands.output import Column, Output, plain, rich_table
 from jobqueue.commands.servers import heading, stats_of
-from jobqueue.commands.shapes import queue_state, span, status_style, utc_now
+from jobqueue.commands.shapes import counted, queue_state, span, status_style, utc_now
 from jobqueue.errors import QueueError, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ COLUMNS = (
     Column("FAIL/S", keep=8, right=True),
 )
 HEAD_LINES = 4
-"""Lines of the screen that are not queues: the heading, a blank, the titles, all queues together."""
+"""Lines of the screen that are not queues: the heading, a blank line, the titles, the total of all queues."""
 
 INTERVAL_SECONDS_MIN = 0.1
 
 
 class Sample(NamedTuple):
-    """What the server held at a time. at: seconds that only rise."""
+    """What the server held at one time. at: monotonic seconds."""
 
     at: float
     now: datetime
@@ -54,9 +54,9 @@ class Sample(NamedTuple):
 
 
 class Servers:
-    """The line about the servers on the store; none where there is one server, or where nobody may be told.
+    """The line about the servers on the store; none if there is only one server, or if the token does not permit it.
 
-    line: as it was at the last look; wrong: whether something needs a look.
+    line: as of the last refresh; wrong: whether something needs attention.
     """
 
     def __init__(self, client: Client) -> None:
@@ -66,7 +66,7 @@ class Servers:
         self.wrong = False
 
     def look(self) -> None:
-        """Ask, unless the answer was before that there is nothing to be told. Raises StorageUnavailable while no server owns the queue."""
+        """Ask, unless an earlier answer showed that there is no such line. Raises StorageUnavailable while no server owns the queue."""
         if not self._told:
             return
         stats = stats_of(self._client)
@@ -80,7 +80,7 @@ class Servers:
 
 
 class Rates(NamedTuple):
-    """Jobs a second between two samples, None where it cannot be told: at first, and when the server started anew."""
+    """Jobs per second between two samples. None if unknown: in the first sample, and after the server restarted."""
 
     enqueued: float | None = None
     dequeued: float | None = None
@@ -108,7 +108,7 @@ def _rate(value: float | None) -> str:
 
 
 class Row(NamedTuple):
-    """A queue, or all of them, at a look. oldest: seconds that the job that leaves next has been waiting."""
+    """A queue, or all queues, at one refresh. oldest: seconds that the next job has been waiting."""
 
     queue: str
     state: str
@@ -121,13 +121,13 @@ class Row(NamedTuple):
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """As the table shows it."""
+        """The cells of the table."""
         counts = map(str, (self.queued, self.scheduled, self.in_progress, self.waiters))
         return (self.queue, self.state, *counts, "" if self.oldest is None else span(self.oldest), *map(_rate, self.rates))
 
     @property
     def busy(self) -> tuple[float, float, str]:
-        """Sorts the busiest first, and the idle by name."""
+        """Sort key: the busiest first, idle queues by name."""
         return -(self.queued + self.in_progress), -sum(rate or 0 for rate in self.rates), self.queue
 
 
@@ -146,26 +146,28 @@ def rows_of(sample: Sample, before: Sample | None) -> tuple[list[Row], Row]:
 
 
 def _all(rows: Sequence[Row]) -> Row:
-    """All queues as one."""
+    """The total of all queues."""
     queued, scheduled, in_progress, waiters = (sum(getattr(row, name) for row in rows) for name in Row._fields[2:6])
     oldest = max((row.oldest for row in rows if row.oldest is not None), default=None)
     rates = Rates(*(_sum(getattr(row.rates, name) for row in rows) for name in Rates._fields))
     return Row("all", "", queued, scheduled, in_progress, waiters, oldest, rates)
 
 
-@verb("top", click.option("--interval", type=TIME, default="1", help="Between two looks. [default: 1s]"), connects=False)
+@verb(
+    "top", click.option("--interval", type=TIME, default="1", help="Time between two refreshes. [default: 1s]"), connects=False, trusts=True
+)
 def top_command(where: Where, output: Output, interval: float) -> int:
     """Watch the queues, live.
 
-    Busiest queues first. The rates are jobs a second since the look before: enqueued, handed to workers, succeeded, failed. In a pipe,
-    two looks are taken and shown once. q or Ctrl-C ends it.
+    The busiest queues come first. The rates are jobs per second since the last refresh: enqueued, handed to workers, succeeded,
+    failed. In a pipe, it samples twice and prints the result once. q or Ctrl-C ends it.
 
     \b
     Example:
       jobqueue top --interval 2s
     """
     interval = max(interval, INTERVAL_SECONDS_MIN)
-    # One try for each look: the next is soon, and the screen says what went wrong.
+    # One try for each refresh: the next is soon, and the screen shows the error.
     with connect(where, tries=1) as client:
         servers = Servers(client)
 
@@ -190,7 +192,7 @@ def top_command(where: Where, output: Output, interval: float) -> int:
 
 
 def _live(output: Output, look: Callable[[], Sample], interval: float, servers: Servers) -> None:
-    """Until q: look, show, wait. What goes wrong is shown in the heading, and looked past the next time."""
+    """Ask, show, wait; repeat until q. An error is shown in the heading, and the next refresh tries again."""
     from rich.live import Live
 
     sample = before = None
@@ -210,7 +212,7 @@ def _live(output: Output, look: Callable[[], Sample], interval: float, servers: 
 
 @contextlib.contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
-    """Keys as they are pressed: a function that waits so many seconds for one. The terminal is as before in the end."""
+    """Key presses: yields a function that waits up to this many seconds for one. Restores the terminal at the end."""
     import termios
     import tty
 
@@ -225,7 +227,7 @@ def _keys() -> Iterator[Callable[[float], str]]:
 
 
 def _key(descriptor: int) -> str:
-    """The key that was pressed. A terminal that has gone is always ready and has no more of them: it ends the command as q does."""
+    """The key that was pressed. A terminal that has gone is always ready but has no keys: it ends the command as q does."""
     try:
         pressed = os.read(descriptor, 1)
     except OSError:
@@ -234,7 +236,7 @@ def _key(descriptor: int) -> str:
 
 
 def screen(console: Console, sample: Sample | None, before: Sample | None, trouble: str, servers: Servers | None = None) -> RenderableType:
-    """One screen: a heading, then as many queues as there is room for, then all of them together."""
+    """One screen: a heading, as many queues as there is room for, and the total of all queues."""
     from rich.console import Group
     from rich.text import Text
 
@@ -256,5 +258,5 @@ def screen(console: Console, sample: Sample | None, before: Sample | None, troub
     table.rows[-1].style = "bold"
     parts += [Text(), table]
     if hidden:
-        parts.append(Text(f"and {hidden} queues less busy", style="dim"))
+        parts.append(Text(f"and {counted(hidden, 'queue')} less busy", style="dim"))
     return Group(*parts)

@@ -1,4 +1,4 @@
-"""The verb work: a Worker as a process, with handlers from a module or a command as its only one."""
+"""The command work: a Worker as a process, with handlers from a module, or with a command as its only handler."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobqueue.commands.exits import Exit
-from jobqueue.commands.options import TIME, Failure, Where, connect, usage, verb
+from jobqueue.commands.options import TIME, Failure, Where, connect, trusting, usage, verb
 from jobqueue.commands.output import Output
+from jobqueue.errors import QueueError
 from jobqueue.process import logs
 
 if TYPE_CHECKING:
@@ -22,49 +23,72 @@ if TYPE_CHECKING:
     click.argument("module", metavar="[MODULE[:WORKER]]", required=False),
     click.option("--exec", "command", metavar="COMMAND", help="Run this for each job, instead of a module's handlers."),
     click.option("-q", "--queue", "queues", multiple=True, metavar="NAME", help="A queue; several in order of preference. [default]"),
-    click.option("-c", "--concurrency", type=click.IntRange(1, 10_000), metavar="N", help="Jobs at once. [16; with --exec 1]"),
-    click.option("--timeout", type=TIME, help="How long a job may take, where its handler says nothing. [no limit]"),
-    click.option("--lease", type=TIME, help="How soon the jobs of a worker that died go to another. [30s]"),
-    click.option("--grace", type=TIME, help="Time that running jobs get to finish on SIGTERM. [30s]"),
-    click.option("--unhandled", type=TIME, help="How long a job that no handler is for is given back, before it fails for good. [1h]"),
+    click.option(
+        "-c", "--concurrency", type=click.IntRange(1, 10_000), metavar="N", help="Jobs that run at the same time. [16; with --exec 1]"
+    ),
+    click.option("--timeout", type=TIME, help="Time limit for a job, unless its handler sets one. [no limit]"),
+    click.option("--lease", type=TIME, help="Length of a lease: after it, a dead worker's jobs go to another. [30s]"),
+    click.option("--grace", type=TIME, help="Time that running jobs have to finish after SIGTERM. [30s]"),
+    click.option("--unhandled", type=TIME, help="How long to release a job without a handler here, before it fails for good. [1h]"),
+    click.option("--burst", is_flag=True, default=None, help="Stop when the queues are empty and all handlers are done."),
+    click.option("--max-jobs", type=click.IntRange(1), metavar="N", help="Stop after N jobs. [no limit]"),
+    click.option(
+        "--max-jobs-per-process",
+        type=click.IntRange(1),
+        metavar="N",
+        help='Stop a process of handlers with executor="process" after N jobs, and start a fresh one. [no limit]',
+    ),
     click.option("--name", metavar="NAME", help="Shown with the jobs. [host and process id]"),
     click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True),
     connects=False,
+    trusts=True,
 )
 def work_command(where: Where, output: Output, module: str | None, command: str | None, log_level: str, **given: Any) -> int:
-    """Work on jobs, by Python handlers or by a command.
+    """Run jobs, with Python handlers or with a command.
 
-    MODULE is a Python module, as package.module; WORKER a Worker in it, else the one named worker, else all that were registered with
-    jobqueue.handler. What the Worker was made with counts unless an option says otherwise.
+    MODULE is a Python module, as package.module. WORKER is a Worker in it; without it, the Worker named worker, or all handlers that
+    are registered with jobqueue.handler. Options override the settings of the Worker.
 
-    COMMAND is a line of the shell. It has the payload on stdin, as JSON, and JOBQUEUE_JOB_ID, _QUEUE, _TYPE, _ATTEMPT and more in its
-    environment. Exit code 0: the job succeeded, and what was printed is its result. Any other: it failed, and the end of stderr is its
-    error. While it runs its lease is extended; on a cancel or a time-out it is killed with all its children.
+    COMMAND is a shell command line. It reads the payload on stdin, as JSON, and has JOBQUEUE_JOB_ID, _QUEUE, _TYPE, _ATTEMPT and
+    more in its environment. Exit code 0: the job succeeded, and its result is what the command printed. Any other exit code: the job
+    failed, and its error is the end of stderr. The lease is extended while the command runs; after a cancel or a timeout the
+    command is killed with all its children.
 
     \b
     Examples:
       jobqueue work tasks --concurrency 32 --queue mail --queue default
       jobqueue work --exec 'jq -r .url | xargs curl -sf' --queue fetch --timeout 30s
 
-    SIGTERM and Ctrl-C: no more jobs are taken, those that run finish within the grace period, the rest is given back. A second signal
-    ends the grace period, a third one the worker.
+    On SIGTERM and Ctrl-C the worker takes no more jobs, gives running jobs the grace period to finish, and releases the rest.
+    A second signal ends the grace period, a third one ends the worker.
     """
     if (module is None) is (command is None):
-        usage("give a module or --exec COMMAND, and not both")
-    connect(where).close()  # a bad URL is told at once, and before a module is imported
+        usage("give either a module or --exec COMMAND")
+    connect(where).close()  # a wrong URL is reported at once, before a module is imported
     logs.set_up(log_level, "json" if output.as_json else "console")
     names = {"lease": "lease_seconds", "grace": "grace_seconds", "unhandled": "unhandled_seconds"}
     options = {names.get(name, name): value for name, value in given.items() if value not in (None, ())}
+    if where.ca_file is not None:
+        options["ssl_context"] = trusting(where.ca_file)
     url = _surroundings(where)
     try:
         worker = _commanded(url, command, options) if command is not None else _imported(module or "", url, where.told, options)
     except ValueError as error:
         usage(str(error))
-    # A QueueError out of it is what the server refused.
+    # A QueueError here is the server's refusal.
     try:
         worker.run()
+    except SystemExit:
+        refusal = worker.error
+        if not isinstance(refusal, QueueError):
+            raise
+        # The log already shows it for people.
+        logs.flush()
+        if output.as_json:
+            output.problem(refusal.code, refusal.detail, refusal.field)
+        return Exit.REFUSED
     finally:
-        # What ended it is said after all that was logged.
+        # The reason is printed last, after everything that was logged.
         logs.flush()
     if output.as_json:
         output.json(worker.counts)
@@ -72,7 +96,7 @@ def work_command(where: Where, output: Output, module: str | None, command: str 
 
 
 def _surroundings(where: Where) -> str:
-    """The servers' URLs, with commas between them. They and the token go into the environment, so that handlers and commands find them."""
+    """The servers' URLs, separated by commas. They and the token are put into the environment, so that handlers and commands find them."""
     from jobqueue.client.endpoint import Endpoint
 
     url = os.environ["JOBQUEUE_URL"] = ",".join(endpoint.url for endpoint in Endpoint.find(where.url, where.token))
@@ -85,7 +109,7 @@ def _commanded(url: str, command: str, options: dict[str, Any]) -> Worker:
     from jobqueue.commands.executing import registry
     from jobqueue.worker.worker import Worker
 
-    # None ahead: a job that waits behind a slow command is better off with an idle worker.
+    # No jobs taken ahead: a job that would wait behind a slow command should go to an idle worker.
     return Worker(url, handlers=registry(command), **{"concurrency": 1, "prefetch": 0, **options})
 
 

@@ -1,1 +1,1 @@
-"""The queue as a pure, synchronous machine: no asyncio, no I/O, never reads a clock."""
+"""The queue's core, pure and synchronous: no asyncio, no I/O, and it never reads a clock."""

@@ -1,4 +1,4 @@
-"""A rate, kept by the generic cell rate algorithm (ITU-T I.371): one time says all that a bucket has to remember."""
+"""A rate limit by the generic cell rate algorithm (ITU-T I.371): the whole state of a bucket is one time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 
 import msgspec
 
-from jobqueue.model import Rate
+from jobqueue.policy import Rate
 
 
 class Bucket(msgspec.Struct, gc=False, eq=False):
-    """What a rate has left. full_at: when it is full again; waits: it has nothing to give until the ticker says so; low_at: when it was
-    last taken from with less than one missing.
+    """The state of a rate limit. full_at: when the bucket is full again; waits: it has none to give until the ticker updates it; low_at:
+    the time of the last take that found less than one missing.
 
-    Nothing here asks for the time: who changes it says when that was.
+    Nothing here reads a clock: callers pass the time.
     """
 
     full_at: float = 0.0
@@ -21,34 +21,34 @@ class Bucket(msgspec.Struct, gc=False, eq=False):
     waits: bool = False
 
     def take(self, rate: Rate, now: float) -> None:
-        """Take one out."""
+        """Take one."""
         interval = rate.interval
         if self.full_at - now < interval:
             self.low_at = now
         self.full_at = max(self.full_at, now) + interval
 
     def give_back(self, rate: Rate, taken_at: float) -> None:
-        """Undo a `take`. What has filled up again since cannot be given back: it would be there twice.
+        """Undo a `take`. If it has been refilled since, it is not given back: it would be counted twice.
 
-        It has when there was a take later on that found less than one missing. That one would have found the bucket as full, or nearly,
-        without the one that is undone. By how much exactly, only a list of all takes would say.
+        That is so if a later take found less than one missing: it would have found the bucket full, or nearly, without the take that is
+        undone. The exact amount could only be known from a list of all takes.
         """
         if taken_at >= self.low_at:
             self.full_at -= rate.interval
 
     def empty(self, rate: Rate, now: float) -> None:
-        """Let it have nothing, and fill from now on."""
+        """Empty the bucket; it fills from now on."""
         self.full_at = now + rate.burst * rate.interval
         self.low_at = now
 
     def next_at(self, rate: Rate) -> float:
-        """When it has, or had, the next one to give."""
+        """When it has, or had, the next one available."""
         return self.full_at - (rate.burst - 1) * rate.interval
 
     def reckon(self, rate: Rate | None, now: float) -> float | None:
-        """See whether it has one to give now. When to ask again: once it has, or once it is full; None when it is full.
+        """Check whether one is available now. Returns when to check again: when one is, or when the bucket is full; None if it is full.
 
-        rate: may have changed since, to None too. A bucket never owes more than its own size.
+        rate: can have changed since the last call, also to None. A bucket never owes more than its own size.
         """
         if rate is None:
             self.full_at = 0.0

@@ -1,17 +1,18 @@
-"""Every job the server knows, by id and by age.
+"""Every job that the server knows, by id and by age.
 
-By age: a job's number never changes, so it serves as the cursor of a listing. Numbers are kept in chunks of 128, dropped when
-their last job is forgotten: O(1) to add and remove, and a page starts at its cursor without walking what is newer.
+By age: a job's number never changes, so it serves as the cursor of a listing. Numbers are kept in chunks of 128, which are dropped when
+their last job is forgotten: adding and removing is O(1), and a page starts at its cursor without walking over newer jobs.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from jobqueue.model import Job
 
 _CHUNK_BITS = 7
-"""A job takes 9 bytes of a full chunk, and one old job among many that are forgotten holds a kilobyte."""
+"""A job takes 9 bytes of a full chunk; a chunk with a single old job takes a kilobyte."""
 
 _CHUNK_MASK = (1 << _CHUNK_BITS) - 1
 
@@ -25,7 +26,7 @@ class _Chunk:
 
 
 class Catalogue:
-    """Jobs by id and by number. A number may be skipped."""
+    """Jobs by id and by number. Numbers can be skipped."""
 
     __slots__ = ("_chunks", "by_id", "next_number")
 
@@ -35,7 +36,7 @@ class Catalogue:
         self._chunks: dict[int, _Chunk] = {}
 
     def add(self, job: Job) -> None:
-        """Take in a job made with the number `next_number`."""
+        """Add a job that was made with the number `next_number`."""
         self.by_id[job.id] = job
         number = job.number
         chunk = self._chunks.get(number >> _CHUNK_BITS)
@@ -46,7 +47,7 @@ class Catalogue:
         self.next_number = number + 1
 
     def exchange(self, job: Job, other: Job) -> None:
-        """Know another object as this job: one of the same id and number."""
+        """Replace a job's object by another one with the same id and number."""
         self.by_id[job.id] = other
         self._chunks[job.number >> _CHUNK_BITS].jobs[job.number & _CHUNK_MASK] = other
 
@@ -61,7 +62,7 @@ class Catalogue:
             del self._chunks[key]
 
     def numbered(self, number: int) -> Job | None:
-        """The job of a number, None if there is none."""
+        """The job with this number, None if there is none."""
         chunk = self._chunks.get(number >> _CHUNK_BITS)
         return None if chunk is None else chunk.jobs[number & _CHUNK_MASK]
 
@@ -89,9 +90,36 @@ class Catalogue:
                 if job is not None:
                     yield job
 
+    def following(self, number: int, count: int) -> list[Job]:
+        """The oldest jobs above this number, oldest first: `count` of them, if there are as many, or a few more."""
+        keys = list(self._chunks)
+        found: list[Job] = []
+        first = number + 1
+        for key in keys[bisect_left(keys, first >> _CHUNK_BITS) :]:
+            jobs = self._chunks[key].jobs
+            found += [job for job in (jobs[first & _CHUNK_MASK :] if key == first >> _CHUNK_BITS else jobs) if job is not None]
+            if len(found) >= count:
+                break
+        return found
+
+    def not_before(self, at: float) -> int:
+        """A number from which on no job was created before `at`; at most a chunk above the first such number."""
+        keys, later = self._begun(at)
+        return keys[later] << _CHUNK_BITS if later < len(keys) else self.next_number
+
+    def all_before(self, at: float) -> int:
+        """A number up to which every job was created before `at`; at most a chunk below the last such number."""
+        keys, later = self._begun(at)
+        return (keys[later - 1] << _CHUNK_BITS) - 1 if later else 0
+
+    def _begun(self, at: float) -> tuple[list[int], int]:
+        """The existing chunks, and the position of the first whose oldest job was not created before `at`."""
+        keys = list(self._chunks)
+        return keys, bisect_left(keys, at, key=lambda key: next(job for job in self._chunks[key].jobs if job is not None).created_at)
+
     def walk(self) -> Iterator[Job]:
-        """All jobs, oldest first. It may be left and gone on with while jobs come and go: it shows those that are there when it comes to
-        them, but perhaps not those that are newer than its first step.
+        """All jobs, oldest first. Jobs can come and go while the walk is suspended: it returns those that exist when it reaches them, but
+        possibly not those that are newer than its first step.
         """
         for key in list(self._chunks):
             chunk = self._chunks.get(key)

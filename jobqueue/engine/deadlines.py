@@ -1,36 +1,40 @@
-"""Due times in one heap: run_at, expires_at and lease expiry of jobs; with other items, the time-outs of waiters.
+"""Due times in one heap: run_at, expires_at and lease expiry of jobs; with other items, the timeouts of waiters.
 
-Owns: when each item is due. An item has at most one due time, and at most one heap entry that counts. Moving a due time later (a
-heartbeat) leaves the entry where it is; when it comes up it is set anew. Taking a due time away (a conclude) leaves its entry behind,
-stale. So extending a lease costs no heap operation at all, and stale entries are swept out when they are most of the heap:
-at 10,000 jobs a second with leases of 300 s, three million would otherwise pile up and keep their jobs in memory.
+Owns: when each item is due. An item has at most one due time, and at most one valid heap entry. Moving a due time later (a heartbeat)
+leaves the entry where it is; when the entry comes up, it is set again. Removing a due time (a conclude) leaves a stale entry behind. So
+extending a lease costs no heap operation, and stale entries are swept out when they are most of the heap: at 10,000 jobs a second with
+leases of 300 s, three million would otherwise accumulate and keep their jobs in memory.
 
-A sweep does not happen at once, since with a million leases it would take a third of a second. The heap is put aside, a new one is begun,
-and each later change moves a few entries over; what is due first is the first of either. Taking the last leaf off a heap leaves a heap.
+A sweep is spread over many changes, since with a million leases it would take a third of a second. The heap is put aside, a new one is
+started, and each later change moves a few entries over; the next due time is the earlier one of the two heaps. Entries are taken from the
+end of the old heap, which leaves it a valid heap.
 
-Items carry nothing of this: most jobs wait in a queue and are never due, and two fields in each cost more than a dict of those that are.
+Items have no fields for this: most jobs wait in a queue and are never due, and two more fields in each job cost more than a dict of the
+jobs that are.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
 _STALE_MAX = 64
-"""Stale entries that may be there beside as many as there are items, before a sweep begins."""
+"""The most stale entries, in addition to one per item, before a sweep begins."""
 
 _SWEPT = 8
-"""Entries that each change moves over during a sweep: it is over before the heap has grown by an eighth."""
+"""Entries that each change moves over during a sweep: so it ends before the heap has grown by an eighth."""
 
 T = TypeVar("T")
 
 
 class Deadlines(Generic[T]):
-    """Items by due time, told apart by identity: their class must not define equality. Ties leave in the order in which they were set.
+    """Items by due time, compared by identity: their class must not define equality. Items due at the same time leave in the order in which
+    they were set.
 
-    earliest: when something may be due next; it may be early (a stale entry), never late; infinity when the heap is empty.
-    looked: how many entries the last `pop` looked at.
+    earliest: when an item may be due next; it can be too early (a stale entry), never too late; infinity when the heap is empty. looked:
+    how many entries the last `pop` looked at.
     """
 
     __slots__ = ("_aside", "_count", "_entries", "_heap", "_later", "earliest", "looked")
@@ -42,19 +46,23 @@ class Deadlines(Generic[T]):
         self._aside: list[tuple[float, int, T]] = []
         """The heap that is being swept, empty when none is."""
         self._entries: dict[T, tuple[float, int, T]] = {}
-        """The entry that counts, of every item that has a due time."""
+        """The valid entry of every item that has a due time."""
         self._later: dict[T, float] = {}
-        """The due times that were moved later than their entry."""
+        """Due times that were moved later than their entry."""
         self._count = 0
 
     def __len__(self) -> int:
-        """Items that have a due time."""
+        """The number of items that have a due time."""
         return len(self._entries)
 
     @property
     def entries(self) -> int:
-        """Heap entries held, stale ones included; at most twice the items, plus 64, and a quarter more during a sweep."""
+        """The number of heap entries, including stale ones; at most twice the items, plus 64, and a quarter more during a sweep."""
         return len(self._heap) + len(self._aside)
+
+    def items(self) -> Iterable[T]:
+        """All items that have a due time, in no order."""
+        return self._entries
 
     def due(self, item: T) -> float | None:
         """When an item is due, None for never."""
@@ -79,7 +87,7 @@ class Deadlines(Generic[T]):
             self._sweep()
 
     def drop(self, item: T) -> None:
-        """Take out an item; harmless when it has no due time."""
+        """Remove an item; harmless if it has no due time."""
         if self._entries.pop(item, None) is None:
             return
         if self._later:
@@ -88,7 +96,7 @@ class Deadlines(Generic[T]):
             self._sweep()
 
     def _sweep(self) -> None:
-        """Go on with a sweep, or begin one: move a few entries over, but for the stale ones."""
+        """Begin or continue a sweep: move a few entries over, without the stale ones."""
         if not self._aside:
             self._heap, self._aside = [], self._heap
         heap, aside, entries = self._heap, self._aside, self._entries
@@ -108,9 +116,9 @@ class Deadlines(Generic[T]):
         return None if self.earliest == math.inf else self.earliest
 
     def pop(self, now: float, looks: int = 1 << 60) -> T | None:
-        """Take out one item that is due at `now`, the earliest first; None when none is, or none of the first `looks` entries.
+        """Take out the earliest item that is due at `now`; None if none is due, or none among the first `looks` entries.
 
-        An entry counts whether it is stale, is set anew for a later time, or is of an item that is due: see `looked`.
+        Every entry counts as looked at, whether it is stale, is set again for a later time, or belongs to a due item: see `looked`.
         """
         self.looked = 0
         while self.earliest <= now and self.looked < looks:
@@ -123,8 +131,8 @@ class Deadlines(Generic[T]):
                 continue
             due = self._later.pop(item, at)
             if due > at:
-                # Even if it is due by now: something that was due before it may be further down. In place: a dict of half a million from
-                # which items are taken and put back is built anew now and then, which takes a tenth of a second.
+                # Even if it is due by now, since an earlier one may be further down. In place: a dict of half a million items from which
+                # items are taken and put back is rebuilt now and then, which takes a tenth of a second.
                 self._count = count = self._count + 1
                 self._entries[item] = entry = (due, count, item)
                 heappush(self._heap, entry)

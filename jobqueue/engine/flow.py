@@ -1,19 +1,21 @@
-"""A queue that holds jobs back: by a limit of its own, or by what their keys allow.
+"""A queue that can hold jobs back: by its own limits, or by those of their keys.
 
-A plain queue is a `QueueState` and pays nothing for this. One whose policy has a limit, keys or fairness is a `FlowQueue`, which the engine
-tells of every job that is leased, let go, put away, comes back or ends. All its limits are looked at before any is taken, in one step:
-whoever is handed out by `pop` may go. The lease itself is the slot, so none can be lost: what is in progress is counted by who is.
+A plain queue is a `QueueState` and has no cost from this. A queue whose policy has a limit, keys or fairness is a `FlowQueue`, which the
+engine calls for every job that is leased, let go, put away, returns or ends. All limits are checked before any is used, in one step: a job
+that `pop` returns can be handed out. The lease itself is the slot, so no slot can be lost: the number in progress is counted from the jobs
+themselves.
 
-Nothing here looks at a clock. What waits for a rate stands among the engine's due times, and only the ticker lets it go: so a request
-that comes a moment before the ticker does not pass those that wait.
+Nothing here reads a clock. A queue or key that waits for a rate is among the engine's due times, and only the ticker lets it continue: so a
+request that arrives just before the ticker does not overtake those that wait.
 
-Which jobs belong to which key is built in slices when a queue begins to mind keys, and every key is looked at anew, in slices, when
-the rules change (walks.py). The queue hands out nothing until that is done: `moving`.
+When a queue begins to use keys, its jobs are sorted by key in slices; when the rules change, every key is checked again, in slices
+(walks.py). The queue hands out nothing until that is done: `moving`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
@@ -23,11 +25,13 @@ from jobqueue.engine.keys import NO_RULE, ORDERED, KeyState, Rank, Ready
 from jobqueue.engine.queues import QueueState
 from jobqueue.errors import QueueFull
 from jobqueue.limits import Limits
-from jobqueue.model import Block, Job, KeyStats, QueuePolicy, QueueStats
+from jobqueue.model import Block, Job, KeyStats, QueueStats
+from jobqueue.past import Origin
+from jobqueue.policy import Pause, QueuePolicy
 
 
 class FlowQueue(QueueState):
-    """See above. `restored_at`: buckets begin empty then, since nobody knows what was taken before."""
+    """See above. `restored_at`: when buckets began empty after a restart or a takeover, since nobody knows what was taken before."""
 
     __slots__ = (
         "bucket",
@@ -58,37 +62,37 @@ class FlowQueue(QueueState):
         self.keyed = policy.keyed
         self.states: dict[str | None, KeyState] = {}
         self.ready_keys = Ready()
-        self.paused: dict[str, None] = {}
+        self.paused: dict[str, Pause | None] = {}
         self.counted_by: dict[Block, int] = {}
-        """Queued jobs that their keys keep back, by what for."""
+        """Queued jobs that their keys hold back, by reason."""
         self.passed = 0.0
-        """What the last key to be served has had: where a key that comes begins, so that nobody saves up by staying away."""
+        """The `passed` of the key served last: a new key starts there, so that no key gains an advantage by being idle."""
         self.taking: dict[KeyState, None] = {}
-        """Keys that the dequeue that is under way has taken from."""
+        """Keys from which the current dequeue has taken jobs."""
         self.last: KeyState | None = None
-        """The last of them, which is looked at again when the dequeue goes on, or is over: for one job, once."""
+        """The last of them, which is checked again when the dequeue continues or ends: for a single job, only once."""
         self.bucket = Bucket()
         self.restored_at: float | None = None
         self.moving = 0  # walks that are under way; until they are done nothing is handed out
         self.upto = -1
-        """While jobs are being sorted: those up to this number belong to their keys, and those from `fresh_from` on."""
+        """While jobs are being sorted: jobs up to this number are sorted by key, and so are those from `fresh_from` on."""
         self.fresh_from = 0
 
     @classmethod
     def of(cls, plain: QueueState, policy: QueuePolicy, limits: Limits, deadlines: Deadlines[object]) -> FlowQueue:
-        """A queue that has been a plain one until now, with all that is in it. It minds no keys yet; see walks.py."""
+        """The FlowQueue that replaces a plain queue, with all its contents. It does not use keys yet; see walks.py."""
         queue = cls(plain.name, policy, limits, deadlines)
         queue.go_on_from(plain)
         queue.keyed = False
         return queue
 
     @property
-    def paused_keys(self) -> dict[str, None]:
+    def paused_keys(self) -> dict[str, Pause | None]:
         """See QueueState."""
         return self.paused
 
     def know_paused(self) -> None:
-        """Keep count of keys that are paused, whether they have jobs or not."""
+        """Keep the state of paused keys, whether they have jobs or not."""
         for key in self.paused:
             self.state_of(key)
 
@@ -96,10 +100,10 @@ class FlowQueue(QueueState):
         """Whether a job is not sorted by its key yet."""
         return self.upto >= 0 and self.upto < job.number < self.fresh_from
 
-    # May one go, and which.
+    # Whether a job can be handed out, and which.
 
     def may_go(self) -> bool:
-        """Whether a queued job may be handed out now, the queue's pause aside."""
+        """Whether a queued job can be handed out now, apart from the queue's pause."""
         if not self.queued or self.moving or self.bucket.waits:
             return False
         concurrency = self.policy.concurrency
@@ -108,7 +112,9 @@ class FlowQueue(QueueState):
         return not self.keyed or self.ready_keys.live > 0
 
     def pop(self) -> Job | None:
-        """Take the next job that may go, None when there is none. Whatever becomes of it, the queue is told, and then looks at its key."""
+        """Take the next job that can be handed out, None if there is none. Whatever happens to the job next, the engine reports it to the
+        queue, which then checks the job's key again.
+        """
         if self.last is not None:
             self.look(self.last)
             self.last = None
@@ -139,7 +145,7 @@ class FlowQueue(QueueState):
             if state.queued == 1 or state.peek()[2] is job:
                 self.look(state)
             elif state.block is not None:
-                # Behind others of its key it changes nothing but how many are held back.
+                # It is behind others of its key, so only the number of jobs held back changes.
                 state.counted += 1
                 self.counted_by[state.block] += 1
 
@@ -151,18 +157,18 @@ class FlowQueue(QueueState):
             state.remove(job)
             self.look(state)
 
-    # What the engine tells.
+    # Calls from the engine.
 
     def check_room(self, key: str | None) -> None:
-        """Raise QueueFull if no more live jobs of this key may be here. Changes nothing."""
+        """Raise QueueFull if this queue cannot have another live job of this key. Changes nothing."""
         if not self.keyed or key is None:
             return
         state = self.states.get(key)
         if state is None:
             if len(self.states) >= self.limits.keys_max:
-                raise QueueFull(f"queue {self.name!r} keeps count of {len(self.states)} keys, as many as it may", "key")
+                raise QueueFull(f"queue {self.name!r} has reached its limit of {len(self.states)} keys", "key")
         elif self.rule.max_jobs is not None and state.live >= self.rule.max_jobs:
-            raise QueueFull(f"queue {self.name!r} holds {state.live} live jobs of key {key!r}, as many as it may", "key")
+            raise QueueFull(f"queue {self.name!r} has reached its limit of {state.live} live jobs of key {key!r}", "key")
 
     def enter(self, job: Job) -> None:
         """A job becomes live here: before it is queued, scheduled or leased."""
@@ -174,7 +180,8 @@ class FlowQueue(QueueState):
         if self.keyed and not self._away_from_here(job):
             state = self.states[job.key]
             state.live -= 1
-            # If there are more, it was looked at when the job's lease ended or the job was taken out. Not so if a dequeue found it expired.
+            # If it has more jobs, the key was checked when this job's lease ended or the job was taken out; but not if a dequeue found the
+            # job expired.
             if not state.live or (state.entry is None and state.block is None):
                 self.look(state)
 
@@ -198,13 +205,13 @@ class FlowQueue(QueueState):
 
     def _pass(self, state: KeyState) -> None:
         state.passed = passed = state.passed + 1.0 / self.weight(state.key)
-        # Not beyond the next to go: a key of little weight that is served since it has nothing in progress would else send all that come
+        # At most up to the next key: otherwise a key of low weight that is served because it has nothing in progress would put all new keys
         # behind a backlog.
         first = self.ready_keys.first()
         self.passed = max(self.passed, passed if first is None else min(passed, first[2]))
 
     def running(self, job: Job) -> None:
-        """A job is in progress, as it was stored. What its rate had been is not known."""
+        """A stored job is in progress. What its rate had left is not known."""
         if self.keyed:
             state = self.state_of(job.key)
             state.started(job)
@@ -218,7 +225,7 @@ class FlowQueue(QueueState):
             self.look(state)
 
     def undelivered(self, job: Job, taken_at: float, now: float) -> None:
-        """A hand-out did not take place, and its lease is about to end: what it took of a rate, and of a fair queue, is given back."""
+        """A hand-out was not delivered, and its lease is about to end: what it used of the rate and of the fair share is given back."""
         rate = self.policy.rate
         if rate is not None:
             self.bucket.give_back(rate, taken_at)
@@ -227,7 +234,7 @@ class FlowQueue(QueueState):
             return
         state = self.states[job.key]
         if self.policy.fair and not self.moving:
-            # Of a hand-out before a restart nothing was counted; and when the rules change all begin alike.
+            # A hand-out before a restart was not counted; and when the rules change, all keys start equal.
             state.passed = max(0.0, state.passed - 1.0 / self.weight(state.key))
         rate = self.rule.rate
         if rate is not None and state.key is not None:
@@ -235,7 +242,7 @@ class FlowQueue(QueueState):
             self._reckon(state, now)
 
     def holds(self, job: Job) -> bool:
-        """Whether a job that comes back from a worker keeps its key meanwhile."""
+        """Whether a job that returns from a worker keeps holding its key until it is concluded."""
         return self.ordered and job.key is not None
 
     def put_away(self, job: Job) -> None:
@@ -246,7 +253,7 @@ class FlowQueue(QueueState):
             self.look(state)
 
     def fetched(self, job: Job) -> None:
-        """A job is scheduled no more."""
+        """A job is no longer scheduled."""
         if self.keyed and job.details.holds and not self._away_from_here(job):
             state = self.states[job.key]
             if job in state.away:
@@ -256,7 +263,7 @@ class FlowQueue(QueueState):
     # Keys.
 
     def finish(self) -> None:
-        """A dequeue is over, which may take several of an ordered key, in order. From now on those hold it."""
+        """A dequeue has ended. It can take several jobs of an ordered key, in order; from now on these hold the key."""
         if self.taking:
             taken, self.taking = self.taking, {}
             self.last = None
@@ -264,7 +271,7 @@ class FlowQueue(QueueState):
                 self.look(state)
 
     def weight(self, key: str | None) -> float:
-        """How much of a fair queue a key may have."""
+        """The weight of a key in a fair queue."""
         return 1.0 if key is None else self.policy.weights.get(key, 1.0)
 
     def halting(self, job: Job) -> bool:
@@ -279,30 +286,28 @@ class FlowQueue(QueueState):
             self.look(state)
 
     def unhalt(self, job: Job) -> None:
-        """It does no more."""
+        """A failed job no longer stops its key."""
         state = self.states.get(job.key)
         if state is not None and job in state.halted:
             del state.halted[job]
             self.look(state)
 
-    def pause_key(self, key: str, paused: bool) -> None:
-        """Let a key hand out nothing, or go on."""
-        if paused:
-            self.paused[key] = None
-        else:
-            self.paused.pop(key, None)
-        if self.keyed:
+    def pause_keys(self, keys: Mapping[str, Pause | None]) -> None:
+        """Pause these keys, and no others."""
+        changed = {*self.paused} ^ {*keys}
+        self.paused = dict(keys)
+        for key in changed if self.keyed else ():
             state = self.state_of(key)
-            state.paused = paused
+            state.paused = key in keys
             self.look(state)
 
     def reckon(self) -> None:
-        """The queue's rate has changed: the next tick sees until when that lets nothing go."""
+        """The queue's rate was changed: the next tick computes how long it allows no hand-out."""
         if self.bucket.full_at:
             self.deadlines.set(self, -math.inf)
 
     def refilled(self, now: float) -> None:
-        """The queue's rate may have one to give, or its rule has changed."""
+        """The queue's rate may allow a hand-out now, or was changed."""
         at = self.bucket.reckon(self.policy.rate, now)
         if at is None:
             self.deadlines.drop(self)
@@ -310,7 +315,7 @@ class FlowQueue(QueueState):
             self.deadlines.set(self, at)
 
     def key_refilled(self, state: KeyState, now: float) -> None:
-        """A key's rate may have one to give, or is full again and need not be remembered."""
+        """A key's rate may allow a hand-out now, or its bucket is full again and need not be kept."""
         if self.states.get(state.key) is state:
             self._reckon(state, now)
             self.look(state)
@@ -328,8 +333,8 @@ class FlowQueue(QueueState):
         return [] if state is None else list(state.halted)
 
     def empty_buckets(self, now: float) -> float | None:
-        """Every bucket is empty: the server did not run, or another did, and nobody knows what was taken. Until when that is to be known of
-        keys that are not here yet, None for none: then `walks.forget_restart` is to be called.
+        """Empty every bucket: after a restart or a takeover nobody knows what was taken. Returns until when this must be remembered for
+        keys that do not exist here yet, None if it need not be; then call `walks.forget_restart`.
         """
         rate = self.policy.rate
         if rate is not None:
@@ -346,7 +351,7 @@ class FlowQueue(QueueState):
         return now + rate.burst * rate.interval
 
     def state_of(self, key: str | None) -> KeyState:
-        """What is known of a key, from now on at least."""
+        """The state of a key, created if there is none."""
         state = self.states.get(key)
         if state is None:
             state = self.states[key] = KeyState(self.name, key)
@@ -360,7 +365,7 @@ class FlowQueue(QueueState):
         return state
 
     def look(self, state: KeyState) -> None:
-        """Enter a key among those that may go, or take it out, by what is true of it now."""
+        """Add a key to those that can be served, or remove it, by its current state."""
         if not state.queued:
             block = None
             state.out = True
@@ -390,15 +395,15 @@ class FlowQueue(QueueState):
             return (job.priority, seq), 1.0
         if state.out:
             state.passed = max(state.passed, self.passed)
-        # With what it takes now: if it were without, one that comes for each job by itself, and is forgotten in between, would always be
-        # before those that stay.
+        # Including the job that it takes now: otherwise a key that appears for each single job, and is forgotten in between, would always
+        # go before the keys that stay.
         weight = self.weight(state.key)
         return (job.priority, len(state.running) / weight, state.passed + 1.0 / weight, seq), weight
 
-    # Looking at it.
+    # Statistics.
 
     def held_by(self) -> dict[str, int]:
-        """Queued jobs that may not go now, by why. What the whole queue waits for comes before what its keys do."""
+        """Queued jobs that cannot be handed out now, by reason. Limits of the whole queue come before those of keys."""
         concurrency = self.policy.concurrency
         if self.queued and concurrency is not None and self.in_progress >= concurrency:
             return {"concurrency": self.queued}
@@ -416,13 +421,22 @@ class FlowQueue(QueueState):
 
     @property
     def ordered(self) -> bool:
-        """Whether jobs of a key go one after the other."""
+        """Whether the jobs of a key run one after another."""
         return self.rule.order in ORDERED
 
+    def letter_ends(self, origin: Origin) -> float | None:
+        """See QueueState."""
+        return origin.at + self.expires_in if self.ordered and self.expires_in is not None else None
+
+    def since(self, job: Job) -> float:
+        """See QueueState. For a dead letter in a queue that keeps an order: from when it arrived here, as in SQS's FIFO queues."""
+        origin = job.origin if self.ordered else None
+        return job.created_at if origin is None else origin.at
+
     def block_of(self, state: KeyState) -> Block | None:
-        """What would keep back a job of this key, whether one is queued or not."""
+        """What would hold back a job of this key, whether one is queued or not."""
         return state.blocked(self.rule, False)
 
     def key_stats(self, state: KeyState) -> KeyStats:
-        """One key as it is now."""
-        return state.stats(self.rule)
+        """A snapshot of one key."""
+        return state.stats(self.rule, None if state.key is None else self.paused.get(state.key))

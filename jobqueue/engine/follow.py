@@ -1,11 +1,11 @@
-"""An engine that follows another one: what has changed there is changed here, so that it can go on in the other's place at once.
+"""An engine that follows another one: it applies the other's changes, so that it can take over at once.
 
-It is restored once (restore.py), and from then on given the changes of the other's commits, each time the latest state of every job that
-has changed, with no word of what happened to it on the way. A job that has changed leaves every place that it had and goes where its new
-state belongs, by the same rule by which a restored job does. So what comes out is what restoring from the same rows would give, and what
-is given twice does no harm. `Inconsistent` says that something is missing; then the engine is of no use any more.
+It is restored once (restore.py), and then given the changes of each commit: the latest state of every changed job, without the steps in
+between. A changed job leaves all its places and goes where its new state belongs, by the same rule as a restored job. So the result is the
+same as restoring from the same rows, and applying changes twice does no harm. `Inconsistent` means that something is missing; then the
+engine is no longer usable.
 
-An engine that follows forgets nothing by itself: the other one's history has other bounds, perhaps, and says what it forgets.
+An engine that follows forgets nothing on its own: the other server's history may have other bounds, and the changes say what it forgets.
 """
 
 from __future__ import annotations
@@ -14,44 +14,60 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
+from jobqueue.engine.chore import Chore
 from jobqueue.engine.engine import Engine
+from jobqueue.engine.groups import StoredGroup, Tally
+from jobqueue.engine.logs import StoredChunk
 from jobqueue.engine.queues import QueueState
-from jobqueue.engine.restore import SLICE, Inconsistent, Places, Stored, StoredQueue, add, check_totals, leave, set_queue
+from jobqueue.engine.restore import SLICE, Inconsistent, Places, Stored, StoredQueue, add, check_logs, check_totals, leave, set_queue
+from jobqueue.engine.retention import KeptHistory, keep_by
 from jobqueue.engine.ring import Ring
-from jobqueue.engine.state import Chore
-from jobqueue.model import CONCLUDED, QUEUED, Job
+from jobqueue.engine.timetable import Stored as StoredSchedule
+from jobqueue.engine.unique import Place, Window
+from jobqueue.model import CONCLUDED, QUEUED, SCHEDULED, Job
 
 T = TypeVar("T")
 
 
 class Changes(NamedTuple):
-    """What has changed. jobs: the new state of each, in any order; gone: numbers of those that are forgotten; next_number: of the whole."""
+    """Changes. jobs: the new state of each changed job, in any order; gone: numbers of forgotten jobs; next_number: the server's."""
 
     jobs: Iterable[Stored]
     gone: Sequence[int]
     queues: Sequence[StoredQueue]
     queues_gone: Sequence[str]
     next_number: int
+    schedules: Sequence[StoredSchedule] = ()
+    schedules_gone: Sequence[str] = ()
+    logs: Sequence[StoredChunk] = ()
+    logs_gone: Sequence[str] = ()
+    windows: Sequence[Window] = ()
+    windows_gone: Sequence[Place] = ()
+    groups: Sequence[StoredGroup] = ()
+    tallies: Sequence[Tally] = ()
+    groups_gone: Sequence[str] = ()
 
 
 def begin(engine: Engine) -> None:
-    """Make an empty engine one that follows. It is to be restored next."""
+    """Make an empty engine a follower. It must be restored next."""
     engine.follows = True
     engine.history.bound(math.inf, math.inf)
 
 
 def end(engine: Engine) -> None:
-    """Make an engine that followed one that goes on by itself: from now on its own bounds hold."""
+    """Make a follower an independent engine: from now on its own bounds apply."""
     limits = engine.limits
     engine.follows = False
     engine.forget(engine.history.bound(limits.history_jobs_max, limits.history_bytes_max))
-    # What the other one had not come to, or had not written.
+    if isinstance(engine.history, KeptHistory):
+        engine.history.arm_all()
+    # What the other server had not done yet, or had not stored.
     for _ in engine.give_up_what_halts_nothing(list(engine.pinned)):
         pass
 
 
 def follow(engine: Engine, changes: Changes) -> Iterator[None]:
-    """Apply changes. It stops after every so many jobs, with the engine between two states, and is to be run to its end.
+    """Apply changes. The iterator pauses after every so many jobs, with the engine between two states, and must be run to its end.
 
     Raises Inconsistent.
     """
@@ -66,12 +82,19 @@ def follow(engine: Engine, changes: Changes) -> Iterator[None]:
             engine.jobs.remove(old)
     made: list[Stored] = []
     changed: list[Stored] = []
-    told_again: list[Job] = []
-    # First, while every job is where it was: a queue that begins to mind keys sorts those that there are.
+    told_again: list[Stored] = []
+    # This comes first, while every job is in its place: a queue that begins to use keys sorts the jobs it has.
     yield from _set_queues(engine, changes)
     yield from _take_out(engine, changes.jobs, made, changed, told_again)
+    engine.schedules.follow(changes.schedules, changes.schedules_gone)
+    engine.uniques.follow(changes.windows, changes.windows_gone)
+    engine.groups.follow(changes.groups, changes.tallies, changes.groups_gone)
     for name in changes.queues_gone:
         deleted = engine.queues.pop(name, None)
+        keep_by(engine, name, engine.default_policy)
+        engine.ages.forget(name)
+        engine.failing.errors.forget(name)
+        engine.names = None
         if deleted is not None and deleted.live:
             raise Inconsistent(f"queue {name!r} was deleted with {deleted.live} jobs in it")
     made.sort(key=_number)
@@ -81,6 +104,7 @@ def follow(engine: Engine, changes: Changes) -> Iterator[None]:
     for stored in made:
         add(engine, stored.job, changes.next_number, changes.next_number)
     places = Places(engine, since)
+    _come_last(engine, told_again, places)
     for placed in _paused([*made, *changed]):
         if placed is None:
             yield
@@ -88,44 +112,56 @@ def follow(engine: Engine, changes: Changes) -> Iterator[None]:
             places.add(placed)
     engine.jobs.next_number = changes.next_number
     yield from places.settle()
+    _follow_logs(engine, changes)
     for queue in changes.queues:
         check_totals(engine.queues[queue.name])
-    # What has happened is written already, and nobody waits here: they would only pile up.
+    # These events are already stored, and there are no waiters here: they would only accumulate.
     engine.events.clear()
 
 
-def _take_out(engine: Engine, jobs: Iterable[Stored], made: list[Stored], changed: list[Stored], told_again: list[Job]) -> Iterator[None]:
-    """Tell jobs that are new from those that have changed and those that are as they were, and take those out that have changed."""
+def _take_out(
+    engine: Engine, jobs: Iterable[Stored], made: list[Stored], changed: list[Stored], told_again: list[Stored]
+) -> Iterator[None]:
+    """Separate new jobs from changed and unchanged ones, and take the changed ones out of their places."""
     for stored in _paused(jobs):
         if stored is None:
             yield
         elif (job := engine.jobs.numbered(stored.job.number)) is None:
             made.append(stored)
-        elif _alike(job, stored.job):
-            told_again.append(job)
+        elif _alike(job, _weighed(engine, stored.job)):
+            told_again.append(Stored(job, stored.change))
         else:
             _end(engine, job)
-            stored.job.payload = job.payload
             engine.jobs.exchange(job, stored.job)
+            if stored.job.details.past:
+                engine.failing.errors.learn(stored.job, job.details.past[-1].ended_at if job.details.past else None)
             changed.append(stored)
 
 
-def _step_aside(engine: Engine, told_again: list[Job]) -> None:
-    """Let queued jobs that are as they were stand where those do that have come back.
+def _step_aside(engine: Engine, told_again: list[Stored]) -> None:
+    """Move unchanged queued jobs to the places that they would have if they had returned.
 
-    Such a job may have been taken and given back, with one behind it still away: that one comes back behind it, but ahead of all that
-    never left. If one that is before it has never left, it has not either, and stays. For one at the front both places are the same.
+    Such a job may have been taken and returned while one behind it is still away: that one will return behind it, but ahead of all that
+    never left. If a job before it has never left, neither has this one, and it stays. For a job at the front, both places are the same.
     """
-    for job in sorted((job for job in told_again if job.status is QUEUED), key=_seq):
+    for job in sorted((job for job, _ in told_again if job.status is QUEUED), key=_seq):
         queue = engine.queues[job.queue]
         if Ring.peek(queue.lane(job.priority)) is job:
-            # Of its lane alone: for its key it stands where it stood.
+            # Only in its lane: among the jobs of its key it is where it was.
             QueueState.remove(queue, job)
             QueueState.give_back(queue, job)
 
 
+def _come_last(engine: Engine, told_again: list[Stored], places: Places) -> None:
+    """Move ended jobs that are reported again to the end of history: until now they were kept for other jobs."""
+    for again in told_again:
+        if again.job.conclusion is not None and again.job not in engine.kept and again.job not in engine.pinned:
+            engine.history.remove(again.job)
+            places.come_again(again)
+
+
 def _paused(items: Iterable[T]) -> Iterator[T | None]:
-    """Items, with None where there is to be a pause."""
+    """The items, with None where a pause is due."""
     for count, item in enumerate(items, 1):
         yield item
         if count % SLICE == 0:
@@ -135,7 +171,7 @@ def _paused(items: Iterable[T]) -> Iterator[T | None]:
 def _set_queues(engine: Engine, changes: Changes) -> Iterator[None]:
     for stored in changes.queues:
         set_queue(engine, stored)
-    # What a change of rules wants to be done in slices: nobody waits here, and there is no ticker.
+    # Work that a change of rules would do in slices is done here at once: there are no waiters, and there is no ticker.
     while engine.deadlines.earliest == -math.inf:
         chore = engine.deadlines.pop(-math.inf)
         if isinstance(chore, Chore):
@@ -143,14 +179,41 @@ def _set_queues(engine: Engine, changes: Changes) -> Iterator[None]:
                 yield
 
 
+def _follow_logs(engine: Engine, changes: Changes) -> None:
+    """Apply the stored changes of logs. Every job is in its place, and counts the bytes that its log had before."""
+    told = engine.logs.restore(changes.logs, changes.logs_gone)
+    for number in told:
+        if (job := engine.jobs.numbered(number)) is not None:
+            engine.weigh_again(job)
+    check_logs(engine, told & engine.logs.by_job.keys())
+
+
+def _weighed(engine: Engine, job: Job) -> Job:
+    if engine.logs:
+        engine.weigh(job)
+    return job
+
+
 def _alike(job: Job, other: Job) -> bool:
-    """Whether a job's state is what it was: one that is told again keeps its place."""
-    return job.status is other.status and job.hold == other.hold and job.attempts == other.attempts and job.details == other.details
+    """Whether a job's state is unchanged: an unchanged job that is reported again keeps its place. This is never so for a scheduled job: it
+    is behind all that changed earlier, and may have been changed without a difference, for example by an edit to the same value.
+    """
+    return (
+        job.status is other.status
+        and job.status is not SCHEDULED
+        and job.queue == other.queue
+        and job.hold == other.hold
+        and job.attempts == other.attempts
+        and job.details == other.details
+        and job.priority == other.priority
+        and job.payload == other.payload
+        and job.type == other.type
+    )
 
 
 def _end(engine: Engine, job: Job) -> None:
-    """Take a job out of all its places. Where it is known of a key, a stale place of it may be left (keys.py), which is to stay stale: so
-    what goes on in its stead, if anything does, is another object.
+    """Take a job out of all its places. A stale entry of it may be left among the jobs of its key (keys.py), and must stay stale: so the
+    job that replaces it, if there is one, is a new object.
     """
     leave(engine, job)
     job.status = CONCLUDED

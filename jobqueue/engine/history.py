@@ -1,10 +1,12 @@
-"""The bounded history of concluded jobs: one ring per outcome class, bounded by count and by bytes.
+"""The bounded history of concluded jobs: one ring per outcome, bounded by count and by bytes.
 
-A class of its own for each outcome, so that a flood of successes never pushes out the few failures someone wants to look at.
-It never touches a live job: only concluded ones are ever put in here.
+The outcomes are separate, so that many successes do not push out the few failures that someone may want to look at. Only concluded jobs are
+put in here; live jobs are never touched.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from jobqueue.engine.ring import Ring
 from jobqueue.engine.sizes import job_bytes
@@ -12,7 +14,7 @@ from jobqueue.model import Job, Outcome
 
 
 class _Kept(Ring):
-    """The concluded jobs of one outcome. bytes: what they count together."""
+    """The concluded jobs with one outcome. bytes: their total size."""
 
     __slots__ = ("bytes",)
 
@@ -22,7 +24,7 @@ class _Kept(Ring):
 
 
 class History:
-    """Concluded jobs, oldest forgotten first, each outcome by itself."""
+    """Concluded jobs, separately by outcome; the oldest are forgotten first."""
 
     __slots__ = ("_bytes_max", "_jobs_max", "_kept")
 
@@ -32,7 +34,9 @@ class History:
         self._kept = {outcome: _Kept() for outcome in Outcome}
 
     def add(self, job: Job, outcome: Outcome, size: int) -> list[Job] | None:
-        """Take in a concluded job that counts `size` bytes (`job_bytes`); those that are forgotten for it, perhaps itself too, or None."""
+        """Add a concluded job that counts `size` bytes (`job_bytes`); returns the jobs that are forgotten for it, possibly including
+        itself, or None.
+        """
         kept = self._kept[outcome]
         kept.append(job)
         kept.bytes += size
@@ -41,7 +45,7 @@ class History:
         return self._cut(kept)
 
     def bound(self, jobs_max: float, bytes_max: float) -> list[Job]:
-        """Set other bounds; those that are forgotten for them."""
+        """Set other bounds; returns the jobs that are forgotten for them."""
         self._jobs_max, self._bytes_max = jobs_max, bytes_max
         return [job for kept in self._kept.values() for job in self._cut(kept)]
 
@@ -54,18 +58,27 @@ class History:
         return forgotten
 
     def remove(self, job: Job) -> None:
-        """Take out a job that is retried."""
+        """Remove a job that is retried."""
         assert job.conclusion is not None
         kept = self._kept[job.conclusion.outcome]
         kept.remove(job)
         kept.bytes -= job_bytes(job)
 
+    def grow(self, job: Job, size: int) -> None:
+        """Count so many more bytes for a job. Nothing is forgotten for this."""
+        assert job.conclusion is not None
+        self._kept[job.conclusion.outcome].bytes += size
+
     def jobs(self, outcome: Outcome) -> list[Job]:
-        """The remembered jobs of one outcome, oldest first."""
+        """The jobs with one outcome, oldest first."""
         return self._kept[outcome].jobs()
 
+    def newest_first(self, outcome: Outcome) -> Iterator[Job]:
+        """The jobs with one outcome, newest first."""
+        return self._kept[outcome].newest_first()
+
     def span(self, outcome: Outcome) -> list[Job | None]:
-        """The same with gaps, for who looks at them a slice at a time."""
+        """The same with gaps, for callers that look at them in slices."""
         return self._kept[outcome].span()
 
     def counts(self) -> dict[Outcome, tuple[int, int]]:

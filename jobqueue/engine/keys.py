@@ -1,10 +1,10 @@
-"""The keys of one queue: which of them may have a job handed out, and which of those goes first.
+"""The keys of one queue: which of them can have a job handed out, and which goes first.
 
-A key that counts for something has a `KeyState`, from its first live job until the last is gone and its rate is at rest. A key whose next
-job may go has one entry in `Ready`, a heap; one that is held back has none, so no hand-out ever looks at it.
+A key in use has a `KeyState`, from its first live job until the last is gone and its bucket is full again. A key whose next job can be
+handed out has one entry in `Ready`, a heap; a key that is held back has none, so no hand-out ever looks at it.
 
-A queued job stands in its lane as every other does, so that listings, purges, counts and places know of no keys, and once more in its
-key's own heap. What leaves its lane by itself (cancelled, expired) leaves its place in that heap behind, to be skipped.
+A queued job is in its lane like any other, so that listings, purges, counts and places need not know about keys, and also in its key's own
+heap. A job that leaves its lane in another way (cancelled, expired) leaves a stale entry in that heap, which is skipped.
 """
 
 from __future__ import annotations
@@ -15,30 +15,31 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from jobqueue.engine.bucket import Bucket
-from jobqueue.model import PRIORITIES, QUEUED, Block, Job, KeyStats, Order, PerKey
+from jobqueue.model import PRIORITIES, QUEUED, Block, Job, KeyStats
+from jobqueue.policy import Order, Pause, PerKey
 
 _STALE_MAX = 64
 _SWEPT = 8
 
 Place = tuple[int, int, Job]
-"""Rank, seq, job: how a key's jobs leave. Those that hold their key go before all others, whatever their priority."""
+"""Rank, seq, job: the order in which a key's jobs leave. Jobs that hold their key go before all others, whatever their priority."""
 
 Rank = tuple[float, ...]
 
 NOBODY: Final = cast("dict[Job, None]", MappingProxyType[Job, None]({}))
-"""Of a key that never had any: three dicts would be a third of what a key costs. It cannot be changed."""
+"""Shared by keys that never had such jobs: three dicts of its own would be a third of the size of a key. It cannot be changed."""
 
 
 def place_of(job: Job) -> Place:
-    """A queued job's place among those of its key."""
+    """A queued job's place among the jobs of its key."""
     return (job.priority - PRIORITIES if job.details.holds else job.priority, job.seq, job)
 
 
 class KeyState:
     """One key of one queue, and its live jobs by where they are.
 
-    running: in progress; away: they hold the key and wait for their next attempt; halted: failed, and stop the key. passed: what it has
-    had of a fair queue, in hand-outs by weight.
+    running: in progress; away: they hold the key and wait for their next attempt; halted: they failed, and stop the key. passed: the
+    hand-outs that it has had in a fair queue, divided by its weight.
     """
 
     __slots__ = (
@@ -71,13 +72,13 @@ class KeyState:
         self.bucket = Bucket()
         self.passed = 0.0
         self.out = True
-        """Whether none of its jobs may go."""
+        """Whether none of its jobs can be handed out."""
         self.block: Block | None = None
         self.counted = 0
-        """How many of `queued` the queue counts as held back."""
+        """How many of its `queued` jobs the queue counts as held back."""
         self.entry: Entry | None = None
         self.line: Line | None = None
-        """Where that entry is, if there is one."""
+        """The line that has its entry, if there is one."""
 
     def started(self, job: Job) -> None:
         """A job of the key is in progress."""
@@ -102,11 +103,11 @@ class KeyState:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing would be lost with it but what its rate remembers."""
+        """Whether dropping it would lose nothing but the state of its rate."""
         return not (self.live or self.paused or self.halted)
 
     def add(self, job: Job) -> None:
-        """A job of the key is queued."""
+        """A job of the key was queued."""
         heappush(self.places, place_of(job))
         self.queued += 1
 
@@ -124,7 +125,7 @@ class KeyState:
         return heappop(self.places)[2]
 
     def remove(self, job: Job) -> None:
-        """A queued job of the key has left its lane by itself, and is about to be no longer queued."""
+        """A queued job of the key has left its lane in another way, and is about to be no longer queued."""
         self.queued -= 1
         places = self.places
         if not self.queued:
@@ -132,19 +133,19 @@ class KeyState:
             return
         while (first := places[0][2]) is job or first.status is not QUEUED or first.seq != places[0][1]:
             heappop(places)
-        # If it was not the first, its place stays behind, to be skipped or swept.
+        # If it was not the first, its entry stays, and is skipped or swept later.
         if len(places) > 2 * self.queued + _STALE_MAX:
             self.places = [place for place in places if place[2] is not job and place[2].status is QUEUED and place[2].seq == place[1]]
             heapify(self.places)
 
     def holder(self, block: Block) -> Job | None:
-        """The job that the key waits for, where there is one."""
+        """The job that the key waits for, if there is one."""
         if block == "halted":
             return next(iter(self.halted), None)
         return next(iter(self.away or self.running), None) if block == "order" else None
 
     def blocked(self, rule: PerKey, taking: bool) -> Block | None:
-        """What keeps its jobs back. taking: the one request that took all that is running may take more."""
+        """What holds back its jobs. taking: the dequeue that took all its running jobs can take more."""
         if self.paused:
             return "paused"
         if self.halted:
@@ -158,8 +159,8 @@ class KeyState:
             return "concurrency"
         return "rate" if self.bucket.waits else None
 
-    def stats(self, rule: PerKey) -> KeyStats:
-        """The key as it is now."""
+    def stats(self, rule: PerKey, pause: Pause | None) -> KeyStats:
+        """A snapshot of the key."""
         block, rate = self.blocked(rule, False), rule.rate
         holder = None if block is None else self.holder(block)
         return KeyStats(
@@ -171,6 +172,7 @@ class KeyState:
             paused=self.paused,
             holder=None if holder is None else holder.id,
             next_at=self.bucket.next_at(rate) if rate is not None and self.bucket.waits else None,
+            pause=pause,
         )
 
 
@@ -178,9 +180,10 @@ Entry = tuple[Rank, int, KeyState]
 
 
 class Line:
-    """Keys that may have a job handed out, by rank, smallest first; ties by which came first. Each has at most one entry that counts.
+    """Keys that can have a job handed out, by rank, smallest first; ties by order of arrival. Each has at most one valid entry.
 
-    A rank that changes leaves its old entry behind, stale. They are swept a few a change, as in `Deadlines`, which says why.
+    A change of rank leaves the old entry behind, stale. A few stale entries are swept at each change, as in `Deadlines`, which explains
+    why.
     """
 
     __slots__ = ("_aside", "_count", "_heap", "live")
@@ -192,7 +195,7 @@ class Line:
         self.live = 0
 
     def set(self, state: KeyState, rank: Rank) -> None:
-        """Enter a key, or change its rank."""
+        """Add a key, or change its rank."""
         if state.entry is None:
             self.live += 1
         self._count = count = self._count + 1
@@ -202,7 +205,7 @@ class Line:
             self._sweep()
 
     def drop(self, state: KeyState) -> None:
-        """Take out a key that is in."""
+        """Remove a key that is in the line."""
         state.entry = None
         self.live -= 1
         if self._aside or len(self._heap) > 2 * self.live + _STALE_MAX:
@@ -233,7 +236,7 @@ class Line:
 
     @property
     def entries(self) -> int:
-        """Entries held, stale ones included."""
+        """The number of entries, including stale ones."""
         return len(self._heap) + len(self._aside)
 
     def _sweep(self) -> None:
@@ -247,12 +250,13 @@ class Line:
 
 
 class Ready:
-    """The keys that may have a job handed out, in a line for each weight that there is; where nothing is weighed that is one.
+    """The keys that can have a job handed out, in one line per weight; without weights there is one line.
 
-    Of keys of one weight the first by rank goes first. Of those firsts not simply the one that has least in progress by its weight: shares
-    are seldom whole numbers of jobs, and of two workers a weight of 3 would get one for ever, as a weight of 1 does. Those that have less
-    than the least would have with one more are as good as each other, and of these the one goes that has had least. So what a share lacks
-    of a whole job at one time it gets at another. Keys of one weight of which the first is not among these are not either.
+    Among keys of the same weight, the first by rank goes first. Among the first keys of the lines, it is not simply the one with the least
+    in progress relative to its weight: shares are seldom whole numbers of jobs, and with two workers a weight of 3 would always get one, as
+    a weight of 1 does. Instead, all keys that have less than the least of them would have with one more job count as equal, and the one
+    that has been served least goes first. So a fraction of a job that a key misses now, it gets later. If the first key of a line is not
+    among these, no other key of that line is.
     """
 
     __slots__ = ("_lines", "live")
@@ -262,7 +266,7 @@ class Ready:
         self.live = 0
 
     def set(self, state: KeyState, rank: Rank, weight: float) -> None:
-        """Enter a key, or change its rank or weight."""
+        """Add a key, or change its rank or weight."""
         line = self._lines.get(weight)
         if line is None:
             line = self._lines[weight] = Line()
@@ -277,7 +281,7 @@ class Ready:
         line.set(state, rank)
 
     def drop(self, state: KeyState) -> None:
-        """Take a key out; harmless when it is not in."""
+        """Remove a key; harmless if it is not in."""
         if state.entry is not None:
             assert state.line is not None
             state.line.drop(state)
@@ -299,7 +303,7 @@ class Ready:
 
     @property
     def entries(self) -> int:
-        """Entries held, stale ones included."""
+        """The number of entries, including stale ones."""
         return sum(line.entries for line in self._lines.values())
 
     def _first_line(self) -> Line | None:
@@ -321,7 +325,7 @@ class Ready:
                 bound = with_one_more
             firsts.append((line, rank))
         if len(firsts) == 1:
-            # Where nothing is weighed any more, what was is gone with the lines that are empty.
+            # When weights are no longer used, their lines become empty and are deleted above.
             return firsts[0][0]
         best, best_rank = None, None
         for line, rank in firsts:

@@ -1,32 +1,32 @@
-"""One priority of one queue: jobs leave in the order of their `seq`, whatever road they came back by.
+"""One priority of one queue: jobs leave in the order of their `seq`, whatever way they returned.
 
-New jobs get ever greater numbers and join a ring. A job that comes back (released, lease expired, answer not delivered)
-keeps its number, which is smaller than that of every job still waiting in the ring unless keys hold some of those back (flow.py), and
-goes to a heap. The smaller number leaves first: that is what "at the front of its priority" and "in its old place" mean, even when several
-come back in any order.
+New jobs get increasing numbers and join a ring. A job that returns (released, lease expired, answer not delivered) keeps its number, which
+is smaller than that of every job still waiting in the ring, unless keys hold some of those back (flow.py), and goes to a heap. The smaller
+number leaves first: this is what "at the front of its priority" and "in its old place" mean, also if several return in any order.
 
-Rejected: pushing returned jobs onto the ring's front. Two that come back in the wrong order would stay in it, and an
-ordered insertion is O(n) when many leases end together.
+Rejected: pushing returned jobs onto the front of the ring. Two that return in the wrong order would stay in it, and an ordered insertion is
+O(n) when many leases end together.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from itertools import chain
 
 from jobqueue.engine.ring import Ring, pieces
 from jobqueue.model import Job
 
 _RETURNED = -2
-"""Slots at and below this: the job waits in the heap, under the entry of that number. -1 is "in no container"."""
+"""A slot at or below this: the job is in the heap, in the entry with that number. -1 is "in no container"."""
 
 _SWEEP_MIN = 64
 
 
 class Lane(Ring):
-    """A FIFO with a way back in. `append` is the ring's: it wants a job whose seq is the greatest so far.
+    """A FIFO to which jobs can return. `append` is the ring's: it requires a job with the greatest seq so far.
 
-    live: jobs in the ring; returned: jobs that came back.
+    live: jobs in the ring; returned: jobs that returned.
     """
 
     __slots__ = ("_entry", "_heap", "returned")
@@ -41,8 +41,8 @@ class Lane(Ring):
         return self.live + self.returned
 
     def give_back(self, job: Job) -> None:
-        """Put a job that was taken from here back in its old place. O(log of the jobs that came back)."""
-        # The entry's number tells a live entry from a stale one of the same job, and breaks ties in the heap.
+        """Put a job that was taken from here back in its old place. O(log of the returned jobs)."""
+        # The entry's number distinguishes a valid entry from a stale one of the same job, and breaks ties in the heap.
         self._entry -= 1
         job.slot = self._entry
         self.returned += 1
@@ -56,7 +56,7 @@ class Lane(Ring):
         while heap[0][2].slot != heap[0][1]:
             heapq.heappop(heap)
         seq, _, job = heap[0]
-        # Where keys were held back, jobs left from behind others, and are younger than the front when they come back.
+        # If keys were held back, jobs left from behind others, so they are younger than the front when they return.
         front = super().peek()
         return job if front is None or seq < front.seq else front
 
@@ -70,13 +70,13 @@ class Lane(Ring):
         return job
 
     def remove(self, job: Job) -> None:
-        """Take out a job that is here, wherever it stands. O(1) amortised."""
+        """Remove a job that is here, wherever it is. O(1) amortised."""
         if job.slot > _RETURNED:
             super().remove(job)
             return
         job.slot = -1
         self.returned -= 1
-        # Its entry stays behind, stale (the slot says so), for peek to skip. Sweep when that is most of the heap.
+        # Its entry stays, stale (as the slot shows), and peek skips it. Stale entries are swept when they are most of the heap.
         if not self.returned:
             self._heap.clear()
         elif len(self._heap) > max(_SWEEP_MIN, 2 * self.returned):
@@ -84,25 +84,33 @@ class Lane(Ring):
             heapq.heapify(self._heap)
 
     def before(self, job: Job) -> int:
-        """How many are before a job that is here, roughly: never fewer than there are but for those that came back, never more than all."""
+        """Roughly how many jobs are before this one: at least the true number, apart from jobs that returned, and at most all."""
         if job.slot <= _RETURNED:
             return 0
         return self.returned + min(self.live - 1, max(0, job.slot - self._head))
 
     def slices(self, count: int) -> Iterator[list[Job]]:
-        """The jobs that are here now and still are when it comes to them, looking at so many places at a time; those that came back first,
-        in no order. A million are copied in milliseconds; looking at them takes its time, a slice by a slice.
+        """The jobs that are here now and still are when the iteration reaches them, looking at so many places at a time; jobs that returned
+        come first, in no order. Copying a million takes milliseconds; looking at them takes longer, so it is done in slices.
         """
         entries, span = list(self._heap), self.span()
 
         def still_here() -> Iterator[list[Job]]:
             for returned in pieces(entries, count):
-                # An entry's number is given once: a job that left and came back has another.
+                # An entry's number is used once: a job that left and returned has another.
                 yield [job for _, n, job in returned if job.slot == n]
             for places in pieces(span, count):
                 yield [job for job in places if job is not None and job.slot >= 0]
 
         return still_here()
+
+    def members(self, count: int) -> Iterator[list[Job]]:
+        """The jobs that are here now, wherever they are when the iteration reaches them; possibly also some that were here before."""
+        entries, span = list(self._heap), self.span()
+        return chain(
+            ([job for _, _, job in part] for part in pieces(entries, count)),
+            ([job for job in part if job is not None] for part in pieces(span, count)),
+        )
 
     def jobs(self) -> list[Job]:
         """Every job in the order in which they leave. O(n log n)."""

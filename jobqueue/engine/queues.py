@@ -3,47 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from jobqueue.engine.failing import Failing
 from jobqueue.engine.lane import Lane
 from jobqueue.engine.ring import Ring
-from jobqueue.model import PRIORITIES, Job, QueuePolicy, QueueStats
+from jobqueue.model import PRIORITIES, Job, QueueStats
+from jobqueue.past import Failures, Origin
+from jobqueue.policy import Pause, QueuePolicy
+
+_NONE = Failures()
 
 
 class QueueState:
-    """A queue. `ready` has the bit of every priority whose lane holds a job, so the most urgent is one operation away.
+    """A queue. `ready` has a bit for every priority whose lane holds a job, so the most urgent one is found in one operation.
 
-    Lanes are made on first use: ten thousand queues that use one priority each hold ten thousand rings, not a hundred thousand.
+    Lanes are made on first use: ten thousand queues that use one priority each have ten thousand rings, not a hundred thousand.
     """
 
     __slots__ = (
+        "attempts_failed_total",
         "cancelled_total",
+        "created_at",
+        "dead_lettered_total",
         "dequeued_total",
         "enqueued_total",
         "expired_total",
+        "expires_in",
         "failed_total",
+        "failing",
         "in_progress",
         "lanes",
+        "modified_at",
+        "moved_in_total",
+        "moved_out_total",
         "name",
+        "own",
+        "pause",
         "policy",
         "queued",
         "ready",
         "redelivered_total",
         "retried_total",
+        "ruled",
+        "sampled",
         "scheduled",
         "succeeded_total",
+        "waited",
+        "worked",
     )
 
     flow = False
-    """Whether it may hold jobs back (flow.py). If so, it is a FlowQueue, and is told of what becomes of them."""
+    """Whether it can hold jobs back (flow.py). If so, it is a FlowQueue, and the engine calls it for what happens to its jobs."""
 
     @property
-    def paused_keys(self) -> Mapping[str, None]:
-        """Keys that somebody has paused, in that order."""
+    def paused_keys(self) -> Mapping[str, Pause | None]:
+        """The paused keys, in the order in which they were paused; None if an older server did not store when."""
         return {}
 
     def __init__(self, name: str, policy: QueuePolicy) -> None:
         self.name = name
-        self.policy = policy
+        self.obey(policy)
+        self.own = False
+        """Whether its policy was set, or one of its keys paused: otherwise it exists only because it was used."""
+        self.pause: Pause | None = None
+        """When its policy was set to `paused`; None if it is not, or if an older server did not store it."""
+        self.created_at: float | None = None
+        self.modified_at: float | None = None
         self.lanes: list[Lane | None] = [None] * PRIORITIES
         self.ready = 0
         self.queued = 0
@@ -57,12 +83,64 @@ class QueueState:
         self.cancelled_total = 0
         self.expired_total = 0
         self.retried_total = 0
+        self.moved_in_total = 0
+        self.moved_out_total = 0
+        self.dead_lettered_total = 0
+        self.attempts_failed_total = 0
+        self.failing: Failing | None = None
+        """The recent failures; None while there are none."""
+        self.waited: list[int] | None = None
+        """The queue's part of `State.time_in_queue`, by its buckets; None before the first value."""
+        self.worked: list[int] | None = None
+        """The same for `State.time_in_progress`."""
+        self.sampled: Any = None
+        """Its state at its last samples; only samples.py uses it."""
+
+    def obey(self, policy: QueuePolicy) -> None:
+        """Apply a policy. `ruled`: whether an enqueue must look at it, so that one check covers everything that is rare."""
+        self.policy = policy
+        self.expires_in = policy.expires_in
+        self.ruled = self.flow or policy.max_jobs is not None or bool(policy.delay)
+
+    def too_old(self, job: Job, now: float) -> bool:
+        """Whether a job has existed for longer than the queue allows."""
+        return self.expires_in is not None and self.since(job) + self.expires_in <= now
+
+    def letter_ends(self, _: Origin) -> float | None:
+        """When a dead letter of this origin expires here by a time of its own, instead of by the age of its job; None if it has none."""
+        return None
+
+    def since(self, job: Job) -> float:
+        """The time from which its age counts."""
+        return job.created_at
 
     def go_on_from(self, other: QueueState) -> None:
-        """Have all that another one has but its policy, and what only a FlowQueue has."""
+        """Take over everything from another queue object except its policy, and what only a FlowQueue has."""
         for slot in QueueState.__slots__:
-            if slot != "policy":
+            if slot not in ("policy", "expires_in", "ruled"):
                 setattr(self, slot, getattr(other, slot))
+
+    def attempt_failed(self, now: float, last: bool) -> None:
+        """An attempt failed here; last: the job failed for good."""
+        self.attempts_failed_total += 1
+        if self.failing is None:
+            self.failing = Failing()
+        self.failing.attempt(now, last)
+
+    def retrying(self, job: Job) -> None:
+        """A job that was attempted is scheduled."""
+        if self.failing is None:
+            self.failing = Failing()
+        self.failing.retrying.add(job.number)
+
+    def failures(self, now: float) -> Failures:
+        """The recent failures."""
+        return _NONE if self.failing is None else self.failing.seen(now)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the jobs of a key run one after another."""
+        return False
 
     @property
     def live(self) -> int:
@@ -93,7 +171,7 @@ class QueueState:
         self.queued += 1
 
     def pop(self) -> Job | None:
-        """Take the next job to leave, the oldest of the most urgent; None when there is none. Says nothing of `paused`."""
+        """Take the next job to leave, the oldest of the most urgent; None if there is none. Does not check `paused`."""
         ready = self.ready
         if not ready:
             return None
@@ -107,7 +185,7 @@ class QueueState:
         return job
 
     def remove(self, job: Job) -> None:
-        """Take a queued job out, wherever it stands."""
+        """Remove a queued job, wherever it is."""
         lane = self.lanes[job.priority]
         assert lane is not None
         lane.remove(job)
@@ -115,14 +193,14 @@ class QueueState:
         if not lane:
             self.ready &= ~(1 << job.priority)
 
-    # What a FlowQueue is told and asked, see there. A plain queue has nothing to do for any of it, and `flow` saves the call.
+    # The calls to a FlowQueue, see there. A plain queue does nothing for them, and checking `flow` first saves the call.
 
     def may_go(self) -> bool:
-        """Whether a queued job may be handed out now, the queue's pause aside."""
+        """Whether a queued job can be handed out now, apart from the queue's pause."""
         return self.queued > 0
 
     def check_room(self, key: str | None) -> None:
-        """Raise QueueFull if no more live jobs of this key may be here."""
+        """Raise QueueFull if this queue cannot have another live job of this key."""
 
     def enter(self, job: Job) -> None:
         """A job becomes live here, before it is queued or scheduled."""
@@ -134,22 +212,22 @@ class QueueState:
         """A job was handed out."""
 
     def running(self, job: Job) -> None:
-        """A job is in progress, as it was stored."""
+        """A stored job is in progress."""
 
     def let_go(self, job: Job) -> None:
         """A lease has ended."""
 
     def undelivered(self, job: Job, taken_at: float, now: float) -> None:
-        """A hand-out did not take place, and its lease is about to end."""
+        """A hand-out was not delivered, and its lease is about to end."""
 
     def put_away(self, job: Job) -> None:
         """A job is scheduled."""
 
     def fetched(self, job: Job) -> None:
-        """A job is scheduled no more."""
+        """A job is no longer scheduled."""
 
     def holds(self, job: Job) -> bool:
-        """Whether a job that comes back from a worker keeps its key meanwhile."""
+        """Whether a job that returns from a worker keeps holding its key until it is concluded."""
         return False
 
     def halting(self, job: Job) -> bool:
@@ -160,25 +238,29 @@ class QueueState:
         """A job that failed for good stops its key."""
 
     def unhalt(self, job: Job) -> None:
-        """It does no more."""
+        """A failed job no longer stops its key."""
 
     def finish(self) -> None:
-        """A dequeue is over."""
+        """A dequeue has ended."""
 
     def jobs(self) -> list[Job]:
         """The queued jobs in the order in which they leave."""
         return [job for lane in self.lanes if lane is not None for job in lane.jobs()]
 
-    def stats(self) -> QueueStats:
-        """Counts and policy, with no waiters: those are the backend's."""
+    def oldest_queued_at(self) -> float | None:
+        """Since when the longest-waiting job has waited, among the next jobs of the priorities; None if none is queued."""
         fronts = [job for lane in self.lanes if lane is not None and (job := lane.peek()) is not None]
+        return min((max(job.run_at or 0.0, job.created_at) for job in fronts), default=None)
+
+    def stats(self) -> QueueStats:
+        """Counts and policy, without the waiters, which belong to the backend."""
         return QueueStats(
             name=self.name,
             policy=self.policy,
             scheduled=len(self.scheduled),
             queued=self.queued,
             in_progress=self.in_progress,
-            oldest_queued_at=min((max(job.run_at or 0.0, job.created_at) for job in fronts), default=None),
+            oldest_queued_at=self.oldest_queued_at(),
             waiters=0,
             enqueued_total=self.enqueued_total,
             dequeued_total=self.dequeued_total,
@@ -188,4 +270,11 @@ class QueueState:
             cancelled_total=self.cancelled_total,
             expired_total=self.expired_total,
             retried_total=self.retried_total,
+            moved_in_total=self.moved_in_total,
+            moved_out_total=self.moved_out_total,
+            dead_lettered_total=self.dead_lettered_total,
+            attempts_failed_total=self.attempts_failed_total,
+            created_at=self.created_at,
+            modified_at=self.modified_at,
+            pause=self.pause,
         )

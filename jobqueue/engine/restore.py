@@ -1,19 +1,20 @@
-"""An engine as it was, from what was stored of it: jobs, queues, counters.
+"""Restores an engine from what was stored: jobs, queues, counters.
 
-Pure, like the rest of the engine: who reads the storage hands over jobs and queues one by one. Everything that can be derived is
-derived (places, counts, due times), and everything that was stored is checked against it: `Inconsistent` says what does not fit, so that
-a server never starts on jobs that contradict each other.
+Pure, like the rest of the engine: the caller reads the storage and passes jobs and queues one by one. Everything that can be derived is
+derived (places, counts, due times), and everything that was stored is checked against it: `Inconsistent` says what does not fit, so a
+server never starts on jobs that contradict each other.
 
-Here, once, is where a job goes by its state (`Places`) and how it leaves there (`leave`): restoring places all jobs, following another
-engine (follow.py) those that have changed. A new index of jobs is filled in `Places` and left in `leave`.
+Only this file decides where a job goes by its state (`Places`) and how it leaves there (`leave`): restoring places all jobs, and following
+another engine (follow.py) those that have changed. A new index of jobs is filled in `Places` and emptied in `leave`.
 
-Owns: which part of its lane a job goes to. A job that is away (leased, or scheduled after it had a place) will come back ahead of every
-job of the ring, so queued jobs older than the newest one that is away must stand in the heap (see lane.py).
+Owns: which part of its lane a job goes to. A job that is away (leased, or scheduled after it had a place) will return ahead of every job of
+the ring, so queued jobs older than the newest one that is away must be in the heap (see lane.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -21,21 +22,40 @@ from msgspec.structs import replace
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_CHANGED, Event
 from jobqueue.engine.flow import FlowQueue
+from jobqueue.engine.groups import StoredGroup, Tally
 from jobqueue.engine.keys import place_of
+from jobqueue.engine.logs import StoredChunk
 from jobqueue.engine.queues import QueueState
+from jobqueue.engine.retention import keep_by
 from jobqueue.engine.sizes import job_bytes
 from jobqueue.engine.state import AttemptKey
-from jobqueue.model import CONCLUDED, IN_PROGRESS, PRIORITIES, QUEUED, SCHEDULED, Job, Outcome, QueuePolicy
+from jobqueue.engine.timetable import Stored as StoredSchedule
+from jobqueue.engine.unique import Window
+from jobqueue.model import CONCLUDED, IN_PROGRESS, NOTHING, PRIORITIES, QUEUED, Job, Outcome
+from jobqueue.policy import Pause, QueuePolicy
 
-TOTALS = ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried")
-"""What a queue counts, in the order in which it is stored."""
+TOTALS = (
+    "enqueued",
+    "dequeued",
+    "redelivered",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "expired",
+    "retried",
+    "moved_in",
+    "moved_out",
+    "dead_lettered",
+    "attempts_failed",
+)
+"""A queue's counters, in the order in which they are stored; the last has a column of its own."""
 
 SLICE = 200
-"""Jobs that are dealt with between two pauses: a few milliseconds."""
+"""Jobs processed between two pauses: a few milliseconds."""
 
 
 class Inconsistent(Exception):
-    """What is stored contradicts itself. str() says where."""
+    """The stored data contradicts itself. str() says where."""
 
 
 class StoredQueue(NamedTuple):
@@ -44,26 +64,46 @@ class StoredQueue(NamedTuple):
     name: str
     policy: QueuePolicy
     totals: tuple[int, ...]
-    paused_keys: tuple[str, ...] = ()
+    paused_keys: Mapping[str, Pause | None] = MappingProxyType({})
+    own: bool = True
+    created_at: float | None = None
+    modified_at: float | None = None
+    pause: Pause | None = None
 
 
 class Stored(NamedTuple):
-    """A job as it was stored. change: grows with every change of any job, so it tells which of two jobs changed first."""
+    """A job as it was stored. change: increases with every change of any job, so it tells which of two jobs changed first."""
 
     job: Job
     change: int
 
 
-def restore(engine: Engine, queues: Iterable[StoredQueue], jobs: Iterable[Stored], next_number: int, next_seq: int) -> None:
+def restore(
+    engine: Engine,
+    queues: Iterable[StoredQueue],
+    jobs: Iterable[Stored],
+    next_number: int,
+    next_seq: int,
+    schedules: Iterable[StoredSchedule] = (),
+    logs: Iterable[StoredChunk] = (),
+    windows: Iterable[Window] = (),
+    groups: Iterable[StoredGroup] = (),
+    tallies: Iterable[Tally] = (),
+) -> None:
     """Fill an empty engine. jobs: in order of their numbers. Raises Inconsistent.
 
-    History is cut to the engine's bounds, which may be narrower than they were; what is forgotten for it is left in `engine.events`.
-    Bounds on live jobs are not applied: nothing acknowledged is dropped because a setting changed.
+    History is cut to the engine's bounds, which may be narrower than before; the jobs that are forgotten for this are left in
+    `engine.events`. Bounds on live jobs are not applied: no acknowledged job is dropped because a setting changed.
     """
     for queue in queues:
         if queue.name in engine.queues:
             raise Inconsistent(f"queue {queue.name!r} is stored twice")
         set_queue(engine, queue)
+    for schedule in schedules:
+        engine.schedules.restore(schedule)
+    engine.logs.restore(logs)
+    engine.uniques.follow(windows, ())
+    engine.groups.follow(groups, tallies, ())
     places = Places(engine)
     number = 0
     for stored in jobs:
@@ -72,27 +112,37 @@ def restore(engine: Engine, queues: Iterable[StoredQueue], jobs: Iterable[Stored
         number = job.number
         add(engine, job, next_number, next_seq)
         places.add(stored)
-    # Servers before numbers and places came from one counter stored two.
+    # Older servers took numbers and places from separate counters, and stored two.
     engine.jobs.next_number = max(next_number, next_seq)
     for _ in places.settle():
         pass
     for state in engine.queues.values():
         check_totals(state)
+    check_logs(engine, engine.logs.by_job)
 
 
 def add(engine: Engine, job: Job, next_number: int, next_seq: int) -> None:
-    """Make a job known by its id and number. Raises Inconsistent."""
+    """Add a job by its id and number. Raises Inconsistent."""
     require(job.number < next_number, job, "its number was given twice or never")
     require(job.id not in engine.jobs.by_id, job, "another job has its id")
     require(job.seq < next_seq, job, "its place in the queue was never given")
     engine.jobs.add(job)
+    if job.details.past:
+        engine.failing.errors.learn(job)
 
 
 def check_totals(queue: QueueState) -> None:
-    """Whether what a queue counted is what it holds. Raises Inconsistent."""
+    """Check that a queue's counters equal what it holds. Raises Inconsistent."""
     ended = queue.succeeded_total + queue.failed_total + queue.cancelled_total + queue.expired_total
-    if queue.enqueued_total + queue.retried_total != queue.live + ended:
+    if queue.enqueued_total + queue.retried_total + queue.moved_in_total != queue.live + ended + queue.moved_out_total:
         raise Inconsistent(f"queue {queue.name!r}: what came in is neither here nor has ended")
+
+
+def check_logs(engine: Engine, numbers: Iterable[int]) -> None:
+    """Check that there is a job for each log. Raises Inconsistent."""
+    for number in numbers:
+        if engine.jobs.numbered(number) is None:
+            raise Inconsistent(f"there is a log of job number {number}, and no such job")
 
 
 def require(fits: bool, job: Job, fault: str) -> None:
@@ -102,24 +152,29 @@ def require(fits: bool, job: Job, fault: str) -> None:
 
 
 def _check(job: Job) -> None:
-    """Whether a job's own fields agree."""
+    """Check that a job's own fields agree."""
     require((job.lease is not None) == (job.status is IN_PROGRESS), job, f"it is {job.status}, and its lease says otherwise")
     require((job.conclusion is not None) == (job.status is CONCLUDED), job, f"it is {job.status}, and its conclusion says otherwise")
     require(0 <= job.priority < PRIORITIES, job, f"its priority is {job.priority}")
     require(job.attempts >= (job.lease is not None), job, f"its attempts are {job.attempts}")
-    require(job.status is not SCHEDULED or job.run_at is not None, job, "it is scheduled for no time")
+    require(not job.held_back or job.details.extra.may_hold_back, job, "it is scheduled for no time, and nothing holds it back")
     require(job.status not in (QUEUED, IN_PROGRESS) or job.seq > 0, job, "it has no place in its queue")
 
 
 def set_queue(engine: Engine, stored: StoredQueue) -> QueueState:
-    """Make a queue, or give it the policy, the totals and the paused keys that are stored. Raises Inconsistent."""
+    """Make a queue, or update it, with the stored policy, totals and paused keys. Raises Inconsistent."""
     if min(stored.totals) < 0:
         raise Inconsistent(f"queue {stored.name!r} counts below zero")
     queue = engine.queues.get(stored.name)
     if queue is None:
         queue = engine.queues[stored.name] = _new_queue(engine, stored)
+        engine.names = None
     else:
         queue = engine.shape(queue, stored.policy, stored.paused_keys)
+    keep_by(engine, stored.name, stored.policy)
+    engine.ages.keep(queue, engine.now)
+    queue.own = stored.own
+    queue.created_at, queue.modified_at, queue.pause = stored.created_at, stored.modified_at, stored.pause
     for name, total in zip(TOTALS, stored.totals, strict=True):
         setattr(queue, f"{name}_total", total)
     return queue
@@ -131,18 +186,23 @@ def _new_queue(engine: Engine, stored: StoredQueue) -> QueueState:
         return QueueState(stored.name, policy)
     queue = FlowQueue(stored.name, policy, engine.limits, engine.deadlines)
     queue.keyed = keyed
-    queue.paused = dict.fromkeys(stored.paused_keys)
+    queue.paused = dict(stored.paused_keys)
     queue.know_paused()
     return queue
 
 
 def leave(engine: Engine, job: Job) -> None:
-    """Take a job out of wherever its state has put it. It is still known by its id and number, and its hold is gone if it was a lease."""
+    """Take a job out of the place of its state. It is still known by its id and number; its hold is removed if it was a lease."""
+    if job.details.extra is not NOTHING:
+        engine.uniques.left(job)
     if job.conclusion is not None:
         if job in engine.pinned:
             engine.unpin(job)
+        elif job in engine.kept:
+            engine.unkeep(job)
         else:
             engine.history.remove(job)
+        engine.groups.ended(job, -1)
         return
     queue = engine.queues[job.queue]
     if job.lease is not None:
@@ -151,15 +211,19 @@ def leave(engine: Engine, job: Job) -> None:
         engine.detach(job, queue)
     if queue.flow:
         queue.leave(job)
+    if job.details.extra is not NOTHING:
+        engine.schedules.left(job)
+        engine.groups.lives(job, -1)
+        engine.graph.left(job)
     engine.live -= 1
     engine.live_bytes -= job_bytes(job)
 
 
 class Places:
-    """Where jobs go, collected while they are read, since their order there is not that of their numbers.
+    """The places of jobs, collected while jobs are read, since their order in these places is not that of their numbers.
 
-    since: numbers and places from here on were given after all other jobs of the engine had theirs; those that are older have been in
-    their queue before.
+    since: numbers and places from here on were given after those of all other jobs of the engine; jobs with older ones were in their queue
+    before.
     """
 
     def __init__(self, engine: Engine, since: int = 0) -> None:
@@ -171,22 +235,33 @@ class Places:
         self._leased: list[Job] = []
         self._ended: dict[Outcome, list[Stored]] = {outcome: [] for outcome in Outcome}
         self._tokens: set[str] = set()
+        self._children: list[Job] = []
 
     def add(self, stored: Stored) -> None:
-        """Note where a job belongs, and count it. Raises Inconsistent."""
+        """Note a job's place, and count the job. Raises Inconsistent."""
         engine, job = self._engine, stored.job
         _check(job)
+        if engine.logs:
+            engine.weigh(job)
+        if job.details.extra is not NOTHING:
+            require(engine.uniques.restored(job), job, "another job has its unique key")
         if job.conclusion is not None:
             self._ended[job.conclusion.outcome].append(stored)
+            engine.groups.ended(job)
             return
         require(job.queue in engine.queues, job, f"its queue {job.queue!r} is not stored")
-        # One text for all jobs, as for those that are enqueued.
+        # One shared string for all jobs of a type, as for enqueued jobs.
         queue = engine.queues[job.queue]
         job.queue = queue.name
         if queue.flow:
             queue.enter(job)
         if job.type is not None:
             job.type = engine.shared_type(job.type)
+        if job.details.extra is not NOTHING:
+            engine.schedules.lives(job)
+            engine.groups.lives(job)
+            engine.graph.lives(job)
+            self._children += [job] if job.details.extra.after else []
         engine.live += 1
         engine.live_bytes += job_bytes(job)
         lane = (job.queue, job.priority)
@@ -201,9 +276,15 @@ class Places:
         self._tokens.add(job.lease.token)
         self._leased.append(job)
 
+    def come_again(self, stored: Stored) -> None:
+        """Note a concluded job that is already counted, and is out of history."""
+        assert stored.job.outcome is not None
+        self._ended[stored.job.outcome].append(stored)
+
     def settle(self) -> Iterator[None]:
-        """Put every job in its place. It pauses after every so many, and is to be run to its end. Raises Inconsistent."""
+        """Put every job in its place. The iterator pauses after every so many jobs, and must be run to its end. Raises Inconsistent."""
         engine, count = self._engine, 0
+        new = {job.number for ended in self._ended.values() for job, _ in ended}
         for (name, priority), jobs in self._queued.items():
             yield from self._line_up(engine.queues[name], jobs, self._away.get((name, priority), 0))
         for job, _ in sorted(self._scheduled, key=_change):
@@ -211,9 +292,17 @@ class Places:
             count += 1
             if count % SLICE == 0:
                 yield
-        # Those of one dequeue of one queue in the order in which it took them: so they are replayed.
+        # The jobs that one dequeue took from one queue, in the order in which it took them, so that a replay has the same order.
         for job in sorted(self._leased, key=_taken):
             self._lease(job)
+            count += 1
+            if count % SLICE == 0:
+                yield
+        for job in self._children:
+            for parent in job.details.extra.after:
+                # A job that ended earlier, and was in history until now.
+                if (known := engine.jobs.by_id.get(parent)) is not None and known.number not in new:
+                    engine.graph.keep(parent)
             count += 1
             if count % SLICE == 0:
                 yield
@@ -232,7 +321,9 @@ class Places:
         if queue.flow:
             queue.running(job)
             if queue.policy.limited:
-                job.hold = replace(lease, limited=True)
+                lease = replace(lease, limited=True)
+        most = queue.policy.max_attempts if job.max_attempts is None else job.max_attempts
+        job.hold = replace(lease, attempts_max=most)
         engine.lease_ends.set(job, lease.expires_at)
         if lease.attempt_id is not None:
             self._attempt((lease.attempt_id, lease.worker, lease.who, job.queue), job)
@@ -246,8 +337,8 @@ class Places:
             engine.pin(job, queue if minds else None, job_bytes(job))
             return
         if end.halts:
-            # Its queue minds keys no more, and the server ended before this was stored of it. It is to be now: else the key would stand
-            # still for it again as soon as its queue minds keys again, and a server is started on that.
+            # The queue no longer uses keys, but the server ended before the job's change was stored. Store it now: otherwise the job would
+            # stop its key again if the queue used keys again and a server was restarted with that.
             job.hold = replace(end, halts=False)
             engine.events.append(Event(K_CHANGED, job.queue, job))
         engine.remember(job, outcome, job_bytes(job))
@@ -272,7 +363,7 @@ class Places:
         late = not held or _taken(next(reversed(held))) <= _taken(job)
         held[job] = None
         if not late:
-            # It was there before and has been extended.
+            # It was already leased, and was extended.
             self._engine.attempts[key] = dict.fromkeys(sorted(held, key=_taken))
 
 
@@ -281,14 +372,14 @@ def _change(stored: Stored) -> int:
 
 
 def _ended(stored: Stored) -> tuple[bool, int]:
-    # Those that halted their keys come into history last, if they do, since they change now.
+    # Jobs that halted their keys go to history last, if at all, since they change now.
     end = stored.job.conclusion
     return end is not None and end.halts, stored.change
 
 
 def _taken(job: Job) -> tuple[float, int, int]:
     assert job.lease is not None
-    # As its key hands them out: one that holds it goes before others, whatever its priority.
+    # In the order in which the key hands them out: a job that holds the key goes before others, whatever its priority.
     rank, seq, _ = place_of(job)
     return job.lease.started_at, rank, seq
 

@@ -1,12 +1,11 @@
 """A growing ring buffer: O(1) at both ends and for removal inside.
 
-Owns: the `slot` of every job it holds, an absolute position that grows for ever and is masked to an index. A job
-removed from inside leaves a tombstone; tombstones are skipped at the front and swept out when the ring is full and
-they are at least half of it, so the cost of a sweep is paid by the removals that made it necessary. The ring shrinks when
-it is an eighth full, so a burst does not hold its memory for ever.
+Owns: the `slot` of every job it holds, an absolute position that only grows and is masked to get an index. A job removed from inside leaves
+a tombstone; tombstones are skipped at the front, and swept out when the ring is full and they are at least half of it, so the removals that
+made a sweep necessary pay for it. The ring shrinks when it is an eighth full, so its memory is freed after a burst.
 
-Why not `collections.deque`: it cannot remove inside in O(1), and skipping removed jobs lazily would keep each in memory until
-its turn comes, which in a paused queue is never.
+Why not `collections.deque`: it cannot remove inside in O(1), and skipping removed jobs lazily would keep each in memory until its turn
+comes, which in a paused queue is never.
 """
 
 from __future__ import annotations
@@ -25,7 +24,9 @@ T = TypeVar("T")
 
 
 def pieces(places: list[T], count: int) -> Iterator[list[T]]:
-    """A list in parts, each let go of as it is handed over: half a million jobs that nobody else holds take a tenth of a second to free."""
+    """A list in parts, each freed when it is returned: freeing half a million jobs at once, which nothing else holds, takes a tenth of a
+    second.
+    """
     empty: list[Any] = [None] * count
     for start in range(0, len(places), count):
         part = places[start : start + count]
@@ -34,7 +35,7 @@ def pieces(places: list[T], count: int) -> Iterator[list[T]]:
 
 
 class Ring:
-    """Jobs in order; live: how many. A job is in at most one ring at a time. The bound on how many is the engine's."""
+    """Jobs in order; live: their number. A job is in at most one ring at a time. The engine limits the number of jobs."""
 
     __slots__ = ("_head", "_items", "_mask", "_tail", "live")
 
@@ -50,14 +51,15 @@ class Ring:
 
     @property
     def capacity(self) -> int:
-        """Places allocated, 8 bytes each."""
+        """The number of allocated places, 8 bytes each."""
         return self._mask + 1
 
     def append(self, job: Job) -> None:
         """Add at the back. O(1) amortised."""
         tail, number = self._tail, job.number
         if not self.live:
-            # Any position will do. From here on slots are the numbers themselves where one ring gets all jobs, and share their objects.
+            # Any position is possible. From here on, if one ring gets all jobs, slots equal the jobs' numbers, and share the same int
+            # objects.
             self._head = tail = number
         elif tail - self._head > self._mask:
             self._resize()
@@ -89,7 +91,7 @@ class Ring:
         return job
 
     def _skip(self, head: int) -> None:
-        """Set the front to the first job from `head` on, and shrink if there is much more room than jobs."""
+        """Move the front to the first job from `head` on, and shrink the ring if most of it is empty."""
         mask = self._mask
         if self.live:
             items = self._items
@@ -102,7 +104,7 @@ class Ring:
             self._resize()
 
     def remove(self, job: Job) -> None:
-        """Take out a job that is in this ring, wherever it stands. O(1) amortised."""
+        """Remove a job that is in this ring, wherever it is. O(1) amortised."""
         at = job.slot & self._mask
         assert self._items[at] is job, "the job is not in this ring"
         self._items[at] = None
@@ -111,7 +113,7 @@ class Ring:
         self._skip(self._head)
 
     def _resize(self) -> None:
-        """Grow, shrink or sweep: make room so that the live jobs fill between a quarter and a half of it."""
+        """Grow, shrink or sweep, so that the live jobs fill between a quarter and a half of the ring."""
         if self.live > self._mask:
             self._grow()
             return
@@ -122,7 +124,8 @@ class Ring:
             self._shrink(capacity)
             return
         live, mask = Ring.jobs(self), capacity - 1
-        # So that the next job's number may be its position again; see append. Never below 0: that means something else in a lane.
+        # So that the next job's number can again be its position; see append. Never below 0, since negative slots have another meaning in a
+        # lane.
         head = max(0, live[-1].number - len(live) + 1) if live else 0
         items: list[Job | None] = [None] * capacity
         for slot, job in enumerate(live, head):
@@ -132,7 +135,7 @@ class Ring:
         self._items, self._mask = items, mask
 
     def _shrink(self, capacity: int) -> None:
-        """Let go of room that stands empty. No job is looked at or renumbered: a hundred thousand would take 20 ms."""
+        """Free empty places. Jobs are not visited or renumbered: for a hundred thousand that would take 20 ms."""
         start, end = self._head & self._mask, self._tail & self._mask
         kept = self._items[start:end] if start <= end else self._items[start:] + self._items[:end]
         items: list[Job | None] = [None] * capacity
@@ -143,12 +146,12 @@ class Ring:
         self._items, self._mask = items, capacity - 1
 
     def _grow(self) -> None:
-        """Double a ring that is full of jobs. In place: no job is renumbered, and no second list falls to the allocator."""
+        """Double a full ring. In place: no job is renumbered, and no second list is allocated."""
         items, room = self._items, self._mask + 1
         start = self._head & self._mask
         items.extend(repeat(None, room))
         self._mask += room
-        # The jobs from the front to the end of the old list, and those that had gone round to its beginning, are now a lap apart.
+        # The jobs from the front to the end of the old list, and those that had wrapped around to its beginning, are now a lap apart.
         if self._head & room:
             items[start + room :] = items[start:room]
             items[start:room] = repeat(None, room - start)
@@ -156,8 +159,16 @@ class Ring:
             items[room : room + start] = items[:start]
             items[:start] = repeat(None, start)
 
+    def newest_first(self) -> Iterator[Job]:
+        """Every job, back to front; the ring must not change meanwhile."""
+        items, mask = self._items, self._mask
+        for slot in range(self._tail - 1, self._head - 1, -1) if self.live else ():
+            job = items[slot & mask]
+            if job is not None:
+                yield job
+
     def span(self) -> list[Job | None]:
-        """The places from front to back, those of removed jobs None. O(capacity), but no more than a copy of memory."""
+        """The places from front to back, None for removed jobs. O(capacity), but only as slow as a copy of memory."""
         start, stop = self._head & self._mask, self._tail & self._mask
         if self._tail == self._head:
             return []

@@ -1,24 +1,24 @@
-"""What a job counts against the bounds on bytes: everything in it that somebody else chose the size of.
+"""What a job counts against the limits in bytes: every part of it whose size a client chooses.
 
-One place for live jobs and for history, for the bounds and for the metrics. A new text of a job is counted here, or excused in
-tests/engine/test_sizes.py with a reason. Not counted is what each job has whatever its client does: its id, its numbers, its token, the
-objects that hold them. Texts count as UTF-8, JSON as it came.
+The only place for this: for live jobs and history, for the limits and the metrics. A new text in a job is counted here, or listed in
+tests/engine/test_sizes.py with a reason. Not counted is what every job has: its id, its numbers, its token, and the objects that hold them.
+Texts count as UTF-8, JSON as it was sent.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from jobqueue.model import PLAIN, Conclusion, Details, Job, Lease, Want
+from jobqueue.model import NOTHING, PLAIN, Conclusion, Details, Header, Job, JobSpec, Lease, Want
 
 LEASE_EXPIRED: Final = b'"lease_expired"'
 """The error of a job whose last lease ran out."""
 
 ERROR_LEFT_OUT: Final = b'"error left out: the server holds as many bytes as it may"'
-"""The error of a job whose worker sent one that there was no room for."""
+"""The error of a job whose worker sent an error for which there was no room."""
 
 _OWN: Final = (LEASE_EXPIRED, ERROR_LEFT_OUT)
-"""The server's own words, which count for nothing: they stand in for something when there is room for nothing."""
+"""The server's own errors, which count as 0 bytes: they are used when there is no room for anything."""
 
 
 def text_bytes(text: str) -> int:
@@ -27,7 +27,7 @@ def text_bytes(text: str) -> int:
 
 
 def names_bytes(of: Lease | Want) -> int:
-    """Who holds a lease, by its own names for itself."""
+    """The size of the names that a lease's holder gave for itself."""
     size = 0
     if of.worker is not None:
         size = text_bytes(of.worker)
@@ -37,13 +37,13 @@ def names_bytes(of: Lease | Want) -> int:
 
 
 def lease_bytes(lease: Lease) -> int:
-    """What a lease adds to its job."""
+    """The size that a lease adds to its job."""
     size = names_bytes(lease)
     return size if lease.message is None else size + text_bytes(lease.message)
 
 
 def details_bytes(details: Details) -> int:
-    """What a job's details add to it."""
+    """The size of a job's details."""
     size = 0
     if details.description is not None:
         size = text_bytes(details.description)
@@ -56,19 +56,41 @@ def details_bytes(details: Details) -> int:
     for attempt in details.past:
         if attempt.error is not None:
             size += len(attempt.error)
+        if attempt.traceback is not None:
+            size += text_bytes(attempt.traceback)
         if attempt.worker is not None:
             size += text_bytes(attempt.worker)
+    if details.extra is not NOTHING:
+        size += sum(text_bytes(tag) for tag in details.extra.tags) + details.extra.log
+        if details.extra.claim is not None:
+            size += text_bytes(details.extra.claim.unique.key)
+        size += sum(text_bytes(parent) for parent in details.extra.after)
+        if details.extra.headers:
+            size += headers_bytes(details.extra.headers)
     return size
 
 
+def headers_bytes(headers: tuple[Header, ...]) -> int:
+    """The size of a job's headers."""
+    return sum(len(header.name) + text_bytes(header.type) + len(header.value) for header in headers)
+
+
+def spec_bytes(spec: JobSpec) -> int:
+    """The size of the job that this spec will make."""
+    size = len(spec.payload) + sum(text_bytes(tag) for tag in spec.tags)
+    for text in (spec.type, spec.description, spec.traceparent, spec.key):
+        size += 0 if text is None else text_bytes(text)
+    return size + headers_bytes(spec.headers)
+
+
 def conclusion_bytes(conclusion: Conclusion) -> int:
-    """What its end adds to a job."""
+    """The size that a conclusion adds to its job."""
     size = 0 if conclusion.result is None else len(conclusion.result)
     return size if conclusion.worker is None else size + text_bytes(conclusion.worker)
 
 
 def own_bytes(job: Job) -> int:
-    """What a job counts without its lease or its conclusion."""
+    """The size of a job without its lease or conclusion."""
     size = len(job.payload)
     if job.type is not None:
         size += text_bytes(job.type)
@@ -76,19 +98,20 @@ def own_bytes(job: Job) -> int:
 
 
 def shown_bytes(job: Job) -> int:
-    """What a job counts in a listing, which shows no payload, no result and no past attempts."""
+    """The size of a job in a listing, which shows no payload, no result and no past attempts."""
     size = 0 if job.error is None else len(job.error)
     if job.description is not None:
         size += text_bytes(job.description)
     if job.key is not None:
         size += text_bytes(job.key)
+    size += sum(text_bytes(tag) for tag in job.tags)
     lease = job.lease
     return size if lease is None or lease.message is None else size + text_bytes(lease.message)
 
 
 def job_bytes(job: Job) -> int:
-    """What a job counts, live or concluded."""
-    # In one piece for what most jobs are: history asks for each that it forgets.
+    """The size of a job, live or concluded."""
+    # Computed in one expression for the usual case: history calls this for each job that it forgets.
     size = len(job.payload) if job.details is PLAIN and job.type is None else own_bytes(job)
     hold = job.hold
     if hold is None:

@@ -1,10 +1,10 @@
-"""The long walks of a queue that holds jobs back: over all jobs when it begins to mind keys, over all keys when its rules change.
+"""The long walks of a queue that holds jobs back: over all jobs when it begins to use keys, and over all keys when its rules change.
 
-Each is an iterator that the ticker runs a slice at a time (`Chore`), and yields how much it looked at. Until those are done that change
-what may go, the queue hands out nothing (`FlowQueue.moving`).
+Each is an iterator that the ticker runs a slice at a time (`Chore`), and yields how much it looked at. While a walk runs that affects which
+jobs can go, the queue hands out nothing (`FlowQueue.moving`).
 
-A sort goes by number over all of the server's jobs, since those in progress stand in no list of their queue. So whether a job is sorted is
-one comparison: jobs up to `upto` are, and jobs from `fresh_from` on, which came after the walk began and sort themselves.
+A sort goes by number over all jobs of the server, since a queue has no list of its jobs in progress. So one comparison says whether a job
+is sorted: jobs up to `upto` are, and jobs from `fresh_from` on, which came after the walk began and are sorted when they come.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SLICE = 500
 
 
 def sort(queue: FlowQueue, jobs: Catalogue) -> Iterator[int]:
-    """Begin to mind keys, at once for jobs that come; the walk sorts those that there are."""
+    """Begin to use keys, at once for new jobs; the walk sorts the existing ones."""
     queue.keyed = True
     queue.know_paused()
     queue.moving += 1
@@ -34,7 +34,7 @@ def sort(queue: FlowQueue, jobs: Catalogue) -> Iterator[int]:
 
 def _sort(queue: FlowQueue, jobs: Catalogue) -> Iterator[int]:
     left = jobs.walk()
-    # `forget_keys` ends this walk by taking `upto` back.
+    # `forget_keys` ends this walk by resetting `upto`.
     while queue.upto >= 0:
         part = list(islice(left, SLICE))
         for job in part:
@@ -67,7 +67,7 @@ def _sort_in(queue: FlowQueue, job: Job) -> None:
 
 
 def look_again(queue: FlowQueue) -> Iterator[int]:
-    """Look at every key anew, since the rules have changed. In a fair queue all begin where the others are."""
+    """Check every key again, since the rules have changed. In a fair queue all keys start equal."""
     queue.moving += 1
     return _look_again(queue, list(queue.states.values()))
 
@@ -87,7 +87,7 @@ def _look_again(queue: FlowQueue, states: list[KeyState]) -> Iterator[int]:
 
 
 def forget_keys(queue: FlowQueue) -> Iterator[int]:
-    """Mind keys no more, from now on. The walk lets go of what was known of them: a million places take a tenth of a second to free."""
+    """Stop using keys, from now on. The walk frees the state of keys: freeing a million places takes a tenth of a second."""
     states, queue.states = queue.states, {}
     if queue.upto >= 0:
         queue.upto = -1
@@ -108,13 +108,13 @@ def _let_go_of(states: dict[str | None, KeyState], deadlines: Deadlines[object])
                 states[key] = state
                 done += SLICE
             else:
-                # It may wait for its rate to be full again, for a day.
+                # Its rate may need up to a day until its bucket is full again.
                 deadlines.drop(state)
                 done += 1 + len(state.places)
         yield done
 
 
 def forget_restart(queue: FlowQueue) -> Iterator[int]:
-    """From the time on that `FlowQueue.empty_buckets` names: all buckets are full that nobody has taken from since the restart."""
+    """Run from the time that `FlowQueue.empty_buckets` returned: all buckets are full that were not used since the restart."""
     yield 1
     queue.restored_at = None

@@ -1,4 +1,4 @@
-"""Why a job is not in progress: what it waits for, as data. Looks at a few counts, never at other jobs one by one."""
+"""Why a job is not in progress: what it waits for, as data. Reads a few counts, and never looks at other jobs one by one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from jobqueue.engine.engine import Engine
 from jobqueue.engine.flow import FlowQueue
 from jobqueue.engine.keys import KeyState
 from jobqueue.engine.queues import QueueState
-from jobqueue.model import QUEUED, SCHEDULED, Block, Job, Reason
+from jobqueue.model import QUEUED, SCHEDULED, Block, Job
+from jobqueue.reason import Reason
 
 
 def waiting_for(engine: Engine, job: Job, waiters: int) -> list[Reason]:
-    """All that keeps a job from being handed out now; [] for one that is in progress or concluded. Times are the engine's.
+    """Everything that keeps a job from being handed out now; [] for a job that is in progress or concluded. Times are engine time.
 
-    waiters: how many stand for its queue. What only its place keeps back waits for the `line`, where nobody takes from the queue for
-    `workers` too.
+    waiters: how many requests wait for its queue. A job that waits only for its turn has the reason `line`, and also `workers` if nobody
+    takes from the queue.
     """
+    if job.held_back:
+        return _held_back(engine, job)
     if job.status is SCHEDULED:
         return [Reason(kind="time", until=job.run_at)]
     if job.status is not QUEUED:
@@ -29,6 +32,27 @@ def waiting_for(engine: Engine, job: Job, waiters: int) -> list[Reason]:
     reasons.append(Reason(kind="line", ahead=_ahead(queue, job)))
     if not waiters:
         reasons.append(Reason(kind="workers", used=queue.in_progress))
+    return reasons
+
+
+def _held_back(engine: Engine, job: Job) -> list[Reason]:
+    """What a job waits for that is scheduled, but for no time."""
+    parents = engine.graph.waits_for(job)
+    reasons = [Reason(kind="jobs", jobs=parents)] if parents else []
+    holder, window = engine.uniques.ahead_of(job)
+    if holder is None and window is None:
+        return reasons
+    assert job.unique is not None
+    lease = None if holder is None else holder.lease
+    reasons.append(
+        Reason(
+            kind="unique",
+            key=job.unique.key,
+            job=holder.id if holder is not None else window.id if window is not None else None,
+            worker=None if lease is None else lease.worker,
+            until=None if window is None else window.ends_at,
+        )
+    )
     return reasons
 
 
@@ -48,7 +72,7 @@ def _key(queue: FlowQueue, job: Job) -> list[Reason]:
         return []
     block = queue.block_of(state)
     if block is None and queue.ordered and state.queued and state.peek()[2] is not job:
-        # Nothing keeps the key back, but another of its jobs goes first.
+        # Nothing holds the key back, but another of its jobs goes first.
         return [Reason(kind="key", key=state.key, block="order", job=state.peek()[2].id)]
     return [] if block is None else [_blocked(queue, state, block)]
 
@@ -69,7 +93,7 @@ def _blocked(queue: FlowQueue, state: KeyState, block: Block) -> Reason:
 
 
 def _ahead(queue: QueueState, job: Job) -> int:
-    """How many queued jobs go before this one, roughly: places of those that left from between count too."""
+    """About how many queued jobs go before this one: places of jobs that have left from between count too."""
     ahead = sum(0 if lane is None else len(lane) for lane in queue.lanes[: job.priority])
     lane = queue.lanes[job.priority]
     assert lane is not None

@@ -1,1 +1,1 @@
-"""The HTTP edge: the one room of the server that imports aiohttp."""
+"""The HTTP edge: the only part of the server that imports aiohttp."""

@@ -1,4 +1,4 @@
-"""Where connections come from, and how many from each place."""
+"""The addresses of connections, and how many connections each address has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import ipaddress
 
 
 def address_of(peername: object) -> str:
-    """Whom to count a connection under: an IPv4 address, or the /64 of an IPv6 one, all of which one subscriber usually has; else ""."""
+    """The address that a connection is counted under: an IPv4 address, or the /64 of an IPv6 one, which usually belongs to one subscriber;
+    else "".
+    """
     if not isinstance(peername, tuple) or not peername:
         return ""
     host = str(peername[0])
@@ -17,7 +19,7 @@ def address_of(peername: object) -> str:
 
 
 class Addresses:
-    """Open connections by address. each_max: how many one may have."""
+    """Open connections by address. each_max: how many one address can have."""
 
     def __init__(self, each_max: int) -> None:
         self._each_max = each_max
@@ -27,7 +29,7 @@ class Addresses:
         return len(self._open)
 
     def excess(self, address: str) -> int:
-        """By how many a further connection would be beyond the bound: 0 for the first that is too many."""
+        """By how many a further connection would exceed the limit: 0 for the first one that is too many."""
         return self._open.get(address, 0) - self._each_max
 
     def add(self, address: str) -> None:
@@ -35,7 +37,7 @@ class Addresses:
         self._open[address] = self._open.get(address, 0) + 1
 
     def remove(self, address: str) -> None:
-        """Forget one that was counted."""
+        """Remove a connection from the count."""
         left = self._open[address] - 1
         if left:
             self._open[address] = left

@@ -1,11 +1,11 @@
 """Answers written in one piece: status line, headers and body in a single `transport.write`.
 
-Both ways of serving write them so (`connections.py`, `plain.py`): aiohttp's own Response spends more on headers than a queue spends on a
-job, and cannot tell what promise 3 needs.
+Both ways of serving write their answers like this (`connections.py`, `plain.py`): aiohttp's own Response spends more time on headers than
+the queue spends on a job, and does not report what promise 3 needs.
 
-`deliver_now` and `deliver` are that promise: they say whether the kernel took the whole answer while the client was still there. They
-need the transport's write buffer limit at 0 (`connections.py` sets it): then a write is attempted at once, an error is known when it
-returns, and "paused" means that some of it is not sent yet.
+`deliver_now` and `deliver` implement that promise: they return whether the kernel took the whole answer while the client was still
+connected. They need a write buffer limit of 0 on the transport (`connections.py` sets it): then a write is attempted at once, an error is
+known when it returns, and "paused" means that some of it is not sent yet.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 from http import HTTPStatus
+
+import msgspec
 
 from jobqueue.http.heads import HTTP_10
 from jobqueue.http.request import ClientGone, Request
@@ -26,63 +28,52 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class _Heads:
-    """Everything of an answer before its length, made once a second for each status and type."""
+    """The part of an answer before its length, made once a second for each status and type."""
+
+    __slots__ = ("_date", "known", "second")
 
     def __init__(self) -> None:
-        self._second = 0
+        self.second = 0
+        self.known: dict[tuple[int, bytes], bytes] = {}
         self._date = b""
-        self._heads: dict[tuple[int, bytes], bytes] = {}
 
-    def get(self, status: int, content_type: bytes) -> bytes:
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._date = formatdate(second, usegmt=True).encode()
-            self._heads.clear()
-        head = self._heads.get((status, content_type))
-        if head is None:
-            if content_type:
-                head = _HEAD % (status, _REASONS[status], content_type, self._date)
-            else:
-                head = _HEAD_EMPTY % (status, _REASONS[status], self._date)
-            self._heads[status, content_type] = head
+    def begin(self, second: int) -> None:
+        """Drop those of an earlier second."""
+        self.second = second
+        self._date = formatdate(second, usegmt=True).encode()
+        self.known.clear()
+
+    def make(self, status: int, content_type: bytes) -> bytes:
+        """Make one for this second."""
+        if content_type:
+            head = _HEAD % (status, _REASONS[status], content_type, self._date)
+        else:
+            head = _HEAD_EMPTY % (status, _REASONS[status], self._date)
+        self.known[status, content_type] = head
         return head
 
 
 _heads = _Heads()
 
 
-class Answer:
-    """A whole answer. body b"" with content_type b"" is an answer without content (204).
+class Answer(msgspec.Struct, eq=False, gc=False):
+    """A complete answer. body b"" with content_type b"" is an answer without content (204).
 
-    headers: further header lines, each ended by CR LF. close: end the connection after this answer.
+    headers: further header lines, each ended by CR LF. close: end the connection after this answer. keep_alive: whether the connection
+    serves another request after this answer; set when it is written.
     """
 
-    __slots__ = ("_content", "_content_type_bytes", "_header_lines", "close", "keep_alive", "status_code", "written")
-
-    def __init__(self, status: int, body: bytes = b"", content_type: bytes = JSON, headers: bytes = b"", *, close: bool = False) -> None:
-        self.status_code = status
-        self._content = body
-        self._content_type_bytes = content_type
-        self._header_lines = headers
-        self.close = close
-        self.written = False
-        self.keep_alive = False
-        """Whether the connection serves another request after this answer, once it is written."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self.status_code
-
-    @property
-    def content(self) -> bytes:
-        """The body."""
-        return self._content
+    status: int
+    content: bytes = b""
+    content_type: bytes = JSON
+    headers: bytes = b""
+    close: bool = False
+    written: bool = False
+    keep_alive: bool = False
 
     def add_header(self, line: bytes) -> None:
         """Add one header line, CR LF included, before the answer is written."""
-        self._header_lines += line
+        self.headers += line
 
     def write_now(self, request: Request) -> None:
         """Write the answer, once, without waiting for a slow reader. Raises ClientGone."""
@@ -92,18 +83,21 @@ class Answer:
         transport = request.connection.transport
         if transport is None or transport.is_closing():
             raise ClientGone("the client has gone")
-        head = _heads.get(self.status_code, self._content_type_bytes)
+        heads, second = _heads, int(time.time())
+        if second != heads.second:
+            heads.begin(second)
+        head = heads.known.get((self.status, self.content_type)) or heads.make(self.status, self.content_type)
         message = request.head
-        lines = self._header_lines + request.notes
-        # A body that has not arrived to its end would be taken for the next request.
+        lines = self.headers + request.notes
+        # The rest of a body that has not fully arrived would be read as the next request.
         if self.close or message.should_close or (request.whole is None and not request.body.is_eof()):
             lines += b"Connection: close\r\n"
         else:
             self.keep_alive = True
             if message.version is HTTP_10:
                 lines += b"Connection: keep-alive\r\n"
-        content = self._content
-        if not self._content_type_bytes:
+        content = self.content
+        if not self.content_type:
             transport.write(b"%b%b\r\n" % (head, lines))
         elif message.method == "HEAD":
             transport.write(b"%b%d\r\n%b\r\n" % (head, len(content), lines))
@@ -111,10 +105,11 @@ class Answer:
             transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(content), lines, content))
 
     def deliver_now(self, request: Request) -> bool | None:
-        """Write the answer; True if the kernel took all of it and the client had not hung up before, None if it took a part.
+        """Write the answer. Returns True if the kernel took all of it and the client had not hung up before; None if the kernel took a
+        part.
 
-        False means that nobody has it. True cannot mean that the client has read it: for that there is the lease. After None, `deliver`
-        waits for the rest.
+        False means that the client did not get it. True does not mean that the client has read it: the lease covers that case. After None,
+        `deliver` waits for the rest.
         """
         connection = request.connection
         if connection.has_hung_up():
@@ -130,7 +125,7 @@ class Answer:
         return connection.transport is not None and not connection.transport.is_closing()
 
     async def deliver(self, request: Request) -> bool:
-        """Wait until the kernel has taken the rest of an answer; False when the client will not have it whole."""
+        """Wait until the kernel has taken the rest of an answer. Returns False if the client will not get all of it."""
         connection = request.connection
         try:
             await connection.drained()

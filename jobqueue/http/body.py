@@ -1,7 +1,7 @@
-"""Reading a request's body: bounded in bytes and time, JSON only, before anything is done or waited for.
+"""Reading a request's body: bounded in bytes and time, and only JSON, before the request does anything or waits for anything.
 
-Order of refusal: too large (413, before a byte is read if Content-Length says so), too slow (408), encoded (415), of another
-type (415), not UTF-8 (400). What is left goes to the msgspec decoders of `wire.py`; what they find is checked for depth.
+Order of refusal: too large (413, before a byte is read if Content-Length exceeds the limit), too slow (408), encoded (415), of another type
+(415), not UTF-8 (400). The rest goes to the msgspec decoders of `wire.py`; the values that they find are checked for depth.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from jobqueue.http.request import BodyBroken, Request
 from jobqueue.limits import JSON_DEPTH_MAX
 
 AHEAD_BYTES_MAX = 131_072
-"""What may arrive of a body ahead of its reader before its connection is read no further."""
+"""How much of a body can arrive before its reader takes it; beyond that, the connection is not read from."""
 
 _NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
 _MARKS = bytes.maketrans(b"[]{}", b"1010")
 _WAYS = [list(accumulate((1 if octet >> bit & 1 else -1 for bit in range(7, -1, -1)), initial=0)) for octet in range(256)]
 _STEPS = [way[-1] for way in _WAYS]
-"""By how much eight brackets, opening ones as ones, take the nesting deeper."""
+"""For each byte of eight brackets, with opening ones as 1 bits: the change of the nesting depth."""
 _PEAKS = [max(way) for way in _WAYS]
-"""How deep they take it in between."""
+"""For each such byte: the greatest depth in between."""
 
 
 class RequestTimeout(CallerError):
-    """The request did not arrive whole in time."""
+    """The request did not fully arrive in time."""
 
     code = "request_timeout"
 
@@ -44,17 +44,17 @@ class UnsupportedMediaType(CallerError):
 
 
 class Paused(Protocol):
-    """A connection, as far as this goes."""
+    """The part of a connection that is used here."""
 
     def pause_reading(self, why: int) -> None:
-        """Read no further for a reason, until that is gone."""
+        """Stop reading, for a reason `why`, until that reason is gone."""
 
     def resume_reading(self, why: int) -> None:
-        """A reason to read no further is gone."""
+        """Remove a reason to stop reading."""
 
 
 class Stream:
-    """The body of a request that was begun before all of it had arrived, as `connections.py` feeds it. Bounded by its reader."""
+    """The body of a request that was started before all of the body had arrived. `connections.py` feeds it. Its reader bounds it."""
 
     def __init__(self, connection: Paused) -> None:
         self._connection = connection
@@ -64,7 +64,7 @@ class Stream:
         self._reader: asyncio.Future[None] | None = None
 
     def feed(self, data: bytes, eof: bool) -> None:
-        """More has arrived."""
+        """Add data that has arrived."""
         if data:
             self._chunks.append(data)
             self._bytes += len(data)
@@ -75,14 +75,14 @@ class Stream:
             self._reader.set_result(None)
 
     def broke(self) -> None:
-        """A body that has a length cannot."""
+        """Does nothing: a body with a length cannot break."""
 
     def is_eof(self) -> bool:
         """Whether all of it has arrived, read or not."""
         return self._eof
 
     def read_nowait(self) -> bytes:
-        """What has arrived and was not read."""
+        """The data that has arrived and was not read yet."""
         data = b"".join(self._chunks)
         self._chunks.clear()
         self._bytes = 0
@@ -90,7 +90,7 @@ class Stream:
         return data
 
     async def readany(self) -> bytes:
-        """What has arrived and was not read, at least a byte; b"" at the end."""
+        """The data that has arrived and was not read yet, at least one byte; b"" at the end."""
         while not self._chunks and not self._eof:
             self._reader = asyncio.get_running_loop().create_future()
             try:
@@ -101,7 +101,7 @@ class Stream:
 
 
 def body_at_once(request: Request, bytes_max: int, any_type: bool = False) -> bytes | None:
-    """The body if it has arrived whole with the head, else None. b"" when there is none. Raises as read_body does."""
+    """The body, if it has fully arrived with the head, else None. b"" if there is none. Raises as read_body does."""
     body = request.whole
     if body is None:
         if not request.body.is_eof():
@@ -115,9 +115,9 @@ def body_at_once(request: Request, bytes_max: int, any_type: bool = False) -> by
 
 
 async def read_body(request: Request, bytes_max: int, any_type: bool = False) -> bytes:
-    """The body, b"" when there is none; JSON by its declared type, unless `any_type` will do.
+    """The body, b"" if there is none. Its declared type must be JSON, unless `any_type`.
 
-    It has until its connection's deadline, which is counted from the request's first byte. Raises TooLarge, RequestTimeout,
+    It must arrive before its connection's deadline, which is counted from the request's first byte. Raises TooLarge, RequestTimeout,
     UnsupportedMediaType, BadRequest, ClientGone.
     """
     body = await _read_slowly(request, bytes_max)
@@ -128,7 +128,7 @@ async def read_body(request: Request, bytes_max: int, any_type: bool = False) ->
 
 def _check(request: Request, body: bytes, any_type: bool) -> None:
     if not request.head.fields.json:
-        _check_headers(request.head.headers, any_type)
+        _check_headers(request.head.fields.headers, any_type)
     if not body.isascii():
         _check_utf8(body)
 
@@ -139,7 +139,7 @@ def _check_headers(headers: Mapping[str, str], any_type: bool) -> None:
         _check_type(kind)
     encoding = headers.get(CONTENT_ENCODING)
     if encoding is not None and encoding.lower() != "identity":
-        raise UnsupportedMediaType(f"Content-Encoding {encoding[:40]!r} is not supported; send the body as it is")
+        raise UnsupportedMediaType(f"Content-Encoding {encoding[:40]!r} is not supported; send the body uncompressed")
 
 
 def _too_large(size: int, bytes_max: int) -> TooLarge:
@@ -147,7 +147,7 @@ def _too_large(size: int, bytes_max: int) -> TooLarge:
 
 
 async def _read_slowly(request: Request, bytes_max: int) -> bytes:
-    """A body that has not arrived whole with its head."""
+    """Read a body that has not fully arrived with its head."""
     connection, size = request.connection, request.head.size
     if size > bytes_max:
         raise _too_large(size, bytes_max)
@@ -169,8 +169,8 @@ async def _read_slowly(request: Request, bytes_max: int) -> bytes:
 
 
 def late(seconds: float) -> RequestTimeout:
-    """The error of a request that did not arrive whole in the time it has."""
-    return RequestTimeout(f"the request did not arrive whole within {seconds:g} seconds of its first byte")
+    """The error for a request that did not fully arrive in the time allowed."""
+    return RequestTimeout(f"the request did not arrive completely within {seconds:g} seconds of its first byte")
 
 
 def _check_type(value: str) -> None:
@@ -193,10 +193,11 @@ def _check_utf8(body: bytes) -> None:
 
 
 def check_depth(field: str, body: bytes) -> None:
-    """Raise BadRequest when a payload, result or error is nested deeper than `limits.JSON_DEPTH_MAX`. It must be grammatical JSON.
+    """Raise BadRequest if a payload, result or error is nested deeper than `limits.JSON_DEPTH_MAX`. It must be grammatical JSON.
 
-    One with no more opening brackets than that cannot be. Of any other the strings are cut out and the rest is read eight brackets at a
-    time, which takes 15 ms for 1 MiB, whatever is in it; a loop over its bytes takes 100, and a recursive parser may take the stack.
+    A value with no more opening brackets than that cannot be too deep. For any other, the strings are cut out, and the rest is read eight
+    brackets at a time. This takes 15 ms for 1 MiB, whatever it contains; a loop over its bytes takes 100 ms, and a recursive parser could
+    overflow the stack.
     """
     if body[:1] == b'"' or body.count(b"[") + body.count(b"{") <= JSON_DEPTH_MAX:
         return
@@ -205,10 +206,10 @@ def check_depth(field: str, body: bytes) -> None:
 
 
 def _deepest(body: bytes) -> int:
-    """How deep grammatical JSON is nested."""
+    """The nesting depth of grammatical JSON."""
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Quotes go in pairs with nothing between them: that a string ends and the next one begins there changes nothing for what is around.
+    # Quotes are removed in pairs with nothing between them: if a string ends and the next one begins there, the rest is not affected.
     marks = body.translate(_MARKS, _NO_MARKS).replace(b'""', b"")
     if b'"' in marks:
         marks = b"".join(marks.split(b'"')[::2])

@@ -1,23 +1,23 @@
-"""Connections: one guard in front of both ways of serving, with every bound and every deadline.
+"""Connections: one guard in front of both ways of serving, with every limit and every deadline.
 
-A `Connection` owns its socket's transport. It finds where each request begins and ends, hands them on one at a time, and writes their
-answers. Beneath it is one of two ways. *Plain* is aiohttp's documented `web.Server` (`plain.py`): it is given a whole head, calls the
-handler in a task, and reads the body. *Fast* needs none of that for ordinary requests: their heads are known (`heads.py`) or parsed by
-aiohttp's parser alone (`fast.py`), their bodies have a length, and they are run right here. What is not ordinary goes the plain way there
-too. So what holds here holds for every request, whichever way it is served:
+A `Connection` owns its socket's transport. It finds where each request begins and ends, passes the requests on one at a time, and writes
+their answers. There are two ways to serve a request. *Plain* is aiohttp's documented `web.Server` (`plain.py`): it gets a whole head, calls
+the handler in a task, and reads the body. *Fast* does without that for ordinary requests: their heads are known (`heads.py`) or parsed by
+aiohttp's parser alone (`fast.py`), their bodies have a length, and they are run in this module. With the fast way, requests that are not
+ordinary are still served the plain way. The following holds for every request, whichever way it is served:
 
-- **Connections**, in all and for one address. Over a cap, a few more are accepted and answered 429 on everything but the public routes,
-  so that a health check still gets through a full server; beyond those, connections are cut at once. So the server never runs out of file
-  descriptors, which would make the accept loop spin.
-- **One deadline for a whole request**, set once, when its first byte arrives. No later byte moves it.
-- **A head** has at most HEAD_BYTES_MAX bytes, from its first to its empty line. aiohttp never sees a part of one.
-- **Unread bytes** (heads and bodies that have not arrived whole, requests behind the one being served) are counted over all connections;
-  the connection that goes over the bound is refused. What stands behind a request is not read beyond AHEAD_BYTES_MAX.
-- **Unsent bytes**: a connection has one answer under way at a time, and serves nothing before the kernel has taken it. Over all
-  connections they are counted; over the bound, the one with most is cut off.
+- **Connections** are limited, in total and for one address. Over a limit, a few more are accepted and answered 429 on everything except the
+  public routes, so that a health check still works on a full server; beyond those, connections are cut at once. So the server never runs
+  out of file descriptors, which would make the accept loop spin.
+- **One deadline for a whole request**, set once, when its first byte arrives. Later bytes do not move it.
+- **A head** has at most HEAD_BYTES_MAX bytes, from its first byte to its empty line. aiohttp never gets a part of a head.
+- **Unread bytes** (heads and bodies that have not fully arrived, requests behind the one being served) are counted over all connections;
+  the connection that exceeds the limit is refused. Data behind a request is read only up to AHEAD_BYTES_MAX.
+- **Unsent bytes**: a connection sends one answer at a time, and serves nothing before the kernel has taken it. Unsent bytes are counted
+  over all connections; over the limit, the connection with the most is cut off.
 - **Silence**: a connection without a request, and one whose client does not read its answer, is closed after a time.
 
-How a request is then served is `serving.py`'s, what comes before any request `peers.py`'s.
+How a request is then served is in `serving.py`; what happens before any request is in `peers.py`.
 """
 
 from __future__ import annotations
@@ -38,28 +38,30 @@ from jobqueue.http.request import ClientGone, Request
 from jobqueue.http.serving import Handles, ServingPeer
 
 HEAD_BYTES_MAX = 32_768
-"""The longest head: request line (8,190 bytes at most), header lines (16,384 the longest of them), empty line."""
+"""The longest head: request line (8,190 bytes at most), header lines (the longest has at most 16,384 bytes), empty line."""
 
 HEAD_LINES_MAX = 128
-"""Header lines of a head."""
+"""The most header lines in a head."""
 
 PART_SECONDS = 0.1
-"""How long the rest of a small body is waited for before its request is begun. What comes later is read with the request's deadline."""
+"""How long to wait for the rest of a small body before its request is started. Data that arrives later is read until the request's
+deadline."""
 
 PART_BYTES_MAX = 65_536
-"""The longest request that is waited for so."""
+"""The longest request for which this wait is done."""
 
 LINGER_SECONDS = 2.0
-"""How long a connection that is given up is still read from: closed at once, the kernel would take back the answer it just sent."""
+"""How long a connection that is being closed is still read from: if it were closed at once, the kernel would discard the answer just
+sent."""
 
 SERVED_PER_TURN = 32
 """Requests of one connection served in one turn of the loop."""
 
 STRANGE_MAX = 64
-"""Requests in a row whose heads are not known, after which a connection does without the looking up."""
+"""After this many requests in a row with unknown heads, the connection no longer looks heads up."""
 
 _LINE_BEGINS = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}(?: [^\r\n]*(?:\r(?:\n.*)?)?)?", re.DOTALL)
-"""What a part of a head may look like: a method, then a line that ends in CR LF."""
+"""The expected start of an incomplete head: a method, then a line that ends in CR LF."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
 
@@ -67,7 +69,7 @@ _logger = logging.getLogger("jobqueue.http")
 
 
 class HttpVersionNotSupported(CallerError):
-    """HTTP/0.9 or HTTP/2 spoken at the wrong place."""
+    """HTTP/0.9 or HTTP/2 was sent where it is not supported."""
 
     code = "http_version"
 
@@ -76,11 +78,11 @@ class Parser(Protocol):
     """Parses heads for the fast way."""
 
     def parse(self, raw: bytes) -> Head | None:
-        """What a whole head says; None unless it is that of an ordinary request, whose body has a length."""
+        """The contents of a whole head; None unless it belongs to an ordinary request, whose body has a length."""
 
 
 class Below(Protocol):
-    """A plain way beneath one connection."""
+    """The plain way, below one connection."""
 
     def head(self, raw: bytes) -> None:
         """Take a whole head, and have the handler called for it."""
@@ -93,22 +95,22 @@ class Below(Protocol):
 
 
 class PlainWay(Protocol):
-    """Serves what the fast way does not."""
+    """Serves the requests that the fast way does not serve."""
 
     def below(self, connection: Connection) -> Below:
-        """What serves one connection."""
+        """The object that serves one connection."""
 
 
 class Server(Handles, Protocol):
-    """What all connections of a server share: see `server.Server`."""
+    """The state that all connections of a server share: see `server.Server`."""
 
     @property
     def heads(self) -> Heads:
-        """Those that are known."""
+        """The known heads."""
 
     @property
     def parser(self) -> Parser | None:
-        """Of the fast way, where that is open."""
+        """The parser of the fast way, if that way is in use."""
 
     @property
     def plain(self) -> PlainWay:
@@ -116,31 +118,33 @@ class Server(Handles, Protocol):
 
     @property
     def refused(self) -> Callable[[QueueError], Answer]:
-        """The answer to what is no request."""
+        """Makes the answer to data that is not a request."""
 
 
 _PASSED_ON = Request(Head("", "", NO_FIELDS), cast(Any, None))
-"""Stands for a request that was given to the plain way, until that calls the handler for it."""
+"""A placeholder for a request that was given to the plain way, until the plain way calls its handler."""
 
 
 class Connection(ServingPeer):
     """One client's connection."""
 
-    __slots__ = ("_awaited", "_below", "_buffer", "_frame", "_held", "_strange", "_stream")
+    __slots__ = ("_awaited", "_below", "_buffer", "_frame", "_held", "_passed", "_strange", "_stream")
 
     server: Server
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server, loop)
         self._buffer = b""
-        """What has come and is not served yet: a part of a request, or what stands behind the one being served."""
+        """Data that has arrived and is not served yet: a part of a request, or data behind the request being served."""
         self._awaited: tuple[Head, int, int] | None = None
-        """The head that the buffer begins with, where its body begins, and how long both are."""
+        """The head at the start of the buffer, where its body begins, and the length of both together."""
         self._frame: Counted | Chunked | None = None
         self._stream: Stream | None = None
         self._held = 0
-        """Bytes of the body that came after its request was begun."""
+        """Bytes of the body that arrived after its request was started."""
         self._below: Below | None = None
+        self._passed = b""
+        """The head that was given to the plain way, if it can be learnt."""
         self._strange = 0
 
     def __repr__(self) -> str:
@@ -148,7 +152,7 @@ class Connection(ServingPeer):
         return f"<Connection from {self.address or 'nowhere'}, {state}>"
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget what has come."""
+        """Drop all data that has arrived."""
         self._keep(b"")
         self._forget_body()
         self._awaited = None
@@ -158,7 +162,7 @@ class Connection(ServingPeer):
             self._below = None
 
     def data_received(self, data: bytes) -> None:
-        """Serve at once what can be."""
+        """Serve at once what can be served."""
         if self._closing:
             return
         if self._half is not None:
@@ -166,7 +170,16 @@ class Connection(ServingPeer):
         if self._request is not None:
             self._more(data)
             return
-        if self._buffer:
+        if not self._buffer:
+            # The most frequent case is known and complete: one request in one packet.
+            end = data.find(b"\r\n\r\n")
+            if end > 0 and self._strange < STRANGE_MAX:
+                head = self.server.heads.find(data, 0, end)
+                if head is not None and end + 4 + head.size == len(data):
+                    self._strange = 0
+                    self._run(Request(head, self, data[end + 4 :]), False)
+                    return
+        else:
             data = self._buffer + data
             awaited = self._awaited
             if awaited is not None and len(data) < awaited[2]:
@@ -177,7 +190,7 @@ class Connection(ServingPeer):
     # Finding requests.
 
     def _serve(self, data: bytes) -> None:
-        """Serve what the data holds from its start, where a request begins; keep what is left."""
+        """Serve the data, which begins with a request; keep the rest."""
         at, served, size = 0, 0, len(data)
         self._keep(b"")
         while at < size and not self._closing:
@@ -217,13 +230,12 @@ class Connection(ServingPeer):
             self.deadline = 0.0
 
     def _head(self, data: bytes, at: int, end: int) -> Head | None:
-        """The head of an ordinary request, where the fast way is open; None of any other."""
+        """The head of an ordinary request, if the fast way is in use; None for any other."""
         if self._awaited is not None and at == 0:
             head, self._awaited = self._awaited[0], None
             return head
         server = self.server
-        parser = server.parser
-        if parser is not None and self._strange < STRANGE_MAX:
+        if self._strange < STRANGE_MAX:
             known = server.heads.find(data, at, end)
             if known is not None:
                 self._strange = 0
@@ -232,6 +244,7 @@ class Connection(ServingPeer):
         if data.startswith(_PREFACE, at):
             self.refuse(HttpVersionNotSupported("this is HTTP/2; speak HTTP/1.1 or HTTP/1.0"))
             return None
+        parser = server.parser
         if parser is None:
             return None
         raw = data[at : end + 4]
@@ -242,7 +255,7 @@ class Connection(ServingPeer):
         return parsed
 
     def accepts(self, head: Head) -> bool:
-        """Whether a head is as it should be. What some releases of aiohttp let pass is refused."""
+        """Whether a head is valid. Refuses what some releases of aiohttp accept."""
         if head.version is HTTP_11 and len(head.headers.getall(HOST, ())) != 1:
             self.refuse(BadRequest(None, "not a valid HTTP request: it needs one Host header (RFC 9112, section 3.2)"))
             return False
@@ -256,7 +269,7 @@ class Connection(ServingPeer):
         return True
 
     def _partial(self, data: bytes) -> None:
-        """No whole head has come."""
+        """Handle data without a whole head."""
         self._keep(data)
         if not data or self._closing:
             return
@@ -274,7 +287,7 @@ class Connection(ServingPeer):
             self._expire_at(self.deadline)
 
     def _incomplete(self, head: Head, data: bytes, body_at: int) -> None:
-        """A whole head, and not all of its body: wait a moment for the rest of a small one. data begins with the head."""
+        """Handle a whole head without all of its body: wait a moment for the rest of a small one. `data` begins with the head."""
         self._keep(data)
         if self._closing:
             return
@@ -287,7 +300,7 @@ class Connection(ServingPeer):
             self._expire_at(min(self.deadline, self._loop.time() + PART_SECONDS))
 
     def _begin_awaited(self) -> None:
-        """Begin the request whose head has come and whose body has not: its handler reads that as it arrives."""
+        """Start the request whose head has arrived and whose body has not: its handler reads the body as it arrives."""
         assert self._awaited is not None
         (head, body_at, whole), self._awaited = self._awaited, None
         data = self._buffer
@@ -295,13 +308,14 @@ class Connection(ServingPeer):
         stream = self._stream = Stream(self)
         self._frame = Counted(whole - body_at)
         request = self._request = Request(head, self, None, stream)
+        self.handed = None
         self.server.requests_count += 1
         self._take_body(data[body_at:])
         serving = self.server.handler(request)
         self._start(serving, request, serving)
 
     def _pass_on(self, data: bytes, body_at: int) -> None:
-        """Give a whole head to the plain way; what is behind it when the handler is called (`passed_back`)."""
+        """Give a whole head to the plain way. The data behind it follows when the handler is called (`passed_back`)."""
         below = self._below
         if below is None:
             below = self._below = self.server.plain.below(self)
@@ -309,12 +323,20 @@ class Connection(ServingPeer):
         self._request = _PASSED_ON
         self._keep(data[body_at:])
         if not self._closing:
-            below.head(data[:body_at])
+            raw = data[:body_at]
+            if self.server.parser is None and self._strange <= STRANGE_MAX:
+                self._passed = raw
+            below.head(raw)
 
     def passed_back(self, request: Request, chunked: bool) -> bool:
-        """The plain way is about to call the handler; whether it may. chunked: how the body comes, if it has no length."""
+        """Called when the plain way is about to call the handler; returns whether it may. chunked: how the body is framed, if it has no
+        length.
+        """
+        raw, self._passed = self._passed, b""
         if self._closing or self._request is not _PASSED_ON or not self.accepts(request.head):
             return False
+        if raw:
+            self.server.heads.learn(raw, request.head)
         if chunked:
             first = Chunked()
             first.take(self._buffer)
@@ -322,6 +344,7 @@ class Connection(ServingPeer):
                 self.refuse(BadRequest(None, "not a valid HTTP request: its chunks cannot be read"))
                 return False
         self._request = request
+        self.handed = None
         self.server.requests_count += 1
         if chunked or request.head.size:
             self._frame = Chunked() if chunked else Counted(request.head.size)
@@ -332,7 +355,7 @@ class Connection(ServingPeer):
         return True
 
     def _more(self, data: bytes) -> None:
-        """What comes while a request is served: its body first, then what stands behind it."""
+        """Handle data that arrives while a request is served: first its body, then data behind it."""
         request = self._request
         if request is not _PASSED_ON and self._frame is not None and not self._frame.whole:
             data = data[self._take_body(data) :]
@@ -342,7 +365,7 @@ class Connection(ServingPeer):
                 self.pause_reading(BEHIND)
 
     def _take_body(self, data: bytes) -> int:
-        """Hand on what of the data belongs to the body being read; how much that was."""
+        """Pass on the part of the data that belongs to the body being read. Returns how many bytes that was."""
         frame, request = self._frame, self._request
         assert frame is not None
         assert request is not None
@@ -368,7 +391,7 @@ class Connection(ServingPeer):
         self.resume_reading(BODY)
 
     def _keep(self, data: bytes) -> None:
-        """Set aside what is not served yet."""
+        """Keep data that is not served yet."""
         if data is self._buffer:
             return
         server = self.server
@@ -389,7 +412,7 @@ class Connection(ServingPeer):
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Serve what stood behind a request."""
+        """Serve the data behind a request."""
         if self._request is None and self._awaited is None and self._buffer and not self._closing and self.transport is not None:
             self.resume_reading(BEHIND)
             self._serve(self._buffer)
@@ -398,22 +421,23 @@ class Connection(ServingPeer):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is asked of it."""
+        """Whether no request is arriving or being served."""
         return self._request is None and not self._buffer
 
     def _refuse_head(self) -> None:
         self.refuse(BadRequest(None, f"not a valid HTTP request: its head has more than {HEAD_BYTES_MAX} bytes"))
 
     def refuse(self, error: QueueError) -> None:
-        """Answer what is no request, and close: whatever follows cannot be trusted to be one. One log line, no traceback."""
+        """Answer data that is not a request, and close: data after it cannot be parsed reliably. One log line, no traceback."""
         if self._closing or self.transport is None:
             return
         _logger.info("refused a request: %r", error.detail[:200])
         if self._request is not None and self._request is not _PASSED_ON:
-            # Its answer may be under way.
+            # The answer to the request may be partly sent.
             self._closing = True
             self.transport.abort()
             return
+        self.handed = None
         answer = self.server.refused(error)
         try:
             answer.write_now(Request(Head("GET", "", NO_FIELDS), self, b""))
@@ -423,7 +447,7 @@ class Connection(ServingPeer):
             self._finish(linger=True)
 
     def _finish(self, linger: bool = False) -> None:
-        """Serve nothing more. What is still to come is read and dropped for a while, so that the answer arrives."""
+        """Serve no more requests. Data that still arrives is read and dropped for a while, so that the answer gets through."""
         linger = linger or bool(self._buffer) or (self._frame is not None and not self._frame.whole)
         self._closing = True
         self._request = self._awaited = None
@@ -441,12 +465,12 @@ class Connection(ServingPeer):
         self._expire_in(LINGER_SECONDS)
 
     def close_soon(self) -> None:
-        """Close when what is being served is answered, or at once."""
+        """Close when the current request is answered, or at once if there is none."""
         if self.idle:
             self.force_close()
 
     def _is_busy(self) -> bool:
-        # Its handler reads the body by the same deadline.
+        # Its handler reads the body with the same deadline.
         return self._request is not None and self._request is not _PASSED_ON and not self._closing
 
     def _expired(self) -> None:

@@ -1,8 +1,8 @@
-"""The fast way: heads parsed by aiohttp's parser alone, without the rest of aiohttp.
+"""The fast way: heads are parsed by aiohttp's parser, without the rest of aiohttp.
 
-`aiohttp.http.HttpRequestParser` is not in aiohttp's documentation, so a release may change it. `Parser` looks at the start whether it is
-there and does what it should, and says what does not; then everything is served the plain way, which is slower and stands on nothing but
-the documentation. So a release of aiohttp can cost speed and never service.
+`aiohttp.http.HttpRequestParser` is not in aiohttp's documentation, so a release can change it. At the start, `Parser` checks that it exists
+and works as expected, and reports what does not. If the check fails, every request is served the plain way, which is slower and depends
+only on documented behaviour. So a release of aiohttp can make the server slower, but never break it.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ _logger = logging.getLogger("jobqueue.http")
 
 
 class CannotServeFast(Exception):
-    """The installed aiohttp is not as the fast way needs it. str() says what is missing."""
+    """The installed aiohttp does not have what the fast way needs. str() names what is missing."""
 
 
 class _Nothing(asyncio.Protocol):
-    """Whom the parser would ask to pause and resume, were it given a body."""
+    """The protocol that the parser would ask to pause and resume reading, if it were given a body."""
 
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
 
 
 class Parser:
-    """aiohttp's parser, a new one for each head, so that nothing is carried from one request to the next. Raises CannotServeFast."""
+    """aiohttp's parser. A new one is made for each head, so that no state is carried from one request to the next. Raises
+    CannotServeFast.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -70,9 +72,9 @@ class Parser:
         return parser.feed_data(raw)
 
     def parse(self, raw: bytes) -> Head | None:
-        """What a whole head says; None unless it is that of an ordinary request, whose body has a length.
+        """The contents of a whole head; None unless it belongs to an ordinary request, whose body has a length.
 
-        What aiohttp refuses is None too: the plain way gives the answer to it.
+        Also None for a head that aiohttp refuses: the plain way then gives the answer.
         """
         try:
             messages, upgraded, tail = self._messages(raw)
@@ -83,7 +85,7 @@ class Parser:
         return _ordinary(messages[0][0])
 
     def _try(self) -> None:
-        """That it parses what it should, as it should."""
+        """Check that the parser gives the expected results."""
         ((message, _),), upgraded, tail = self._messages(b"POST /a?b HTTP/1.1\r\nHost: c\r\nContent-Length: 3\r\n\r\n")
         for name in ("method", "path", "version", "headers", "should_close", "upgrade", "chunked"):
             if not hasattr(message, name):
@@ -98,14 +100,14 @@ class Parser:
 
 
 def _ordinary(message: Any) -> Head | None:
-    """The head of a request whose end can be told by counting."""
+    """The head of a request whose end is known from its length."""
     headers = message.headers
     if message.upgrade or message.chunked or message.method == "CONNECT" or TRANSFER_ENCODING in headers:
         return None
     head = head_of(message.method, message.path, message.version, headers, not message.should_close)
     lengths = headers.getall(CONTENT_LENGTH, ())
     if lengths:
-        # str.isdigit is true of the digits of every script.
+        # str.isdigit is true for the digits of every script.
         if len(lengths) != 1 or not (lengths[0].isascii() and lengths[0].isdigit()) or len(lengths[0]) > 18:
             return None
         head.size = int(lengths[0])
@@ -113,7 +115,7 @@ def _ordinary(message: Any) -> Head | None:
 
 
 def parser_for(way: str) -> Parser | None:
-    """The parser of a way of serving, None for the plain one. Raises CannotServeFast where that way is asked for and cannot be had."""
+    """The parser of a way of serving, None for the plain one. Raises CannotServeFast if the fast way is required and not available."""
     if way == PLAIN:
         return None
     try:
@@ -130,9 +132,9 @@ def _warn(error: CannotServeFast) -> None:
 
 
 async def proven(way: str) -> str:
-    """`fast` or `plain`: what can be had of the way that was asked for, after one real request through a pair of sockets.
+    """`fast` or `plain`: the way that can be used, after one real request through a pair of sockets.
 
-    Raises CannotServeFast where the fast way is asked for and cannot be had.
+    Raises CannotServeFast if the fast way is required and not available.
     """
     if way == PLAIN:
         return PLAIN
@@ -179,7 +181,7 @@ async def _try_serving(parser: Parser) -> None:
 
 
 def parser_is_weak() -> bool:
-    """Whether aiohttp runs on its pure-Python parser, as far as can be told: its checks are weaker."""
+    """Whether aiohttp runs on its pure-Python parser, as far as can be detected: that parser checks less strictly."""
     try:
         from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
     except ImportError:

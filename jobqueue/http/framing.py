@@ -1,9 +1,9 @@
-"""Where a body ends, in the bytes that come after a head.
+"""Finds where a body ends, in the bytes that come after a head.
 
-A connection gives the way beneath it one request at a time, so it must know which bytes are the body's. aiohttp has read the head by then
-and said how the body is framed; this counts. A chunked body is read here by the whole grammar of RFC 9112, section 7.1, within narrow
-bounds, and handed on in the plainest form: extensions and trailers, which mean nothing to this server, go no further. So aiohttp never
-meets a chunk that it cannot read. It would not tell a handler of one that waits for the body, which would then wait until its deadline.
+A connection gives one request at a time to the plain way, so it must know which bytes belong to the body. By then aiohttp has read the head
+and reported how the body is framed; this module counts. It reads a chunked body by the full grammar of RFC 9112, section 7.1, within narrow
+limits, and passes it on in the simplest form: extensions and trailers, which this server does not use, are dropped. So aiohttp never gets a
+chunk that it cannot read. If it did, it would not inform the handler, which would wait for the body until the deadline.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 LINE_BYTES_MAX = 1_024
-"""The longest line of a chunk's size, with its extensions, and the most that all trailers together may have."""
+"""The longest line with a chunk's size and extensions, and the most bytes of all trailers together."""
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
@@ -20,7 +20,7 @@ _TRAILER = re.compile(rb"%b:[\t -~\x80-\xff]*\r\n" % _TOKEN)
 
 
 class Counted:
-    """A body of so many bytes."""
+    """A body of known length."""
 
     __slots__ = ("missing",)
 
@@ -31,11 +31,11 @@ class Counted:
 
     @property
     def whole(self) -> bool:
-        """Whether all of it has come."""
+        """Whether all of it has arrived."""
         return self.missing == 0
 
     def take(self, data: bytes) -> tuple[int, bytes]:
-        """How many of the next bytes are the body's, and these."""
+        """How many of the next bytes belong to the body, and these bytes."""
         taken = min(len(data), self.missing)
         self.missing -= taken
         return taken, data[:taken]
@@ -48,18 +48,20 @@ class Chunked:
 
     def __init__(self) -> None:
         self._missing = 0
-        """Of the chunk that is being read."""
+        """Bytes missing from the chunk that is being read."""
         self._within = "size"
         """What is being read: a chunk's `size`, its content, the line `end` after that, or the `trailers`."""
         self._line = b""
-        """What has come of a line."""
+        """The part of a line that has arrived."""
         self._trailers_bytes = 0
         self.whole = False
         self.broken = False
-        """What came is not what the grammar allows: it cannot be told where the body ends, and all that follows is lost."""
+        """The data does not follow the grammar: the end of the body cannot be found, and nothing after it can be used."""
 
     def take(self, data: bytes) -> tuple[int, bytes]:
-        """How many of the next bytes are the body's, and what they say: as one chunk, and the last one where they end it."""
+        """How many of the next bytes belong to the body, and their content: as one chunk, followed by the last chunk if they end the
+        body.
+        """
         at, contents = 0, []
         while at < len(data) and not self.broken and not self.whole:
             if self._missing:
@@ -84,7 +86,7 @@ class Chunked:
         return (len(data) if self.broken else at), said
 
     def _read(self, line: bytes) -> None:
-        """A line has come whole."""
+        """Handle a complete line."""
         if self._within == "size":
             match = _SIZE.fullmatch(line) if len(line) <= LINE_BYTES_MAX else None
             if match is None:

@@ -1,10 +1,10 @@
-"""The plain way: requests served by aiohttp as its documentation says, and nothing else of it.
+"""The plain way: requests are served by aiohttp as documented, using only documented parts of it.
 
 `web.Server` is a factory of protocols, for any transport. Here its transport is a `Pipe`, which a `Connection` feeds with one request at a
-time. aiohttp parses the head, calls the handler in a task and offers the body as a stream; when the client goes, it cancels the task
-(`handler_cancellation`). The handler's answer is written by the connection, in one piece, since aiohttp does not say whether the kernel
-took it; aiohttp is given one that writes nothing. What it writes of its own accord are its words on what it could not parse: they become
-the server's own.
+time. aiohttp parses the head, calls the handler in a task and offers the body as a stream; if the client disconnects, aiohttp cancels the
+task (`handler_cancellation`). The connection writes the handler's answer, in one piece, since aiohttp does not report whether the kernel
+took it; aiohttp gets an answer that writes nothing. aiohttp itself writes only errors about requests that it could not parse; their text
+goes into the server's own error.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ from jobqueue.http.request import Connection as AnyConnection
 AIOHTTP_VERSION = aiohttp.__version__
 
 FIELD_BYTES_MAX = 16_384
-"""The longest header line. aiohttp's own 8,190 would answer a long token 400 where 401 is meant."""
+"""The longest header line. With aiohttp's own limit of 8,190, a long token would be answered 400 where 401 is correct."""
 
 NEVER_SECONDS = 1e7
-"""The connection closes what is silent, not aiohttp."""
+"""The connection closes silent clients, not aiohttp."""
 
 _silent = logging.Logger("aiohttp", logging.CRITICAL + 1)
-"""What aiohttp logs is a traceback for every bad request; the connection logs a line."""
+"""aiohttp logs a traceback for every bad request; the connection logs one line instead."""
 
 
 class Connection(AnyConnection, Protocol):
-    """Whom a pipe belongs to."""
+    """The connection that a pipe belongs to."""
 
     def passed_back(self, request: Request, chunked: bool) -> bool:
-        """The handler is about to be called; whether it may."""
+        """The handler is about to be called; returns whether it may be."""
 
     async def carry(self, serving: Coroutine[Any, Any, Answer], request: Request) -> None:
         """Serve a request to the last byte of its answer."""
 
     def refuse(self, error: QueueError) -> None:
-        """Answer what is no request, and close."""
+        """Answer data that is not a request, and close."""
 
     def pause_reading(self, why: int) -> None:
-        """Read no further for a reason, until that is gone."""
+        """Stop reading, for a reason `why`, until that reason is gone."""
 
     def resume_reading(self, why: int) -> None:
-        """A reason to read no further is gone."""
+        """Remove a reason to stop reading."""
 
 
 class Handles(Protocol):
-    """Who answers requests."""
+    """The server that answers requests."""
 
     handler: Callable[[Request], Coroutine[Any, Any, Answer]]
 
 
 class Plain:
-    """aiohttp's server, beneath all connections of one of ours."""
+    """aiohttp's server, below all connections of one of our servers."""
 
     def __init__(self, handles: Handles) -> None:
         self._handles = handles
@@ -78,7 +78,7 @@ class Plain:
         )
 
     def below(self, connection: Connection) -> Pipe:
-        """What serves one connection."""
+        """The object that serves one connection."""
         return Pipe(connection, cast(asyncio.Protocol, self._server()))
 
     async def _serve(self, asked: web.BaseRequest) -> web.StreamResponse:
@@ -89,7 +89,8 @@ class Plain:
             if CONTENT_LENGTH in asked.headers and not chunked:
                 head.size = asked.content_length or 0
             request = Request(head, pipe.connection, None, Content(asked.content))
-            # A method such as CONNECT makes aiohttp take all that follows for the body: as with chunks, its end is aiohttp's to tell.
+            # With a method such as CONNECT, aiohttp takes everything that follows for the body: as with chunks, aiohttp decides where it
+            # ends.
             if pipe.connection.passed_back(request, chunked or (not head.size and not asked.content.is_eof())):
                 try:
                     await pipe.connection.carry(self._handles.handler(request), request)
@@ -100,11 +101,11 @@ class Plain:
 
 
 class _Written(web.StreamResponse):
-    """An answer that the connection has written already."""
+    """An answer that the connection has already written."""
 
     @property
     def keep_alive(self) -> bool:
-        """The connection decides, and closes by itself."""
+        """The connection decides this, and closes by itself."""
         return True
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -130,11 +131,11 @@ class Content:
         return bool(self._content.is_eof())
 
     def read_nowait(self) -> bytes:
-        """What has arrived and was not read."""
+        """The data that has arrived and was not read yet."""
         return cast(bytes, self._content.read_nowait())
 
     async def readany(self) -> bytes:
-        """What has arrived and was not read, at least a byte; b"" at the end. Raises BodyBroken, ClientGone."""
+        """The data that has arrived and was not read yet, at least one byte; b"" at the end. Raises BodyBroken, ClientGone."""
         try:
             async with asyncio.timeout(0 if self._broken else None) as self._reading:
                 return cast(bytes, await self._content.readany())
@@ -148,14 +149,14 @@ class Content:
             self._reading = None
 
     def broke(self) -> None:
-        """Its framing is wrong, which aiohttp would not say to one who reads."""
+        """Its framing is wrong; aiohttp would not report this to a reader."""
         self._broken = True
         if self._reading is not None:
             self._reading.reschedule(asyncio.get_running_loop().time())
 
 
 class Pipe(asyncio.Transport):
-    """aiohttp's transport: what it reads is fed by the connection, what it writes goes to the client in one case alone."""
+    """aiohttp's transport: the connection feeds what it reads; what it writes is sent to the client in one case only."""
 
     def __init__(self, connection: Connection, protocol: asyncio.Protocol) -> None:
         super().__init__()
@@ -165,14 +166,14 @@ class Pipe(asyncio.Transport):
         self._closed = False
         protocol.connection_made(self)
 
-    # What the connection says.
+    # Calls from the connection.
 
     def head(self, raw: bytes) -> None:
         """Take a whole head, and have the handler called for it."""
         self._protocol.data_received(raw)
 
     def body(self, data: bytes) -> None:
-        """Take some of that request's body."""
+        """Take a part of that request's body."""
         self._protocol.data_received(data)
 
     def lost(self, error: BaseException | None) -> None:
@@ -180,10 +181,10 @@ class Pipe(asyncio.Transport):
         self._closed = True
         self._protocol.connection_lost(error if isinstance(error, Exception) else None)
 
-    # What aiohttp says.
+    # Calls from aiohttp.
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Keep aiohttp's words on what it cannot parse; drop anything else."""
+        """Keep aiohttp's errors about what it cannot parse; drop everything else."""
         written = bytes(data)
         if self._refusal:
             self._refusal += written
@@ -195,7 +196,7 @@ class Pipe(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def close(self) -> None:
-        """It is done with the connection: after what it could not parse, or what must be the last."""
+        """aiohttp has finished with the connection: after an error in parsing, or after a request that must be the last."""
         if self._closed:
             return
         self._closed = True
@@ -210,7 +211,7 @@ class Pipe(asyncio.Transport):
         return self._closed
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Of the client's transport."""
+        """From the client's transport."""
         transport = self.connection.transport
         return default if transport is None else transport.get_extra_info(name, default)
 
@@ -219,20 +220,20 @@ class Pipe(asyncio.Transport):
         self.connection.pause_reading(BODY)
 
     def resume_reading(self) -> None:
-        """It is read."""
+        """The body was read."""
         self.connection.resume_reading(BODY)
 
     def is_reading(self) -> bool:
-        """Whether more is fed."""
+        """Whether more data is fed."""
         return not self._closed
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """The connection sets them."""
+        """Does nothing: the connection sets them."""
 
     def get_write_buffer_size(self) -> int:
-        """Nothing waits here."""
+        """0: nothing waits here."""
         return 0
 
     def can_write_eof(self) -> bool:
-        """It has no use for that."""
+        """False: aiohttp does not need it."""
         return False

@@ -1,16 +1,18 @@
-"""One request, and what it and its answer need of the connection it came on."""
+"""One request, and what it and its answer need from its connection."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sized
-from typing import Protocol
+from collections.abc import Callable, Sized
+from typing import Any, Protocol
+
+import msgspec
 
 from jobqueue.http.heads import Head
 
 
 class ClientGone(ConnectionError):
-    """The client hung up, or was cut off because it did not read its answer. Nobody else's ConnectionError means that."""
+    """The client hung up, or was cut off because it did not read its answer. Any other ConnectionError does not mean this."""
 
 
 class Body(Protocol):
@@ -20,17 +22,17 @@ class Body(Protocol):
         """Whether all of it has arrived, read or not."""
 
     def read_nowait(self) -> bytes:
-        """What has arrived and was not read."""
+        """The data that has arrived and was not read yet."""
 
     async def readany(self) -> bytes:
-        """What has arrived and was not read, at least a byte; b"" at the end. Raises BodyBroken, ClientGone."""
+        """The data that has arrived and was not read yet, at least one byte; b"" at the end. Raises BodyBroken, ClientGone."""
 
     def broke(self) -> None:
-        """Its framing is wrong: whoever reads it is to be told."""
+        """Its framing is wrong: its reader must get an error."""
 
 
 class BodyBroken(Exception):
-    """The body's framing is wrong: it cannot be told where it ends."""
+    """The body's framing is wrong: its end cannot be found."""
 
 
 class NoBody:
@@ -49,7 +51,7 @@ class NoBody:
         return b""
 
     def broke(self) -> None:
-        """It cannot."""
+        """Does nothing: it cannot break."""
 
 
 NO_BODY = NoBody()
@@ -66,30 +68,32 @@ class Accepting(Protocol):
 
     @property
     def open(self) -> Sized:
-        """Its connections."""
+        """The server's connections."""
 
 
 class Connection(Protocol):
-    """What requests, answers and handlers use of a connection.
+    """The parts of a connection that requests, answers and handlers use.
 
-    address: whom it is counted under; over: why it is one too many, if it is; secure: whether it is TLS; deadline: when the request being
-    served must have arrived whole, by the loop's clock; request_seconds: how long that is from its first byte.
+    address: the address that it is counted under; over: why it is over the limit, if it is; secure: whether it uses TLS; deadline: when the
+    request being served must have fully arrived, by the loop's clock; request_seconds: how long that is from its first byte; handed: what
+    to call if the answer just delivered turns out not to have reached the client (`peers.py`).
     """
 
     address: str
     over: str
     secure: bool
     deadline: float
+    handed: Callable[[], object] | None
     transport: asyncio.Transport | None
     writing_paused: bool
 
     @property
     def request_seconds(self) -> float:
-        """How long a request may take to arrive."""
+        """How long a request can take to arrive."""
 
     @property
     def server(self) -> Accepting:
-        """Who accepted it."""
+        """The server that accepted it."""
 
     def has_hung_up(self) -> bool:
         """Whether the client is known to have gone."""
@@ -101,33 +105,28 @@ class Connection(Protocol):
         """Wait until the kernel has all that was written. Raises ClientGone."""
 
 
-class Request:
+class Request(msgspec.Struct, eq=False):
     """One request. head: its first line and headers; connection: where it came from.
 
-    whole: its content, where all of it came before it was begun; else body has it, as it arrives.
+    whole: its content, if all of it arrived before the request was started; otherwise `body` has it, as it arrives. who: the name of its
+    token, once known. id: X-Request-ID, if it is in use (observing.py); trace: its traceparent header, kept for observers. notes: header
+    lines for its answer, whatever makes that answer. queues: those that it waits for, if it waits for some (`api/access/holds.py`);
+    answering: its answer is being sent, so it is too late to refuse it; revoked: it was admitted, and has been refused since. spoken: what
+    a dialect recorded about it before its route was known (`Route.actions`), for its answer.
     """
 
-    __slots__ = ("answering", "body", "connection", "head", "id", "notes", "queues", "revoked", "trace", "who", "whole")
-
-    def __init__(self, head: Head, connection: Connection, whole: bytes | None = None, body: Body = NO_BODY) -> None:
-        self.head = head
-        self.connection = connection
-        self.whole = whole
-        self.body = body
-        self.who = ""
-        """The name of the token it carries, once that is known."""
-        self.id = ""
-        """X-Request-ID, where someone asked for one (observing.py)."""
-        self.trace: str | None = None
-        """Its traceparent header, kept for observers."""
-        self.notes = b""
-        """Header lines for its answer, whoever makes that."""
-        self.queues: tuple[str, ...] | None = None
-        """Those that it waits for, where it waits for some (`api/access/holds.py`)."""
-        self.answering = False
-        """Its answer is on its way: it is too late to refuse it."""
-        self.revoked = False
-        """It was let in, and is refused since."""
+    head: Head
+    connection: Connection
+    whole: bytes | None = None
+    body: Body = NO_BODY
+    who: str = ""
+    id: str = ""
+    trace: str | None = None
+    notes: bytes = b""
+    queues: tuple[str, ...] | None = None
+    answering: bool = False
+    spoken: Any = None
+    revoked: bool = False
 
     def __repr__(self) -> str:
         return f"<Request {self.head.method} {self.head.path!r} from {self.connection.address or 'nowhere'}>"

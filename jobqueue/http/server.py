@@ -1,9 +1,11 @@
-"""A server's connections: made, counted, drained, cut."""
+"""A server's connections: created, counted, drained, cut."""
 
 from __future__ import annotations
 
 import asyncio
 import select
+import sys
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -16,24 +18,42 @@ from jobqueue.http.plain import Plain
 from jobqueue.http.request import Request
 
 UNREAD_BYTES_MAX = 128 * 1024 * 1024
-"""Bytes of requests that have not arrived whole or are not served yet, over all connections."""
+"""Bytes of requests that have not fully arrived or are not served yet, over all connections."""
 
 UNSENT_BYTES_MAX = 256 * 1024 * 1024
 """Bytes of answers that the kernel has not taken yet, over all connections."""
 
+CANCELS_PER_TURN = 100
+"""Requests of disconnected clients that are ended in one turn of the loop. When many clients disconnect at once, the rest follows in later
+turns, the same number in each."""
+
 _GONE = getattr(select, "POLLRDHUP", 0)
-"""What to ask poll(2) for; it tells of errors and hang-ups (RST) unasked."""
+"""The events to ask poll(2) for; it always reports errors and hang-ups (RST)."""
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+    def _unacknowledged_bytes(fd: int) -> int:
+        # SIOCOUTQ, see tcp(7): bytes that are unsent or not acknowledged.
+        return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
+
+else:
+
+    def _unacknowledged_bytes(fd: int) -> int:
+        return 0
+
 
 Handler = Callable[[Request], Coroutine[Any, Any, Answer]]
 
 
 class Server:
-    """Makes a Connection of every accepted socket: a protocol factory, for loop.create_server.
+    """Makes a Connection for every accepted socket: a protocol factory, for loop.create_server.
 
-    handler: answers a request; where `at_once`, it must not need the current task before it first suspends. refused: the answer to what is
-    no request. parser: of the fast way; without one, every request is served the plain way. request_seconds: how long a request may take
-    to arrive, from its first byte; idle_seconds: how long a connection may ask nothing; write_seconds: how long a client may take to read
-    an answer. usual: methods and paths that most requests have.
+    handler: answers a request; with `at_once`, it must not need the current task before it first suspends. refused: makes the answer to
+    data that is not a request. parser: of the fast way; without one, every request is served the plain way. request_seconds: how long a
+    request can take to arrive, from its first byte; idle_seconds: how long a connection can be without a request; write_seconds: how long a
+    client can take to read an answer. usual: methods and paths that most requests have.
     """
 
     def __init__(
@@ -70,11 +90,14 @@ class Server:
         self.unsent_bytes_max = UNSENT_BYTES_MAX
         self.poll = select.poll()
         self._slow: set[Connection] = set()
-        """Those with unsent bytes."""
+        """Connections with unsent bytes."""
+        self._abandoned: deque[asyncio.Task[None]] = deque()
+        self._cancelled = 0
+        """How many requests were cancelled in this turn."""
         self._ended: asyncio.Future[None] | None = None
 
     def __call__(self) -> Connection:
-        """A connection's protocol."""
+        """Make the protocol of a new connection."""
         return Connection(self, self._loop)
 
     def made(self, connection: Connection) -> None:
@@ -83,7 +106,7 @@ class Server:
         self.addresses.add(connection.address)
 
     def lost(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Remove a connection from the count."""
         if connection in self.open:
             self.open.remove(connection)
             self.addresses.remove(connection.address)
@@ -91,7 +114,9 @@ class Server:
             self._ended.set_result(None)
 
     def unsent(self, connection: Connection, count: int) -> None:
-        """Count what the kernel did not take of an answer. Over the bound, whoever has most is cut off: it gets no answer for nothing."""
+        """Count bytes of an answer that the kernel did not take. Over the limit, the connection with the most is cut off, without an error
+        answer.
+        """
         self._slow.add(connection)
         self.unsent_bytes += count
         if self.unsent_bytes > self.unsent_bytes_max:
@@ -101,9 +126,30 @@ class Server:
                 worst.transport.abort()
 
     def sent(self, connection: Connection, count: int) -> None:
-        """All of it is sent, or never will be."""
+        """Stop counting them: all are sent, or never will be."""
         self.unsent_bytes -= count
         self._slow.discard(connection)
+
+    def abandoned(self, task: asyncio.Task[None]) -> None:
+        """Cancel the work for a client that has gone: now or, if many clients go at once, in one of the next turns.
+
+        Until then it cannot hand out anything: its connection has no transport any more.
+        """
+        self._abandoned.append(task)
+        if not self._cancelled:
+            self._loop.call_soon(self._cancel_more)
+        self._cancel()
+
+    def _cancel(self) -> None:
+        while self._abandoned and self._cancelled < CANCELS_PER_TURN:
+            self._cancelled += 1
+            self._abandoned.popleft().cancel()
+
+    def _cancel_more(self) -> None:
+        self._cancelled = 0
+        if self._abandoned:
+            self._loop.call_soon(self._cancel_more)
+            self._cancel()
 
     def hung_up(self, fd: int) -> bool:
         """Whether a FIN or RST has arrived on a descriptor."""
@@ -114,8 +160,12 @@ class Server:
         self.poll.unregister(fd)
         return bool(gone)
 
+    def unacknowledged(self, fd: int) -> bool:
+        """Whether the client's kernel has not yet acknowledged all that was written to a descriptor. Only Linux reports this."""
+        return _unacknowledged_bytes(fd) > 0
+
     async def drained(self) -> None:
-        """Close idle connections at once and the others after their answers, which must say so; return when none is left."""
+        """Close idle connections at once, and the others after their answers, which must announce the close. Returns when none is left."""
         self._ended = self._loop.create_future()
         for connection in list(self.open):
             connection.close_soon()
@@ -134,3 +184,6 @@ class Server:
         self.abort()
         if self.open:
             await self._ended
+        for task in self._abandoned:
+            task.cancel()
+        self._abandoned.clear()

@@ -1,9 +1,9 @@
-"""The one request of a connection that is being served, from its beginning to the last byte of its answer.
+"""Serves one request of a connection, from its start to the last byte of its answer.
 
-**At once.** A request that has arrived whole is run right where it was found, outside any task, to its end or its first suspension
-(docs/decisions/0007). Most end there: an enqueue or a conclude in memory never suspends. One that does (a held dequeue, a commit, a slow
-reader) is carried on half run by a task of its own (`resuming.py`). One that only lets others go first (`asyncio.sleep(0)`) goes on when
-the loop comes round. Where the backend says that it needs a task (`Backend.at_once`), every request is given one from the start.
+**At once.** A request that has fully arrived is run where it was found, outside any task, to its end or its first suspension
+(docs/decisions/0007). Most end there: an enqueue or a conclude in memory never suspends. A request that suspends (a held dequeue, a commit,
+a slow reader) is continued by a task of its own (`resuming.py`). A request that only yields to others (`asyncio.sleep(0)`) continues in the
+next turn of the loop. If the backend needs tasks (`Backend.at_once`), every request gets a task from the start.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ from jobqueue.resuming import resumed
 _logger = logging.getLogger("jobqueue.http")
 
 Serving = Coroutine[Any, Any, Answer]
-"""A handler at work."""
+"""A running handler."""
 
 
 class Handles(Counts, Protocol):
-    """What all connections of a server share, as far as this goes."""
+    """The part of a server that is used here; all its connections share it."""
 
     at_once: bool
 
+    def abandoned(self, task: asyncio.Task[None]) -> None:
+        """Cancel the work for a client that has gone."""
+
     @property
     def handler(self) -> Callable[[Request], Coroutine[Any, Any, Answer]]:
-        """Answers a request."""
+        """The function that answers a request."""
 
 
 class ServingPeer(Peer):
-    """A connection with the request being served. What becomes of it afterwards, `_finish` and `_next`, is `Connection`'s."""
+    """A connection with the request being served. What happens afterwards, `_finish` and `_next`, is defined in `Connection`."""
 
     __slots__ = ("_half", "_request", "_task", "_unstarted")
 
@@ -45,41 +48,45 @@ class ServingPeer(Peer):
     def __init__(self, server: Handles, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server, loop)
         self._request: Request | None = None
-        """The one being served."""
+        """The request being served."""
         self._half: Serving | None = None
-        """One that lets others go first, until the loop comes round."""
+        """A handler that yielded to others, until the next turn of the loop."""
         self._task: asyncio.Task[None] | None = None
         self._unstarted: Serving | None = None
-        """What the task is to serve, until it has begun to."""
+        """The handler that the task will run, until the task has started it."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Whatever is at work for the client is cancelled."""
+        """Cancel all work for the client."""
         super().connection_lost(exc)
         if self._half is not None:
             self._half.close()
             self._half = None
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
         if self._unstarted is not None:
-            # A task that is cancelled before it ran never comes to what it was given.
+            # A task that is cancelled before it ran never starts the coroutine that it was given.
+            assert self._task is not None
+            self._task.cancel()
             self._unstarted.close()
-            self._unstarted = None
+            self._task = self._unstarted = None
+        if self._task is not None:
+            self.server.abandoned(self._task)
+            self._task = None
         self._request = None
 
     def _finish(self, linger: bool = False) -> None:
-        """Serve nothing more: an answer was the last."""
+        """Serve no more requests: this answer was the last."""
         self.force_close()
 
     def _next(self) -> None:
-        """Serve what is behind: an answer is out, and the connection goes on."""
+        """Serve the data behind the request: an answer was sent, and the connection stays open."""
 
     def _run(self, request: Request, more: bool) -> None:
-        """Serve a request that is here whole: at once, or as far as it goes. more: there is another behind it."""
+        """Serve a request that has fully arrived: to its end, or to its first suspension. more: another request is behind it."""
         self._request = request
-        self.server.requests_count += 1
-        serving = self.server.handler(request)
-        if not self.server.at_once:
+        self.handed = None
+        server = self.server
+        server.requests_count += 1
+        serving = server.handler(request)
+        if not server.at_once:
             self._start(serving, request, serving)
             return
         try:
@@ -90,7 +97,7 @@ class ServingPeer(Peer):
             self.force_close()
             raise
         else:
-            # Not when another request is behind it, whose answer would overtake its own.
+            # Not if another request is behind it: its answer would be sent first.
             if waits_for is None and not more:
                 self._half = serving
                 self._loop.call_soon(self._step_up)
@@ -98,7 +105,7 @@ class ServingPeer(Peer):
                 self._carry_on(serving, waits_for, request)
 
     def _step_up(self) -> None:
-        """Go on with a request that let others go first: they have, by the time the loop calls this."""
+        """Continue a request that yielded to others: they have run by the time the loop calls this."""
         serving, request, self._half = self._half, self._request, None
         if serving is None or request is None:
             return
@@ -113,9 +120,9 @@ class ServingPeer(Peer):
             self._carry_on(serving, waits_for, request)
 
     def _carry_on(self, serving: Serving, waits_for: Any, request: Request) -> None:
-        """Give a request that suspended to a task, and let go of what it has no use for any more: 4 KiB of the 14 that it would cost.
+        """Give a suspended request to a task, and release what it no longer needs: 4 KiB of the 14 KiB that it would cost.
 
-        Its handler has read headers and body; from here on only the method, the version and whether to keep the connection matter.
+        Its handler has read headers and body. From here on only the method, the version and whether to keep the connection are needed.
         """
         head = request.head
         request.head = Head(head.method, head.path, NO_FIELDS, head.version, head.should_close)
@@ -133,8 +140,8 @@ class ServingPeer(Peer):
         try:
             await self.carry(serving, request)
         except asyncio.CancelledError:
-            # When the client has gone: one let through here would be kept by the task, which its traceback refers to. That is a cycle
-            # for the collector, ten thousand of them when a crowd leaves.
+            # When the client has gone. An exception that is raised here would be kept by the task, which its traceback refers to. That is a
+            # reference cycle for the garbage collector, and ten thousand of them when many clients leave at once.
             if self.transport is not None:
                 self.force_close()
                 raise
@@ -149,18 +156,19 @@ class ServingPeer(Peer):
         except ClientGone:
             self.force_close()
         except Exception:
-            _logger.exception("a defect in a handler")
+            _logger.exception("internal error while a request was handled")
             self.force_close()
         else:
             self._ended(answer)
 
     def _answered(self, request: Request, answer: Answer) -> None:
         """A request was served without a task."""
-        try:
-            answer.write_now(request)
-        except ClientGone:
-            self.force_close()
-            return
+        if not answer.written:
+            try:
+                answer.write_now(request)
+            except ClientGone:
+                self.force_close()
+                return
         if self.writing_paused:
             given = _given(answer)
             self._start(given, request, given)
@@ -168,7 +176,7 @@ class ServingPeer(Peer):
             self._ended(answer)
 
     def _ended(self, answer: Answer) -> None:
-        """An answer is out."""
+        """An answer was sent."""
         self._request = self._task = None
         if self.transport is None:
             return
@@ -176,9 +184,10 @@ class ServingPeer(Peer):
             self._finish()
             return
         self.deadline = 0.0
-        self._expires = self._loop.time() + self.server.idle_seconds
+        loop = self._loop
+        self._expires = expires = loop.time() + self.server.idle_seconds
         if self._timer is None:
-            self._timer = self._loop.call_at(self._expires, self._on_timer)
+            self._timer = loop.call_at(expires, self._on_timer)
         self._next()
 
 

@@ -1,1 +1,1 @@
-"""The process: settings, start, end."""
+"""The server process: settings, start, end."""

@@ -1,4 +1,4 @@
-"""Certificates: read from files, and how servers of one queue know each other by them (mutual TLS)."""
+"""Certificates: reading them from files, and mutual TLS between the servers of one queue."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ from ssl import TLSVersion
 from jobqueue.process.config import Settings
 
 _STEPS_MAX = 10
-"""More than a handshake in memory takes."""
+"""More steps than a TLS handshake in memory takes."""
 
 
 class CannotExpose(Exception):
-    """A token file or a certificate that cannot be used. str() is one line: which and why."""
+    """A token file or a certificate that cannot be used. str() is one line that says which and why."""
 
 
 def loaded(protocol: ssl._SSLMethod, oldest: TLSVersion, cert: str, key: str) -> ssl.SSLContext:
-    """A context that shows a certificate. Raises CannotExpose."""
+    """A context that presents a certificate. Raises CannotExpose."""
     context = ssl.SSLContext(protocol)
     context.minimum_version = oldest
     try:
-        # Without a password a key that has one would ask for it on the terminal, and a server has none.
+        # Without a password argument, an encrypted key would prompt for its password on the terminal, which a server does not have.
         context.load_cert_chain(cert, key, password="")
     except (OSError, ValueError) as error:
-        raise CannotExpose(f"{cert} and {key} are no certificate and key that go together: {_reason(error)}") from None
+        raise CannotExpose(f"{cert} and {key} are not a certificate and its key: {_reason(error)}") from None
     return context
 
 
 class PeerTls:
-    """TLS between the servers of one queue. Each shows a certificate of one authority, and asks the other side for one.
+    """TLS between the servers of one queue. Each presents a certificate of the same authority, and requires one from the other side.
 
-    Whoever holds such a certificate is a server of the queue; whoever connects checks that the certificate also holds the name it
-    connects to. server: the context to listen with; client: the one to connect with, another one after a renewal. Raises CannotExpose.
+    The holder of such a certificate is accepted as a server of the queue; the connecting side also checks that the certificate contains the
+    name that it connects to. server: the context to listen with; client: the one to connect with, replaced after a renewal. Raises
+    CannotExpose.
     """
 
     def __init__(self, cert: str, key: str, ca: str, host: str) -> None:
-        """host: where the others reach this server, for which its own certificate must be good."""
+        """host: the name at which the others reach this server; its own certificate must contain it."""
         self._files = (cert, key, ca)
         self._host = host
         self._accepting, self.client = self._contexts()
         self.server = self._accepting
-        # What a handshake goes on with is chosen when it begins: all of a renewed certificate takes effect at once.
+        # A handshake's context is chosen when the handshake begins, so a renewed certificate takes effect as a whole.
         self.server.sni_callback = self._handed_over
 
     @classmethod
     def of(cls, settings: Settings) -> PeerTls | None:
-        """As the settings say; None where they name no certificate, or there are no other servers. Raises CannotExpose."""
+        """From the settings; None if they name no certificate, or if there are no other servers. Raises CannotExpose."""
         cert, key, ca = settings.peer_cert, settings.peer_key, settings.peer_ca
         if settings.store is None or cert is None or key is None or ca is None:
             return None
@@ -53,7 +54,7 @@ class PeerTls:
         return cls(cert, key, ca, host.strip("[]"))
 
     def reload(self) -> str:
-        """Read the files again, for new links; what to tell of it. Raises CannotExpose, and changes nothing then."""
+        """Read the files again, for new links; returns a line for the log. If it raises CannotExpose, nothing has changed."""
         self._accepting, self.client = self._contexts()
         return f"new links between servers begin with {self._files[0]}"
 
@@ -62,7 +63,7 @@ class PeerTls:
 
     def _contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         cert, key, ca = self._files
-        # Both sides are ours, so nothing older is needed.
+        # Both sides are jobqueue servers, so no older version is needed.
         server = loaded(ssl.PROTOCOL_TLS_SERVER, TLSVersion.TLSv1_3, cert, key)
         client = loaded(ssl.PROTOCOL_TLS_CLIENT, TLSVersion.TLSv1_3, cert, key)
         server.verify_mode = ssl.CERT_REQUIRED
@@ -70,12 +71,12 @@ class PeerTls:
             try:
                 context.load_verify_locations(ca)
             except (OSError, ValueError) as error:
-                raise CannotExpose(f"{ca} holds no certificates of an authority: {_reason(error)}") from None
+                raise CannotExpose(f"{ca} has no CA certificates: {_reason(error)}") from None
         self._try(server, client)
         return server, client
 
     def _try(self, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-        """See whether this server would let itself in. Raises CannotExpose."""
+        """Check that this server would accept its own certificate. Raises CannotExpose."""
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         sides = [
             (client.wrap_bio(to_client, to_server, server_hostname=self._host), "others would not go on with this server"),

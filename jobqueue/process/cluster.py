@@ -1,4 +1,4 @@
-"""One server of many: its store, its part in owning the queue, and the port at which the others reach it (`jobqueue serve --store`)."""
+"""One server of several: its store, its part in owning the queue, and the port at which the others reach it (`jobqueue serve --store`)."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from jobqueue.process.exposure import CannotListenError
 _logger = logging.getLogger("jobqueue.cluster")
 
 LOOPBACK_SECRET = "jobqueue-on-this-machine"
-"""What servers on one machine's loopback know each other by when no secret is set: whoever can connect there may use the queue anyway."""
+"""The shared secret of servers on one machine's loopback if none is configured: anyone who can connect there can use the queue anyway."""
 
 
 _ACKNOWLEDGE: dict[str, Literal[0, 1, 2, "aof"]] = {"0": 0, "1": 1, "2": 2, "aof": "aof"}
 
 
 def open_store(settings: Settings) -> Inspected:
-    """The store that the settings name, not connected. Raises CannotOpen."""
+    """The store that the settings name, not connected yet. Raises CannotOpen."""
     assert settings.store is not None
     try:
         if settings.store.startswith("valkey"):
@@ -55,9 +55,9 @@ def open_store(settings: Settings) -> Inspected:
 
 @contextlib.asynccontextmanager
 async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[ClusterBackend]:
-    """This server's backend, for as long as it is one of the servers. Raises CannotOpen, CannotListenError.
+    """This server's backend, while it is one of the servers. Raises CannotOpen, CannotListenError.
 
-    Leaving hands the queue over, ends the links to the others, and closes the store.
+    On exit it hands over the queue, closes the links to the others, and closes the store.
     """
     store = open_store(settings)
     async with contextlib.AsyncExitStack() as stack:
@@ -69,7 +69,7 @@ async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[Clust
             raise CannotOpen(f"{store.path}: {error}") from None
         clock, limits = SystemClock(), settings.limits
         secret = settings.peer_secret or (LOOPBACK_SECRET if tls is None else None)
-        # Another one for each process: two by one name would take the queue from each other.
+        # Unique for each process: two processes with one name would take the queue from each other.
         identity = Identity(f"{socket.gethostname()[:150]}:{os.getpid()}-{secrets.token_hex(2)}", secret)
 
         def connect(address: str) -> RemoteBackend:
@@ -91,15 +91,16 @@ async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[Clust
         host = f"[{settings.peer_host}]" if ":" in settings.peer_host else settings.peer_host
         ownership.address = settings.peer_address or f"{host}:{port}"
         stack.push_async_callback(leave, backend, peers)
-        # Only now: a port that refuses connections is taken for a dead server's.
+        # Closed only now: the others take a port that refuses connections for that of a dead server.
         ownership.start()
         _logger.info("one of the servers on %s: %s, reached by the others at %s", store.path, identity.name, ownership.address)
         yield backend
 
 
 async def leave(backend: ClusterBackend, peers: PeerServer) -> None:
-    """End one server of many, once its clients are gone."""
-    # Before the links end: another server is about to say that it delivered what it was handed, and takes a port that refuses for dead.
+    """Shut down one of several servers, once its clients are gone."""
+    # Called before the links close: another server is about to confirm what it delivered, and takes a port that refuses for a dead
+    # server's.
     await backend.ownership.handed_over()
     await peers.close()
     await backend.close()

@@ -1,6 +1,6 @@
-"""Where the values of settings come from (flag, environment, `.env`, default, in that order) and what is said when one is bad.
+"""Where the values of settings come from (flag, environment, `.env`, default, in that order), and the messages for invalid ones.
 
-What there is to set is the table in settings.py. `python -m jobqueue.process.config` prints the tables of docs/operations.md.
+The settings themselves are the table in settings.py. `python -m jobqueue.process.config` prints the tables of docs/operations.md.
 """
 
 from __future__ import annotations
@@ -33,18 +33,22 @@ __all__ = [
 
 
 OWNER_LEASE_SECONDS_MIN = 2.0
-"""An owner gives up a second before its lease ends, and renews it after a third."""
+"""An owner gives up a second before its lease ends, and renews the lease after a third of it."""
 
 PEER_SECRET_CHARS_MIN = 16
+
+PROCESSES_MAX = 64
+PORT_MAX = 65_535
 
 
 # Where values come from.
 
 
 def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Path, without: Collection[str] = ()) -> Settings:
-    """The settings, by name in `flags` (None where not given), then `environ`, then the file `dotenv`, then defaults. Raises BadSetting.
+    """The settings, by name: from `flags` (None if not given), then `environ`, then the file `dotenv`, then the defaults. Raises
+    BadSetting.
 
-    without: those that are left at their defaults, wherever they are given.
+    without: settings that keep their defaults, wherever they are given.
     """
     lines = read_dotenv(dotenv)
     plain: dict[str, Any] = {}
@@ -79,11 +83,13 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Pa
     _check_exposure(settings)
     if settings.store is not None:
         _check_peers(settings, origins)
+    if settings.processes > 1:
+        _check_processes(settings, origins)
     return settings
 
 
 def read_dotenv(path: Path) -> dict[str, tuple[str, str]]:
-    """The settings in a `.env` file, by variable: origin and text. Nothing is interpolated. Raises BadSetting."""
+    """The settings in a `.env` file, by variable: origin and text. Variables are not expanded. Raises BadSetting."""
     found: dict[str, tuple[str, str]] = {}
     variables = {setting.variable for setting in SETTINGS} | CLIENT_VARIABLES
     for number, line in _bindings(path):
@@ -104,7 +110,7 @@ def _bindings(path: Path) -> Iterator[tuple[int, Binding]]:
     try:
         with path.open(encoding="utf-8") as stream:
             for line in parse_stream(stream):
-                # A binding begins where the one before ended, so blank lines above belong to it.
+                # A binding begins where the previous one ended, so it includes blank lines above it.
                 text = line.original.string
                 yield line.original.line + text[: len(text) - len(text.lstrip())].count("\n"), line
     except FileNotFoundError:
@@ -116,15 +122,15 @@ def _bindings(path: Path) -> Iterator[tuple[int, Binding]]:
 def _check_exposure(settings: Settings) -> None:
     if not settings.secured and not settings.allow_anonymous and not is_loopback(settings.host):
         raise BadSetting(
-            f"refusing to listen on {settings.host} without a token, since others could then use this queue. "
-            "Set a token (JOBQUEUE_TOKEN=..., or --token-file), or say --allow-anonymous (JOBQUEUE_ALLOW_ANONYMOUS=true) "
+            f"refusing to listen on {settings.host} without a token, since other machines could then use this server. "
+            "Set a token (JOBQUEUE_TOKEN=..., or --token-file), or set --allow-anonymous (JOBQUEUE_ALLOW_ANONYMOUS=true) "
             "if that is what you want."
         )
 
 
 def _check_peers(settings: Settings, origins: Mapping[str, str]) -> None:
     if settings.data is not None:
-        raise BadSetting(f"{origins['store']}: jobs are kept in a store or in a file, and {origins['data']} names a file too")
+        raise BadSetting(f"{origins['store']}: jobs are kept either in a store or in a file, but {origins['data']} names a file")
     if settings.owner_lease_seconds < OWNER_LEASE_SECONDS_MIN:
         raise BadSetting(f"{origins['owner_lease_seconds']}: must be {OWNER_LEASE_SECONDS_MIN:g}s or more")
     certificates = {name: getattr(settings, name) for name in ("peer_cert", "peer_key", "peer_ca")}
@@ -135,13 +141,30 @@ def _check_peers(settings: Settings, origins: Mapping[str, str]) -> None:
     if settings.peer_secret is None:
         if not given and not is_loopback(settings.peer_host):
             raise BadSetting(
-                f"refusing to listen on {settings.peer_host} for other servers without a secret or certificates, since anybody could then "
-                "use this queue. Set the same JOBQUEUE_PEER_SECRET at all of them, or --peer-cert, --peer-key and --peer-ca, or both."
+                f"refusing to listen on {settings.peer_host} for other servers without a secret or certificates, since anyone could then "
+                "use these queues. Set the same JOBQUEUE_PEER_SECRET on all of them, or --peer-cert, --peer-key and --peer-ca, or both."
             )
     elif len(settings.peer_secret) < PEER_SECRET_CHARS_MIN:
         raise BadSetting(f"{origins['peer_secret']}: must have {PEER_SECRET_CHARS_MIN} characters or more")
     if settings.peer_address is None and settings.peer_host in ("0.0.0.0", "::"):
         raise BadSetting(f"{origins['peer_host']}: other servers cannot reach this one at {settings.peer_host}; set --peer-address too")
+
+
+def _check_processes(settings: Settings, origins: Mapping[str, str]) -> None:
+    if settings.store is None:
+        raise BadSetting(f"{origins['processes']}: several processes share their jobs through a store; set --store too")
+    if settings.processes > PROCESSES_MAX:
+        raise BadSetting(f"{origins['processes']}: must be {PROCESSES_MAX} or fewer")
+    last = settings.peer_port + settings.processes - 1
+    if settings.peer_port and last > PORT_MAX:
+        raise BadSetting(
+            f"{origins['peer_port']}: {settings.processes} processes need as many ports, starting with this one; choose a lower port"
+        )
+    if settings.peer_port and settings.peer_port <= settings.port <= last:
+        raise BadSetting(
+            f"{origins['peer_port']}: {settings.processes} processes use the ports from this one to {last}, but the port for "
+            f"clients is one of them ({origins['port']})"
+        )
 
 
 # The docs.

@@ -1,6 +1,7 @@
-"""Jobs that outlive the server: the backend on a file, how its start is shown, backups and checks.
+"""Jobs that outlive the server: the backend on a file, the progress display at its start, backups and checks.
 
-What `jobqueue serve --data`, and `jobqueue backup` and `jobqueue check` of a file do; `server.py` and `cli.py` only call it.
+This is the work of `jobqueue serve --data`, and of `jobqueue backup` and `jobqueue check` for a file; `server.py` and `cli.py` only call
+it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.loading import CannotOpen, Progress
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite.file import LEFTOVERS, Store
-from jobqueue.backend.sqlite.lock import MODE
+from jobqueue.backend.sqlite.lock import new_file
 from jobqueue.backend.sqlite.open import check_log, load, open_journal
 from jobqueue.clock import SystemClock
 from jobqueue.engine.engine import Engine
@@ -31,16 +32,18 @@ from jobqueue.process.config import Settings
 _logger = logging.getLogger("jobqueue.storage")
 
 SLOW_JOBS = 100_000
-"""Jobs from which on reading them takes long enough to show how far it is."""
+"""From this many jobs on, reading takes long enough to show progress."""
 
 ALL = Limits(history_jobs_max=1 << 62, history_bytes_max=1 << 62)
-"""Bounds that forget nothing of what a file holds."""
+"""Limits under which nothing in a file is forgotten."""
 
 
 def open_backend(settings: Settings) -> LocalBackend:
-    """The backend that the settings ask for, with what its file holds. Wants a running loop. Raises CannotOpen."""
+    """The backend that the settings ask for, with the content of its file. Needs a running loop. Raises CannotOpen."""
     if settings.data is None:
-        return LocalBackend(settings.limits)
+        backend = LocalBackend(settings.limits)
+        backend.sample(backend.clock.now())
+        return backend
     started = time.monotonic()
     path = os.path.abspath(settings.data)
     engine, clock = Engine(settings.limits), SystemClock()
@@ -54,7 +57,7 @@ def open_backend(settings: Settings) -> LocalBackend:
 
 @contextlib.contextmanager
 def progress_shown(name: str, doing: str = "reading", done: str = "read") -> Iterator[Progress]:
-    """Something to report reading to, or other work: a bar where someone looks on, else a line in the log for every tenth."""
+    """A callback for progress with reading or other work: a bar on a terminal, otherwise a log line for every tenth."""
     with contextlib.ExitStack() as stack:
         advance: Callable[[int], object] = _nothing
         seen = 0
@@ -75,7 +78,7 @@ def progress_shown(name: str, doing: str = "reading", done: str = "read") -> Ite
 
 
 def _nothing(_jobs: int) -> None:
-    """Too few to show."""
+    """Too few jobs to show progress."""
 
 
 def _tenths(name: str, total: int, what: str) -> Callable[[int], None]:
@@ -92,7 +95,7 @@ def _tenths(name: str, total: int, what: str) -> Callable[[int], None]:
 
 
 async def stopped(stop: asyncio.Event, backend: Backend) -> str | None:
-    """Return when the server is to stop: None because it was told to, or why its storage cannot be trusted any more."""
+    """Return when the server must stop: None if it was told to, otherwise why its storage can no longer be relied on."""
     journal = backend.journal if isinstance(backend, LocalBackend) else None
     if not isinstance(journal, GroupJournal):
         await stop.wait()
@@ -106,8 +109,19 @@ async def stopped(stop: asyncio.Event, backend: Backend) -> str | None:
         failed.cancel()
 
 
+def warn_of_lost(backend: Backend) -> None:
+    """Log how many jobs are lost when this process ends, if jobs are only in memory and some are not concluded. Call it once nothing can
+    change any more.
+    """
+    if isinstance(backend, LocalBackend) and backend.journal is None and backend.engine.live:
+        _logger.warning(
+            "%s not concluded and now lost, because jobs were only in memory; start the server with --data FILE to keep jobs",
+            "1 job is" if backend.engine.live == 1 else f"{backend.engine.live} jobs are",
+        )
+
+
 def backup(source: str, target: str) -> str:
-    """Copy a file as it is at this moment, while a server uses it or not, and check the copy; a line that says what it holds.
+    """Copy a file in its current state, whether or not a server uses it, and check the copy. Returns a line that says what it holds.
 
     Raises CannotOpen.
     """
@@ -124,19 +138,20 @@ def backup(source: str, target: str) -> str:
 
 
 def made(target: str, fill: Callable[[str], object]) -> str:
-    """Make a data file and check it; a line that says what it holds. Raises CannotOpen.
+    """Make a data file and check it. Returns a line that says what it holds. Raises CannotOpen.
 
-    It appears whole or not at all, for its owner alone.
+    The file appears complete or not at all, and only its owner can read it.
 
-    fill: called with the path of an empty file, which it leaves whole and on the disk. It may raise CannotOpen and OSError.
+    fill: called with the path of an empty file; when it returns, the file must be complete and on the disk. It can raise CannotOpen and
+    OSError.
     """
     if os.path.lexists(target):
         raise CannotOpen(f"{target}: exists already")
     part = f"{target}.part"
     try:
-        # It is ours: whatever stands there is left from a backup that was cut short.
+        # The name is ours: a file at that path is left from an interrupted backup.
         _clear(part)
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
+        os.close(new_file(part, os.O_WRONLY | os.O_CLOEXEC))
         fill(os.path.abspath(part))
         held = check(part)
         os.rename(part, target)
@@ -153,14 +168,14 @@ def made(target: str, fill: Callable[[str], object]) -> str:
 
 
 def _clear(part: str) -> None:
-    """Remove what a backup left that was not finished."""
+    """Remove what an unfinished backup left behind."""
     for suffix in LEFTOVERS:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part + suffix)
 
 
 def check(path: str) -> str:
-    """Read all of a file and check it as a server would at its start; a line that says what it holds. Raises CannotOpen."""
+    """Read a whole file and check it as a server does at its start. Returns a line that says what it holds. Raises CannotOpen."""
     store = Store.read_only(os.path.abspath(path))
     engine = Engine(ALL)
     try:

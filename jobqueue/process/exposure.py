@@ -1,7 +1,7 @@
-"""How far a server is open: its tokens, its certificate, the names it answers to. Made from the settings, and read again at SIGHUP.
+"""Access to a server: its tokens, its certificate, the host names it accepts. Made from the settings, and read again at SIGHUP.
 
-Reading again replaces what new requests and new connections are held to. Whoever was let in before stays: a held request goes on to its
-end, with a token that has been revoked since, and open connections keep the certificate they began with. So do links to other servers.
+Reading again changes the rules for new requests and new connections. Held requests are checked again (api/access/holds.py). Open
+connections, including links to other servers, keep the certificate with which they began.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from jobqueue.process.config import Settings
 _logger = logging.getLogger("jobqueue.process.server")
 
 HANDSHAKE_SECONDS = 10.0
-"""How long a TLS handshake may take. Until it is done a connection counts for no cap but that of file descriptors."""
+"""Time allowed for a TLS handshake. Until it is complete, a connection counts only towards the limit of file descriptors."""
 
 SHUTDOWN_SECONDS = 1.0
-"""How long TLS waits for a client to say goodbye too. It is not asked for by anything here, and a drain would wait for it."""
+"""How long TLS waits for a client's closing message. Nothing here needs that message, and a drain would wait for it."""
 
 
 class CannotListenError(Exception):
-    """The address is taken, not ours, or not to be had."""
+    """The address is already in use, is not one of this machine's, or is not permitted."""
 
 
 class Exposure:
-    """What the settings say of who may use the server. Raises CannotExpose.
+    """The access rules from the settings. Raises CannotExpose.
 
-    access: the rules for requests; tls: the context for connections, None for plain HTTP; peer_tls: for links between servers, None where
-    a secret alone says who may.
+    access: the rules for requests; tls: the context for connections, None for plain HTTP; peer_tls: for links between servers, None if they
+    authenticate only with a secret.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -45,7 +45,9 @@ class Exposure:
         self.peer_tls = PeerTls.of(settings)
 
     def reload(self) -> None:
-        """Read the token file and the certificates again. What cannot be used is told in the log, and what was before stays in force."""
+        """Read the token file and the certificates again. If one cannot be used, that is logged, and its previous content stays in
+        force.
+        """
         reads = [("tokens", self._reload_tokens), ("certificate", self._reload_certificate)]
         if self.peer_tls is not None:
             reads.append(("peer certificates", self.peer_tls.reload))
@@ -53,7 +55,7 @@ class Exposure:
             try:
                 told = read()
             except CannotExpose as error:
-                _logger.warning("SIGHUP: the %s stay as they were: %s", what, error)
+                _logger.warning("SIGHUP: could not reload the %s: %s", what, error)
             else:
                 _logger.info("SIGHUP: %s", told)
 
@@ -78,8 +80,8 @@ class Exposure:
         if cert is None or key is None:
             return None
         context = loaded(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_2, cert, key)
-        # Says which context a handshake goes on with, so that all of a new one takes effect at once: loading a pair into one
-        # that is in use leaves it with half of each when the second half is bad.
+        # Selects the context with which a handshake continues, so that a new one takes effect as a whole: loading a pair into a context in
+        # use would leave it half changed if the second half is invalid.
         context.sni_callback = self._handed_over
         return context
 
@@ -95,7 +97,9 @@ class Exposure:
 
 
 def _hosts(settings: Settings) -> Hosts | None:
-    """The names to answer to: those that are set; else on this machine alone, without a token, only its own; else any."""
+    """The host names to accept: the configured ones; otherwise, if the server is only on this machine and has no token, its own; otherwise
+    any.
+    """
     if "*" in settings.allowed_hosts:
         return None
     if settings.allowed_hosts:

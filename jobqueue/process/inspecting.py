@@ -1,6 +1,6 @@
-"""What `jobqueue check --store` does: everything that a server looks at before it starts, then all rows, as the next owner would read them.
+"""The work of `jobqueue check --store`: all checks that a server makes before it starts, and then all rows, read as the next owner would.
 
-It claims nothing and changes nothing, so servers go on beside it. It holds all jobs in memory, as an owner does.
+It claims nothing and changes nothing, so servers can continue to run. It holds all jobs in memory, as an owner does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jobqueue.process.durable import ALL, holds, progress_shown
 
 
 class _Gathered:
-    """The rows of one moment, put together from groups. A Rows."""
+    """The rows of one moment, assembled from groups. A Rows."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -27,7 +27,7 @@ class _Gathered:
         self._group = Group()
 
     async def add(self, group: Group) -> None:
-        """What a store read, in the order in which it did."""
+        """Add what a store read, in the order in which it was read."""
         self._group.payloads.update(group.payloads)
         for number, state in group.states.items():
             if state is None:
@@ -62,7 +62,7 @@ class _Gathered:
 
 
 def check_store(settings: Settings) -> str:
-    """Lines that say what the store holds and who is on it. Raises CannotOpen."""
+    """Lines that say what the store holds and which servers use it. Raises CannotOpen."""
     return asyncio.run(_check(open_store(settings)))
 
 

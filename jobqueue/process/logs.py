@@ -1,7 +1,7 @@
-"""Logs: one line an event, for people or as JSON, and no flood of tracebacks.
+"""Logs: one line for each event, for people or as JSON, with a limit on tracebacks.
 
-A line of JSON has time, level, logger and message; then what the event has beside these; then, of an exception, its traceback. Nothing
-here knows of payloads or tokens, and nothing that logs puts them in.
+A JSON line has time, level, logger and message, then the event's additional fields, and then the traceback of an exception. Payloads and
+tokens are never logged.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import msgspec
 from jobqueue.logsink import LogSink
 
 TRACEBACKS_MAX = 5
-"""Tracebacks of one place in the code within TRACEBACK_SECONDS; after that, lines without."""
+"""The most tracebacks from one place in the code within TRACEBACK_SECONDS; further lines have none."""
 
 TRACEBACK_SECONDS = 60.0
 
 PLACES_MAX = 1_000
-"""Places remembered; more than the code has."""
+"""The number of places remembered; more than the code has."""
 
 _CONSOLE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON. What a caller passes as `extra={"fields": {...}}` stands beside the rest."""
+    """A record as one line of JSON. Fields passed as `extra={"fields": {...}}` are added to it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -41,15 +41,15 @@ class JsonFormatter(logging.Formatter):
             event["traceback"] = self.formatException(record.exc_info)
         elif record.exc_text:
             event["traceback"] = record.exc_text
-        # A lone surrogate, from a file's name say, must not cost the line.
+        # A lone surrogate, for example from a file name, must not make the line fail.
         clean = {name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for name, value in event.items()}
         return _encode(clean).decode()
 
 
 class TracebackLimit(logging.Filter):
-    """Takes the traceback from records of a place that had enough of them lately; the line says so. clock: seconds, monotonic.
+    """Removes the traceback from a record if its place had enough of them recently; the line says so. clock: seconds, monotonic.
 
-    The place is where the exception was raised, so that a defect met by every request does not fill the disk.
+    The place is where the exception was raised, so that a defect that affects every request does not fill the disk.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -79,9 +79,9 @@ class TracebackLimit(logging.Filter):
 
 
 def set_up(level: str, form: str, stream: TextIO | None = None) -> None:
-    """Log to standard error from now on, instead of whatever the root logger did. form: json or console.
+    """Log to standard error from now on, replacing the root logger's handlers. form: json or console.
 
-    Where that is a descriptor, nobody who logs waits for whoever reads it (logsink.py); a text in memory is written at once.
+    If standard error is a file descriptor, logging never waits for its reader (logsink.py); an in-memory stream is written at once.
     """
     stream = sys.stderr if stream is None else stream
     handler: logging.Handler
@@ -95,25 +95,25 @@ def set_up(level: str, form: str, stream: TextIO | None = None) -> None:
 
 
 def _sink() -> LogSink | None:
-    """Where the root logger's lines go, after set_up."""
+    """The sink of the root logger, after set_up."""
     return next((handler for handler in logging.getLogger().handlers if isinstance(handler, LogSink)), None)
 
 
 def dropped() -> int:
-    """Lines that were logged and never written, because nobody read them."""
+    """The number of lines that were never written because nobody read them."""
     sink = _sink()
     return 0 if sink is None else sink.dropped_total
 
 
 def flush() -> None:
-    """Wait until what was logged is written, but not for ever."""
+    """Wait until everything logged is written, for a limited time."""
     sink = _sink()
     if sink is not None:
         sink.flush()
 
 
 def say(text: str) -> None:
-    """A last line on standard error, as it stands, after those that were logged. Waits for them, but not for ever."""
+    """Write a last line to standard error, unformatted, after the lines already logged. Waits for those for a limited time."""
     sink = _sink()
     if sink is None:
         print(text, file=sys.stderr)

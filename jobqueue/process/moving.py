@@ -1,4 +1,4 @@
-"""Jobs from a store to a file and from a file to a store: what `jobqueue backup --store` and `jobqueue restore` do."""
+"""Copying jobs from a store to a file and back: `jobqueue backup --store` and `jobqueue restore`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobqueue.process.config import Settings
 
 
 def backup(settings: Settings, target: str) -> str:
-    """Copy a store as it is at one moment, while servers use it or not, and check the copy; a line that says what it holds.
+    """Copy a store as it is at one moment, whether or not servers use it, and check the copy. Returns a line that says what it holds.
 
     Raises CannotOpen.
     """
@@ -48,9 +48,9 @@ def backup(settings: Settings, target: str) -> str:
 
 
 def restore(settings: Settings, source: str) -> str:
-    """Fill an empty store from a file that no server uses; a line that says what it holds. Raises CannotOpen."""
+    """Fill an empty store from a file that no server uses. Returns a line that says what it holds. Raises CannotOpen."""
     if not os.path.isfile(source):
-        raise CannotOpen(f"{source}: there is no such file")
+        raise CannotOpen(f"{source}: no such file")
     with nobody_serves(source) as idle:
         if not idle:
             raise CannotOpen(f"{source}: a server uses it, and goes on to change it: stop that first, or restore a backup of it")

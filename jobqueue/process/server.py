@@ -1,7 +1,7 @@
-"""The process: sockets, signals, draining. Ties a backend, the HTTP edge and the event loop together.
+"""The server process: sockets, signals, draining. Connects a backend, the HTTP edge and the event loop.
 
-Shutting down, in order: listening stops; every held request is answered; requests in flight get `drain_seconds` to finish; connections
-close; the backend closes. A second signal skips the waiting.
+Shutting down, in order: stop listening; answer every held request; give requests in flight `drain_seconds` to finish; close the
+connections; close the backend. A second signal skips the waiting.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from jobqueue.api.app import App, build_app
+from jobqueue.api.machine import Machine
 from jobqueue.api.mounts import Mounts
 from jobqueue.api.observe.lag import LagMeter
 from jobqueue.api.observe.observing import AccessLog, Observer
@@ -32,8 +33,9 @@ from jobqueue.http.server import Server
 from jobqueue.process import logs
 from jobqueue.process.certificates import CannotExpose
 from jobqueue.process.config import Settings
-from jobqueue.process.durable import open_backend, stopped
+from jobqueue.process.durable import open_backend, stopped, warn_of_lost
 from jobqueue.process.exposure import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, CannotListenError, Exposure
+from jobqueue.process.joined import Joined
 from jobqueue.process.traces import CannotTrace, spans
 from jobqueue.worker import shutdown
 from jobqueue.worker.exits import run_through
@@ -44,27 +46,32 @@ from jobqueue.worker.worker import Worker
 _logger = logging.getLogger("jobqueue.process.server")
 
 DESCRIPTORS_RESERVED = 24
-"""File descriptors kept for everything that is not a client's connection: the loop, the listener, standard streams, storage, libraries."""
+"""File descriptors reserved for everything but client connections: the loop, the listener, standard streams, storage, libraries."""
 
 STORAGE_FAILED = 3
-"""Exit code after the storage could not be trusted any more."""
+"""Exit code after the storage became unreliable."""
 
 BACKLOG = 1_024
-"""Connections the kernel keeps for us until they are accepted."""
+"""Connections that the kernel queues until they are accepted."""
 
 ACCEPTS_PER_TURN = 2
-"""Connections accepted in one turn of asyncio's own loop, which takes the backlog for that number: it must be small for `Connection` to
-refuse a crowd before it has used up the file descriptors."""
+"""Connections accepted in one turn of asyncio's own loop, which uses the backlog as that number. It must be small, so that `Connection` can
+refuse excess connections before they use up the file descriptors.
+"""
 
 GC_THRESHOLDS = (50_000, 20, 50)
-"""How rarely to collect: at the defaults, ten thousand requests that come to wait set off full collections of 0.2 s that find nothing."""
+"""The garbage collector's thresholds. With Python's defaults, ten thousand requests that start to wait cause full collections of 0.2 s that
+find nothing.
+"""
 
 CONNECTIONS_FEW = 1_024
-"""A cap below this, set by the file descriptors, is worth a warning: many systems' default of 1,024 is soon met by held requests."""
+"""A connection limit below this, imposed by the file descriptors, causes a warning: many systems default to 1,024, which held requests soon
+reach.
+"""
 
 
 def connection_cap(wanted: int) -> int:
-    """How many connections may be open: `wanted`, or as many as file descriptors allow after the soft limit is raised."""
+    """How many connections can be open: `wanted`, or what the file descriptors allow after the soft limit has been raised."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + DESCRIPTORS_RESERVED + OVER_MAX
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -86,7 +93,7 @@ def connection_cap(wanted: int) -> int:
 
 
 def _address(host: str, port: int) -> dict[str, Any]:
-    """Where to listen, for loop.create_server. For "::" it is a socket of both families, which the loop by itself would not make one of.
+    """Where to listen, for loop.create_server. For "::" it is a socket for both address families, which the loop does not create by itself.
 
     Raises OSError.
     """
@@ -96,7 +103,7 @@ def _address(host: str, port: int) -> dict[str, Any]:
 
 
 def _listen(listener: asyncio.Server) -> None:
-    """Give the kernel the backlog that the loop was not told of."""
+    """Set the kernel's backlog, which differs from the one that the loop was given."""
     for sock in listener.sockets:
         with socket.socket(fileno=os.dup(sock.fileno())) as same:
             same.listen(BACKLOG)
@@ -104,21 +111,23 @@ def _listen(listener: asyncio.Server) -> None:
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, hurry: asyncio.Event | None = None, exposure: Exposure | None = None
+    settings: Settings, hurry: asyncio.Event | None = None, exposure: Exposure | None = None, joined: Joined | None = None
 ) -> AsyncIterator[tuple[App, int]]:
-    """A server that listens for as long as the context lasts; the app and the port it got. exposure: made of these settings already.
+    """A server that listens while the context lasts; yields the app and its port. exposure: already made from these settings. joined: for
+    one of several processes on a port.
 
-    Leaving drains and closes it; hurry, once set, cuts the draining short. Raises CannotExpose, CannotOpen, CannotListenError,
+    On exit the server drains and closes; setting hurry ends the draining early. Raises CannotExpose, CannotOpen, CannotListenError,
     CannotServeFast, CannotTrace, HandlersError.
     """
     exposure = exposure or Exposure(settings)
-    async with _backend(settings, exposure) as backend, _listening(settings, backend, hurry or asyncio.Event(), exposure) as listening:
+    hurry = hurry or asyncio.Event()
+    async with _backend(settings, exposure) as backend, _listening(settings, backend, hurry, exposure, joined) as listening:
         yield listening
 
 
 @contextlib.asynccontextmanager
 async def _backend(settings: Settings, exposure: Exposure) -> AsyncIterator[Backend]:
-    """What the settings ask for: in memory, on a file, or one of many servers on a store."""
+    """The backend that the settings ask for: in memory, on a file, or one of several servers on a store."""
     if settings.store is not None:
         from jobqueue.process.cluster import joined
 
@@ -133,10 +142,14 @@ async def _backend(settings: Settings, exposure: Exposure) -> AsyncIterator[Back
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: Settings, backend: Backend, hurry: asyncio.Event, exposure: Exposure) -> AsyncIterator[tuple[App, int]]:
+async def _listening(
+    settings: Settings, backend: Backend, hurry: asyncio.Event, exposure: Exposure, joined: Joined | None
+) -> AsyncIterator[tuple[App, int]]:
     pool = _pool(settings, backend)
     mounts = Mounts(dict(settings.mounts))
     app = build_app(backend, settings.limits, access=exposure.access, body_seconds=settings.body_seconds, mounts=mounts)
+    app.site.sqs_url = settings.sqs_url or ""
+    app.site.machine = Machine(_data_file(settings))
     app.observers = _observers(settings)
     if pool is not None:
         app.site.pool = partial(msgspec.structs.asdict, pool.counts)
@@ -146,38 +159,58 @@ async def _listening(settings: Settings, backend: Backend, hurry: asyncio.Event,
         idle_seconds=settings.idle_seconds,
         write_seconds=settings.write_seconds,
     )
-    handshake, shutdown = (HANDSHAKE_SECONDS, SHUTDOWN_SECONDS) if exposure.tls else (None, None)
-    try:
-        listener = await asyncio.get_running_loop().create_server(
-            server,
-            **_address(settings.host, settings.port),
-            backlog=ACCEPTS_PER_TURN,
-            ssl=exposure.tls,
-            ssl_handshake_timeout=handshake,
-            ssl_shutdown_timeout=shutdown,
-        )
-    except OSError as error:
-        peers = " (--peer-port is the same)" if settings.store is not None and settings.port == settings.peer_port else ""
-        raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}{peers}: {error.strerror or error}") from error
-    _listen(listener)
+    listeners = await _listeners(settings, server, exposure, joined)
     lag = LagMeter(app.site.lag)
     app.site.log_lines_dropped = logs.dropped
     try:
-        if pool is not None:
-            await pool.start()
-        yield app, listener.sockets[0].getsockname()[1]
+        async with contextlib.AsyncExitStack() as stack:
+            if joined is not None:
+                app.site.siblings = joined.siblings
+                await stack.enter_async_context(joined.telling(lambda: app.metrics.own(app.site, server)))
+            if pool is not None:
+                await pool.start()
+            yield app, listeners[0].sockets[0].getsockname()[1]
     finally:
         lag.close()
-        listener.close()
+        for listener in listeners:
+            listener.close()
         stopping = [drain(app, server, settings.drain_seconds, hurry)]
         if pool is not None:
-            # At the same time: those who wait for a result are answered when draining begins, and both have the same seconds.
+            # At the same time: draining answers those who wait for a result, and both share the same seconds.
             stopping.append(pool.stop(settings.drain_seconds, hurry))
         await asyncio.gather(*stopping)
 
 
+def _data_file(settings: Settings) -> str | None:
+    """The path of the file that stores the jobs, if there is one."""
+    return None if settings.data is None or settings.store is not None else os.path.abspath(settings.data)
+
+
+async def _listeners(settings: Settings, server: Server, exposure: Exposure, joined: Joined | None) -> list[asyncio.Server]:
+    """The listening sockets. Raises CannotListenError."""
+    handshake, shutdown = (HANDSHAKE_SECONDS, SHUTDOWN_SECONDS) if exposure.tls else (None, None)
+    places = [_address(settings.host, settings.port)] if joined is None else [{"sock": each} for each in joined.sockets()]
+    found = []
+    try:
+        for place in places:
+            listener = await asyncio.get_running_loop().create_server(
+                server,
+                **place,
+                backlog=ACCEPTS_PER_TURN,
+                ssl=exposure.tls,
+                ssl_handshake_timeout=handshake,
+                ssl_shutdown_timeout=shutdown,
+            )
+            _listen(listener)
+            found.append(listener)
+    except OSError as error:
+        peers = " (--peer-port is the same)" if settings.store is not None and settings.port == settings.peer_port else ""
+        raise CannotListenError(f"cannot listen on {settings.host}:{settings.port}{peers}: {error.strerror or error}") from error
+    return found
+
+
 def _observers(settings: Settings) -> tuple[Observer, ...]:
-    """Who is told of every request. Raises CannotTrace."""
+    """The observers that are notified of every request. Raises CannotTrace."""
     observers: list[Observer] = []
     if settings.access_log != "off":
         observers.append(AccessLog(settings.access_log_every if settings.access_log == "sampled" else 1))
@@ -187,7 +220,7 @@ def _observers(settings: Settings) -> tuple[Observer, ...]:
 
 
 def _pool(settings: Settings, backend: Backend) -> Worker | None:
-    """The workers inside the server, not started. Raises HandlersError."""
+    """The workers inside the server, not started yet. Raises HandlersError."""
     if settings.pool is None:
         return None
     return Worker(
@@ -203,8 +236,8 @@ def _pool(settings: Settings, backend: Backend) -> Worker | None:
 
 
 async def drain(app: App, server: Server, seconds: float, hurry: asyncio.Event) -> None:
-    """Answer every held request, let those in flight finish within `seconds`, or until `hurry` is set, and close every connection."""
-    # A request whose bytes are here but not read yet is better answered than cut off.
+    """Answer every held request, let requests in flight finish within `seconds` or until `hurry` is set, and close every connection."""
+    # A request whose bytes have arrived but were not read yet should be answered, not cut off.
     await asyncio.sleep(0)
     _logger.info("shutting down: %d connections open", len(server.open))
     app.drain()
@@ -216,25 +249,31 @@ async def drain(app: App, server: Server, seconds: float, hurry: asyncio.Event) 
     hurried.cancel()
 
 
-async def _serve(settings: Settings) -> int:
-    with Signals(settings.drain_seconds, "requests in flight") as signals:
-        return await _serve_until(settings, signals.stop, signals.hurry)
+async def _serve(settings: Settings, joined: Joined | None) -> int:
+    with Signals(settings.drain_seconds, "requests in flight", last=True, led=joined is not None) as signals:
+        return await _serve_until(settings, signals, joined)
 
 
-async def _serve_until(settings: Settings, stop: asyncio.Event, hurry: asyncio.Event) -> int:
-    loop = asyncio.get_running_loop()
+async def _serve_until(settings: Settings, signals: Signals, joined: Joined | None) -> int:
+    loop, stop, hurry = asyncio.get_running_loop(), signals.stop, signals.hurry
     try:
         exposure = Exposure(settings)
         loop.add_signal_handler(signal.SIGHUP, exposure.reload)
-        async with running(settings, hurry, exposure) as (app, port):
-            host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            print(f"jobqueue serves {'https' if exposure.tls else 'http'}://{host}:{port}", flush=True)
-            # What exists now lives as long as the process: the collector need not look at it again.
+        if joined is not None:
+            joined.obey(signals, exposure.reload)
+        async with running(settings, hurry, exposure, joined) as (app, port):
+            if joined is not None:
+                joined.listens()
+            else:
+                host = f"[{settings.host}]" if ":" in settings.host else settings.host
+                print(f"jobqueue serves {'https' if exposure.tls else 'http'}://{host}:{port}", flush=True)
+            # Everything that exists now lives as long as the process, so the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            # Jobs are not the collector's business, and requests leave no cycles: what it would find is not worth stopping for often.
+            # Jobs are freed without the collector, and requests leave no cycles, so frequent collections would cost more than they free.
             gc.set_threshold(*GC_THRESHOLDS)
             broken = await stopped(stop, app.site.backend)
+        warn_of_lost(app.site.backend)
     except (CannotExpose, CannotOpen, CannotListenError, CannotServeFast, CannotTrace, HandlersError) as error:
         logs.say(f"jobqueue: {error}")
         return 1
@@ -244,15 +283,15 @@ async def _serve_until(settings: Settings, stop: asyncio.Event, hurry: asyncio.E
     return 1 if hurry.is_set() else 0
 
 
-def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; the process's exit code."""
+def run(settings: Settings, joined: Joined | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the process's exit code. joined: for one of several processes on a port."""
     logs.set_up(settings.log_level, settings.log_format)
     if parser_is_weak():
         logs.say("jobqueue: aiohttp runs on its pure-Python HTTP parser, whose checks are weaker; unset AIOHTTP_NO_EXTENSIONS")
         return 1
     loops: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    with contextlib.suppress(ImportError):  # Windows and PyPy have none
+    with contextlib.suppress(ImportError):  # Windows and PyPy do not have it
         from uvloop import new_event_loop as loops
-    code = run_through(_serve(settings), loops)
+    code = run_through(_serve(settings, joined), loops)
     shutdown.end_without(shutdown.lasting_threads(), code)
     return code

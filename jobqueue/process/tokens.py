@@ -1,11 +1,11 @@
-"""The token file: one line a token, with its SHA-256 in place of itself.
+"""The token file: one line for each token, with its SHA-256 in place of the token itself.
 
     # name  scopes           queues         sha256
     ci      enqueue,read     mail.*,bills   3b7e…
     ops     admin            *              90c1…
 
-Words are set apart by spaces or tabs, lists by commas; `#` begins a comment line. The server reads the file at start and at SIGHUP; here
-lines are added and taken out.
+Words are separated by spaces or tabs, lists by commas; `#` begins a comment line. The server reads the file at start and at SIGHUP; this
+module adds and removes lines.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from jobqueue.api.access.grants import SCOPES, Grant, Scope, digest_of, grant
 
 TOKEN_PREFIX = "jq_"
-"""What every token of ours begins with, so that scanners for leaked secrets can know one."""
+"""The prefix of every token, by which scanners for leaked secrets can recognise it."""
 
 TOKEN_BYTES = 32
 """Random bytes of a token: 256 bits, so that a fast hash is safe to keep."""
@@ -32,13 +32,13 @@ FILE_BYTES_MAX = 1 << 20
 EVERY_QUEUE = "*"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
-_PATTERN = re.compile(r"[A-Za-z0-9._:*?\[\]!-]{1,64}")
+_PATTERN = re.compile(r"[A-Za-z0-9._:*?\[\]!-]{1,80}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HEADING = "# name  scopes  queues  sha256 of the token\n"
 
 
 class BadTokens(Exception):
-    """A token file, or a wish for one, that cannot be used. str() is one line: where and why."""
+    """A token file, or a request to change one, that cannot be used. str() is one line: where and why."""
 
 
 def read(path: str) -> list[Grant]:
@@ -47,24 +47,24 @@ def read(path: str) -> list[Grant]:
 
 
 def fresh(name: str, scopes: Iterable[str], queues: Iterable[str]) -> tuple[str, str]:
-    """A new token, and the line that a file needs to know it. Raises BadTokens."""
+    """A new token, and its line for the file. Raises BadTokens."""
     token = TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
     return token, line_of(name, scopes, queues, token)
 
 
 def make(path: str, name: str, scopes: Iterable[str], queues: Iterable[str]) -> tuple[str, str]:
-    """A new token, and its line, which is added to the file; the file is made if there is none. Raises BadTokens."""
+    """A new token, and its line, which is added to the file. The file is created if necessary. Raises BadTokens."""
     token, line = fresh(name, scopes, queues)
     with _locked(path):
         text = _text(path) if Path(path).exists() else _HEADING
         if any(found is not None and found.name == name for _, found in _parsed(path, text)):
-            raise BadTokens(f"{path}: there is a token named {name} already; revoke it first, or choose another name")
+            raise BadTokens(f"{path}: a token named {name} already exists; revoke it first, or choose another name")
         _write(path, text + "\n" * (text[-1:] not in ("", "\n")) + line + "\n")
     return token, line
 
 
 def revoke(path: str, name: str) -> None:
-    """Take a token's line out of the file. Raises BadTokens."""
+    """Remove a token's line from the file. Raises BadTokens."""
     with _locked(path):
         parsed = list(_parsed(path, _text(path)))
         kept = [line for line, found in parsed if found is None or found.name != name]
@@ -75,7 +75,7 @@ def revoke(path: str, name: str) -> None:
 
 def line_of(name: str, scopes: Iterable[str], queues: Iterable[str], token: str) -> str:
     """A token's line. Raises BadTokens."""
-    # Doubles are harmless, but would be written down for ever.
+    # Duplicates are harmless, but would stay in the file for ever.
     words = (name, ",".join(dict.fromkeys(scopes)), ",".join(dict.fromkeys(queues)) or EVERY_QUEUE)
     try:
         _grant((*words, digest_of(token).hex()))
@@ -85,7 +85,7 @@ def line_of(name: str, scopes: Iterable[str], queues: Iterable[str], token: str)
 
 
 def _grant(words: tuple[str, ...]) -> Grant:
-    """What a line allows. Raises ValueError with the reason."""
+    """What a line permits. Raises ValueError with the reason."""
     if len(words) != 4:
         raise ValueError(f"has {len(words)} words; name, scopes, queues and sha256 are needed")
     name, scopes, queues, digest = words
@@ -100,13 +100,13 @@ def _grant(words: tuple[str, ...]) -> Grant:
             raise ValueError(f"{pattern[:80]!r} is not a pattern of queue names, such as mail.*")
     if _DIGEST.fullmatch(digest) is None:
         raise ValueError("the last word is not a SHA-256; it has 64 digits, 0-9 and a-f")
-    # A pattern that fits every name costs nothing when it is none.
+    # A pattern that matches every name is dropped, so that it costs nothing.
     held = () if EVERY_QUEUE in patterns else tuple(patterns)
     return grant(name, bytes.fromhex(digest), map(Scope, scopes.split(",")), held)
 
 
 def _parsed(path: str, text: str) -> Iterator[tuple[str, Grant | None]]:
-    """Each line, and what it allows, None for comments and empty ones. Raises BadTokens."""
+    """Each line and what it permits, None for comments and empty lines. Raises BadTokens."""
     names: dict[str, int] = {}
     digests: dict[bytes, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -140,7 +140,7 @@ def _text(path: str) -> str:
 
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """One at a time: two commands at once must not undo each other. The folder is locked, since the file itself is replaced."""
+    """One writer at a time: two commands must not undo each other's changes. The folder is locked, since the file itself is replaced."""
     import fcntl
 
     try:
@@ -155,10 +155,10 @@ def _locked(path: str) -> Iterator[None]:
 
 
 def _write(path: str, text: str) -> None:
-    """Replace the file in one step, so that a server never reads half of one; whose it was and who may read it stay. Raises BadTokens."""
+    """Replace the file in one step, so that a server never reads half of it; owner and permissions stay the same. Raises BadTokens."""
     real = Path(path).resolve()
     try:
-        # mkstemp makes it readable by its owner alone.
+        # mkstemp makes it readable only by its owner.
         handle, fresh = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)
         try:
             with open(handle, "w", encoding="utf-8") as stream:

@@ -1,4 +1,4 @@
-"""Where the server's spans go: to the provider the process was given, else to an OTLP collector as the OTEL_ variables say."""
+"""Where the server's spans go: to the provider that the process already has, otherwise to an OTLP collector set by the OTEL_ variables."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from jobqueue.api.observe.observing import Spans
 
 
 class CannotTrace(Exception):
-    """OpenTelemetry is not installed, or not all of it. str() is one line."""
+    """OpenTelemetry is not installed, or is incomplete. str() is one line."""
 
 
 def spans() -> Spans:
-    """What makes the spans. Sets the process's provider if nothing has, `opentelemetry-instrument` say. Raises CannotTrace."""
+    """The observer that makes the spans. Sets the process's provider if none is set, for example by `opentelemetry-instrument`. Raises
+    CannotTrace.
+    """
     try:
         from opentelemetry import trace
 
@@ -20,7 +22,7 @@ def spans() -> Spans:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-            # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over this.
+            # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence over this.
             provider = TracerProvider(resource=Resource({"service.name": "jobqueue"}).merge(Resource.create()))
             provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
             trace.set_tracer_provider(provider)

@@ -1,7 +1,7 @@
 """How an operator writes a value, and how a default is written back: counts, sizes, durations, switches.
 
-Sizes are bytes or binary units, durations seconds or a number with a unit; inside the server both are plain numbers. A parser
-raises ValueError with the reason, worded to follow the value.
+Sizes are in bytes or binary units, durations in seconds or a number with a unit; inside the server both are plain numbers. A parser raises
+ValueError with a reason that can follow the value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jobqueue.api.access.ratelimit import Rate
 from jobqueue.limits import DAY, GIB, KIB, MIB, NAME
 
 DURATION_SECONDS_MAX = 3_650 * DAY
-"""Ten years: further ahead, times would leave what RFC 3339 can write."""
+"""Ten years: times further ahead could not be written in RFC 3339."""
 
 _SIZES = {"GiB": GIB, "MiB": MIB, "KiB": KIB}
 _SPANS = {"d": DAY, "h": 3_600.0, "m": 60.0, "s": 1.0}
@@ -30,7 +30,7 @@ def _whole(text: str) -> int:
 def _port(text: str) -> int:
     port = _whole(text)
     if port > 65_535:
-        raise ValueError("is not a port; 0 to 65535 are, and 0 takes any free one")
+        raise ValueError("is not a port; use 0 to 65535, where 0 takes any free port")
     return port
 
 
@@ -52,7 +52,7 @@ def _duration(text: str) -> float:
 
 
 def _host(text: str) -> str:
-    # The encoding is what the resolver does first; it refuses labels that are empty or too long.
+    # The resolver does this encoding first; it refuses labels that are empty or too long.
     with contextlib.suppress(UnicodeError):
         if re.fullmatch(r"[^\s\x00-\x1f\x7f]+", text.encode("idna").decode()):
             return text
@@ -60,7 +60,7 @@ def _host(text: str) -> str:
 
 
 def _token(text: str) -> str:
-    # Anything else could not be sent as `Authorization: Bearer`, so it would lock everyone out.
+    # Anything else could not be sent as `Authorization: Bearer`, so no client could authenticate.
     if re.fullmatch(r"[!-~]{1,4096}", text) is None:
         raise ValueError("must be 1 to 4096 printable ASCII characters without spaces")
     return text
@@ -84,7 +84,7 @@ def _one_of(*names: str) -> Callable[[str], str]:
 
 
 def _store(text: str) -> str:
-    # What is in the rest is looked at by those who connect. It is not shown: there may be a password in it.
+    # The rest is checked when connecting. It is not shown: it can contain a password.
     if re.fullmatch(r"(valkeys?|postgres(ql)?)://\S+", text) is None:
         raise ValueError("is not the URL of a store, such as valkey://host:6379 or postgres://user@host/database")
     return text
@@ -112,7 +112,7 @@ def _show_duration(value: float) -> str:
 
 
 def _mounts(text: str) -> tuple[tuple[str, str], ...]:
-    # Imported here: only who mounts anything needs to know the APIs, and --help is quicker without.
+    # Imported here: only mounting needs the APIs, and --help is faster without them.
     from jobqueue.api.mounts import Mounts
 
     chosen: dict[str, str] = {}
@@ -126,7 +126,7 @@ def _mounts(text: str) -> tuple[tuple[str, str], ...]:
     try:
         Mounts(chosen)
     except ValueError as reason:
-        raise ValueError(f"will not do: {reason}") from None
+        raise ValueError(f"is invalid: {reason}") from None
     return tuple(chosen.items())
 
 
@@ -168,8 +168,15 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _origin(text: str) -> str:
+    origins = _origins(text.removesuffix("/"))
+    if len(origins) > 1 or not origins[0].startswith(("http://", "https://")):
+        raise ValueError("is not the server's address for clients, such as https://queue.example.org")
+    return origins[0]
+
+
 class Kind(NamedTuple):
-    """A type of value: its name in the help, how it is read, how a default is written; many: may be given several times, or with commas."""
+    """A type of value: its name in the help, how it is read, how a default is written; many: can be given several times, or with commas."""
 
     metavar: str
     parse: Callable[[str], Any]
@@ -198,4 +205,5 @@ MODULE = Kind("MODULE", _module, lambda _: "none")
 RATE = Kind("RATE", _rate, lambda _: "none")
 HOSTS = Kind("HOST", _hosts, lambda _: "none", many=True)
 ORIGINS = Kind("ORIGIN", _origins, lambda _: "none", many=True)
+ORIGIN = Kind("ORIGIN", _origin, lambda _: "none")
 QUEUES = Kind("NAME", _queues, ",".join, many=True)

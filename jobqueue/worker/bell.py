@@ -1,4 +1,4 @@
-"""Waiting without polling, on an injected clock; and what a worker does while the server is away."""
+"""Waiting without polling, on an injected clock; and the pauses while the server is unreachable."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import random
 from typing import Protocol
 
 from jobqueue.clock import Clock
+from jobqueue.worker.refusals import hindrance
 
 PAUSE_SECONDS_MIN = 0.1
 PAUSE_SECONDS_MAX = 5.0
-"""A pause after a failed call is somewhere below these, doubling from the first to the second."""
+"""The pause after a failed call is random, below these: the limit doubles from the first to the second."""
 
 _logger = logging.getLogger("jobqueue.worker")
 
 
 class Random(Protocol):
-    """What is used of `random.Random`."""
+    """The part of `random.Random` that is used."""
 
     def uniform(self, a: float, b: float, /) -> float:
         """A number between the two."""
 
 
 class Bell:
-    """Wakes its one sleeper: when it is rung, or when the time has come. Rung while nobody sleeps, it wakes the next at once."""
+    """Wakes its one sleeper when it is rung or when the time has come. If it is rung while nobody sleeps, the next wait returns at once."""
 
     __slots__ = ("_clock", "_rung", "_sleeper")
 
@@ -42,7 +43,7 @@ class Bell:
             sleeper.set_result(None)
 
     async def wait(self, until: float | None = None) -> None:
-        """Sleep until it is rung, or the clock shows `until`."""
+        """Sleep until it is rung, or until the clock shows `until`."""
         if not self._rung:
             self._sleeper = asyncio.get_running_loop().create_future()
             timer = None if until is None else self._clock.call_at(until, self.ring)
@@ -61,23 +62,31 @@ async def sleep(clock: Clock, seconds: float) -> None:
 
 
 class Outage:
-    """Whether the server is away, as its worker's tasks find it. It is logged once when it goes and once when it is back."""
+    """Whether a worker's calls currently fail, for example because the server is unreachable or its disk is full. Logged once when that
+    begins, when the reason changes, and when it is over.
+    """
 
     def __init__(self, clock: Clock, chance: Random | None = None) -> None:
         self._clock = clock
         self._chance = chance or random.Random()
         self._since: float | None = None
+        self._said = ("", "")
 
     def over(self) -> None:
-        """A call was answered."""
+        """Note that a call was answered."""
         if self._since is not None:
-            _logger.info("the server is back after %.1f s", self._clock.now() - self._since)
+            _logger.info("%s after %.1f s", self._said[1], self._clock.now() - self._since)
             self._since = None
 
     def failed(self, error: Exception, times: int) -> float:
-        """A call failed, `times` in a row: seconds to wait before the next, longer each time and never the same for all workers."""
+        """Note that a call failed, the `times`-th in a row. Returns the seconds to wait before the next: longer each time, and random, so
+        that workers do not all retry together.
+        """
         if self._since is None:
             self._since = self._clock.now()
-            _logger.warning("the server is away, trying again until it is back: %s", error)
+            self._said = ("", "")
+        if (said := hindrance(error)) != self._said:
+            self._said = said
+            _logger.warning("%s", f"{said[0]}: {error}")
         ceiling = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * 2.0 ** min(times, 16))
         return self._chance.uniform(ceiling / 2, ceiling)

@@ -1,6 +1,7 @@
-"""Hands in how attempts ended, many in a call: while one call is on its way the next batch collects, and goes out when it is back.
+"""Reports how attempts ended, many in one call. While a call is under way, the next batch collects; it is sent when the call returns.
 
-What cannot be handed in because the server is away is kept and tried again until it can, or until its lease ends.
+What cannot be reported because the server is unreachable is kept and retried until it succeeds or the lease ends. A success whose lease has
+ended is reported late, once: the server accepts it if no other worker received the job since.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from jobqueue.backend.base import Extend
 from jobqueue.clock import Clock
-from jobqueue.errors import BadRequest, LostRace, QueueError, TooLarge, UnknownJob
+from jobqueue.errors import BadRequest, CallerError, LeaseLost, LostRace, QueueError, TooLarge, UnknownJob
+from jobqueue.joblog import LogPart
 from jobqueue.limits import KIB, Limits
 from jobqueue.model import SUCCEEDED
 from jobqueue.worker.bell import Bell, Outage, sleep
 from jobqueue.worker.endings import Ending, failed
+from jobqueue.worker.lines import part_bytes
 from jobqueue.worker.runs import Run
 from jobqueue.worker.sources import Concluded, Released, Source
+from jobqueue.worker.telling import tell_failed
 
 BATCH_BYTES_MAX = 512 * KIB
-"""Results and errors in one call, half of what a request may hold by default. A single larger one goes alone."""
+"""The most bytes of results and errors in one call: half of a request's default limit. A single larger one is sent alone."""
 
 RETURN_SECONDS = 10.0
-"""The delay of a release whose own delay the server refused."""
+"""The delay used for a release whose own delay the server refused."""
 
 _BATCH = Limits().batch_jobs_max
 
@@ -32,8 +37,8 @@ _logger = logging.getLogger("jobqueue.worker")
 
 
 class Counts(msgspec.Struct):
-    """What a worker did since it was made. lost: attempts whose ending did not count, since the lease had ended. unhandled: jobs taken that
-    it had no handler for, each time anew; they were given back, or have failed for good in the end.
+    """What a worker did since it was created. lost: attempts whose outcome did not count, because the lease had ended. unhandled: jobs that
+    it took but had no handler for, counted each time; they were released, or finally failed for good.
     """
 
     taken: int = 0
@@ -45,30 +50,50 @@ class Counts(msgspec.Struct):
 
 
 class _Item:
-    """An ending on its way. refused: the server has refused what the handler gave, and this is the failure told instead."""
+    """An outcome to be reported. refused: the server refused the handler's outcome, and this failure is reported instead. late: the lease
+    has ended, by this clock or the server's, and the outcome is reported nevertheless.
+    """
 
-    __slots__ = ("ending", "refused", "run")
+    __slots__ = ("ending", "late", "refused", "run")
 
     def __init__(self, run: Run, ending: Ending, refused: bool = False) -> None:
         self.run = run
         self.ending = ending
         self.refused = refused
+        self.late = False
+
+    def may_be_late(self) -> bool:
+        """Whether it can be reported once more now that its lease has ended; if so, it is marked late."""
+        verdict = self.ending.verdict
+        if self.late or verdict is None or verdict.outcome is not SUCCEEDED:
+            return False
+        self.late = True
+        return True
 
     @property
     def size(self) -> int:
         verdict = self.ending.verdict
-        return 0 if verdict is None else len(verdict.result or verdict.error or b"")
+        if verdict is None:
+            return 0
+        return len(verdict.result or verdict.error or b"") + len(verdict.traceback or "") + part_bytes(self.part())
+
+    def part(self) -> LogPart | None:
+        lines = self.run.lines
+        return lines.part() if lines else None
 
     def concluded(self) -> Concluded:
         assert self.ending.verdict is not None
-        return Concluded(self.run.leased.id, self.run.leased.token, self.ending.verdict)
+        verdict, part = self.ending.verdict, self.part()
+        if part is not None or self.late:
+            verdict = msgspec.structs.replace(verdict, log=part, late=self.late)
+        return Concluded(self.run.leased.id, self.run.leased.token, verdict)
 
     def released(self) -> Released:
         return Released(self.run.leased.id, self.run.leased.token, self.ending.delay or 0.0)
 
 
 class Conclusions:
-    """What is to be handed in. on_settled is told of a run when nothing more will be told of it."""
+    """The outcomes to be reported. on_settled is called with a run when nothing more will be reported about it."""
 
     def __init__(self, source: Source, clock: Clock, outage: Outage, counts: Counts, on_settled: Callable[[Run], None]) -> None:
         self._source = source
@@ -80,12 +105,12 @@ class Conclusions:
         self._pending: deque[_Item] = deque()
 
     def add(self, run: Run, ending: Ending) -> None:
-        """Hand in an ending, soon."""
+        """Report an outcome soon."""
         self._pending.append(_Item(run, ending))
         self._bell.ring()
 
     async def hand_in(self) -> None:
-        """Hand in whatever comes, until cancelled."""
+        """Report outcomes as they come, until cancelled."""
         failures = 0
         while True:
             await self._bell.wait()
@@ -100,7 +125,7 @@ class Conclusions:
                     await sleep(self._clock, self._outage.failed(error, failures))
 
     def _batch(self) -> list[_Item]:
-        """The oldest that go into one call: all of them verdicts, or all of them releases."""
+        """The oldest outcomes that fit in one call: either all verdicts or all releases."""
         batch: list[_Item] = []
         size = 0
         now = self._clock.now()
@@ -111,20 +136,20 @@ class Conclusions:
             if (item.ending.verdict is None) is not releases or (batch and size > BATCH_BYTES_MAX):
                 break
             self._pending.popleft()
-            if item.run.expires_at > now:
+            if item.late or item.run.expires_at > now or item.may_be_late():
                 batch.append(item)
             else:
                 self._settled(item, False)
         return batch
 
     async def _send(self, batch: list[_Item]) -> QueueError | None:
-        """Hand a batch in; what failed for now is pending again, and its error returned."""
+        """Report a batch. Outcomes that failed for now become pending again, and the error is returned."""
         away: QueueError | None = None
         try:
             replies = await self._replies(batch)
         except QueueError as error:
             if isinstance(error, TooLarge | BadRequest) and len(batch) > 1:
-                # One of them spoils the call for all.
+                # One item makes the whole call fail.
                 for item in batch:
                     away = await self._send([item]) or away
                 return away
@@ -137,29 +162,62 @@ class Conclusions:
     async def _replies(self, batch: Sequence[_Item]) -> list[QueueError | None]:
         if not batch:
             return []
+        for item in batch:
+            if item.run.lines:
+                await self._tell(item)
         if batch[0].ending.verdict is None:
             return await self._source.release([item.released() for item in batch])
         return await self._source.conclude([item.concluded() for item in batch])
 
+    async def _tell(self, item: _Item) -> None:
+        """Send the job's log lines that do not fit into the report of the outcome: the server accepts none after it."""
+        lines, leased = item.run.lines, item.run.leased
+        assert lines is not None
+        while (part := lines.part()) is not None and (item.ending.verdict is None or len(part.lines) < len(lines)):
+            (reply,) = await self._source.extend([Extend(leased.id, leased.token, None, None, None, part)])
+            if isinstance(reply, QueueError) and not isinstance(reply, CallerError | LostRace | UnknownJob):
+                raise reply
+            lines.sent(part)
+
     def _settle(self, item: _Item, reply: QueueError | None) -> bool:
-        """Whether that was the last word; if not, the item is pending again."""
+        """Whether the item is done; if not, it becomes pending again."""
+        if isinstance(reply, LeaseLost) and item.may_be_late():
+            self._pending.append(item)
+            return True
         if reply is None or isinstance(reply, LostRace | UnknownJob):
             self._settled(item, reply is None)
             return True
+        if item.late:
+            # A late success is reported only once.
+            self._settled(item, False)
+            return isinstance(reply, CallerError)
         if not isinstance(reply, TooLarge | BadRequest):
             self._pending.append(item)
             return False
         leased = item.run.leased
-        _logger.error("the server refused how job %s ended: %s", leased.id, reply)
+        if item.run.lines:
+            # Perhaps the log lines were refused: retry without them first.
+            item.run.lines = None
+            self._pending.append(item)
+            return True
+        verdict = item.ending.verdict
+        if verdict is not None and verdict.traceback is not None:
+            # A server older than this worker does not know the field.
+            item.ending = msgspec.structs.replace(item.ending, verdict=msgspec.structs.replace(verdict, traceback=None))
+            self._pending.append(item)
+            return True
         if item.refused:
-            # Not even a bare failure: the lease will end by itself.
+            # Even a bare failure was refused: the lease will run out.
+            _logger.error("the server refused the outcome of job %s, whose lease will run out: %s", leased.id, reply)
             self._settled(item, False)
             return True
         if item.ending.verdict is None:
-            # Not at once: the worker would have it again, and be refused again.
+            # Not at once: the worker would take the job again and be refused again.
+            _logger.error("the server refused the release of job %s, trying again with another delay: %s", leased.id, reply)
             ending = Ending(None, RETURN_SECONDS)
         else:
             ending = failed(type(reply).__name__, f"the server refused the attempt's ending: {reply}", retry=False)
+            tell_failed(leased, ending)
         self._pending.append(_Item(item.run, ending, refused=True))
         return True
 

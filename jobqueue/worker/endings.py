@@ -1,7 +1,7 @@
-"""How an attempt ends: what a handler may raise to say so, and what is told to the server of a result or an exception.
+"""How an attempt ends: the exceptions that a handler can raise to say so, and what is reported to the server for a result or an exception.
 
-A failure's error is {"type": the exception's class, "message": its text}. No traceback: it would show a producer the inside of the
-worker, and the worker's log has it.
+A failure's error is {"type": the exception's class, "message": its text}. The traceback is sent beside it (telling.py): it is stored with
+the attempt, but is not in the error that the next worker receives.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from jobqueue.worker.options import within
 
 DELAY_SECONDS_MAX = Limits().delay_seconds_max
 MESSAGE_CHARS_MAX = 4_096
-"""What is kept of an exception's text."""
+"""The most characters kept of an exception's text."""
 
 NAME_CHARS_MAX = 256
-"""What is kept of its class's name."""
+"""The most characters kept of its class's name."""
 
-NO_TEXT = "(its text cannot be had)"
+NO_TEXT = "(its text is not available)"
 
 _encode = msgspec.json.Encoder().encode
 
 
 def _checked(delay: object) -> float:
-    """A delay in seconds. Raises ValueError that names it."""
+    """A delay in seconds, checked. Raises ValueError that names it."""
     return within("delay", delay, 0, DELAY_SECONDS_MAX, " seconds")
 
 
 class Retry(Exception):
-    """Raise it in a handler: the attempt failed and counts, and the job is to be tried again while it has attempts left.
+    """Raise it in a handler to fail the attempt. The attempt counts, and the job is retried if it has attempts left.
 
-    delay: seconds until then; None leaves it to the job's backoff. Without a reason, what is being handled is the error. Raises ValueError
-    for a delay that is no number of 0 to 30 days.
+    reason: the text of the error; without it, the exception that is being handled is reported as the error. delay: seconds until the next
+    attempt; None uses the job's backoff. Raises ValueError for a delay that is not a number from 0 to 30 days.
     """
 
     delay: float | None = None
@@ -47,9 +47,10 @@ class Retry(Exception):
 
 
 class Release(Exception):
-    """Raise it in a handler: the job goes back to its queue, to be taken again after `delay` seconds, and the attempt does not count.
+    """Raise it in a handler to return the job to its queue. The attempt does not count.
 
-    Without a delay the worker chooses one, longer each time the same job is released: see `returns.py`. Raises ValueError as Retry.
+    delay: seconds until the job can be taken again. Without it the worker chooses a delay, which is longer each time the same job is
+    released: see `returns.py`. Raises ValueError for a delay that is not a number from 0 to 30 days.
     """
 
     delay: float = 0.0
@@ -60,14 +61,14 @@ class Release(Exception):
 
 
 class Discard(Exception):
-    """Raise it in a handler: the job failed for good, whatever attempts are left."""
+    """Raise it in a handler to fail the job for good, even if it has attempts left."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
-    """What to tell the server. Without a verdict: release, after `delay` seconds; None leaves them to the worker."""
+    """What to report to the server. Without a verdict it is a release after `delay` seconds; None lets the worker choose the delay."""
 
     verdict: Verdict | None = None
     delay: float | None = None
@@ -78,38 +79,38 @@ _DONE = Ending(Verdict(outcome=SUCCEEDED))
 
 
 def failed(kind: str, message: str, *, retry: bool = True, delay: float | None = None) -> Ending:
-    """A failure whose error is `kind` and `message`."""
-    # Text that no JSON can carry, a lone surrogate of a file's name for one, is shown escaped.
+    """A failure whose error has this type and message."""
+    # Text that JSON cannot contain, such as a lone surrogate from a file name, is escaped.
     plain = message[:MESSAGE_CHARS_MAX].encode("utf-8", "backslashreplace").decode()
     return Ending(Verdict(outcome=FAILED, error=_encode({"type": kind, "message": plain}), retry=retry, retry_delay=delay))
 
 
 _name_of = type.__dict__["__name__"].__get__
-"""The name that a class was made with, whatever its metaclass says."""
+"""The name that a class was created with, whatever its metaclass returns."""
 
 
 def name_of(error: BaseException) -> str:
-    """The name of an exception's class; no code of the class runs."""
+    """The name of an exception's class, without running any code of the class."""
     name: str = _name_of(type(error))
     return name[:NAME_CHARS_MAX]
 
 
 def is_a(error: BaseException, *kinds: type[BaseException]) -> bool:
-    """Whether an exception is of one of these classes. isinstance also asks it for its `__class__`, which may raise anything."""
+    """Whether an exception is of one of these classes. isinstance also reads its `__class__`, which may raise anything."""
     return issubclass(type(error), kinds)
 
 
 def text_of(error: BaseException) -> str:
-    """An exception's text; a stand-in where asking for it raises anything at all."""
+    """An exception's text, or a stand-in if getting it raises an error."""
     try:
-        # A str of a class of its own has methods of its own: here only str's are called.
+        # A subclass of str can override methods, so only str's own methods are called here.
         return str.__getitem__(str(error), slice(MESSAGE_CHARS_MAX))
     except BaseException:
         return NO_TEXT
 
 
 def of_exception(error: BaseException) -> Ending:
-    """What an exception out of a handler says. Whatever is wrong with the exception itself, it is a failed attempt."""
+    """The ending for an exception that a handler raised. If the exception object itself is broken, it is still a failed attempt."""
     try:
         return _said(error)
     except BaseException:
@@ -123,7 +124,7 @@ def _delay_of(error: BaseException) -> float | None:
 
 def _said(error: BaseException) -> Ending:
     try:
-        # Asked again: it may have been set since, or by a class that made itself without asking.
+        # Checked again: it may have been set since, or the class may have skipped the check when it was created.
         delay = _delay_of(error)
     except ValueError as wrong:
         return failed("ValueError", f"{name_of(error)}: {wrong}")
@@ -136,13 +137,13 @@ def _said(error: BaseException) -> Ending:
 
 
 def of_result(value: Any) -> Ending:
-    """A success with what the handler returned, None for nothing; a final failure if that cannot be JSON."""
+    """A success with what the handler returned, None for nothing; or a final failure if the value cannot be encoded as JSON."""
     if value is None:
         return _DONE
     if isinstance(value, Generator | AsyncGenerator):
-        return failed("TypeError", "the handler returned a generator, of which nothing has run; it must return a value", retry=False)
+        return failed("TypeError", "the handler returned a generator, which has not run; it must return a value", retry=False)
     try:
         return Ending(Verdict(outcome=SUCCEEDED, result=_encode(value)))
     except BaseException as error:
-        # Whatever an object's own conversion raises comes here too.
+        # An object's own conversion can raise anything, which is caught here too.
         return failed(name_of(error), f"the result cannot be encoded as JSON: {text_of(error)}", retry=False)

@@ -1,6 +1,6 @@
-"""Where handlers run: async functions on the worker's loop, plain ones in threads. Processes are `processes.py`.
+"""Where handlers run: async functions on the worker's loop, plain functions in threads. For processes see `processes.py`.
 
-An executor starts a Run, sets its `halt`, and on the loop calls `returned` and `over` when the handler is over.
+An executor starts a Run and sets its `halt`. When the handler is over, it calls `returned` and `over` on the loop.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -16,60 +15,47 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Protocol
 
-from jobqueue.worker.endings import Discard, Ending, Release, Retry, is_a, name_of, of_exception, of_result
-from jobqueue.worker.exits import ATTEMPT, Attempt
+from jobqueue.worker.endings import Ending, is_a, of_exception, of_result
+from jobqueue.worker.exits import ATTEMPT, Attempt, Fence
 from jobqueue.worker.forks import OnlyHere
 from jobqueue.worker.handlers import Handler
+from jobqueue.worker.lines import CURRENT
 from jobqueue.worker.running import RunningJob
 from jobqueue.worker.runs import CANCELLED_ENDING, Reason, Run
+from jobqueue.worker.telling import with_trace
 from jobqueue.worker.tracing import span
 
-_logger = logging.getLogger("jobqueue.worker")
-
-_MEANT = (Release, Retry, Discard)
-
 Scope = Callable[[], contextlib.AbstractContextManager[Any]]
-"""Makes what a handler is called in: a span of the job's trace, if it has one."""
+"""Makes the context manager around a handler: a span in the job's trace, if it has one."""
 
 
 class Executor(Protocol):
     """Runs handlers of one kind."""
 
     def start(self, run: Run) -> None:
-        """Begin with a run that has its handler and its job."""
+        """Start a run that has its handler and its job."""
 
     def close(self) -> None:
-        """Stop what is left. Nothing is started afterwards."""
+        """Stop what still runs. Nothing is started afterwards."""
 
 
-def concluded(handler: Handler, job: RunningJob[Any], error: BaseException) -> Ending:
-    """The ending of an attempt that raised; what nobody meant to raise is logged, traceback and all. Raises nothing."""
-    if not is_a(error, *_MEANT):
-        _log(handler, job, error)
-    return of_exception(error)
-
-
-def _log(handler: Handler, job: RunningJob[Any], error: BaseException) -> None:
-    said = "job %s (%s), attempt %d failed", job.id, handler.name, job.attempts
-    try:
-        _logger.warning(*said, exc_info=error)
-    except BaseException:
-        # The exception's class, its causes and its notes have a say in how they are shown, and the program's own log handlers too.
-        with contextlib.suppress(BaseException):
-            _logger.warning(f"{said[0]} with a %s that cannot be shown", *said[1:], name_of(error))
+def concluded(error: BaseException) -> Ending:
+    """The ending of an attempt that raised, with its traceback. Raises nothing."""
+    return with_trace(of_exception(error), error)
 
 
 async def _awaited(value: Any) -> Any:
-    """What a handler comes to: of an async function behind a plain one, what is awaited."""
+    """The result of a handler: if a plain function returned an awaitable, what awaiting it gives."""
     while value is not None and inspect.isawaitable(value):
         value = await value
     return value
 
 
 def alone(handler: Handler, job: RunningJob[Any]) -> Ending:
-    """A whole attempt in a process of its own, where no loop runs: call the handler and await what it returns, if that is awaitable."""
+    """Run a whole attempt in a separate process without a running loop: call the handler, and await its result if that is awaitable."""
 
     def attempt() -> Ending:
+        CURRENT.set(job)
         try:
             with OnlyHere():
                 value = handler.call(job)
@@ -77,40 +63,46 @@ def alone(handler: Handler, job: RunningJob[Any]) -> Ending:
                     value = asyncio.run(_awaited(value))
                 return of_result(value)
         except BaseException as error:
-            return concluded(handler, job, error)
+            return concluded(error)
 
     return copy_context().run(attempt)
 
 
 class Contexts:
-    """The context that each attempt runs in: as the worker's own was when it started, so that no ContextVar goes from job to job."""
+    """The context that each attempt runs in: a copy of the worker's own when it started, so that no ContextVar passes from job to job."""
 
     def __init__(self) -> None:
         self._base = copy_context()
 
     def fresh(self, run: Run) -> tuple[Context, Attempt]:
-        """A context for a run, and the attempt that it says it belongs to."""
+        """A context for a run, and the attempt that is recorded in it."""
 
         def exited(error: BaseException) -> None:
-            assert run.handler is not None
-            assert run.job is not None
-            run.exited(concluded(run.handler, run.job, error))
+            run.exited(concluded(error))
 
         attempt = Attempt(exited)
         context = self._base.copy()
         context.run(ATTEMPT.set, attempt)
+        context.run(CURRENT.set, run.job)
         return context, attempt
 
     def leave(self, end: Callable[[], None]) -> None:
-        """Call what ends an attempt outside of its context: it begins the next one, and sets timers."""
+        """Call what ends an attempt outside of the attempt's context, since it starts the next attempt and sets timers."""
         self._base.copy().run(end)
 
 
 class LoopExecutor:
-    """Async handlers, each in a task of its own. Interrupting one cancels the task."""
+    """Async handlers, each in its own task. To interrupt one, its task is cancelled.
 
-    def __init__(self, contexts: Contexts) -> None:
+    eager: run a handler's first step at once when it is started, so it may finish there. Not used in the server's own process, where a
+    producer's answer would be delayed by the handler's first step.
+    """
+
+    def __init__(self, contexts: Contexts, fence: Fence, eager: bool) -> None:
         self._contexts = contexts
+        self._fence = fence
+        self._eager = eager
+        self._loop = asyncio.get_running_loop()
 
     def start(self, run: Run) -> None:
         """See Executor.start."""
@@ -121,16 +113,20 @@ class LoopExecutor:
         self.go_on(run, context, attempt, partial(handler.call, job), partial(span, run.leased))
 
     def go_on(self, run: Run, context: Context, attempt: Attempt, call: Callable[[], Any], scope: Scope) -> None:
-        """Await in a task what is called, in a context that nothing else runs in."""
+        """Run the call in a task and await its result, in a context that nothing else uses."""
         coroutine = self._run(run, attempt, call, scope)
-        task = asyncio.get_running_loop().create_task(coroutine, context=context)
+        task = self._fence.begin(self._loop, coroutine, context) if self._eager else self._loop.create_task(coroutine, context=context)
 
         def halt(_: Reason) -> None:
-            # Cancelled before its first step it would not run at all, and nobody would hear of its end. It looks by itself.
+            # If it were cancelled before its first step it would not run at all, and its end would not be reported. It checks by itself.
             if inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
                 task.cancel()
 
-        run.halt = halt
+        if not task.done():
+            run.halt = halt
+            if run.is_to_stop:
+                # During its first step, which ran here: a task that it started has exited.
+                halt(Reason.EXITED)
 
     async def _run(self, run: Run, attempt: Attempt, call: Callable[[], Any], scope: Scope) -> None:
         handler, job = run.handler, run.job
@@ -139,10 +135,6 @@ class LoopExecutor:
         task = asyncio.current_task()
         ending = CANCELLED_ENDING
         try:
-            if run.halt is None:
-                # The loop begins tasks where they are made. Were the handler over by now, the next job would begin inside of this one's
-                # end, and so on: as deep as there are jobs.
-                await asyncio.sleep(0)
             if not job.cancelled:
                 with OnlyHere(), scope():
                     value = call()
@@ -151,15 +143,15 @@ class LoopExecutor:
                     ending = of_result(value)
         except asyncio.CancelledError as error:
             if not job.cancelled:
-                ending = concluded(handler, job, error)
+                ending = concluded(error)
         except BaseException as error:
-            # SystemExit and GeneratorExit too: a handler ends its attempt, never the worker.
+            # Includes SystemExit and GeneratorExit: a handler can end its attempt, but never the worker.
             if is_a(error, GeneratorExit) and not _is_stepping(task):
                 raise  # the loop itself is gone
-            ending = concluded(handler, job, error)
+            ending = concluded(error)
 
         def end() -> None:
-            # A cancelled task is always told; that it returned something nevertheless does not make it whole.
+            # A cancelled task is always reported as cancelled, even if it returned a value nevertheless.
             run.returned(ending, job.cancelled)
             run.over()
 
@@ -171,7 +163,7 @@ class LoopExecutor:
 
 
 def _is_stepping(task: asyncio.Task[Any] | None) -> bool:
-    """Whether the task itself runs, and is not being cleared away by the collector."""
+    """Whether the task itself runs now, and is not being finalised by the garbage collector."""
     try:
         return asyncio.current_task() is task
     except RuntimeError:  # no loop runs
@@ -179,10 +171,10 @@ def _is_stepping(task: asyncio.Task[Any] | None) -> bool:
 
 
 class Threads:
-    """As many daemon threads as are busy at once, kept for the next call.
+    """As many daemon threads as calls run at once; they are kept for later calls.
 
-    Not a ThreadPoolExecutor: the interpreter waits for that one's threads at its end, so a handler that hangs would keep a worker, or
-    the server it is part of, from ever ending.
+    Not a ThreadPoolExecutor: the interpreter waits for its threads at exit, so a handler that hangs would keep a worker, or the server that
+    contains it, from ending.
     """
 
     def __init__(self) -> None:
@@ -190,7 +182,7 @@ class Threads:
         self._closed = False
 
     def submit(self, work: Callable[[], Callable[[], None]]) -> None:
-        """Run `work` in a thread, and then what it returns on this loop."""
+        """Run `work` in a thread, and then run on this loop the callback that it returns."""
         loop = asyncio.get_running_loop()
         if self._idle:
             inbox = self._idle.pop()
@@ -200,7 +192,7 @@ class Threads:
 
         def call() -> None:
             done = work()
-            # Idle before the loop hears of it, so that the next call finds this thread and makes no other.
+            # Marked idle before the loop is notified, so that the next call uses this thread and does not create another.
             self._idle.append(inbox)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(done)
@@ -214,21 +206,21 @@ class Threads:
                 return
 
     def close(self) -> None:
-        """End the idle ones now, the others when they are done."""
+        """End the idle threads now, and the others when they are done."""
         self._closed = True
         while self._idle:
             self._idle.pop().put(None)
 
 
 class _Rest:
-    """What is left of an attempt whose handler returned something to await: that, and the scope it is to be awaited in."""
+    """What remains of an attempt whose handler returned an awaitable: the awaitable, and the scope to await it in."""
 
     def __init__(self, value: Any, scope: contextlib.AbstractContextManager[Any]) -> None:
         self.value = value
         self.scope = scope
 
     def drop(self) -> None:
-        """Do not await it."""
+        """Discard it without awaiting."""
         with contextlib.suppress(BaseException), self.scope:
             close = getattr(self.value, "close", None) or getattr(self.value, "cancel", None)
             if close is not None:
@@ -236,10 +228,10 @@ class _Rest:
 
 
 class ThreadExecutor:
-    """Plain functions, each in a thread. One that is interrupted sees `job.cancelled`; after a time-out nobody waits for it.
+    """Plain functions, each in a thread. One that is interrupted sees `job.cancelled`; after a time-out the worker no longer waits for it.
 
-    What it returns is awaited on the loop, if it is awaitable: an async function behind an ordinary decorator looks like a plain one. It
-    is called in a thread nevertheless, since many a decorator makes an async function one that blocks.
+    If the function returns an awaitable, that is awaited on the loop: an async function behind an ordinary decorator looks like a plain
+    one. It is still called in a thread, since many decorators make an async function one that blocks.
     """
 
     def __init__(self, threads: Threads, contexts: Contexts, loop: LoopExecutor) -> None:
@@ -282,7 +274,7 @@ class ThreadExecutor:
 
 
 def _called(run: Run) -> Ending | _Rest:
-    """The part of an attempt that is in a thread."""
+    """The part of an attempt that runs in a thread."""
     handler, job = run.handler, run.job
     assert handler is not None
     assert job is not None
@@ -297,4 +289,4 @@ def _called(run: Run) -> Ending | _Rest:
                 return _Rest(value, scope.pop_all())
         return of_result(value)
     except BaseException as error:
-        return concluded(handler, job, error)
+        return concluded(error)

@@ -1,15 +1,16 @@
-"""SystemExit and KeyboardInterrupt out of what handlers start: they end an attempt, never the worker or the server it is part of.
+"""SystemExit and KeyboardInterrupt raised by code that handlers start: they end an attempt, but never the worker or the server that
+contains it.
 
-What leaves the handler itself is caught where it was called. But asyncio lets these two out of *every* task and callback through the loop
-to whoever runs it, and there they end all that runs on it. So there are two fences:
+An exception that leaves the handler itself is caught where the handler was called. But asyncio lets these two propagate from *every* task
+and callback through the loop to whoever runs it, where they end everything that runs on the loop. So there are two defences:
 
-- A task that a handler starts, however deep, runs a coroutine that ends the attempt instead (`Attempt`, `Fence`). That asks a task
-  factory of the loop, documented by asyncio, and holds in a loop of the user's own too.
-- Where we run the loop ourselves, `run_through` goes on with what an exit of any other callback interrupted. Such a callback cannot be
-  told from the loop's own, so this one is logged like any other error of a callback, and its attempt goes on.
+- A task that a handler starts, at any depth, runs a coroutine that ends the attempt instead (`Attempt`, `Fence`). This uses the loop's task
+  factory, which asyncio documents, and also works in a loop that the user runs.
+- Where we run the loop ourselves, `run_through` continues what an exit from any other callback interrupted. Such a callback cannot be
+  distinguished from the loop's own, so the exit is logged like any other error of a callback, and the attempt continues.
 
-Rejected: a Task of our own whose exception is SystemExit without being raised. It needs asyncio's private parts, and a handler that is
-ending has no use for the difference: it is cancelled in either case.
+Rejected: our own Task class whose exception is SystemExit without being raised. It needs private parts of asyncio, and the difference does
+not matter to a handler that is ending: it is cancelled in either case.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,15 +31,16 @@ from jobqueue.worker.shutdown import close
 T = TypeVar("T")
 
 EXITS = (SystemExit, KeyboardInterrupt)
-"""What asyncio lets out of a task, beyond what every task keeps for whoever awaits it."""
+"""The exceptions that asyncio lets out of a task; all others stay in the task for whoever awaits it."""
 
 _logger = logging.getLogger("jobqueue.worker")
 
 
 class Attempt:
-    """One attempt, for the tasks that its handler starts. exited: what to tell of an exit, on the loop; None once it is over.
+    """One attempt, as seen by the tasks that its handler starts. exited: called on the loop with an exit's ending; None once the attempt is
+    over.
 
-    Not the Run: a task that outlives its handler would keep the job.
+    This is not the Run: a task that outlives its handler would keep the job in memory.
     """
 
     __slots__ = ("exited",)
@@ -46,7 +49,7 @@ class Attempt:
         self.exited: Callable[[BaseException], None] | None = exited
 
     def exit(self, error: BaseException) -> None:
-        """A task raised `error`."""
+        """Note that a task raised `error`."""
         if self.exited is not None:
             self.exited(error)
         else:
@@ -54,12 +57,13 @@ class Attempt:
 
 
 ATTEMPT: ContextVar[Attempt | None] = ContextVar("jobqueue_attempt", default=None)
-"""The attempt that the running code belongs to, in handlers and all they start."""
+"""The attempt that the running code belongs to, in handlers and in everything that they start."""
 
 
 class _Fenced(Coroutine[Any, Any, Any]):
-    """A coroutine that is cancelled where it would exit. An object and no coroutine around the other: that one would never be begun, and
-    Python would warn of it, if the task were cancelled before its first step. Looks like the other to who asks.
+    """A coroutine that is cancelled instead of exiting. It is an object and not a coroutine around the inner one: if the task were
+    cancelled before its first step, the inner coroutine would never start, and Python would warn about that. It looks like the inner
+    coroutine to callers.
     """
 
     def __init__(self, inner: Coroutine[Any, Any, Any], attempt: Attempt) -> None:
@@ -93,15 +97,17 @@ class _Fenced(Coroutine[Any, Any, Any]):
 
 
 class Fence:
-    """A loop's task factory that fences what handlers start. previous: the factory that makes the tasks; None for asyncio's own."""
+    """A loop's task factory that contains exits from what handlers start. previous: the factory that creates the tasks; None for asyncio's
+    own.
+    """
 
     def __init__(self, previous: Callable[..., Any] | None) -> None:
         self.previous = previous
         self.users = 0
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
-        """A task, as asyncio asks a factory for it."""
-        # Of whoever makes the task, not of the context it is given: that may be an empty one.
+        """Create a task, as asyncio expects of a factory."""
+        # From the context of the code that creates the task, not from the context that the task is given: that can be empty.
         attempt = ATTEMPT.get()
         if attempt is not None:
             coroutine = _Fenced(coroutine, attempt)
@@ -109,9 +115,18 @@ class Fence:
             return asyncio.Task(coroutine, loop=loop, **options)
         return self.previous(loop, coroutine, **options)
 
+    def begin(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
+        """A task for an attempt itself, started at once where Python can do that. Most handlers soon finish or soon wait for something, and
+        a turn of the loop costs more than they do. Not used if the loop has a factory that is not ours, since that may want to create all
+        tasks.
+        """
+        if sys.version_info >= (3, 12) and self.previous is None and loop.get_task_factory() is self:
+            return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+        return loop.create_task(coroutine, context=context)
+
     @classmethod
     def put_up(cls, loop: asyncio.AbstractEventLoop) -> Fence:
-        """Fence a loop, once for all workers on it."""
+        """Install the factory on a loop, once for all workers on it."""
         fence = loop.get_task_factory()
         if not isinstance(fence, Fence):
             fence = cls(fence)
@@ -120,18 +135,18 @@ class Fence:
         return fence
 
     def take_down(self, loop: asyncio.AbstractEventLoop) -> None:
-        """One worker has no use for it any more. It stays where another factory was put over it."""
+        """One worker no longer needs the factory. It stays if another factory was installed over it."""
         self.users -= 1
         if not self.users and loop.get_task_factory() is self:
             loop.set_task_factory(self.previous)
 
 
 def run_through(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
-    """As asyncio.run, but an exit of a task or callback that is not `main` is logged, and so is a stop of the loop, and the loop goes on;
-    and what does not end once `main` has is left.
+    """Like asyncio.run, but an exit from a task or callback other than `main`, or a stop of the loop, is logged and the loop continues.
+    What has not ended once `main` has is abandoned.
 
-    Ctrl-C raises KeyboardInterrupt until `main` has set a handler of its own for SIGINT. After that no
-    signal does, so what comes out of the loop comes from code.
+    Ctrl-C raises KeyboardInterrupt until `main` has installed its own handler for SIGINT. After that no signal does, so such an exception
+    comes from code.
     """
     task: asyncio.Task[Any] | None = None
     keyboard: list[Any] = [signal.default_int_handler]
@@ -152,15 +167,15 @@ def run_through(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio
             try:
                 return go_on()
             except (*EXITS, RuntimeError) as error:
-                # A RuntimeError that is not of `main` itself is of a loop that was told to stop.
+                # A RuntimeError that does not come from `main` means that something stopped the loop.
                 stopped = isinstance(error, RuntimeError)
                 if task is None or task.done() or (not stopped and pressed()):
                     raise
                 if stopped:
-                    _logger.error("the loop was stopped, by a handler say; going on")
+                    _logger.error("the event loop was stopped, perhaps by a handler; continuing")
                 else:
-                    _logger.error("%s out of a callback; going on", name_of(error), exc_info=error)
+                    _logger.error("%s was raised in a callback; continuing", name_of(error), exc_info=error)
                 go_on = partial(runner.get_loop().run_until_complete, task)
     finally:
-        # Not the runner's own end, which waits for whatever handlers left for as long as that takes.
+        # Not the runner's own cleanup, which waits without limit for whatever handlers left behind.
         close(runner.get_loop())

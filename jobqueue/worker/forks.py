@@ -1,14 +1,14 @@
-"""A handler that forks: of the two processes that come out of `os.fork`, one is the worker's.
+"""A handler that forks: of the two processes that result from `os.fork`, only one is the worker's.
 
-The other is the handler's own affair for as long as it stays in the handler. Were it to return from there it would go on as a second
-worker: answer for the job, take the next one, write to sockets that both hold. So it ends there, as a script does at its end.
+The child belongs to the handler as long as it stays in the handler. If it returned from there, it would act as a second worker: report the
+job, take the next one, and write to sockets that both processes hold. So it ends at that point, as a script does at its end.
 
-A fork of an async handler leaves the handler whenever it awaits, too. It ends then, at the next turn of what is its copy of the loop; what
-else was due in the turn of the fork still runs there, so async handlers had better not fork. `multiprocessing` and `subprocess` are fine:
-what they fork never comes back.
+In an async handler, a fork also leaves the handler whenever it awaits. The child then ends at the next turn of its copy of the loop;
+anything else that was due in the turn of the fork still runs there, so avoid forks in async handlers. `multiprocessing` and `subprocess`
+are fine: their children never return into the handler.
 
-A fork in a thread that the handler lent from a pool goes back to that pool and waits there. Nothing tells us where it leaves the handler's
-code, so that is not handled.
+A child that is forked in a thread that the handler borrowed from a pool returns to that pool and waits there. Nothing shows us where it
+leaves the handler's code, so that case is not handled.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from jobqueue.worker.endings import is_a
 from jobqueue.worker.exits import ATTEMPT
 
 _forks = 0
-"""How many forks lie between this process and the one that began: asking for the process's number is a system call, this is none."""
+"""How many forks lie between this process and the first one. Reading the process id would be a system call; this is not."""
 
 
 _loop: asyncio.AbstractEventLoop | None = None
-"""The loop whose handler forks, while it does."""
+"""The loop whose handler is forking, while it does."""
 
 
 def _forking() -> None:
@@ -52,10 +52,10 @@ os.register_at_fork(before=_forking, after_in_child=_forked)
 
 
 class OnlyHere:
-    """A context that only the process that entered it leaves; a fork that was made inside ends at its end.
+    """A context that only the process that entered it leaves. A child that was forked inside ends at the context's end.
 
-    Its exit code is 0, the code of a SystemExit, or after any other exception 1, with the traceback on standard error. `atexit` and
-    `finally` further out are not run: they are the parent's.
+    Its exit code is 0, the code of a SystemExit, or 1 after any other exception, with the traceback on standard error. `atexit` and any
+    `finally` further out do not run: they belong to the parent.
     """
 
     __slots__ = ("_forks",)
@@ -68,13 +68,13 @@ class OnlyHere:
             leave(error)
 
     def check(self) -> None:
-        """As at the end, while the context goes on."""
+        """The check that is made at the end, while the context is still active."""
         if _forks != self._forks:
             leave(None)
 
 
 def leave(error: BaseException | None) -> NoReturn:
-    """End this process, a fork, with what came out of the code it ran."""
+    """End this process, a forked child, with the error that its code raised."""
     code = 0
     try:
         if error is not None and is_a(error, SystemExit):

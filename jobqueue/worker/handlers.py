@@ -1,4 +1,6 @@
-"""Handlers by name: the decorator, the registry, how a job's payload gets into a handler's parameters, and finding them in a module."""
+"""Handlers by name: the decorator, the registry, how a job's payload is passed to a handler's parameters, and how handlers are found in a
+module.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import inspect
 import os
 import pickle
 import sys
+import traceback
 import typing
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
@@ -24,27 +27,28 @@ F = TypeVar("F", bound=Callable[..., Any])
 Executor = Literal["thread", "process"]
 TIMEOUT_SECONDS_MIN = 0.001
 ANY: Final = "*"
-"""The name of a handler for jobs that have no other, those without a type among them."""
+"""The name of the handler for jobs that no other handler takes, including those without a type."""
 
 _plain = msgspec.json.Decoder().decode
 
 
 class HandlersError(Exception):
-    """No handlers are to be had from where they were looked for; str() says why."""
+    """Handlers could not be loaded; str() gives the reason."""
 
 
 class Handler:
-    """One function that works on jobs of one type. Raises TypeError for a function that cannot be one.
+    """One function that handles jobs of one type. Raises TypeError for a function that cannot be a handler.
 
-    function: takes one or two positional parameters. One annotated RunningJob (or RunningJob[Mail], or not at all) is given the job,
-    one annotated otherwise the payload as that type. timeout: seconds an attempt may take, None for the worker's default.
+    function: takes one or two positional parameters. A parameter annotated RunningJob or RunningJob[Mail], or not annotated, receives the
+    job; a parameter with another annotation receives the payload as that type. timeout: seconds allowed for an attempt, None for the
+    worker's default. executor: where a plain function runs, "thread" (the default) or "process"; an async function runs on the event loop.
     """
 
     def __init__(self, name: str, function: Callable[..., Any], timeout: float | None = None, executor: Executor | None = None) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name: {name!r} is not a name; write @handler('name'), or @handler() for every job without another handler")
         if not name:
-            raise ValueError("name: a handler's name is not empty; '*' stands for every other type")
+            raise ValueError("name: a handler's name must not be empty; '*' stands for all other types")
         if timeout is not None:
             timeout = within("timeout", timeout, TIMEOUT_SECONDS_MIN, SECONDS_MAX)
         if executor not in (None, "thread", "process"):
@@ -59,10 +63,10 @@ class Handler:
         if (wrong := _unfit(function)) is not None:
             raise TypeError(f"handler {name!r}: {wrong}")
         if self.executor == "process" and "<" in getattr(function, "__qualname__", "<"):
-            # <lambda>, <locals>, and what has no name at all.
+            # <lambda>, <locals>, and objects that have no name at all.
             raise TypeError(
-                f"handler {name!r}: what runs in a process is found there by its name, so it must be a function at a module's top; "
-                "a lambda, a function inside another and a partial cannot be found"
+                f"handler {name!r}: a handler for a process is found by its name, so it must be a function at the top level of a "
+                "module, not a lambda, a nested function or a partial"
             )
         self._takes, self.read = _parameters(name, function)
 
@@ -70,8 +74,8 @@ class Handler:
         return (Handler, (self.name, self.function, self.timeout, "process" if self.executor == "process" else None))
 
     def check_sent(self) -> None:
-        """Raises HandlersError if it runs in a process and cannot be sent there. To be asked once its module is loaded: a decorator runs
-        before its function has its name.
+        """Raises HandlersError if it runs in a process and cannot be sent there. Call it once the handler's module is loaded: a decorator
+        runs before its function has its name.
         """
         if self.executor == "process":
             try:
@@ -80,10 +84,10 @@ class Handler:
                 raise HandlersError(f"handler {self.name!r} cannot be sent to a process: {error}") from error
 
     def call(self, job: RunningJob[Any]) -> Any:
-        """Call the function. Raises Discard if the payload is not of the type it asks for: it would not be next time either."""
+        """Call the function. Raises Discard if the payload does not have the annotated type, since a retry would not change that."""
         if self.read is not _plain:
             try:
-                job.payload  # noqa: B018 # read here, and kept
+                job.payload  # noqa: B018 # read here, and cached
             except msgspec.ValidationError as error:
                 raise Discard from error
         if self._takes == _JOB:
@@ -97,35 +101,35 @@ _JOB, _PAYLOAD = "j", "p"
 
 
 def _unfit(function: Any) -> str | None:
-    """Why this cannot be a handler, whatever its parameters are."""
+    """Why this cannot be a handler, whatever its parameters are; None if it can."""
     if inspect.isclass(function):
-        return f"{function.__qualname__} is a class; register a function, or an object of the class that can be called"
+        return f"{function.__qualname__} is a class; register a function, or a callable object"
     if not callable(function):
         return f"{function!r} cannot be called"
     while isinstance(function, functools.partial):
         function = function.func
     for called in (function, getattr(function, "__call__", None)):  # noqa: B004
         if inspect.isasyncgenfunction(called) or (inspect.isgeneratorfunction(called) and not _is_coroutine(called)):
-            return "it yields, so calling it would run nothing of it; a handler returns its result"
+            return "it is a generator, so calling it would not run it; a handler must return its result"
     return None
 
 
 def _is_coroutine(function: Any) -> bool:
-    """Whether a generator function is one to await, by types.coroutine."""
+    """Whether a generator function can be awaited because of types.coroutine."""
     return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE)
 
 
 def _parameters(name: str, function: Callable[..., Any]) -> tuple[str, Callable[[bytes], Any]]:
-    """What a function takes, a letter a parameter, and how to read the payload."""
+    """The function's parameters, one letter each, and a decoder for the payload."""
     try:
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())
     except ValueError as error:
         raise TypeError(f"handler {name!r}: its parameters cannot be read: {error}") from None
     except Exception as error:
-        # Annotations written as text are code, which may raise anything.
+        # Annotations written as strings are code, which can raise anything.
         raise TypeError(f"handler {name!r}: an annotation cannot be read: {type(error).__name__}: {error}") from None
     if parameters and inspect.isfunction(function) and parameters[0].name in ("self", "cls") and _stands_in_a_class(function):
-        raise TypeError(f"handler {name!r} is a method without its object; register the method of an object, or a function")
+        raise TypeError(f"handler {name!r} is an unbound method; register the method of an object, or a function")
     needed = [
         parameter
         for parameter in parameters
@@ -167,16 +171,18 @@ _JSON_VALUES: Final[tuple[Any, ...]] = ({}, [], "", 0, 0.5, True, None)
 
 
 def _never_read(kind: Any) -> type | None:
-    """A class that would have to be in every payload of this type and is never: msgspec only looks whether what it read is one."""
+    """A class that every payload of this type would have to contain and that is never decoded: msgspec only checks whether a decoded value
+    is an instance.
+    """
     found = inspect_types.type_info(kind)
     if isinstance(found, inspect_types.UnionType):
-        # A handler is for more than null. Deeper down null may be what is there.
+        # A handler is for more than null. Nested types can legitimately be null.
         found = next((one for one in found.types if isinstance(one, inspect_types.CustomType)), found)
     seen: list[Any] = []
 
     def never(found: Any) -> type | None:
         if isinstance(found, inspect_types.CustomType):
-            with contextlib.suppress(TypeError):  # not a class that can be asked
+            with contextlib.suppress(TypeError):  # not a class that can be used here
                 return None if any(isinstance(value, found.cls) for value in _JSON_VALUES) else found.cls
         if any(one is found for one in seen):
             return None
@@ -193,7 +199,7 @@ def _stands_in_a_class(function: Any) -> bool:
 
 
 class Registry:
-    """Handlers by the type of job they work on. queues: those its worker was made for, None if none was named."""
+    """Handlers by the type of job that they handle. queues: the queues that its worker was created for, None if none were named."""
 
     def __init__(self, queues: tuple[str, ...] | None = None) -> None:
         self.queues = queues
@@ -204,17 +210,17 @@ class Registry:
 
     @property
     def names(self) -> list[str]:
-        """The types there are handlers for; '*' for the one that takes the rest."""
+        """The types that have handlers; '*' stands for the handler of all other types."""
         return sorted(self._handlers)
 
     def handler(self, name: str | None = None, *, timeout: float | None = None, executor: Executor | None = None) -> Callable[[F], F]:
-        """A decorator that registers a function for jobs of type `name`; None or '*' for those that have no other handler.
+        """A decorator that registers a function for jobs of type `name`; None or '*' stands for jobs that no other handler takes.
 
-        See Handler for the parameters. Raises ValueError if the name is taken.
+        See Handler for the parameters. Raises ValueError if there is a handler with this name already.
         """
 
         if callable(name):
-            Handler(name, name)  # says what is wrong with it
+            Handler(name, name)  # raises the right error
 
         def register(function: F) -> F:
             made = Handler(ANY if name is None else name, function, timeout, executor)
@@ -226,12 +232,12 @@ class Registry:
         return register
 
     def check_sent(self) -> None:
-        """Raises HandlersError for a handler whose process would not find it; see Handler.check_sent."""
+        """Raises HandlersError for a handler that cannot be sent to a process; see Handler.check_sent."""
         for handler in self._handlers.values():
             handler.check_sent()
 
     def find(self, job_type: str | None) -> Handler | None:
-        """The handler for jobs of this type, if there is one."""
+        """The handler for jobs of this type, None if there is none."""
         found = None if job_type is None else self._handlers.get(job_type)
         return found or self._handlers.get(ANY)
 
@@ -243,25 +249,40 @@ handler = HANDLERS.handler
 
 
 def _import(name: str) -> Any:
-    # As other servers that are told a module's name: what lies in the folder one stands in can be named.
+    # Like other servers that take a module name: modules in the current folder can be named.
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise HandlersError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+        raise HandlersError(f"{name} cannot be imported: {_where(error)}{type(error).__name__}: {_what(error)}") from error
+
+
+def _where(error: Exception) -> str:
+    """The file and line where an import failed, as "FILE, line N: "; empty if the module does not exist."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{error.filename}, line {error.lineno}: "
+    # The frames of the code that raised, without the import machinery and this file.
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)[1:] if not frame.filename.startswith("<frozen ")]
+    frames = [frame for frame in frames if frame.filename != importlib.__file__]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
+
+
+def _what(error: Exception) -> str:
+    """The error's text. For a SyntaxError without the location, which is shown before it."""
+    return error.msg if isinstance(error, SyntaxError) else str(error)
 
 
 def load_handlers(name: str) -> Registry:
     """The handlers of "package.module" or "package.module:attribute".
 
-    The attribute, or without one the module's `worker`, is a Worker or a Registry. A module that has no `worker` is taken to have
-    registered its functions by `jobqueue.handler`. The folder of the process is searched too. Raises HandlersError.
+    The attribute, or by default the module's `worker`, is a Worker or a Registry. A module without a `worker` is assumed to have registered
+    its functions with `jobqueue.handler`. The current folder is searched too. Raises HandlersError.
     """
     path, colon, attribute = name.partition(":")
     if not path or (colon and not attribute):
-        raise HandlersError(f"{name!r} names no module; write package.module or package.module:attribute")
+        raise HandlersError(f"{name!r} is not a module; write package.module or package.module:attribute")
     module = _import(path)
     found: Any = module
     for part in (attribute or "worker").split("."):

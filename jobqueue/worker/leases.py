@@ -1,20 +1,22 @@
-"""Keeps every lease of a worker alive: heartbeats that extend all in one call, and word from the server on them.
+"""Keeps every lease of a worker alive with heartbeats, each of which extends all leases in one call and receives the server's replies.
 
-A beat comes well before any lease ends, at a third of its length at most, and at least every five seconds, which is how soon a worker
-learns of a cancel. Progress goes out with a beat of its own, twice a second at most. A lease whose end passes, because the server was
-away too long, is lost: somebody else may have the job by then.
+A heartbeat is sent well before any lease ends: after at most a third of its length, and at least every five seconds, which is how soon a
+worker learns of a cancel. Progress and log lines are sent with an additional heartbeat, at most twice a second. If the end of a lease
+passes because the server was unreachable too long, the lease is lost: another worker may have the job by then.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from jobqueue.backend.base import Extend
 from jobqueue.clock import Clock, Timer
-from jobqueue.errors import CallerError, LostRace, QueueError, UnknownJob
-from jobqueue.limits import Limits
+from jobqueue.errors import CallerError, Full, LostRace, QueueError, Unavailable, Unconfirmed, UnknownJob
+from jobqueue.joblog import LogPart
+from jobqueue.limits import KIB, Limits
 from jobqueue.worker.bell import Bell, Outage
+from jobqueue.worker.lines import PART_BYTES, part_bytes
 from jobqueue.worker.runs import Run
 from jobqueue.worker.sources import Source
 
@@ -25,8 +27,28 @@ _BATCH = Limits().batch_jobs_max
 _logger = logging.getLogger("jobqueue.worker")
 
 
+LINES_BYTES = 256 * KIB
+"""About how many bytes of log lines fit in one heartbeat; the rest is sent with the next."""
+
+
+def _parts(runs: Sequence[Run]) -> list[LogPart | None]:
+    """The log lines to send for each of these runs."""
+    room = LINES_BYTES
+    parts: list[LogPart | None] = []
+    for run in runs:
+        part = run.lines.part(min(room, PART_BYTES)) if run.lines and room > 0 else None
+        room -= part_bytes(part)
+        parts.append(part)
+    return parts
+
+
+def _item(run: Run, note: tuple[float, str | None] | None, part: LogPart | None) -> Extend:
+    progress, message = (None, None) if note is None else note
+    return Extend(run.leased.id, run.leased.token, None, progress, message, part)
+
+
 class Leases:
-    """The live leases of a worker, by token. on_cancel and on_lost are told of a run whose job was cancelled, whose lease is gone."""
+    """The live leases of a worker, by token. on_cancel and on_lost are called with a run whose job was cancelled or whose lease is lost."""
 
     def __init__(
         self,
@@ -45,6 +67,8 @@ class Leases:
         self._bell = Bell(clock)
         self._live: dict[str, Run] = {}
         self._notes: dict[str, Run] = {}
+        self._notes_from = 0.0
+        """When the next heartbeat for progress and lines can be sent."""
         self._expiry: Timer | None = None
         self.seconds = seconds
         self.beat_seconds = min(seconds / 3, BEAT_SECONDS_MAX)
@@ -59,13 +83,13 @@ class Leases:
         return iter(list(self._live.values()))
 
     def add(self, run: Run) -> None:
-        """Hold a lease."""
+        """Start to keep a lease alive."""
         self._live[run.leased.token] = run
         if self._expiry is None:
             self._expiry = self._clock.call_at(run.expires_at, self._expire)
 
     def drop(self, run: Run) -> None:
-        """The lease is not ours any more."""
+        """Stop: the worker no longer holds the lease."""
         self._live.pop(run.leased.token, None)
         self._notes.pop(run.leased.token, None)
 
@@ -75,8 +99,14 @@ class Leases:
             self._notes[run.leased.token] = run
             self._bell.ring()
 
+    def note_lines(self, run: Run) -> None:
+        """Send the run's log lines within half a second: with its outcome, if that comes first."""
+        if not self._notes:
+            self._notes_from = max(self._notes_from, self._clock.now() + PROGRESS_SECONDS)
+        self.note(run)
+
     def _expire(self) -> None:
-        """Lose what has run out, and set the timer anew."""
+        """Drop leases that have run out, and set the timer again."""
         self._expiry = None
         now = self._clock.now()
         for run in self:
@@ -90,16 +120,15 @@ class Leases:
         self._on_lost(run)
 
     async def beat(self) -> None:
-        """Beat until cancelled."""
+        """Send heartbeats until cancelled."""
         next_beat = self._clock.now() + self.beat_seconds
-        notes_from = 0.0
         failures = 0
         while True:
-            await self._bell.wait(min(next_beat, notes_from) if self._notes else next_beat)
+            await self._bell.wait(min(next_beat, self._notes_from) if self._notes else next_beat)
             now = self._clock.now()
             if now >= next_beat:
                 runs = list(self._live.values())
-            elif self._notes and now >= notes_from:
+            elif self._notes and now >= self._notes_from:
                 runs = list(self._notes.values())
             else:
                 continue
@@ -108,38 +137,42 @@ class Leases:
                     await self._extend(runs[start : start + _BATCH])
             except QueueError as error:
                 failures += 1
-                next_beat = notes_from = self._clock.now() + min(self._outage.failed(error, failures), self.beat_seconds)
+                next_beat = self._notes_from = self._clock.now() + min(self._outage.failed(error, failures), self.beat_seconds)
                 continue
             if runs:
                 self._outage.over()
             failures = 0
-            notes_from = now + PROGRESS_SECONDS
+            self._notes_from = now + PROGRESS_SECONDS
             if now >= next_beat:
                 next_beat = now + self.beat_seconds
 
     async def _extend(self, runs: list[Run]) -> None:
         sent = [run.note for run in runs]
-        items = [Extend(run.leased.id, run.leased.token, None, *(note or (None, None))) for run, note in zip(runs, sent, strict=True)]
+        parts = _parts(runs)
+        items = [_item(run, note, part) for run, note, part in zip(runs, sent, parts, strict=True)]
         expires_at = self._clock.now() + self.seconds
         replies = await self._source.extend(items)
-        for run, note, reply in zip(runs, sent, replies, strict=True):
+        for run, note, part, reply in zip(runs, sent, parts, replies, strict=True):
+            if part is not None and run.lines is not None and not isinstance(reply, Full | Unavailable | Unconfirmed):
+                run.lines.sent(part)
             self._settle(run, note, reply, expires_at)
 
     def _settle(self, run: Run, note: tuple[float, str | None] | None, reply: bool | QueueError, expires_at: float) -> None:
         token = run.leased.token
         if token not in self._live:
-            # Handed in, or lost, while the call was on its way.
+            # The run was reported or lost during the call.
             return
         if isinstance(reply, LostRace | UnknownJob):
-            # Of a run whose ending is on its way this is no news: the ending's own answer will say how that went.
+            # For a run whose outcome is being reported this does not matter: the answer to that report says how it went.
             if not run.is_over:
                 self._lose(run)
             return
         if run.note is note:
             run.note = None
-            self._notes.pop(token, None)
+            if not run.lines:
+                self._notes.pop(token, None)
         if isinstance(reply, CallerError):
-            # What is at fault can only be the progress: the next beat goes without it, in time.
+            # Only the progress or the log lines can be at fault: the next heartbeat goes without them, in time.
             _logger.warning("the server refused the progress of job %s: %s", run.leased.id, reply)
             return
         if isinstance(reply, QueueError):
@@ -149,7 +182,7 @@ class Leases:
             self._on_cancel(run)
 
     def close(self) -> None:
-        """Let go of the timer."""
+        """Cancel the timer."""
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None

@@ -9,35 +9,52 @@ from typing import SupportsFloat
 from jobqueue.limits import CONTROL, DAY, NAME, Limits
 
 LIMITS = Limits()
-"""The server's bounds unless it was told others; it has the last word."""
+"""The server's default limits. The server checks again with its own."""
 
 SECONDS_MAX = 30 * DAY
-"""The longest of anything. What a server allows is for it to say, since it may be told so."""
+"""The longest duration that any server can accept. The server checks against its own limit, which can be configured."""
 
 SETTING_SECONDS_MAX = 3_650 * DAY
-"""The longest of what the server does not hear of: what its own settings may be."""
+"""The longest duration for settings that are not sent to the server."""
+
+VERSION_CHARS_MAX = 64
+
+JOBS_MAX = 1_000_000_000
+"""The most jobs after which a worker, or one of its processes, can be told to end."""
 
 
 def number(field: str, value: object) -> float:
-    """What is given for a number, whatever its class, as a float that can be compared: NaN for a number that cannot be had."""
+    """A number of any class as a float that can be compared; NaN if it cannot be converted."""
     if not isinstance(value, SupportsFloat):
         raise ValueError(f"{field}: {value!r} is not a number")
     try:
         return float(value)
     except OverflowError:
-        # An int or a Fraction without end, of which only the sign counts.
+        # An int or a Fraction too large for a float; only its sign matters.
         return math.inf if value > 0 else -math.inf  # type: ignore[operator]
     except Exception:
-        # A Decimal's signalling NaN, for one.
+        # For example, a Decimal's signalling NaN.
         return math.nan
 
 
 def within(field: str, value: object, low: float, high: float, unit: str = "") -> float:
-    """A number between two bounds, both allowed; NaN is between no two."""
+    """A number between two bounds, inclusive; NaN is never within bounds."""
     found = number(field, value)
     if not low <= found <= high:
         raise ValueError(f"{field}: {value!r} is out of range; {low:g} to {high:.7g}{unit} is allowed")
     return found
+
+
+def count(field: str, value: int | None) -> int | None:
+    """A number of jobs; None for no limit."""
+    return None if value is None else int(within(field, value, 1, JOBS_MAX))
+
+
+def version_of(version: str | None) -> str | None:
+    """The program's version, shown in the list of workers."""
+    if version is not None and not 1 <= len(version) <= VERSION_CHARS_MAX:
+        raise ValueError(f"version: {version!r} does not have 1 to {VERSION_CHARS_MAX} characters")
+    return version
 
 
 def queue_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -46,12 +63,12 @@ def queue_names(names: Sequence[str]) -> tuple[str, ...]:
         raise ValueError(f"queues: {names!r} is not a list of 1 to {LIMITS.dequeue_queues_max} names")
     for name in names:
         if NAME.fullmatch(name) is None:
-            raise ValueError(f"queues: {name!r} is not a queue's name; use 1 to 64 characters of A-Z a-z 0-9 . _ : -")
+            raise ValueError(f"queues: {name!r} is not a queue's name; use 1 to 80 characters of A-Z a-z 0-9 . _ : -")
     return tuple(names)
 
 
 def worker_name(name: str) -> str:
-    """What a worker is called."""
+    """The worker's name."""
     if not 1 <= len(name) <= LIMITS.id_chars_max or CONTROL.search(name) is not None:
-        raise ValueError(f"name: {name!r} is not 1 to {LIMITS.id_chars_max} characters without controls")
+        raise ValueError(f"name: {name!r} must have 1 to {LIMITS.id_chars_max} characters, without control characters")
     return name

@@ -1,16 +1,16 @@
-"""Plain functions in processes, for what keeps a core busy: one process a job at a time, which can be killed.
+"""Plain functions in processes, for work that keeps a core busy: one process for each job at a time, which can be killed.
 
-A process is a slot of its own with a pipe: a job goes in, progress notes and an ending come out. concurrent.futures cannot kill what it
-runs, so a time-out could not be kept there. Processes are spawned, not forked: a fork of a process with threads may deadlock. So handlers
-are imported anew in each, and a script that runs a worker needs the usual `if __name__ == "__main__":`.
+A process is a slot with a pipe: a job goes in, progress notes and an ending come out. concurrent.futures cannot kill what it runs, so it
+could not enforce a time-out. Processes are spawned, not forked: forking a process with threads may deadlock. So handlers are imported anew
+in each process, and a script that runs a worker needs the usual `if __name__ == "__main__":`.
 
-**Whose answer it is.** Tasks are numbered and all that is said carries the number of its task. What has another number is dropped: a note
-of a thread that a handler left behind, say. A fork of the process has no pipe, so it cannot answer, and cannot hold it open either: that
-the process died is seen when the pipe closes.
+**Which task a message belongs to.** Tasks are numbered, and each message has the number of its task. Messages with another number are
+dropped, such as a note from a thread that an earlier handler left behind. A fork of the process does not have the pipe, so it can neither
+answer nor hold it open: when the pipe closes, the process has died.
 
-**What goes with it.** A process leads a process group, to which all belongs that its handlers start, unless they start it in a session of
-its own. Whenever the process is killed, the group is: a job's time-out leaves nothing behind. Signals for the worker's group, Ctrl-C for
-one, do not reach it. SIGTERM and SIGINT are caught and not ignored, since what is ignored stays so in every program that is started.
+**What is killed.** A process leads a process group, which contains everything that its handlers start, unless that starts its own session.
+Whenever the process is killed, so is the group: a job's time-out leaves nothing behind. Signals for the worker's group, such as Ctrl-C, do
+not reach it. SIGTERM and SIGINT are caught and not ignored, since every program started from here would inherit an ignored signal.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import NoReturn
 
+from jobqueue.joblog import LogLine
 from jobqueue.streams import flush_standard_streams
 from jobqueue.worker.endings import Ending, failed, name_of, text_of
 from jobqueue.worker.executors import Threads, alone
-from jobqueue.worker.running import Report, RunningJob
+from jobqueue.worker.running import Report, RunningJob, Say
 from jobqueue.worker.runs import Reason, Run
 from jobqueue.worker.tracing import span
 
@@ -41,30 +42,32 @@ _spawn = multiprocessing.get_context("spawn")
 
 
 def _die_with(parent: int) -> None:
-    """End when the worker is gone, in the midst of a job too: nobody wants what it comes to."""
+    """End when the worker is gone, even in the middle of a job: nobody can receive the result."""
     wait([parent])
     _end()
 
 
 def _end() -> NoReturn:
-    """End, and all that handlers started here."""
-    # Where the group could not be made this would be the worker's, and what else runs there.
+    """End, together with everything that handlers started here."""
+    # If the group could not be created, this would be the worker's group, with everything else that runs there.
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
 def _left_to_the_worker(_number: int, _frame: object) -> None:
-    """A signal that is not for us, systemd's for all of a service, say: the worker kills what it does not wait for."""
+    """A signal that is not meant for this process, such as systemd's for a whole service: the worker kills the processes that it does not
+    wait for.
+    """
 
 
 def _serve(pipe: Connection) -> None:
-    """A process's life: do jobs until the pipe closes."""
-    with contextlib.suppress(OSError):  # it leads one already, as some that start workers see to
+    """The main loop of a process: do jobs until the pipe closes."""
+    with contextlib.suppress(OSError):  # it leads a group already, which some supervisors of workers arrange
         os.setpgid(0, 0)
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, _left_to_the_worker)
-    # Or a program that is started with all that is open, os.system's for one, would hold it.
+    # Otherwise a program that inherits all open files, such as one started with os.system, would hold it.
     os.set_inheritable(pipe.fileno(), False)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -79,8 +82,8 @@ def _serve(pipe: Connection) -> None:
 
     os.register_at_fork(after_in_child=in_fork)
 
-    def say(number: int, said: Ending | tuple[float, str | None]) -> None:
-        # Looked at first: in a fork the lock may be held for ever.
+    def say(number: int, said: Ending | LogLine | tuple[float, str | None]) -> None:
+        # Checked first: in a fork the lock can be held for ever.
         if os.getpid() == pid:
             with lock:
                 pipe.send((number, said))
@@ -93,18 +96,18 @@ def _serve(pipe: Connection) -> None:
             number, task = pipe.recv()
         except EOFError:
             _end()
-        ending = _work(task, partial(note, number))
-        # What was printed is in a buffer where no terminal reads it, and the process is killed in the end.
+        ending = _work(task, partial(note, number), partial(say, number))
+        # Without a terminal, printed text is in a buffer, and the process is killed in the end.
         flush_standard_streams()
         say(number, ending)
 
 
-def _work(task: bytes, report: Report) -> Ending:
+def _work(task: bytes, report: Report, say: Say) -> Ending:
     try:
         handler, leased, worker, lease_ends = pickle.loads(task)
     except BaseException as error:
         return failed(name_of(error), f"the handler cannot be found in its process: {text_of(error)}")
-    job: RunningJob[object] = RunningJob(leased, worker, lease_ends, handler.read, report)
+    job: RunningJob[object] = RunningJob(leased, worker, lease_ends, handler.read, report, say)
     return alone(handler, job)
 
 
@@ -112,14 +115,16 @@ def _work(task: bytes, report: Report) -> Ending:
 
 
 class _Slot:
-    """One process, started when it is first needed and again after it died. One thread at a time has a job done here."""
+    """One process, started when it is first needed and again after it died. It runs one job at a time, for one thread."""
 
     def __init__(self) -> None:
         self._pipe: Connection | None = None
         self._process: SpawnProcess | None = None
         self._number = 0
+        self.jobs = 0
+        """How many jobs its process was given."""
         self._signalling = threading.Lock()
-        """Held while a process is signalled and while it is taken off, so that no signal goes to a number that is another's by now."""
+        """Held while a process is signalled and while it is reaped, so that no signal goes to a process id that has been reused."""
 
     def _opened(self) -> Connection:
         if self._pipe is None or not self._is_quiet(self._pipe):
@@ -128,12 +133,13 @@ class _Slot:
             process = _spawn.Process(target=_serve, args=(theirs,), name="jobqueue-handler", daemon=True)
             process.start()
             theirs.close()
-            # Only now: who kills must find one that can be.
+            # Set only now: `kill` must find a process that can be killed.
             self._process = process
+            self.jobs = 0
         return self._pipe
 
     def _is_quiet(self, pipe: Connection) -> bool:
-        """Whether the process lives, as far as can be seen. Reads what came too late for its job."""
+        """Whether the process is alive, as far as can be seen. Discards messages that came too late for their job."""
         try:
             while pipe.poll():
                 pipe.recv()
@@ -141,14 +147,15 @@ class _Slot:
             return False
         return True
 
-    def do(self, task: bytes, report: Report, killed: threading.Event) -> Ending | None:
-        """Have a job done. Blocks, and returns None when the process died of it."""
+    def do(self, task: bytes, report: Report, say: Say, killed: threading.Event) -> Ending | None:
+        """Run a job in the process. Blocks; returns None if the process died during the job."""
         try:
             pipe = self._opened()
-            # Whoever kills sets this first and then looks for a process: one of us sees the other.
+            # The caller of `kill` sets this first and then looks for a process, so one of the two sees the other.
             if killed.is_set():
                 self.kill()
             self._number += 1
+            self.jobs += 1
             pipe.send((self._number, task))
             while True:
                 number, said = pipe.recv()
@@ -156,19 +163,22 @@ class _Slot:
                     continue
                 if isinstance(said, Ending):
                     return said
-                report(*said)
+                if isinstance(said, LogLine):
+                    say(said)
+                else:
+                    report(*said)
         except Exception:
-            # EOFError and OSError, of a process that is gone. Any other is of one that wrote nonsense into the pipe: as good as gone.
+            # EOFError and OSError: the process is gone. Any other error: it wrote invalid data into the pipe, which is treated the same.
             return None
 
     def kill(self) -> None:
-        """Kill the process and its group, from any thread; whoever has a job done here finds out."""
+        """Kill the process and its group, from any thread; the thread that runs a job here then sees that it died."""
         with self._signalling:
             if self._process is not None:
                 _kill(self._process)
 
     def clear(self) -> int | None:
-        """Kill the process and clear it away, while no job is being done; its exit code."""
+        """Kill and reap the process while it runs no job; returns its exit code."""
         with self._signalling:
             process, pipe, self._process, self._pipe = self._process, self._pipe, None, None
             if process is not None:
@@ -184,21 +194,31 @@ class _Slot:
 
 
 def _kill(process: SpawnProcess) -> None:
-    # One that has just begun leads no group yet, and has started nothing.
+    # A process that has just started leads no group yet, and has started nothing.
     if process.pid is not None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
 
 
-class ProcessExecutor:
-    """As many processes as jobs run at once in them. Interrupting one kills its process, whatever the reason."""
+def _how_it_died(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"the handler's process was killed by signal {-code} ({signal.strsignal(-code)})"
+    return f"the handler's process ended with exit code {code}"
 
-    def __init__(self, threads: Threads) -> None:
+
+class ProcessExecutor:
+    """As many processes as jobs run at once in them. Interrupting a job kills its process, whatever the reason.
+
+    jobs_max: a process ends after this many jobs, with everything that they started; None for no limit.
+    """
+
+    def __init__(self, threads: Threads, jobs_max: int | None = None) -> None:
         self._threads = threads
+        self._jobs_max = jobs_max
         self._idle: list[_Slot] = []
         self._slots: list[_Slot] = []
-        # Before multiprocessing's own, which would wait for processes that heed no SIGTERM.
+        # Runs before multiprocessing's own handler, which would wait for processes that ignore SIGTERM.
         atexit.register(self.close)
 
     def start(self, run: Run) -> None:
@@ -222,15 +242,17 @@ class ProcessExecutor:
                 task = pickle.dumps((handler, run.leased, job.worker, job.lease_ends))
             except Exception as error:
                 return partial(done, failed(type(error).__name__, f"the handler cannot be sent to a process: {error}"), False)
-            # The span is this process's: the other one has no provider to end it with.
+            # The span is made in this process: the other one has no provider to end it with.
             with span(run.leased):
-                ending = slot.do(task, job.progress, killed)
+                ending = slot.do(task, job.progress, job.say, killed)
             if ending is not None:
+                if self._jobs_max is not None and slot.jobs >= self._jobs_max:
+                    slot.clear()
                 return partial(done, ending, False)
-            return partial(done, failed("ProcessDied", f"the handler's process ended with exit code {slot.clear()}"), killed.is_set())
+            return partial(done, failed("ProcessDied", _how_it_died(slot.clear())), killed.is_set())
 
         def done(ending: Ending, stopped: bool) -> None:
-            # Idle from here on: a run that is over kills nothing any more.
+            # The slot is idle from here on: a run that is over kills nothing any more.
             self._idle.append(slot)
             run.returned(ending, stopped)
             run.over()

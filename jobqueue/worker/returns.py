@@ -1,7 +1,7 @@
-"""When a job that a worker gives back may come again: the later, the more often it was given back.
+"""When a job that a worker released can be taken again: the more often it was released, the later.
 
-A released job keeps its place in line, so without a delay the worker that gave it back is the first to get it again, thousands of times a
-second. What is remembered of a job is this worker's alone and goes with it; that bounds how often jobs go round, and is no promise.
+A released job keeps its place in line, so without a delay the worker that released it would get it again at once, thousands of times a
+second. The count for a job is kept by this worker alone and ends with it. It limits how often jobs go round, but is not a guarantee.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from jobqueue.worker.endings import Ending, failed
 from jobqueue.worker.running import Leased
 
 RELEASE_SECONDS_MIN = 0.1
-"""The least delay of a job whose handler raised Release, and what it begins with where Release said none."""
+"""The least delay after a handler raised Release, and the first delay if the handler gave none."""
 
 UNHANDLED_SECONDS_MIN = 1.0
-"""The first delay of a job that there is no handler for."""
+"""The first delay of a job without a handler."""
 
 RETURN_SECONDS_MAX = 60.0
-"""Delays that the worker chooses double up to this."""
+"""The delays that the worker chooses double up to this."""
 
 UNHANDLED_SECONDS = 3_600.0
-"""How long a job without a handler is given back before it fails for good, unless the worker is told otherwise."""
+"""The default for how long a job without a handler is released before it fails for good."""
 
 JOBS_REMEMBERED_MAX = 10_000
-"""Jobs that are remembered; the one that was not given back for longest is forgotten, and begins anew."""
+"""The number of jobs remembered. The one whose last release is the oldest is forgotten, and starts again."""
 
 WARN_SECONDS = 60.0
-"""Of each type without a handler the log hears at most so often."""
+"""The least time between two log lines about the same type without a handler."""
 
 TYPES_WARNED_MAX = 1_000
 
@@ -37,7 +37,7 @@ _logger = logging.getLogger("jobqueue.worker")
 
 
 class _Returned:
-    """A job that was given back: how often, and since when."""
+    """A job that was released: how often, and since when."""
 
     __slots__ = ("since", "times")
 
@@ -51,7 +51,7 @@ class _Returned:
 
 
 class Returns:
-    """The jobs that a worker gave back. names: the types it has handlers for; unhandled_seconds: see UNHANDLED_SECONDS."""
+    """The jobs that a worker released. names: the types it has handlers for; unhandled_seconds: see UNHANDLED_SECONDS."""
 
     def __init__(self, names: list[str], unhandled_seconds: float, chance: Random) -> None:
         self._names = names
@@ -74,27 +74,26 @@ class Returns:
         return returned
 
     def forget(self, job_id: str) -> None:
-        """The job came to an end here."""
+        """The job ended here."""
         self._jobs.pop(job_id, None)
 
     def released(self, leased: Leased, delay: float | None, now: float) -> Ending:
-        """A handler released the job, after `delay` seconds if it said so."""
+        """A handler released the job, with this delay if it gave one."""
         if delay is not None:
             return Ending(None, max(delay, RELEASE_SECONDS_MIN))
         return Ending(None, self._returned(leased.id, now).delay(RELEASE_SECONDS_MIN))
 
     def unhandled(self, leased: Leased, now: float) -> Ending:
-        """There is no handler for the job here. During a roll-out there may be one elsewhere."""
+        """The job has no handler here. During a roll-out another worker may have one."""
         returned = self._returned(leased.id, now)
         jobs = "jobs without a type" if leased.type is None else f"jobs of type {leased.type!r}"
         text = f"this worker has no handler for {jobs}; it has handlers for {', '.join(map(repr, self._names))}"
         if now - returned.since >= self._unhandled_seconds:
             self.forget(leased.id)
-            _logger.error("job %s failed for good after %.0f s: %s", leased.id, now - returned.since, text)
             return failed("UnknownHandler", text, retry=False)
         self._warn(leased, text, now)
         delay = returned.delay(UNHANDLED_SECONDS_MIN)
-        # Not all at the same moment again.
+        # Random, so that the jobs do not all return at the same moment.
         return Ending(None, self._chance.uniform(delay, delay * 1.5))
 
     def _warn(self, leased: Leased, text: str, now: float) -> None:
@@ -102,4 +101,4 @@ class Returns:
             if len(self._warned) >= TYPES_WARNED_MAX:
                 self._warned.clear()
             self._warned[leased.type] = now
-            _logger.warning("job %s is given back: %s", leased.id, text)
+            _logger.warning("job %s is released: %s", leased.id, text)

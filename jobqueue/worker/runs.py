@@ -1,57 +1,56 @@
-"""One leased job in a worker's hands, from being taken to being handed in.
+"""One leased job in a worker, from when it is taken until it is reported.
 
-A Run ends once: with what its handler did, or before that with what interrupted it. Its slot is free when the handler is really over,
-which may be later: a thread cannot be stopped. Whatever happens here happens on the worker's loop.
+A Run ends once: with the outcome of its handler, or before that with the reason for which it was interrupted. Its slot becomes free when
+the handler is really over, which can be later, since a thread cannot be stopped. Everything here happens on the worker's loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from jobqueue.clock import Clock, Timer
 from jobqueue.worker.endings import RELEASED, Ending, failed
 from jobqueue.worker.handlers import Handler
+from jobqueue.worker.lines import Lines
 from jobqueue.worker.running import Leased, RunningJob
 
 CLEANUP_SECONDS = 2.0
-"""How long a handler that was interrupted has to clean up, before its job is handed in without it."""
+"""Time for an interrupted handler to clean up, before its job is reported without waiting for it."""
 
 
 class Reason(Enum):
-    """Why a handler is interrupted before it is done."""
+    """Why a handler is interrupted."""
 
     CANCELLED = "cancelled on request"
-    TIMED_OUT = "its time was up"
-    STOPPED = "its worker stops"
-    LOST = "its lease is lost"
+    TIMED_OUT = "it timed out"
+    STOPPED = "its worker is stopping"
+    LOST = "its lease was lost"
     EXITED = "a task that it started exited"
 
 
 CANCELLED_ENDING = failed("CancelledError", Reason.CANCELLED.value, retry=False)
 
 
-class Owner(Protocol):
-    """Who is told what becomes of a Run: its worker."""
+class Owner(NamedTuple):
+    """Callbacks into the worker about a Run.
+
+    clock: the worker's. progressed: there is a progress note to send. ended: the attempt is over; called once for each run that was
+    started, with None if its lease is lost. freed: the handler is over; called once for each run that was started, before or after `ended`.
+    """
 
     clock: Clock
-
-    def ended(self, run: Run, ending: Ending | None) -> None:
-        """The attempt is over, once for each run that was started; None if its lease is lost."""
-
-    def freed(self, run: Run) -> None:
-        """The handler is over, once for each run that was started; before or after `ended`."""
-
-    def progressed(self, run: Run) -> None:
-        """There is a progress note to send."""
+    progressed: Callable[[Run], None]
+    ended: Callable[[Run, Ending | None], None]
+    freed: Callable[[Run], None]
 
 
 class Run:
-    """A lease and what is done under it.
+    """A lease and the work that is done under it.
 
-    expires_at: when the lease ends, by the owner's clock; started_at: when the handler began, before that when the job was taken;
-    note: progress not yet sent; halt: how to interrupt the handler, set by its executor.
+    expires_at: when the lease ends, by the owner's clock; started_at: when the handler began, or before that when the job was taken; note:
+    progress not yet sent; lines: for the job's log, None until there are some; halt: how to interrupt the handler, set by its executor.
     """
 
     __slots__ = (
@@ -65,6 +64,7 @@ class Run:
         "is_over",
         "job",
         "leased",
+        "lines",
         "note",
         "started_at",
         "timeout",
@@ -77,6 +77,7 @@ class Run:
         self.job: RunningJob[Any] | None = None
         self.halt: Callable[[Reason], None] | None = None
         self.note: tuple[float, str | None] | None = None
+        self.lines: Lines | None = None
         self.started_at = owner.clock.now()
         self.timeout: float | None = None
         self.is_over = False
@@ -86,7 +87,7 @@ class Run:
         self._exit: Ending | None = None
 
     def start(self, handler: Handler, job: RunningJob[Any], timeout: float | None) -> None:
-        """The handler begins."""
+        """Record that the handler begins."""
         self.handler = handler
         self.job = job
         self.timeout = timeout
@@ -95,20 +96,20 @@ class Run:
             self._deadline = self._owner.clock.call_at(self.started_at + timeout, lambda: self.interrupt(Reason.TIMED_OUT))
 
     def extended(self, expires_at: float) -> None:
-        """The lease was extended."""
+        """Record that the lease was extended."""
         self.expires_at = expires_at
         if self.job is not None:
             self.job.lease_ends = expires_at
 
     def report(self, fraction: float, message: str | None) -> None:
-        """The handler's newest progress note; a message stays until there is another."""
+        """Record the handler's newest progress; a message stays until the next one."""
         if not self.is_over:
             older = self.note[1] if self.note is not None else None
             self.note = (fraction, older if message is None else message)
             self._owner.progressed(self)
 
     def interrupt(self, reason: Reason) -> None:
-        """Make the handler stop, once for each reason: one that did not heed a cancel is still to heed its time-out."""
+        """Make the handler stop, once for each reason: if it ignored a cancel, a time-out still interrupts it."""
         if self.is_over or reason in self._reasons:
             return
         self._reasons.append(reason)
@@ -122,17 +123,22 @@ class Run:
         if self.halt is not None:
             self.halt(reason)
 
+    @property
+    def is_to_stop(self) -> bool:
+        """Whether it has been interrupted."""
+        return bool(self._reasons)
+
     def exited(self, ending: Ending) -> None:
-        """A task that the handler started raised SystemExit or KeyboardInterrupt: so the attempt ends, whatever the handler does."""
+        """A task that the handler started raised SystemExit or KeyboardInterrupt. This ends the attempt, whatever the handler does."""
         self._exit = self._exit or ending
         self.interrupt(Reason.EXITED)
 
     def give_up(self) -> None:
-        """Hand the job in as interrupted, whether or not the handler is over."""
+        """Report the job as interrupted, whether or not the handler is over."""
         self.end(self.interrupted())
 
     def interrupted(self) -> Ending | None:
-        """What to tell the server of a job whose handler was stopped; None for one that was not, or whose lease is lost."""
+        """What to report for a job whose handler was stopped; None if it was not stopped, or if the lease is lost."""
         reasons = self._reasons
         if Reason.TIMED_OUT in reasons:
             return failed("TimeoutError", f"the job ran longer than {self.timeout:g} s")
@@ -143,12 +149,12 @@ class Run:
         return self._exit
 
     def returned(self, ending: Ending, heeded: bool) -> None:
-        """The handler is over by itself. heeded: it knew that it was to stop, so that what it did is not what it was meant to."""
+        """The handler is over by itself. heeded: it knew that it should stop, so its result may be incomplete."""
         stopped = self.interrupted() if heeded or Reason.TIMED_OUT in self._reasons or self._exit is not None else None
         self.end(ending if stopped is None else stopped)
 
     def end(self, ending: Ending | None) -> None:
-        """The attempt is over; the first to say so is right."""
+        """The attempt is over. Only the first call counts."""
         if not self.is_over:
             self.is_over = True
             self._disarm()

@@ -1,14 +1,14 @@
-"""The end of a process that runs other people's code: it comes, whatever that code does.
+"""Ends a process that runs other people's code, whatever that code does.
 
-Signals: the first SIGTERM or SIGINT asks to stop, the second to hurry, the third ends the process there and then. Handlers that asyncio
-offers run on the loop, so a loop that a handler blocks would never hear of them. Here a signal goes to a thread, which tells the loop, and
-ends the process when the loop does not turn any more once the grace period is over.
+Signals: the first SIGTERM or SIGINT asks to stop, the second to hurry, and the third ends the process at once. asyncio's own signal
+handlers run on the loop, so they would not run if a handler blocks the loop. Here signals go to a thread, which notifies the loop, and ends
+the process if the loop no longer runs once the grace period is over.
 
-The loop: asyncio waits without bound for tasks that it cancelled and for the threads of `asyncio.to_thread`. Here both are waited for for
-LINGER_SECONDS, then left.
+The loop: asyncio waits without limit for tasks that it cancelled and for the threads of `asyncio.to_thread`. Here both are waited for up to
+LINGER_SECONDS, then abandoned.
 
-The interpreter: at its end it joins every thread that is no daemon. LINGER_SECONDS after the main thread is over, those that came with the
-handlers are left to `os._exit`. What `atexit` has registered is not run then; what ends by itself ends as ever.
+The interpreter: at exit it joins every thread that is not a daemon. LINGER_SECONDS after the main thread is over, threads that handlers
+started are ended with `os._exit`. In that case functions registered with `atexit` do not run; a process that ends by itself ends as usual.
 """
 
 from __future__ import annotations
@@ -30,36 +30,42 @@ from jobqueue.streams import flush_standard_streams
 T = TypeVar("T")
 
 LINGER_SECONDS = 2.0
-"""What tasks and threads that were told to end are waited for: as long as an interrupted handler has to clean up."""
+"""How long to wait for tasks and threads that were told to end: as long as an interrupted handler has to clean up."""
 
 STALL_SECONDS = 5.0
-"""A loop that has not turned for so long after the grace period is taken to be blocked for good."""
+"""A loop that has not run for this long after the grace period is considered blocked for good."""
 
 FLUSH_SECONDS = 1.0
-"""What the log gets to be written before the process ends at once; nobody may be reading it."""
+"""Time for writing the log before the process ends at once, since its reader may be gone."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _TURNED = 0
 _CLOSED = -1
+_STOP = -2
+_HURRY = -3
 
 _logger = logging.getLogger("jobqueue.process")
 
 
 class Signals:
-    """SIGTERM, SIGINT and others for as long as the context lasts, in the main thread with its loop running.
+    """Handles SIGTERM, SIGINT and others while the context lasts, in the main thread with its loop running.
 
-    stop: set by the first; hurry: by the second. grace_seconds: how long what runs may take after the first. running: what the second ends
-    the waiting for, for the log. hangup: SIGHUP asks to stop too, unless it is ignored. It comes twice from some terminals that are closed,
-    so it never ends the waiting.
+    stop: set by the first; hurry: set by the second. grace_seconds: time for running work after the first. running: what the second signal
+    stops waiting for, for the log. hangup: SIGHUP also asks to stop, unless it is ignored. Some terminals send it twice when they are
+    closed, so it never ends the waiting. last: the process ends after the context, so later signals are ignored; otherwise a signal would
+    kill the process and make its exit code that of a failure when all work is done. led: another process says when to hurry (`hurry_soon`).
+    Signals only ask to stop, since this process may get a signal of its own as well.
     """
 
-    def __init__(self, grace_seconds: float, running: str, *, hangup: bool = False) -> None:
+    def __init__(self, grace_seconds: float, running: str, *, hangup: bool = False, last: bool = False, led: bool = False) -> None:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         self._grace_seconds = grace_seconds
         self._running = running
+        self._last = last
+        self._led = led
         self._loop = asyncio.get_running_loop()
-        # Its put may be called in a signal handler that interrupts another put; an Event's or a Lock's methods may not.
+        # Its put can be called in a signal handler that interrupts another put; the methods of an Event or a Lock cannot.
         self._inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._before: dict[signal.Signals, Any] = {}
         self._numbers = list(_SIGNALS)
@@ -74,14 +80,22 @@ class Signals:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, before in self._before.items():
-            signal.signal(number, before)
+            signal.signal(number, signal.SIG_IGN if self._last else before)
         self._inbox.put(_CLOSED)
+
+    def stop_soon(self) -> None:
+        """Act as on a first signal; no effect after one."""
+        self._inbox.put(_STOP)
+
+    def hurry_soon(self) -> None:
+        """Act as on a second signal."""
+        self._inbox.put(_HURRY)
 
     def _hurry(self) -> None:
         _logger.warning("second signal: not waiting for %s", self._running)
         self.hurry.set()
 
-    # In the thread. It does not log: that may block.
+    # Runs in the thread. It does not log, since that can block.
 
     def _watch(self) -> None:
         count = 0
@@ -92,7 +106,10 @@ class Signals:
                 said = self._inbox.get(timeout=None if look_at is None else max(0.0, look_at - time.monotonic()))
             except queue.Empty:
                 if asked:
-                    leave(1, "the loop is blocked, by a handler say; left without giving jobs back: their leases end by themselves")
+                    leave(
+                        1,
+                        "the event loop is blocked, perhaps by a handler; exiting without releasing jobs; their leases will end",
+                    )
                 asked = True
                 look_at = time.monotonic() + STALL_SECONDS
                 self._tell(lambda: self._inbox.put(_TURNED))
@@ -103,9 +120,9 @@ class Signals:
                 asked = False
                 look_at = time.monotonic() + STALL_SECONDS
                 continue
-            if said == signal.SIGHUP and count:
+            if count and (said in (_STOP, signal.SIGHUP) or (self._led and said != _HURRY)):
                 continue
-            count += 1
+            count = 2 if said == _HURRY else count + 1
             if count == 1:
                 look_at = time.monotonic() + self._grace_seconds
                 self._tell(self.stop.set)
@@ -113,15 +130,15 @@ class Signals:
                 look_at = time.monotonic()
                 self._tell(self._hurry)
             else:
-                leave(1, "third signal: left at once, without giving jobs back: their leases end by themselves")
+                leave(1, "third signal: exiting at once without releasing jobs; their leases will end")
 
     def _tell(self, callback: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and we are told so in a moment
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and this thread is about to be told so
             self._loop.call_soon_threadsafe(callback)
 
 
 def close(loop: asyncio.AbstractEventLoop) -> None:
-    """End what is left on a loop that was run, and close it. What does not end within LINGER_SECONDS is left as it is, and logged."""
+    """End what is left on a loop that has run, and close it. What does not end within LINGER_SECONDS is abandoned and logged."""
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()
@@ -135,16 +152,18 @@ def close(loop: asyncio.AbstractEventLoop) -> None:
     # Not wait_for, which waits for what it has cancelled.
     _until(loop, asyncio.wait([loop.create_task(loop.shutdown_asyncgens())], timeout=LINGER_SECONDS))
     if left := asyncio.all_tasks(loop):
-        _logger.warning("%d tasks that do not end though cancelled are left: %s", len(left), _names(task.get_name() for task in left))
+        _logger.warning(
+            "abandoning %d tasks that did not end after they were cancelled: %s", len(left), _names(task.get_name() for task in left)
+        )
         for task in left:
-            # Or each would be reported once more when it is collected.
+            # Otherwise each would be reported again when it is garbage-collected.
             task._log_destroy_pending = False  # type: ignore[attr-defined] # as asyncio itself does
-    # The threads of its executor are told to end when they are idle, and not waited for.
+    # The threads of its executor are told to end when they are idle, and are not waited for.
     loop.close()
 
 
 def _until(loop: asyncio.AbstractEventLoop, waiting: Coroutine[Any, Any, T]) -> T:
-    """Wait for something on a loop, though asyncio lets a SystemExit of anything else out of it."""
+    """Wait for something on a loop, even though asyncio lets any SystemExit propagate out of the loop."""
     task = loop.create_task(waiting)
     while True:
         try:
@@ -155,17 +174,17 @@ def _until(loop: asyncio.AbstractEventLoop, waiting: Coroutine[Any, Any, T]) -> 
 
 
 def lasting_threads() -> set[threading.Thread]:
-    """Those that the interpreter waits for at its end."""
+    """The threads that the interpreter waits for at exit."""
     return {thread for thread in threading.enumerate() if not thread.daemon}
 
 
 def end_without(threads: Iterable[threading.Thread], code: int) -> None:
-    """Let the process end, with this exit code, LINGER_SECONDS after its main thread though these threads go on."""
+    """Let the process end with this exit code LINGER_SECONDS after its main thread, even if these threads continue."""
     left = [thread for thread in threads if thread is not threading.main_thread()]
     if not left:
         return
     over = threading.Event()
-    # Joining the main thread is not enough: it is not taken to be over until the threads of every executor are joined.
+    # Joining the main thread is not enough: it counts as alive until the threads of every executor are joined.
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
         register(over.set)
@@ -178,7 +197,7 @@ def _end_without(threads: list[threading.Thread], code: int, main_is_over: Calla
     for thread in threads:
         thread.join(max(0.0, ends_at - time.monotonic()))
     if left := [thread for thread in threads if thread.is_alive()]:
-        leave(code, f"left with {len(left)} threads that do not end: {_names(thread.name for thread in left)}")
+        leave(code, f"exiting although {len(left)} threads have not ended: {_names(thread.name for thread in left)}")
 
 
 def _names(names: Iterable[str]) -> str:
@@ -190,12 +209,12 @@ _last: list[Callable[[], None]] = []
 
 
 def before_leaving(callback: Callable[[], None]) -> None:
-    """Have something called when the process ends by `leave`, in any thread. It must not block."""
+    """Register a function to be called, in any thread, when the process ends with `leave`. It must not block."""
     _last.append(callback)
 
 
 def leave(code: int, why: str) -> NoReturn:
-    """End the process at once, whatever runs. Why, and what was logged before, is written if that is possible."""
+    """End the process at once, whatever runs. The reason, and earlier log lines, are written if that is possible."""
     try:
         for callback in _last:
             with contextlib.suppress(Exception):

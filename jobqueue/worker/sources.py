@@ -1,4 +1,4 @@
-"""Where a worker's jobs come from: the `Source` protocol, and the one that takes them from a backend in this very process."""
+"""Where a worker's jobs come from: the `Source` protocol, and the source that takes them from a backend in the same process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from jobqueue.backend.base import Backend, Conclude, Extend
+from jobqueue.client.header_types import shown
 from jobqueue.errors import QueueError
 from jobqueue.model import Job, Verdict, Want
 from jobqueue.worker.running import Leased
@@ -23,7 +24,7 @@ class Concluded(msgspec.Struct, frozen=True, gc=False):
 
 
 class Released(msgspec.Struct, frozen=True, gc=False):
-    """A job to be given back, after `delay` seconds."""
+    """A job to be released, after `delay` seconds."""
 
     id: str
     token: str
@@ -31,28 +32,31 @@ class Released(msgspec.Struct, frozen=True, gc=False):
 
 
 class Source(Protocol):
-    """A queue as a worker uses it. Every method raises QueueErrors only, whatever goes wrong on the way.
+    """A queue as a worker uses it. Every method raises only QueueErrors, whatever fails underneath.
 
-    Answers to many come in order, and one that fails harms no other.
+    Results are in the order of the items, and one item that fails does not affect the others.
     """
 
     prefetch: int
-    """How many jobs beyond those that can run at once are worth taking; 0 where a call costs nothing."""
+    """How many jobs are worth taking beyond those that can run at once; 0 if a call costs nothing."""
+
+    quiet: bool
+    """Whether the last take returned no jobs because the worker is quiet."""
 
     async def take(self, want: Want, wait: float) -> list[Leased]:
-        """Take up to `want.limit` jobs, waiting up to `wait` seconds for the first. Cancelling it takes none."""
+        """Take up to `want.limit` jobs, waiting up to `wait` seconds for the first. A cancelled call takes none."""
 
     async def conclude(self, items: Sequence[Concluded]) -> list[QueueError | None]:
         """End attempts."""
 
     async def extend(self, items: Sequence[Extend]) -> list[bool | QueueError]:
-        """Extend leases; for each whether a cancel was requested."""
+        """Extend leases; returns for each whether a cancel was requested."""
 
     async def release(self, items: Sequence[Released]) -> list[QueueError | None]:
-        """Give jobs back, their attempts not counted."""
+        """Release jobs; their attempts do not count."""
 
     async def close(self) -> None:
-        """Let go of connections. Nothing is called afterwards."""
+        """Close connections. No method is called afterwards."""
 
 
 def _leased(job: Job) -> Leased:
@@ -70,24 +74,32 @@ def _leased(job: Job) -> Leased:
         error=job.error,
         traceparent=job.traceparent,
         key=job.key,
+        tags=job.tags,
+        headers=shown(job.headers),
+        max_attempts=job.lease.attempts_max,
         limited=job.lease.limited,
+        group=job.details.extra.group,
+        parents=job.details.extra.parents,
+        schedule=job.schedule,
     )
 
 
 class BackendSource:
-    """Takes jobs from a backend of this process. The backend is its owner's to close."""
+    """Takes jobs from a backend of this process. The owner of the backend closes it."""
 
     prefetch = 0
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.quiet = False
 
     async def take(self, want: Want, wait: float) -> list[Leased]:
         """See Source.take."""
         taking = self._backend.dequeue(want, wait)
         async with taking as jobs:
-            # Nothing suspends between here and the worker's having them, so they cannot be lost on the way.
+            # Nothing suspends between here and the worker's receiving the jobs, so they cannot be lost in between.
             taking.delivered()
+        self.quiet = taking.quiet
         return [_leased(job) for job in jobs]
 
     async def conclude(self, items: Sequence[Concluded]) -> list[QueueError | None]:

@@ -1,6 +1,7 @@
-"""Going on with a producer's trace: a span around a handler, where OpenTelemetry is installed and the job came with a traceparent.
+"""Continues a producer's trace: a span around a handler, if OpenTelemetry is installed and the job has a traceparent.
 
-Everything else (providers, exporters, sampling) is the program's that the worker runs in, by `opentelemetry-instrument` or its own code.
+Everything else (providers, exporters, sampling) is up to the program that runs the worker, through `opentelemetry-instrument` or its own
+code.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def _tracing() -> Any:
 
 
 def span(leased: Leased) -> AbstractContextManager[Any]:
-    """What to run the job's handler in. An exception that passes through makes the span a failed one."""
+    """The context manager in which to run the job's handler. An exception that passes through marks the span as failed."""
     if leased.traceparent is None or (tracing := _tracing()) is None:
         return _NOTHING
     trace, tracer, propagator = tracing

@@ -1,11 +1,11 @@
-"""The jobs a worker has taken and not begun, and how many more to take ahead.
+"""The jobs that a worker has taken and not started, and how many more to take ahead.
 
-Taking ahead hides a call's round trip, and lets one call bring many jobs. But a job that waits here is kept from an idle worker, so only
-as many are taken as will begin in a moment, going by how long handlers took lately; and what could not begin soon goes back.
+Taking ahead hides the round trip of a call, and lets one call bring many jobs. But a job that waits here is kept from an idle worker. So
+only as many are taken as will start in a moment, judging by recent run times of handlers; jobs that could not start soon are released.
 
-Nothing is taken ahead of a queue that hands out limited jobs: what waits here would take up what another worker could use. Jobs of one
-key of such a queue, which one call may bring, begin one after the other, in the order in which they came. When one does not succeed,
-those behind it go back, since the queue may want it done before them.
+Nothing is taken ahead from a queue with limited jobs: a job that waits here would use up capacity that another worker could use. One call
+can bring several jobs with the same key of such a queue; they start one after the other, in the order in which they came. If one does not
+succeed, those behind it are released, since the queue may require it to be done before them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ AHEAD_SECONDS = 0.05
 """Jobs are taken ahead for about this much work."""
 
 WAITING_SECONDS_MAX = 1.0
-"""What could not begin for so long goes back."""
+"""Jobs that could not start for this long are released."""
 
 NEWEST = 0.1
-"""The share of the newest handler's time in their mean."""
+"""The weight of the newest run time in the running mean."""
 
 _Key = tuple[str, str]
-"""A queue and a key of it."""
+"""A queue and a key in it."""
 
 
 class _Line:
-    """Jobs of one key. first: the one that runs, or is next to; free: its handler is over."""
+    """Jobs of one key. first: the one that runs, or is next; free: its handler is over."""
 
     __slots__ = ("behind", "first", "free")
 
@@ -41,7 +41,7 @@ class _Line:
 
 
 class Waiting:
-    """First come, first begun. ahead_max: jobs to take ahead at most, 0 for none."""
+    """Jobs that wait to start, first in, first out. ahead_max: the most jobs to take ahead, 0 for none."""
 
     def __init__(self, clock: Clock, concurrency: int, ahead_max: int) -> None:
         self._clock = clock
@@ -55,11 +55,11 @@ class Waiting:
         self._timer: Timer | None = None
 
     def __len__(self) -> int:
-        """Those that may begin."""
+        """How many can start."""
         return len(self._runs)
 
     def add(self, run: Run) -> None:
-        """At the end."""
+        """Add a job at the end."""
         leased = run.leased
         if not leased.limited:
             if self._limited:
@@ -77,16 +77,16 @@ class Waiting:
         self._runs.append(run)
 
     def next(self) -> Run:
-        """The one to begin."""
+        """Remove and return the next job to start."""
         return self._runs.popleft()
 
     def took(self, seconds: float) -> None:
-        """A handler took so long."""
+        """Record how long a handler took."""
         mean = self._mean_seconds
         self._mean_seconds = seconds if mean is None else mean * (1 - NEWEST) + seconds * NEWEST
 
     def room(self, running: int) -> int:
-        """How many jobs to ask for. None until half of those taken ahead have begun: few large calls cost less than many small ones."""
+        """How many jobs to ask for. None until half of those taken ahead have started: few large calls cost less than many small ones."""
         ahead = 0
         if self._ahead_max and self._mean_seconds is not None and not self._limited:
             ahead = min(self._ahead_max, int(self._concurrency * AHEAD_SECONDS / max(self._mean_seconds, 1e-6)))
@@ -95,8 +95,8 @@ class Waiting:
         return max(0, self._concurrency - running + ahead - len(self._runs))
 
     def surplus(self) -> list[Run]:
-        """Limited jobs that cannot begin now though nothing of their key is before them, taken out, to go back at once: they were asked for
-        before it was known that they are limited. To be called when no slot is free.
+        """Limited jobs that cannot start now although nothing with their key is before them; they are removed, to be released at once. They
+        were requested before it was known that they are limited. Call it when no slot is free.
         """
         if not self._limited:
             return []
@@ -106,7 +106,7 @@ class Waiting:
         return limited
 
     def watch(self) -> None:
-        """Give back what will not have begun in time."""
+        """Release jobs that will not start in time."""
         if self._timer is None and (firsts := self._firsts()):
             self._timer = self._clock.call_at(min(run.started_at for run in firsts) + WAITING_SECONDS_MAX, self._give_back)
 
@@ -120,7 +120,7 @@ class Waiting:
         self._timer = None
         late = self._clock.now() - WAITING_SECONDS_MAX
         while self._runs and self._runs[0].started_at <= late:
-            # What runs now takes at least this long, which its end would tell too late.
+            # The running handlers take at least this long; waiting for their end would show that too late.
             self._mean_seconds = max(self._mean_seconds or 0.0, WAITING_SECONDS_MAX)
             self._runs.popleft().end(RELEASED)
         for line in list(self._lines.values()):
@@ -129,7 +129,7 @@ class Waiting:
         self.watch()
 
     def end(self, run: Run, ending: Ending | None) -> None:
-        """End one before it began."""
+        """End a job before it started."""
         if not run.is_over:
             line = self._line(run)
             if line is not None and line.first is not run:
@@ -139,8 +139,8 @@ class Waiting:
             run.end(ending)
 
     def ended(self, run: Run, well: bool) -> bool:
-        """The attempt at a job is over, and the job succeeded or not; whether another may begin for it. If it never began, its handler is
-        over too.
+        """The attempt at a job is over; `well` says whether it succeeded. Returns whether another job can start instead. If it never
+        started, its handler is over too.
         """
         line = self._line(run)
         if line is None or line.first is not run:
@@ -162,7 +162,7 @@ class Waiting:
                 self._go_on(run, line)
 
     def _go_on(self, run: Run, line: _Line) -> None:
-        """Let the next of a key begin."""
+        """Let the next job of a key start."""
         line.free = False
         if line.behind:
             line.first = line.behind.popleft()
@@ -179,7 +179,7 @@ class Waiting:
         return None if key is None else self._lines.get(key)
 
     def close(self) -> None:
-        """Give all back."""
+        """Release all jobs."""
         if self._timer is not None:
             self._timer.cancel()
         while self._runs:
@@ -190,6 +190,6 @@ class Waiting:
 
 
 def _key(run: Run) -> _Key | None:
-    """The key by which a job is one after the other with others, if it is."""
+    """The queue and key, if the job must run one after the other with others of the same key; otherwise None."""
     leased = run.leased
     return (leased.queue, leased.key) if leased.limited and leased.key is not None else None

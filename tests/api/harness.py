@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -132,6 +133,18 @@ class Site:
         self._wires.append(wire)
         return wire
 
+    def close_after_the_look(self, client: socket.socket) -> None:
+        """Have a client close between the server's last look at a connection and the write of its answer, once."""
+        look = self.server.hung_up
+
+        def hung_up(fd: int) -> bool:
+            gone = look(fd)
+            client.close()
+            self.server.hung_up = look  # type: ignore[method-assign]
+            return gone
+
+        self.server.hung_up = hung_up  # type: ignore[method-assign]
+
     async def close(self) -> None:
         """Close every connection, then the server."""
         for wire in self._wires:
@@ -179,10 +192,12 @@ class Api:
         heads = {} if data is None else {hdrs.CONTENT_TYPE: "application/json"}
         heads.update(headers or {})
         url = URL(f"http://{self.site.host}:{self.site.port}{path}", encoded=True)
+        # aiohttp warns of more than a mebibyte as bytes.
+        body = io.BytesIO(data) if data is not None and len(data) > 1 << 20 else data
         skipped = [hdrs.CONTENT_TYPE] if hdrs.CONTENT_TYPE not in heads else []
         async with (
             asyncio.timeout(GUARD),
-            self._session.request(method, url, data=data, headers=heads, skip_auto_headers=skipped) as answer,
+            self._session.request(method, url, data=body, headers=heads, skip_auto_headers=skipped) as answer,
         ):
             reply = Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.read())
         await servers.settled()
@@ -312,7 +327,7 @@ PROBLEM_FIELDS = ["type", "title", "status", "code", "detail"]
 def check_problem(problem: Any, status: int, code: str, field: str | None = None) -> None:
     """A problem's body: the one shape every error has."""
     assert (problem["status"], problem["code"], problem.get("field")) == (status, code, field), problem
-    more = [name for name in ("unconfirmed", "max") if name in problem]
+    more = [name for name in ("unconfirmed", "max", "job_id") if name in problem]
     assert list(problem) == PROBLEM_FIELDS + ["field"] * (field is not None) + more
     assert problem["type"] == f"urn:jobqueue:problem:{code}"
     assert (problem["status"], problem["title"]) == PROBLEMS[code]

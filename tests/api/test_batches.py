@@ -1,4 +1,4 @@
-"""POST /batch/enqueue, dequeue, conclude and extend."""
+"""POST /batch/enqueue, dequeue, conclude, extend and release."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .conftest import Serve
 from .harness import NOW, Api, answered, assert_problem, at, check_problem
 
 FORGED = "f" * 32
-KINDS = ("enqueue", "conclude", "extend")
+KINDS = ("enqueue", "conclude", "extend", "release")
 
 
 async def taken(api: Api, *ids: str) -> dict[str, str]:
@@ -56,7 +56,7 @@ async def test_a_bad_enqueue_harms_no_other(api: Api) -> None:
             5,
             {"payload": 1, "id": "known"},
             {"payload": 1, "queue": "full"},
-            {"payload": "x" * 300_000},
+            {"payload": "x" * 1_100_000},
             {"payload": 1, "id": "first"},
             {"payload": 1, "delay": -1},
             {"payload": 1, "id": "last"},
@@ -110,6 +110,7 @@ async def test_a_batch_dequeue_takes_at_most_its_limit(api: Api) -> None:
         "lease": {"expires_at": at(9)},
         "error": None,
         "payload": 1,
+        "max_attempts": 5,
     }
     assert [job["id"] for job in (await api.post("/batch/dequeue", wait=0)).json["jobs"]] == ["j3"]
     assert [job["id"] for job in (await api.post("/batch/dequeue?wait=0&limit=1000")).json["jobs"]] == ["j4"]
@@ -216,6 +217,34 @@ async def test_a_batch_of_extends_says_how_long_each_holds(api: Api) -> None:
     assert ((await api.job("b"))["progress"], (await api.job("a"))["message"]) == (0.5, "m")
 
 
+async def test_a_batch_of_releases_answers_each_job(api: Api) -> None:
+    """As its single twin does, in its place."""
+    tokens = await taken(api, "a", "b", "c")
+    reply = await api.post(
+        "/batch/release",
+        jobs=[
+            {"id": "b", "lease": tokens["b"], "delay": 9},
+            {"id": "a", "lease": FORGED},
+            {"id": "a", "lease": tokens["a"], "delay": -1},
+            {"id": "a", "lease": tokens["a"], "outcome": "succeeded"},
+            {"id": "none", "lease": FORGED},
+            {"lease": FORGED},
+            {"id": "a", "lease": tokens["a"]},
+        ],
+    )
+    assert reply.status == 200
+    results = reply.json["jobs"]
+    check_problem(results[1]["error"], 409, "lease_lost")
+    check_problem(results[2]["error"], 400, "bad_request", "delay")
+    check_problem(results[3]["error"], 400, "bad_request", "outcome")
+    check_problem(results[4]["error"], 404, "unknown_job")
+    check_problem(results[5]["error"], 400, "bad_request", "id")
+    assert (results[0]["status"], results[0]["run_at"], results[0]["attempts"]) == ("scheduled", at(9), 0)
+    single = await api.post("/jobs/c/release", lease=tokens["c"])
+    assert results[6] == {**single.json, "id": "a", "number": 1}
+    assert [(await api.job(job_id))["status"] for job_id in "abc"] == ["queued", "scheduled", "queued"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_empty_batch_is_an_empty_answer(api: Api, kind: str) -> None:
     """Nothing asked, nothing done."""
@@ -225,7 +254,7 @@ async def test_an_empty_batch_is_an_empty_answer(api: Api, kind: str) -> None:
 
 def items(kind: str, count: int) -> list[dict[str, Any]]:
     """That many items, each well formed."""
-    more = {"enqueue": {"payload": 1}, "conclude": {"lease": "t", "outcome": "succeeded"}, "extend": {"lease": "t"}}[kind]
+    more: dict[str, Any] = {"enqueue": {"payload": 1}, "conclude": {"lease": "t", "outcome": "succeeded"}}.get(kind, {"lease": "t"})
     return [{"id": f"j{n}", **more} for n in range(count)]
 
 
@@ -274,7 +303,7 @@ async def test_payloads_of_a_batch_are_kept_byte_for_byte(api: Api) -> None:
     payloads = [b"1e999", b'{"a":1,"a":2}', b'" \\u00e9 "']
     await api.post("/batch/enqueue", b'{"jobs":[' + b",".join(b'{"payload":%b}' % payload for payload in payloads) + b"]}")
     body = (await api.post("/batch/dequeue", wait=0, limit=3)).body
-    assert [payload for payload in payloads if b'"payload":' + payload + b"}" in body] == payloads
+    assert [payload for payload in payloads if b'"payload":' + payload + b"," in body] == payloads
     json.loads(body)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from jobqueue.api.native import longpoll
+
 from .conftest import Serve
 from .harness import NOW, Api, answered, assert_problem, at, until
 
@@ -31,7 +33,19 @@ async def test_a_job_comes_with_its_payload_and_its_lease(api: Api) -> None:
         "lease": {"expires_at": at(300)},
         "error": None,
         "payload": {"to": "x"},
+        "max_attempts": 5,
     }
+
+
+async def test_the_number_of_attempts_comes_along(api: Api) -> None:
+    """The job's own, else its queue's; not where there is no bound."""
+    await api.put("/queues/endless", max_attempts=None)
+    await api.put("/queues/few", max_attempts=2)
+    await api.enqueue(queue="endless")
+    await api.enqueue(queue="few")
+    await api.enqueue(queue="few", max_attempts=7)
+    found = [(await api.post("/jobs/dequeue", queue=queue, wait=0)).json.get("max_attempts") for queue in ("endless", "few", "few")]
+    assert found == [None, 2, 7]
 
 
 async def test_the_last_error_comes_along(api: Api) -> None:
@@ -112,7 +126,7 @@ async def test_a_query_serves_as_well_as_a_body(api: Api) -> None:
 async def test_a_body_and_a_query_together_are_400(api: Api) -> None:
     """Neither wins silently."""
     detail = assert_problem(await api.post("/jobs/dequeue?queue=a", wait=0), 400, "bad_request")
-    assert "not into both" in detail
+    assert "not in both" in detail
 
 
 async def test_queues_are_served_in_order_of_preference(api: Api) -> None:
@@ -289,3 +303,43 @@ async def test_a_paused_queue_hands_out_nothing(api: Api) -> None:
     await api.post("/queues/a/pause")
     assert (await api.take(queue=["a", "b"]))["id"] == "given"
     assert (await api.post("/jobs/dequeue", queue=["a", "b"], wait=0)).status == 204
+
+
+@pytest.mark.parametrize("in_query", [True, False])
+async def test_dequeues_that_come_again_byte_for_byte_are_each_their_own(api: Api, in_query: bool) -> None:
+    """Each takes from the queues that it names and for as long as it says, the fourth time as the first; what is refused stays refused."""
+    for number in range(8):
+        await api.enqueue(number, queue="a" if number % 2 else "b")
+
+    async def take(queue: str, lease: str) -> Any:
+        if in_query:
+            return await api.post(f"/jobs/dequeue?queue={queue}&lease_seconds={lease}&wait=0")
+        return await api.post("/jobs/dequeue", b'{"queue":"%b","lease_seconds":%b,"wait":0}' % (queue.encode(), lease.encode()))
+
+    for number in range(4):
+        for queue, lease in (("b", "10"), ("a", "20")):
+            job = (await take(queue, lease)).json
+            assert (job["payload"], job["queue"], job["lease"]["expires_at"]) == (2 * number + (queue == "a"), queue, at(float(lease)))
+        assert (await take("a!", "10")).json["field"] == "queue"
+        assert (await take("a", "1e9")).json["field"] == "lease_seconds"
+
+
+async def test_a_body_that_came_before_is_still_checked_for_its_type_and_place(api: Api) -> None:
+    """What is known is the content of a proper request, not that any request with it is one."""
+    body = b'{"queue":"a","wait":0}'
+    for _ in range(2):
+        assert (await api.post("/jobs/dequeue", body)).status == 204
+        assert_problem(await api.send("POST", "/jobs/dequeue", body, {"content-type": "text/plain"}), 415, "unsupported_media_type")
+        assert_problem(await api.post("/jobs/dequeue?queue=a", body), 400, "bad_request")
+        # A batch has a field more, and an answer of its own.
+        assert (await api.post("/batch/dequeue", body)).json == {"jobs": []}
+
+
+async def test_bodies_that_are_known_are_bounded(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither many nor long ones pile up, nor those that never come again."""
+    monkeypatch.setattr(longpoll, "_KNOWN_MAX", 3)
+    for number in range(10):
+        for more in ({}, {"attempt_id": "x"}, {"queue": ["q" * 40] * 20}):
+            assert (await api.post("/jobs/dequeue", wait=0, worker=f"w{number}", **more)).status == 204
+        assert 0 < len(api.app.site.wants) <= 3
+    assert max(map(len, api.app.site.wants)) < 100

@@ -186,16 +186,20 @@ async def test_a_payload_is_kept_byte_for_byte(api: Api, payload: bytes) -> None
     reply = await api.post("/jobs/enqueue", b'{"payload":' + payload + b',"id":"j"}')
     assert reply.status == 201
     taken = await api.post("/jobs/dequeue", wait=0)
-    assert taken.body.endswith(b'"payload":' + payload.strip() + b"}")
+    assert taken.body.endswith(b'"payload":' + payload.strip() + b',"max_attempts":5}')
     assert (await api.get("/jobs/j")).body.endswith(b'"payload":' + payload.strip() + b"}")
 
 
 async def test_a_payload_over_its_bound_is_413(serve: Serve) -> None:
-    """The bound counts the payload's bytes; one byte more is refused, naming both numbers."""
+    """The bound counts the payload's bytes, of a string those of its text; one byte more is refused, naming both numbers."""
     api = await serve(payload_bytes_max=100)
+    for fits in ("x" * 100, '"\n' * 50, "é" * 50, ["x" * 96]):
+        assert (await api.post("/jobs/enqueue", payload=fits)).status == 201
+    for too_long in ('"\n' * 50 + "x", "é" * 50 + "x", ["x" * 97]):
+        assert_problem(await api.post("/jobs/enqueue", payload=too_long), 413, "too_large", "payload")
     assert (await api.post("/jobs/enqueue", payload="x" * 98)).status == 201
     before = api.state()
-    detail = assert_problem(await api.post("/jobs/enqueue", payload="x" * 99), 413, "too_large", "payload")
+    detail = assert_problem(await api.post("/jobs/enqueue", payload="x" * 101), 413, "too_large", "payload")
     assert "101" in detail
     assert "100" in detail
     assert api.state() == before

@@ -93,7 +93,20 @@ async def test_a_stream_says_what_happens(api: Api) -> None:
     made, changed = await stream.event(), await stream.event()
     backoff = {"base": 1.0, "factor": 2.0, "cap": 300.0}
     policy: dict[str, Any] = {"lease_seconds": 300.0, "max_attempts": 3, "backoff": backoff, "max_jobs": None, "paused": False}
-    policy |= {"concurrency": None, "rate": None, "per_key": None, "fair": False, "weights": {}}
+    policy |= {
+        "concurrency": None,
+        "rate": None,
+        "per_key": None,
+        "fair": False,
+        "weights": {},
+        "dead_letter": None,
+        "keep_succeeded": None,
+        "keep_failed": None,
+        "delay": None,
+        "expires_in": None,
+        "tags": {},
+        "attributes": {},
+    }
     assert made[1:] == changed[1:] == ("queue_changed", {"at": NOW, "queue": "q", "policy": policy})
     enqueued = await stream.event()
     assert enqueued == (

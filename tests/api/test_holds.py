@@ -22,6 +22,8 @@ HELD = {
     "POST /jobs/dequeue": b'{"wait":50,"queue":"mail.in"}',
     "POST /batch/dequeue": b'{"wait":50,"queue":["mail.in","mail.out"]}',
     "GET /jobs/job?wait=50": None,
+    "GET /jobs/job/log?wait=50": None,
+    "GET /groups/group?wait=50": None,
     "GET /events?queue=mail.in": None,
     "GET /classic/jobs/dequeue?wait=50": None,
     "POST /classic/jobs/dequeue?wait=50": None,
@@ -43,6 +45,7 @@ async def holding(serve: Serve, asked: str, grants: Iterable[Grant]) -> tuple[Ap
     sent = b'{"payload":1,"id":"job","queue":"mail.waiting"}'
     headers = {"Authorization": "Bearer ops", "Content-Type": "application/json"}
     assert (await api.send("POST", "/jobs/enqueue", sent, headers)).status == 201
+    assert (await api.send("POST", "/groups", b'{"id":"group","queue":"mail.in"}', headers)).status == 201
     wire = await api.site.wire()
     method, path = asked.split()
     wire.send(request(method, path, HELD[asked], "Authorization: Bearer old"))
@@ -57,7 +60,13 @@ def test_every_route_that_may_be_held_is_tried_here() -> None:
     """A route that is held and is not asked again would be one that a revoked token goes on with."""
     routes = [route for route in Mounts().routes([]) if route.held]
     tried = {
-        (method, path.partition("?")[0].replace("/jobs/job", "/jobs/{id}").replace("result/job", "result/{id}"))
+        (
+            method,
+            path.partition("?")[0]
+            .replace("/jobs/job", "/jobs/{id}")
+            .replace("result/job", "result/{id}")
+            .replace("/groups/group", "/groups/{id}"),
+        )
         for method, path in map(str.split, HELD)
     }
     assert {(route.method, route.path) for route in routes if route.template != "/jobs"} == tried

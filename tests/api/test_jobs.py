@@ -43,6 +43,7 @@ async def test_a_job_in_progress_shows_everything_but_its_token(api: Api) -> Non
         "cancel_requested": False,
         "error": None,
         "key": None,
+        "tags": [],
         "waiting_for": [],
         "result": None,
         "past": [],

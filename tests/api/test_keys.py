@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import Serve
 from .flow import conclude, nothing, patch, put, reasons, settle
-from .harness import Api, answered, assert_problem, check_problem
+from .harness import Api, answered, assert_problem, at, check_problem
 from .test_events import opened
 
 ODD = ["a/b", "a%2Fb", "?", "#", "a b", "..", ".", "-", "é", "鍵", "🔑", "a\\b", "a;b", "a+b", "a&b=c", "x" * 128, '"', "'"]
@@ -218,7 +218,7 @@ async def test_keys_that_hold_most_up_come_first(api: Api) -> None:
         await api.take(queue="q")
     reply = await api.get("/queues/q/keys")
     assert (reply.status, reply.json["cursor"]) == (200, None)
-    rest = {"paused": False, "next_at": None}
+    rest = {"paused": False, "paused_at": None, "paused_by": None, "next_at": None}
     assert reply.json["keys"] == [
         {"key": "many", "queued": 3, "scheduled": 0, "in_progress": 1, "block": "order", "holder": "many0", **rest},
         {"key": "few", "queued": 1, "scheduled": 0, "in_progress": 1, "block": "order", "holder": "few0", **rest},
@@ -303,6 +303,8 @@ async def test_a_key_is_paused_and_resumed(api: Api, key: str) -> None:
             "in_progress": 0,
             "block": "paused",
             "paused": True,
+            "paused_at": at(0),
+            "paused_by": None,
             "holder": None,
             "next_at": None,
         }

@@ -40,6 +40,7 @@ async def test_conclude_succeeded_answers_the_outcome(api: Api) -> None:
         "cancel_requested": False,
         "error": None,
         "key": None,
+        "tags": [],
         "waiting_for": [],
         "past": [],
         "result": {"out": [1]},

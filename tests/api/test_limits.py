@@ -16,7 +16,7 @@ RATE = {"limit": 5, "per": 2.5, "burst": 4}
 PER_KEY = {"order": "none", "concurrency": 2, "rate": RATE, "max_jobs": 9}
 OTHER: dict[str, list[Any]] = {
     "lease_seconds": [60.0],
-    "max_attempts": [2],
+    "max_attempts": [2, None],
     "backoff": [{"base": 3.0, "factor": 1.0, "cap": 9.0}],
     "max_jobs": [7, None],
     "paused": [True, False],
@@ -24,6 +24,13 @@ OTHER: dict[str, list[Any]] = {
     "rate": [RATE, {"limit": 1, "per": 1.0, "burst": 1}, {"limit": 1_000_000, "per": 86_400.0, "burst": 1_000_000}, None],
     "per_key": [PER_KEY, {"order": "halt", "concurrency": 1, "rate": None, "max_jobs": None}, None],
     "fair": [True, False],
+    "dead_letter": ["dead", None],
+    "keep_succeeded": [{"seconds": 60.0, "count": 5}, {"seconds": None, "count": 0}, None],
+    "keep_failed": [{"seconds": 1.0, "count": None}, None],
+    "delay": [5.0, 0.0, None],
+    "expires_in": [1.0, 2_592_000.0, None],
+    "tags": [{"team": "a", "é": ""}, {}],
+    "attributes": [{"Name": "a\nb"}, {}],
     "weights": [{"a": 0.01, "é/ ?": 100.0}, {}],
 }
 """What each field of a policy may become, one after the other."""
@@ -73,7 +80,7 @@ async def test_an_empty_change_changes_nothing(api: Api) -> None:
 
 async def test_an_unknown_queue_is_not_made_by_a_change(api: Api) -> None:
     """404, also where its name is none; only PUT and a job make one."""
-    for name in ("none", "a%20b", "x" * 65, "-?name=none", "-?name=a%2Fb"):
+    for name in ("none", "a%20b", "x" * 81, "-?name=none", "-?name=a%2Fb"):
         assert_problem(await patch(api, name, concurrency=1), 404, "unknown_queue")
     assert (await api.get("/queues")).json["queues"] == []
 
@@ -156,7 +163,7 @@ async def test_a_refusal_names_the_field_by_its_whole_path(api: Api, method: str
     ("body", "says"),
     [
         ({"weights": {"": 1}}, "weights: names a key that has 0 characters; 1 to 128 are allowed"),
-        ({"weights": {"a\n": 1}}, "weights: names a key that holds a control character or a lone surrogate"),
+        ({"weights": {"a\n": 1}}, "weights: names a key that contains a control character or a lone surrogate"),
         ({"per_key": {"order": "fifo", "concurrency": 2}}, "per_key.concurrency: must be 1, or left out, where the order is fifo"),
     ],
 )

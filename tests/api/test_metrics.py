@@ -139,13 +139,13 @@ async def test_the_oldest_job_has_an_age(api: Api) -> None:
 
 async def test_bounds_stand_beside_what_they_bound(serve: Serve) -> None:
     """Jobs, bytes, queues, waiters and connections are told with the bound that the server was given."""
-    api = await serve(jobs_max=7, queues_max=6, waiters_max=5, payload_total_bytes_max=1 << 19, connections_max=4, history_jobs_max=3)
+    api = await serve(jobs_max=7, queues_max=6, waiters_max=5, payload_total_bytes_max=1 << 21, connections_max=4, history_jobs_max=3)
     await api.enqueue("four")
     await api.hold("/jobs/dequeue", queue="empty")
 
     found = await samples(api)
 
-    expected = {"jobs_live": (1, 7), "payload_bytes": (6, 1 << 19), "queues": (1, 6), "waiters": (1, 5), "connections": (2, 4)}
+    expected = {"jobs_live": (1, 7), "payload_bytes": (6, 1 << 21), "queues": (1, 6), "waiters": (1, 5), "connections": (2, 4)}
     assert {name: (found[key(f"jobqueue_{name}")], found[key(f"jobqueue_{name}_limit")]) for name in expected} == expected
     assert found[key("jobqueue_history_jobs_limit")] == 3
 
@@ -291,3 +291,60 @@ async def test_reading_changes_nothing(api: Api) -> None:
 
     assert first
     assert of_jobs(await samples(api)) == first
+
+
+async def test_groups_edges_logs_workers_and_dead_letters_are_told(api: Api) -> None:
+    """Groups that are open, jobs that others are after, workers by what they do, jobs' logs, and what moved between queues."""
+    await api.put("/queues/mail", max_attempts=1, dead_letter="dead")
+    for group in ("open", "closed"):
+        await api.post("/groups", id=group)
+    await api.post("/groups/closed/close")
+    await api.enqueue(id="parent", queue="other")
+    await api.enqueue(id="child", queue="other", after=["parent"])
+    for name in ("lost", "kept"):
+        await api.enqueue(id=name, queue="mail")
+        job = await api.take(queue="mail", worker="w/1", host="alpha")
+        await api.post(f"/jobs/{name}/log", lease=job["lease"]["token"], lines=["one", "two"])
+        await api.post(f"/jobs/{name}/conclude", lease=job["lease"]["token"], outcome="failed")
+    await api.send("PATCH", "/jobs/kept", b'{"queue": "other"}')
+    await api.take(queue="other", worker="w/2", host="beta")
+    await api.post("/workers/w%2F1/quiet")
+
+    found = await samples(api)
+
+    assert [found[key(f"jobqueue_{name}")] for name in ("groups", "edges", "job_logs", "job_log_lines_total")] == [1, 1, 2, 4]
+    assert {state: found[key("jobqueue_workers", state=state)] for state in ("busy", "idle", "quiet", "silent")} == {
+        "busy": 1,
+        "idle": 0,
+        "quiet": 1,
+        "silent": 0,
+    }
+    moves = {
+        (queue, name): found[key(f"jobqueue_jobs_{name}_total", queue=queue)]
+        for queue in ("mail", "dead", "other")
+        for name in ("dead_lettered", "moved_in", "moved_out")
+    }
+    assert {place: count for place, count in moves.items() if count} == {
+        ("mail", "dead_lettered"): 2,
+        ("dead", "moved_in"): 2,
+        ("dead", "moved_out"): 1,
+        ("other", "moved_in"): 1,
+    }
+    assert found[key("jobqueue_dead_letters_refused_total")] == 0
+
+
+async def test_failures_that_history_forgets_are_counted_and_the_first_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """What was pushed out by a later failure, once in the log; a success that is pushed out is no matter."""
+    api = await serve(history_jobs_max=1)
+    for number, outcome in enumerate(["succeeded", "succeeded", "failed"]):
+        await api.concluded(f"a{number}", outcome)
+    assert (await samples(api))[key("jobqueue_failed_jobs_forgotten_total")] == 0
+    assert not caplog.messages
+    for name in ("b", "c"):
+        await api.concluded(name, "failed")
+    assert (await samples(api))[key("jobqueue_failed_jobs_forgotten_total")] == 2
+    assert (await api.get("/stats")).json["held"]["failed_jobs_forgotten"] == 2
+    assert caplog.messages == [
+        "history is full of failed jobs: it forgets the oldest, a2 of the queue default, and one more with each failure; "
+        "jobqueue_failed_jobs_forgotten_total counts them"
+    ]

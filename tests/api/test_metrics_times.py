@@ -89,7 +89,7 @@ async def test_time_in_progress_runs_from_hand_out_to_conclude(api: Api) -> None
 
 
 async def test_pickup_counts_held_dequeues_alone(api: Api) -> None:
-    """A job handed to a dequeue that stood for it is a pickup; one that was there already is none, nor is a wait that ended without."""
+    """A job handed to a dequeue that stood for it is a pickup; one that existed already is none, nor is a wait that ended without."""
     await api.enqueue()
     await api.take()
     held = await api.hold("/jobs/dequeue", queue="work")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from openapi_spec_validator import validate
@@ -27,12 +28,16 @@ SHAPES: dict[str, tuple[str, list[str]]] = {
     "classic": ("application/json", ["Error", "message"]),
     "simplequeue": ("application/json", ["error"]),
     "workpool": ("application/json", ["message"]),
+    "sqs": ("application/x-amz-json-1.0", ["__type", "message"]),
 }
 """How an error looks that names no field: its type and its body's keys."""
 
 
 def shape(reply: Reply) -> str:
-    """Whose error this is."""
+    """Whose error this is. Of sqs, in its other protocol if that is what it was asked in."""
+    if reply.headers["content-type"] == "text/xml":
+        assert ElementTree.fromstring(reply.body).tag == "{http://queue.amazonaws.com/doc/2012-11-05/}ErrorResponse"
+        return "sqs"
     found = (reply.headers["content-type"], [key for key in reply.json if key != "field"])
     return next(name for name, known in SHAPES.items() if known == found)
 
@@ -44,7 +49,8 @@ def routes_of(mounts: Mounts, api: str) -> list[Route]:
 
 def target(route: Route) -> str:
     """A path that leads to the route."""
-    return route.path.replace("{id}", "x").replace("{name}", "x").replace("{key}", "x").replace("{number}", "1")
+    path = route.path.replace("{id}", "x").replace("{name}", "x").replace("{key}", "x").replace("{number}", "1")
+    return path.replace("{account}", "000000000000").replace("{queue}", "x")
 
 
 at_the_root = pytest.mark.parametrize("root", ROOTS)
@@ -55,7 +61,8 @@ at_the_root = pytest.mark.parametrize("root", ROOTS)
 
 def test_by_default_each_dialect_has_its_own_name() -> None:
     """And the native API the root."""
-    assert Mounts().prefixes == {"native": "", "classic": "/classic", "simplequeue": "/simplequeue", "workpool": "/workpool"}
+    usual = {"native": "", "classic": "/classic", "simplequeue": "/simplequeue", "sqs": "/sqs", "workpool": "/workpool"}
+    assert Mounts().prefixes == usual
     assert Mounts().native == ""
 
 
@@ -68,7 +75,7 @@ def test_a_dialect_at_the_root_sends_the_native_api_to_native(root: str) -> None
 
 def test_each_api_can_be_put_where_one_likes() -> None:
     """Under several segments too; the root may be nobody's, and prefixes may be exchanged."""
-    chosen = {"native": "/api/v1", "classic": "/simplequeue", "simplequeue": "/classic", "workpool": "/work-pool_2.0~"}
+    chosen = {"native": "/api/v1", "classic": "/simplequeue", "simplequeue": "/classic", "sqs": "/a/b", "workpool": "/work-pool_2.0~"}
     assert Mounts(chosen).prefixes == chosen
     assert Mounts({"native": "/api", "classic": "/"}).prefixes["native"] == "/api"
     assert Mounts({"native": "/"}).prefixes == Mounts().prefixes
@@ -84,26 +91,44 @@ def test_no_two_routes_collide(chosen: dict[str, str]) -> None:
         told = native_routes("") if name == "native" else DIALECTS[name].routes("")
         found = {(route.method, route.template) for route in routes_of(mounts, name)}
         assert {(route.method, route.path) for route in told} <= found
-        assert all(route.path.startswith(prefix) for route in routes_of(mounts, name))
+        assert all(route.path.startswith(prefix) for route in routes_of(mounts, name) if not route.guest)
 
 
 @pytest.mark.parametrize(
     ("chosen", "reason"),
     [
-        ({"nope": "/nope"}, "'nope' is no API; native, classic, simplequeue, workpool are"),
-        ({"": "/"}, "'' is no API"),
-        ({"Classic": "/"}, "'Classic' is no API"),
+        ({"nope": "/nope"}, "'nope' is not an API; use one of native, classic, simplequeue, sqs, workpool"),
+        ({"": "/"}, "'' is not an API"),
+        ({"Classic": "/"}, "'Classic' is not an API"),
         *(
             ({"classic": place}, f"{place!r} is not a prefix; write / or /name, without a slash at its end")
             for place in ("", "x", "x/y", "/x/", "//", "/x//y", "/x y", "/é", "/x?y", "/x%20y", "/{id}", "/x\n", "http://x/y")
         ),
-        *(({"classic": place}, "since clients resolve /./ and /../ before they ask") for place in ("/.", "/..", "/x/..", "/x/./y")),
         *(
-            ({"classic": f"/{first}"}, f"'/{first}' cannot be a prefix, since paths below /{first} have a meaning of their own")
-            for first in ("jobs", "batch", "queues", "job", "status", "result", "metrics", "openapi.json", "healthz", "readyz")
+            ({"classic": place}, "since clients resolve /./ and /../ before they send a request")
+            for place in ("/.", "/..", "/x/..", "/x/./y")
         ),
-        ({"workpool": "/jobs/pool"}, "since paths below /jobs have a meaning of their own"),
-        ({"native": "/queues"}, "since paths below /queues have a meaning of their own"),
+        *(
+            ({"classic": f"/{first}"}, f"'/{first}' cannot be a prefix, since paths below /{first} are used otherwise")
+            for first in (
+                "jobs",
+                "batch",
+                "queues",
+                "schedules",
+                "groups",
+                "tasks",
+                "workers",
+                "job",
+                "status",
+                "result",
+                "metrics",
+                "openapi.json",
+                "healthz",
+                "readyz",
+            )
+        ),
+        ({"workpool": "/jobs/pool"}, "since paths below /jobs are used otherwise"),
+        ({"native": "/queues"}, "since paths below /queues are used otherwise"),
         ({"classic": "/", "simplequeue": "/"}, "simplequeue cannot stand at '/', where classic stands at '/'"),
         ({"classic": "/", "native": "/"}, "native cannot stand at '/', where classic stands at '/'"),
         ({"classic": "/x", "workpool": "/x"}, "workpool cannot stand at '/x', where classic stands at '/x'"),
@@ -161,6 +186,9 @@ async def test_a_dialects_every_route_is_found_at_the_root(serve: Serve, root: s
     for route in routes:
         await api.send(route.method, target(route), b"[]")
         assert sum(route.counts.values()) == 1, route.path
+        if route.path == "/" and route.actions is not None:
+            # With its usual prefix before them its paths are those of a queue.
+            continue
         gone = await api.send(route.method, f"/{root}{target(route)}".rstrip("/"), b"[]")
         assert (gone.status, shape(gone)) == (404, root)
 
@@ -200,16 +228,17 @@ def test_an_operations_id_does_not_depend_on_its_prefix(root: str) -> None:
     operations: list[dict[tuple[str, str, str], Any]] = []
     for mounts in (Mounts(), Mounts({root: "/"})):
         paths = document(mounts.routes(), Limits(), secured=True)["paths"]
-        operations.append({(route.api, route.method, route.template): paths[route.path][route.method.lower()] for route in mounts.routes()})
+        routes = [route for route in mounts.routes() if not route.guest]
+        operations.append({(route.api, route.method, route.template): paths[route.path][route.method.lower()] for route in routes})
     usual, moved = operations
-    # The page's address without its slash is a route only behind a prefix.
-    assert set(usual) - set(moved) <= {("simplequeue", "GET", "")}
+    # The address of a page, and of sqs, without its slash is a route only behind a prefix; some of sqs stand beside what has the root.
+    assert {api for api, *_ in set(usual) - set(moved)} <= {"simplequeue", "sqs"}
     assert {key: usual[key]["operationId"] for key in moved} == {key: told["operationId"] for key, told in moved.items()}
     for (api, _, template), told in moved.items():
         if api != "native":
-            assert told["tags"] == [api]
-            assert "'examples'" not in str(told)
-        assert ("headers/Location" in str(told)) is ((api, template) == ("native", "/jobs/enqueue"))
+            assert told["tags"] == [f"dialect: {api}"]
+            assert "'examples'" not in str([answer for code, answer in told["responses"].items() if code < "400"])
+        assert ("headers/Location" in str(told)) is (api == "native" and template in ("/jobs/enqueue", "/groups", "/schedules/{name}/run"))
 
 
 # How errors look.
@@ -245,6 +274,7 @@ async def test_a_method_that_is_none_answers_as_its_api(api: Api, owner: str) ->
         "classic": "/classic/jobs/stats",
         "simplequeue": "/simplequeue/jobs/next",
         "workpool": "/workpool/job",
+        "sqs": "/sqs",
     }
     reply = await api.send("DELETE", path[owner])
     assert (reply.status, shape(reply)) == (405, owner)
@@ -280,8 +310,10 @@ async def test_a_defect_answers_as_its_api(api: Api, owner: str, monkeypatch: py
 
     for operation in ("job", "numbered"):
         monkeypatch.setattr(api.backend, operation, broken)
+    monkeypatch.setattr(api.backend, "ask", broken)
     path = {"native": "/jobs/1", "classic": "/classic/jobs/1", "simplequeue": "/simplequeue/jobs/1", "workpool": "/workpool/status/1"}
-    reply = await api.get(path[owner])
+    path["sqs"] = "/sqs/000000000000/x?Action=SendMessage&MessageBody=x"
+    reply = await api.send("GET", path[owner], headers={"Authorization": "Bearer x"})
     assert (reply.status, shape(reply)) == (500, owner)
     assert b"insides" not in reply.body
     assert "of the insides" in caplog.text
@@ -303,7 +335,7 @@ async def test_the_token_is_asked_for_wherever_an_api_stands(serve: Serve, chose
     api = await serve(mounts=Mounts(chosen), token=TOKEN, send_token=False)
     before = api.state()
     for route in api.app.router.routes:
-        if route.scope is Scope.PUBLIC:
+        if route.scope is Scope.PUBLIC or route.actions is not None:
             continue
         for headers in ({}, {"Authorization": "Bearer wrong"}):
             reply = await api.send(route.method, f"{target(route)}?wait=x", b"\xff", headers)
@@ -314,7 +346,7 @@ async def test_the_token_is_asked_for_wherever_an_api_stands(serve: Serve, chose
 
 def test_every_route_of_a_dialect_asks_for_the_scope_of_what_it_does() -> None:
     """A token that may only read will be able to take, submit or finish nothing, in no dialect."""
-    scopes = {f"{route.method} {route.path}": route.scope for route in Mounts().routes() if route.api != "native"}
+    scopes = {f"{route.method} {route.path}": route.scope for route in Mounts().routes() if route.api not in ("native", "sqs")}
     for operation, scope in scopes.items():
         _, _, rest = operation.partition(" /")[2].partition("/")
         words = set(rest.split("/"))

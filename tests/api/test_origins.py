@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import pytest
@@ -19,7 +20,7 @@ from .conftest import Serve
 from .harness import Api, Reply, assert_problem
 from .test_auth import ROUTES, complaint, name, target
 
-CHANGING = [route for route in ROUTES if route.scope in (Scope.ENQUEUE, Scope.DEQUEUE, Scope.ADMIN)]
+CHANGING = [route for route in ROUTES if route.own or route.scope in (Scope.ENQUEUE, Scope.DEQUEUE, Scope.ADMIN)]
 READING = [route for route in ROUTES if route not in CHANGING]
 
 FOREIGN = {
@@ -146,6 +147,8 @@ async def test_on_this_machine_its_own_names_are_answered_to(serve: Serve, host:
 @pytest.mark.parametrize("host", OUTSIDE, ids=lambda host: host[:30])
 async def test_a_name_of_the_outside_is_not_answered_to(serve: Serve, host: str, caplog: pytest.LogCaptureFixture) -> None:
     """A name that was made to point to this machine (DNS rebinding): 403 on all but public routes, reading included."""
+    # What a test of the command line set up in this process would have it log each refusal.
+    caplog.set_level(logging.WARNING, logger="jobqueue")
     api = await serve(access=LOOPBACK)
     before = api.state()
     for route in (("GET", "/jobs"), ("POST", "/jobs/enqueue"), ("GET", "/metrics")):

@@ -24,7 +24,7 @@ def leaves(kind: type[QueueError]) -> set[type[QueueError]]:
 def test_every_error_has_an_entry_and_every_entry_an_error() -> None:
     """The tree and the table agree, and no two errors share a code."""
     server = ("jobqueue.errors", "jobqueue.api.", "jobqueue.http.")
-    kinds = [kind for kind in leaves(QueueError) if kind.__module__.startswith(server)]
+    kinds = [kind for kind in leaves(QueueError) if kind.__module__.startswith(server) and ".dialects." not in kind.__module__]
     assert sorted(kind.code for kind in kinds) == sorted(PROBLEMS)
 
 
@@ -43,7 +43,7 @@ def test_trying_again_is_offered_where_it_makes_sense() -> None:
         worth_a_retry = PROBLEMS[kind.code].status in (429, 503)
         assert issubclass(kind, Full | Unavailable) is worth_a_retry, kind
         if worth_a_retry:
-            assert b"Retry-After: 1\r\n" in problem(kind("full"))._header_lines
+            assert b"Retry-After: 1\r\n" in problem(kind("full")).headers
 
 
 def test_a_lone_surrogate_in_a_detail_can_be_sent() -> None:
@@ -71,9 +71,9 @@ async def test_an_unknown_path_is_404(api: Api, path: str) -> None:
     ("method", "path", "allow"),
     [
         ("POST", "/jobs", "GET, HEAD"),
-        ("DELETE", "/jobs/j", "GET, HEAD"),
+        ("DELETE", "/jobs/j", "GET, HEAD, PATCH"),
         ("GET", "/jobs/j/conclude", "POST"),
-        ("PUT", "/jobs/dequeue", "GET, HEAD, POST"),
+        ("PUT", "/jobs/dequeue", "GET, HEAD, PATCH, POST"),
         ("POST", "/queues/q", "DELETE, GET, HEAD, PATCH, PUT"),
         ("PATCH", "/queues/q/keys", "GET, HEAD"),
         ("GET", "/queues/q/keys/k/pause", "POST"),

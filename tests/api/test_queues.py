@@ -7,12 +7,26 @@ from typing import Any
 import pytest
 
 from jobqueue.backend.shell import SLICE
-from jobqueue.model import QueuePolicy, Want
+from jobqueue.model import Want
+from jobqueue.policy import QueuePolicy
 
 from .conftest import Serve
 from .harness import NOW, Api, answered, assert_problem, at
 
-FREE: dict[str, Any] = {"concurrency": None, "rate": None, "per_key": None, "fair": False, "weights": {}}
+FREE: dict[str, Any] = {
+    "concurrency": None,
+    "rate": None,
+    "per_key": None,
+    "fair": False,
+    "weights": {},
+    "dead_letter": None,
+    "keep_succeeded": None,
+    "keep_failed": None,
+    "delay": None,
+    "expires_in": None,
+    "tags": {},
+    "attributes": {},
+}
 POLICY: dict[str, Any] = {
     "lease_seconds": 300,
     "max_attempts": 5,
@@ -21,7 +35,11 @@ POLICY: dict[str, Any] = {
     "paused": False,
     **FREE,
 }
-TOTALS = dict.fromkeys(("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried"), 0)
+TOTALS = dict.fromkeys(
+    ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried"), 0
+) | dict.fromkeys(("moved_in", "moved_out", "dead_lettered", "attempts_failed"), 0)
+
+FAILURES = dict.fromkeys(("retrying", *(f"{what}_{minutes}m" for what in ("jobs", "attempts") for minutes in (1, 5, 60))), 0)
 
 
 async def test_a_new_queue_has_the_default_policy(api: Api) -> None:
@@ -40,6 +58,11 @@ async def test_a_new_queue_has_the_default_policy(api: Api) -> None:
         "held_by": {},
         "keys": 0,
         "rate_next_at": None,
+        "created_at": at(0),
+        "modified_at": at(0),
+        "paused_at": None,
+        "paused_by": None,
+        "failures": FAILURES,
         "totals": TOTALS,
     }
     assert (await api.get("/queues/q")).json == reply.json
@@ -54,12 +77,21 @@ async def test_put_sets_the_whole_policy(api: Api) -> None:
         "per_key": {"order": "none", "concurrency": 2, "rate": {"limit": 1, "per": 1, "burst": 1}, "max_jobs": 9},
         "fair": True,
         "weights": {"a": 2},
+        "dead_letter": "dead",
+        "keep_succeeded": {"seconds": 3600, "count": 100},
+        "keep_failed": {"seconds": None, "count": 5},
+        "delay": 5,
+        "expires_in": 60,
+        "tags": {"team": "a"},
+        "attributes": {"Name": "n"},
     }
     assert (await api.put("/queues/q", **policy, **limits)).json["policy"] == {**policy, **limits}
     assert (await api.put("/queues/q", **policy)).json["policy"] == {**policy, **FREE}
     changed = {**POLICY, "backoff": {**POLICY["backoff"], "cap": 10}}
     assert (await api.put("/queues/q", backoff={"cap": 10})).json["policy"] == changed
-    assert (await api.put("/queues/q", lease_seconds=None, max_attempts=None, backoff=None, max_jobs=None)).json["policy"] == POLICY
+    assert (await api.put("/queues/q", lease_seconds=None, backoff=None, max_jobs=None)).json["policy"] == POLICY
+    unbounded = {**POLICY, "max_attempts": None}
+    assert (await api.put("/queues/q", max_attempts=None)).json["policy"] == unbounded, "null is no bound, not the default"
 
 
 async def test_the_servers_defaults_are_the_default_policy(serve: Serve) -> None:
@@ -96,6 +128,10 @@ async def test_a_queue_counts_its_jobs(api: Api) -> None:
         "cancelled": 1,
         "expired": 1,
         "retried": 1,
+        "moved_in": 0,
+        "moved_out": 0,
+        "dead_lettered": 0,
+        "attempts_failed": 1,
     }
 
 
@@ -128,9 +164,9 @@ async def test_an_unknown_queue_is_404(api: Api, method: str, path: str) -> None
     assert (await api.get("/queues")).json["queues"] == []
 
 
-@pytest.mark.parametrize("name", ["a%20b", "x" * 65, "%C3%A9", "a%2Fb", "%00"])
+@pytest.mark.parametrize("name", ["a%20b", "x" * 81, "%C3%A9", "a%2Fb", "%00"])
 async def test_a_queue_of_another_name_cannot_be_made(api: Api, name: str) -> None:
-    """1 to 64 characters of A-Z a-z 0-9 . _ : -"""
+    """1 to 80 characters of A-Z a-z 0-9 . _ : -"""
     assert_problem(await api.put(f"/queues/{name}"), 400, "bad_request", "queue")
     assert_problem(await api.get(f"/queues/{name}"), 404, "unknown_queue")
 

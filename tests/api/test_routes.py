@@ -147,6 +147,24 @@ def test_two_routes_for_one_request_are_refused(path: str) -> None:
         Router([route("GET", "/jobs"), route("GET", "/jobs/{id}"), route("GET", path)])
 
 
+def test_a_segment_in_the_middle_is_found_as_any_other() -> None:
+    """A narrower route comes first, an empty segment is none, what is before the path is a part of it, and the method counts."""
+    router = Router([route("GET", "/a/{x}/b"), route("GET", "/a/c/{y}"), route("POST", "/d/{x}/e"), route("GET", "/d/{x}/f")])
+    found = [("GET", "/a/c/b"), ("GET", "/a/z/b"), ("POST", "/d/%20/e"), ("POST", "http://h/d/1/e?f=/"), ("HEAD", "/d/1/f")]
+    assert [(each.path, argument) for each, argument in (router.find(*asked) for asked in found)] == [
+        ("/a/c/{y}", "b"),
+        ("/a/{x}/b", "z"),
+        ("/d/{x}/e", " "),
+        ("/d/{x}/e", "1"),
+        ("/d/{x}/f", "1"),
+    ]
+    for target in ("/d//e", "x/d/1/e", "/d/1/e/", "/d/1/2/e", "//d/1/e", "/e/1/d"):
+        with pytest.raises(NotFound):
+            router.find("POST", target)
+    with pytest.raises(MethodNotAllowed):
+        router.find("GET", "/d/1/e")
+
+
 def test_every_route_of_the_application_is_found() -> None:
     """No route is hidden behind another, and HEAD stands beside every GET."""
     router = build_app(LocalBackend()).router

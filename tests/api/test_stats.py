@@ -59,8 +59,25 @@ async def test_a_server_by_itself_tells_what_it_holds(api: Api) -> None:
     """Totals over all queues; nothing of a storage or of others, as there is neither."""
     await api.working("a", queue="one")
     await api.enqueue(queue="two")
-    held = {"jobs_live": 2, "payload_bytes": api.backend.totals().live_bytes, "queues": 2, "waiters": 0, "listeners": 0, "leases": 1}
-    assert await told(api) == {"draining": False, "unavailable": None, "held": held, "storage": None, "cluster": None}
+    nothing = dict.fromkeys(("retrying", *(f"{what}_{minutes}m" for what in ("jobs", "attempts") for minutes in (1, 5, 60))), 0)
+    held = {
+        "failures": nothing,
+        "failed_jobs_forgotten": 0,
+        "jobs_live": 2,
+        "payload_bytes": api.backend.totals().live_bytes,
+        "queues": 2,
+        "waiters": 0,
+        "listeners": 0,
+        "leases": 1,
+    }
+    found = await told(api)
+    assert {name: found[name] for name in ("draining", "unavailable", "held", "storage", "cluster")} == {
+        "draining": False,
+        "unavailable": None,
+        "held": held,
+        "storage": None,
+        "cluster": None,
+    }
 
 
 async def test_commits_are_told_with_their_percentiles(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +95,9 @@ async def test_commits_are_told_with_their_percentiles(api: Api, monkeypatch: py
         "commits": 0,
         "p50_seconds": None,
         "p99_seconds": None,
+        "problem": None,
+        "last_at": None,
+        "last_seconds": None,
     }
     for _ in range(98):
         commits.observe(0.002)
@@ -115,9 +135,9 @@ async def test_one_of_many_tells_how_it_sees_the_others(api: Api, monkeypatch: p
 
 async def test_it_is_answered_while_nobody_owns_the_queue(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then somebody wants to know who is there. What only an owner can tell is null, and why is told."""
-    seen(monkeypatch, api, ALONE, "no server owns the queue now")
+    seen(monkeypatch, api, ALONE, "there is no owner at the moment")
     found = await told(api)
-    assert (found["held"], found["storage"], found["unavailable"]) == (None, None, "no server owns the queue now")
+    assert (found["held"], found["storage"], found["unavailable"]) == (None, None, "there is no owner at the moment")
     cluster = found["cluster"]
     assert (cluster["owner"], cluster["lease_left_seconds"], cluster["problem"]) == (None, None, "its clock is off")
     assert cluster["lag"]["standby_commits"] is None
@@ -156,7 +176,7 @@ async def test_a_server_by_itself_has_no_metrics_of_many(api: Api) -> None:
 async def test_metrics_are_answered_while_nobody_owns_the_queue(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is this server's own is there, the alert for a missing owner above all; what an owner would tell is left out."""
     await api.enqueue()
-    seen(monkeypatch, api, ALONE, "no server owns the queue now")
+    seen(monkeypatch, api, ALONE, "there is no owner at the moment")
     found = await samples(api)
     assert [found[key(f"jobqueue_{name}")] for name in ("owner_known", "owner_possible", "servers", "connections", "draining")] == [
         0,

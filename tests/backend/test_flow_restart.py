@@ -10,10 +10,11 @@ from jobqueue.backend.waiters import Waiter
 from jobqueue.engine.flow import FlowQueue
 from jobqueue.engine.walks import SLICE
 from jobqueue.limits import Limits
-from jobqueue.model import Job, Outcome, PerKey, PolicyChange, QueuePolicy, Rate, Verdict, Want
+from jobqueue.model import Job, Outcome, Verdict, Want
+from jobqueue.policy import PerKey, PolicyChange, QueuePolicy, Rate
+from tests.backend.restarting import started_anew
 from tests.conformance.durable import DurableRig
 from tests.conformance.rig import FAILED_FOR_GOOD, SUCCEEDED, LocalRig, spec, token
-from tests.engine.invariants import invariants
 
 WAITERS = 10_000
 
@@ -28,9 +29,7 @@ async def rig() -> AsyncIterator[DurableRig]:
 
 async def restart(rig: DurableRig) -> FlowQueue:
     """End the server, start another on its file; its default queue."""
-    await rig.local.close()
-    rig.backend = rig.local = await rig.start()
-    invariants(rig.local.engine)
+    await started_anew(rig)
     queue = rig.local.engine.queues["default"]
     assert isinstance(queue, FlowQueue)
     return queue
@@ -126,7 +125,7 @@ async def test_a_walk_away_from_keys_is_done_anew(rig: DurableRig) -> None:
     await rig.put_all("a1", "a2", key="a")
     await rig.backend.conclude("a1", token(await rig.take()), FAILED_FOR_GOOD)
     rig.local.engine.change_policy("default", PolicyChange(per_key=None))
-    await rig.local._commit(rig.clock.now())
+    await rig.local.commit(rig.clock.now())
     queue = await restart(rig)
     assert not queue.keyed
     assert not rig.local.engine.pinned

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from jobqueue.backend.base import Conclude, Extend
+from jobqueue.backend.base import Conclude, Extend, Release
 from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.requests.schedules import PutSchedule
 from jobqueue.clock import ManualClock
 from jobqueue.engine.events import Kind
 from jobqueue.errors import StorageUnavailable, Unconfirmed
-from jobqueue.model import Job, JobFilter, JobSpec, Outcome, QueuePolicy, Status, Verdict, Want
+from jobqueue.model import Job, JobChange, JobFilter, JobSpec, Outcome, Status, Verdict, Want
+from jobqueue.policy import QueuePolicy
+from jobqueue.schedule import Schedule
 
 from .journals import GatedJournal
 
@@ -113,6 +116,7 @@ async def test_a_repeat_waits_for_the_first_ones_commit(seam: Seam) -> None:
         lambda b, t: b.extend(Extend("leased", t)),
         lambda b, t: b.extend_batch([Extend("leased", t)]),
         lambda b, t: b.release("leased", t, 0),
+        lambda b, t: b.release_batch([Release("leased", t)]),
         lambda b, t: b.cancel("leased"),
         lambda b, t: b.cancel("queued"),
         lambda b, t: b.retry("failed"),
@@ -120,7 +124,9 @@ async def test_a_repeat_waits_for_the_first_ones_commit(seam: Seam) -> None:
         lambda b, t: b.set_paused("default", True),
         lambda b, t: b.delete_queue("empty"),
         lambda b, t: b.purge("default"),
-        lambda b, t: b.redrive("default"),
+        lambda b, t: b.retry_failed("default"),
+        lambda b, t: b.edit("queued", JobChange(priority=1)),
+        lambda b, t: b.ask(PutSchedule(name="s", schedule=Schedule(job=JobSpec(payload=b"1"), every=60))),
     ],
 )
 async def test_every_change_waits_for_its_commit(seam: Seam, operate: Callable[[LocalBackend, str], Awaitable[Any]]) -> None:

@@ -22,7 +22,8 @@ from jobqueue.clock import ManualClock, Uptime
 from jobqueue.engine.engine import Engine
 from jobqueue.errors import QueueFull, StorageUnavailable, Unconfirmed
 from jobqueue.limits import Limits
-from jobqueue.model import Job, JobSpec, Outcome, QueuePolicy, Status, Verdict, Want
+from jobqueue.model import Job, JobSpec, Outcome, Status, Verdict, Want
+from jobqueue.policy import QueuePolicy
 
 SUCCEEDED = Verdict(outcome=Outcome.SUCCEEDED)
 
@@ -307,7 +308,7 @@ async def test_new_jobs_wait_outside_when_the_disk_lags(tmp_path: Path) -> None:
     assert released.lease is not None
     tasks = [await durable.start(durable.backend.enqueue(spec(f"j{n}", payload=b"1" * 2_000))) for n in range(3)]
     for refused in (durable.backend.enqueue(spec("more")), durable.backend.enqueue_batch([spec("more")])):
-        with pytest.raises(QueueFull, match="the disk lags"):
+        with pytest.raises(QueueFull, match="the disk is too slow"):
             await refused
     assert "more" not in durable.backend.engine.jobs.by_id
     handed_in = [

@@ -9,13 +9,14 @@ import pytest
 
 from jobqueue.backend.base import Extend
 from jobqueue.backend.local import LocalBackend
-from jobqueue.backend.shell import READ_TURNS, SLICE, SLICE_MIN, WAKES
+from jobqueue.backend.shell import READ_TURNS, SLICE_FIRST, SLICE_MIN, WAKES
 from jobqueue.model import JobSpec, Want
 
 from .clocks import TurnClock
 
-HERD = 2 * SLICE + 100
-"""Three slices, the last not full."""
+GROWING = [SLICE_FIRST, 3 * SLICE_FIRST, 7 * SLICE_FIRST, 11 * SLICE_FIRST]
+HERD = GROWING[-1]
+"""Four slices, each twice as large as the one before, but for the last, which is not full."""
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ async def test_leases_that_end_together_are_ended_a_slice_a_turn(backend: LocalB
     while await take(backend, limit=1_000):
         pass
     clock.advance(10)
-    assert await per_turn(lambda: backend.totals().leases) == [HERD - SLICE, 0]
+    assert await per_turn(lambda: backend.totals().leases) == [HERD - done for done in GROWING]
     assert (await backend.queue("default")).queued == HERD
 
 
@@ -92,29 +93,29 @@ async def test_delayed_jobs_that_fall_due_together_are_queued_a_slice_a_turn(bac
     """A herd of jobs with one run_at joins the queue in slices, in order."""
     await fill(backend, HERD, delay=10.0)
     clock.advance(10)
-    assert await per_turn(lambda: backend.engine.queues["default"].queued) == [SLICE, HERD]
+    assert await per_turn(lambda: backend.engine.queues["default"].queued) == GROWING
     assert [job_id for job_id, _ in await take(backend, limit=1_000)] == [f"j{n}" for n in range(1_000)]
 
 
 async def test_what_falls_due_is_worked_off_the_faster_the_more_there_is(backend: LocalBackend, clock: TurnClock) -> None:
     """Each turn that leaves something doubles the next one's share, so long turns let nothing pile up; then it is small again."""
-    await fill(backend, 7 * SLICE, delay=10.0)
+    await fill(backend, 7 * SLICE_FIRST, delay=10.0)
     clock.advance(10)
     queued = await per_turn(lambda: backend.engine.queues["default"].queued)
-    assert queued == [SLICE, 3 * SLICE, 7 * SLICE]
-    await backend.enqueue_batch([JobSpec(payload=b"1", queue="b", delay=10.0) for _ in range(SLICE + 1)])
+    assert queued == [SLICE_FIRST, 3 * SLICE_FIRST, 7 * SLICE_FIRST]
+    await backend.enqueue_batch([JobSpec(payload=b"1", queue="b", delay=10.0) for _ in range(SLICE_FIRST + 1)])
     clock.advance(10)
-    assert await per_turn(lambda: backend.engine.queues["b"].queued) == [SLICE, SLICE + 1]
+    assert await per_turn(lambda: backend.engine.queues["b"].queued) == [SLICE_FIRST, SLICE_FIRST + 1]
 
 
 async def test_a_turns_share_shrinks_while_due_jobs_take_long(backend: LocalBackend, clock: TurnClock) -> None:
     """Where each tick takes longer than its time, the next one handles half as many, down to a least number."""
-    await fill(backend, 2 * SLICE, delay=10.0)
+    await fill(backend, 4 * SLICE_FIRST, delay=10.0)
     clock.tick_seconds = 0.01
     clock.advance(10)
     queued = await per_turn(lambda: backend.engine.queues["default"].queued)
     shares = [after - before for before, after in zip([0, *queued], queued, strict=False)]
-    assert shares[:4] == [SLICE, SLICE // 2, SLICE // 4, SLICE // 8]
+    assert shares[:3] == [SLICE_FIRST, SLICE_FIRST // 2, SLICE_MIN]
     assert min(shares[:-1]) >= SLICE_MIN
 
 

@@ -25,7 +25,8 @@ from jobqueue.engine.events import Event
 from jobqueue.errors import LeaseLost, NotInProgress, QueueError
 from jobqueue.histogram import Timings
 from jobqueue.ids import Ids
-from jobqueue.model import Backoff, Job, JobSpec, Outcome, Status, Verdict, Want
+from jobqueue.model import Job, JobSpec, Outcome, Status, Verdict, Want
+from jobqueue.policy import Backoff
 
 from .clocks import TurnClock
 from .turnloop import TurnLoop
@@ -328,7 +329,7 @@ class Waiting(RuleBasedStateMachine):
         operations: dict[str, Callable[[], Awaitable[object]]] = {
             "cancel": lambda: self.backend.cancel(job_id),
             "retry": lambda: self.backend.retry(job_id),
-            "redrive": lambda: self.backend.redrive(self.engine.job(job_id).queue),
+            "redrive": lambda: self.backend.retry_failed(self.engine.job(job_id).queue),
         }
         self.soon(self.ignore_races(operations[what]))
 

@@ -43,7 +43,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def url(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An empty server, which JOBQUEUE_URL names."""
-    with server_in_thread(lease_seconds_min=1.0) as found:
+    with server_in_thread(min_lease=1.0) as found:
         monkeypatch.setenv("JOBQUEUE_URL", found)
         yield found
 

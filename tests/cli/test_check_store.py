@@ -82,7 +82,7 @@ def test_it_changes_nothing(valkey: Node) -> None:
     """Neither a store that servers have left, nor one on which none ever was, of which the refusal says that it will do."""
     empty = everything(valkey)
     result = run(JOBQUEUE_STORE=valkey.url, JOBQUEUE_ACKNOWLEDGE="0")
-    assert (result.exit_code, "will do, but there are no jobs to check: no server has been on it yet" in result.output) == (1, True)
+    assert (result.exit_code, "can be used, but has no jobs to check: no server has used it yet" in result.output) == (1, True)
     assert everything(valkey) == empty
     stored(valkey)
     before = everything(valkey)
@@ -107,7 +107,7 @@ def test_what_a_server_would_be_refused_is_refused(valkey: Node, monkeypatch: py
     valkey.tell("CONFIG", "SET", "maxmemory-policy", "noeviction")
     valkey.tell("ACL", "SETUSER", "joe", "on", ">secret", *valkey_checks.RIGHTS.format(name="jq").split())
     joe = f"valkey://joe:secret@127.0.0.1:{valkey.port}"
-    assert "will do" in refused(joe)
+    assert "can be used" in refused(joe)
     for right in ("+function|load", "+hscan", "+fcall_ro"):
         valkey.tell("ACL", "SETUSER", "joe", f"-{right[1:]}")
         assert right in refused(joe)
@@ -158,7 +158,7 @@ def test_one_thing_at_a_time(alone: object) -> None:
     nothing = run()
     assert (nothing.exit_code, "give FILE, or --store URL, or set JOBQUEUE_STORE" in nothing.output) == (2, True)
     assert run("--store", "http://a").exit_code == 2
-    assert "jobs.db: there is no such file" in run("jobs.db", JOBQUEUE_STORE="valkey://a").output
+    assert "jobs.db: no such file" in run("jobs.db", JOBQUEUE_STORE="valkey://a").output
 
 
 async def test_postgres_is_checked_too(alone: object) -> None:
@@ -176,7 +176,7 @@ async def test_postgres_is_checked_too(alone: object) -> None:
             return f"{await other.members()}"
 
         assert "CannotOpen" in (said := await looked_at())
-        assert "will do, but there are no jobs to check" in said
+        assert "can be used, but has no jobs to check" in said
         await store.open()
         assert await looked_at() == "[]"
         await store.announce("a", "a:1")
@@ -193,7 +193,7 @@ def test_a_store_of_postgres_from_the_command_line(alone: object) -> None:
     # The tests' server is otherwise one that loses all in a power cut, which is refused.
     with server.setting("fsync", "on"), server.setting("full_page_writes", "on"), server.setting("synchronous_commit", "on"):
         result = run("--store", url)
-        assert (result.exit_code, "no server has been on it yet" in result.output) == (1, True), result.output
+        assert (result.exit_code, "no server has used it yet" in result.output) == (1, True), result.output
         with contextlib.closing(Process("--store", url, "--peer-port", "0")) as process:
             with Client(f"http://127.0.0.1:{process.port}") as client:
                 client.enqueue(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+import trustme
 from click.testing import Result
 
 from jobqueue import Client, Retrying
@@ -25,6 +27,8 @@ Run = Callable[..., Result]
 PAGE = Path(__file__).parents[2] / "docs/cli.md"
 LAZY = {name: verb for section in VERBS.values() for name, verb in section.items()}
 CTX = click.Context(main, info_name="jobqueue")
+COMMON = ("--url", "--token", "--ca-file", "--json")
+"""Options of all verbs, which the page tells of once."""
 NOWHERE = "http://127.0.0.1:1"
 """Nothing listens there."""
 
@@ -85,7 +89,7 @@ def test_the_page_shows_every_verb_and_option(name: str) -> None:
     assert f"jobqueue {name}" in section
     command = loaded(name)
     if not isinstance(command, click.Group):
-        assert [flag for flag in parameters(command) if f"`{flag}" not in section and flag not in ("--url", "--token", "--json")] == []
+        assert [flag for flag in parameters(command) if f"`{flag}" not in section and flag not in COMMON] == []
 
 
 @pytest.fixture
@@ -100,8 +104,13 @@ VERB_LINES = [
     ["why", "a"],
     ["list"],
     ["cancel", "a"],
+    ["run", "a"],
     ["retry", "a"],
+    ["attempts", "a"],
     ["dequeue"],
+    ["extend", "a", "--lease", "b"],
+    ["release", "a", "--lease", "b"],
+    ["events"],
     ["conclude", "a", "--lease", "b"],
     ["queues"],
     ["policy", "a"],
@@ -109,6 +118,7 @@ VERB_LINES = [
     ["pause", "a"],
     ["resume", "a"],
     ["purge", "a"],
+    ["delete", "a"],
     ["stats"],
     ["top"],
 ]
@@ -159,6 +169,11 @@ def test_with_json_an_error_is_a_problem_on_stderr(line: list[str], run: Run) ->
         (["conclude", "a", "--lease", "b", "--result", "{"], "--result is not JSON"),
         (["retry"], "ids of jobs, or --failed"),
         (["retry", "a", "--failed", "b"], "ids of jobs, or --failed"),
+        (["retry", "a", "--type", "b"], "ids of jobs, or --failed"),
+        (["run"], "ID"),
+        (["extend", "a"], "--lease"),
+        (["extend", "a", "--lease", "b", "--progress", "2"], "2.* is not in the range"),
+        (["release", "a"], "--lease"),
         (["work"], "a module or --exec"),
         (["work", "a", "--exec", "b"], "a module or --exec"),
         (["work", "--exec", "b", "--queue", "no good"], "is not a queue's name"),
@@ -185,6 +200,33 @@ def test_the_server_is_found_by_flag_then_environment_then_dotenv(run: Run, alon
         assert refused.exit_code == 1
         assert refused.stderr.startswith("Error: unauthorized: ")
         assert run("list", "--token", "secret", JOBQUEUE_TOKEN="wrong").exit_code == 0
+
+
+def test_a_server_is_trusted_by_the_file_of_its_authority(run: Run, alone: Path) -> None:
+    """Over https --ca-file says whose certificates count; without it, and by another's, the server is not spoken to."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path("ca.pem")
+    trustme.CA().cert_pem.write_to_path("other.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path("server.pem")
+    with server_in_thread(tls_cert="server.pem", tls_key="server.pem") as served:
+        url = served.replace("http:", "https:")
+        for verb in (["list"], ["top", "--interval", "0.1"]):
+            assert run(*verb, "--url", url, "--ca-file", "ca.pem").exit_code == 0
+        for trust in ([], ["--ca-file", "other.pem"]):
+            refused = run("list", "--url", url, *trust)
+            assert (refused.exit_code, "certificate" in refused.stderr) == (5, True)
+        with Client(url, ssl_context=ssl.create_default_context(cafile="ca.pem")) as client:
+            client.enqueue(1, id="j")
+            worked = run("work", "--exec", "cat", "--burst", "--url", url, "--ca-file", "ca.pem")
+            assert (worked.exit_code, client.job("j").result) == (0, 1)
+
+
+def test_a_file_of_certificates_that_is_none_is_exit_code_2(run: Run, alone: Path) -> None:
+    """It is named, and what is wrong with it."""
+    Path("text").write_text("hello", encoding="utf-8")
+    for name, words in (("none.pem", "cannot be read: No such file or directory"), ("text", "holds no certificate in PEM form")):
+        result = run("list", "--ca-file", name)
+        assert (result.exit_code, result.stderr) == (2, f"Error: bad_setting: --ca-file {name} {words}\n")
 
 
 def test_of_several_servers_one_that_answers_is_enough(run: Run, url: str) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from jobqueue import Client, PerKey, Queue, Rate, Reason, Totals
+from jobqueue import Client, Keep, PerKey, Queue, Rate, Reason, Totals
 from jobqueue.commands.reasons import sentence
 from jobqueue.commands.shapes import queue_state
-from jobqueue.model import QueuePolicy
+from jobqueue.policy import QueuePolicy
 
 Run = Callable[..., Result]
 NOW = datetime(2027, 1, 15, 8, tzinfo=UTC)
@@ -72,7 +72,7 @@ def test_why_of_a_plain_job_tells_its_place(run: Run, client: Client) -> None:
     for number in range(3):
         client.enqueue(1, id=f"p-{number}")
     client.enqueue(1, id="later", delay=30)
-    assert lines(run("why", "p-2")) == ["2 jobs ahead", "no worker waits for queue default; none of its jobs is in progress"]
+    assert lines(run("why", "p-2")) == ["2 jobs ahead", "no worker waits for jobs of queue default; none of its jobs is in progress"]
     (due,) = lines(run("why", "later"))
     assert re.fullmatch(r"scheduled: due in [23]\d\.\d s", due)
 
@@ -89,7 +89,7 @@ def test_why_of_a_job_that_runs_or_ended_says_so(run: Run, client: Client) -> No
     client.enqueue(1, id="k")
     client.cancel("k")
     (line,) = lines(run("why", "k"))
-    assert re.fullmatch(r"cancelled \d+s ago; it runs again only if it is retried", line)
+    assert re.fullmatch(r"cancelled \d+s ago; it only runs again if it is retried", line)
     assert run("why", "nobody").exit_code == 3
 
 
@@ -101,7 +101,7 @@ def test_why_of_a_failed_job_says_that_it_halts_its_key(run: Run, client: Client
     client.conclude(job.id, job.lease.token, "failed", error="no", retry=False)
     until = (
         "key a b, until `jobqueue retry l-0` runs it again in its old place, "
-        "or `jobqueue cancel l-0` or `jobqueue resume ledger --key 'a b'` gives it up"
+        "or `jobqueue cancel l-0` or `jobqueue resume ledger --key 'a b'` lets the key continue without it"
     )
     (line,) = lines(run("why", "l-0"))
     assert re.sub(r"\d+s", "0s", line) == f"failed 0s ago, and halts {until}"
@@ -110,7 +110,7 @@ def test_why_of_a_failed_job_says_that_it_halts_its_key(run: Run, client: Client
     assert [printed(run(verb, "l-0", "--json"))[0]["halts"] for verb in ("why", "get")] == [True, True]
     assert lines(run("cancel", "l-0")) == ["l-0  failed"]
     (line,) = lines(run("why", "l-0"))
-    assert line.endswith(" ago; it runs again only if it is retried")
+    assert line.endswith(" ago; it only runs again if it is retried")
     assert not any(one.startswith("halts") for one in lines(run("get", "l-0")))
 
 
@@ -123,7 +123,7 @@ def test_why_of_a_failed_job_says_that_it_halts_its_key(run: Run, client: Client
         (Reason(reason="key", key="a", block="paused"), "key a is paused"),
         (
             Reason(reason="key", key="a", block="halted", job="j"),
-            "key a: halted by the failure of job j, until that is retried or cancelled, or the key is resumed",
+            "key a: halted because job j failed, until that job is retried or cancelled or the key is resumed",
         ),
         (
             Reason(reason="key", key="a", block="order", job="j", until=NOW + timedelta(seconds=9)),
@@ -138,8 +138,8 @@ def test_why_of_a_failed_job_says_that_it_halts_its_key(run: Run, client: Client
         (Reason(reason="line", ahead=0), "next in line"),
         (Reason(reason="line", ahead=1), "1 job ahead"),
         (Reason(reason="line", ahead=1_204), "1,204 jobs ahead"),
-        (Reason(reason="workers", used=3), "no worker waits for queue q; 3 jobs are in progress"),
-        (Reason(reason="workers", used=1), "no worker waits for queue q; 1 job is in progress"),
+        (Reason(reason="workers", used=3), "no worker waits for jobs of queue q; 3 jobs are in progress"),
+        (Reason(reason="workers", used=1), "no worker waits for jobs of queue q; 1 job is in progress"),
         (Reason(reason="moon"), "moon"),
     ],
 )
@@ -182,6 +182,23 @@ def test_a_policy_is_changed_by_flags(run: Run, client: Client) -> None:
     assert (policy.per_key, policy.concurrency) == (None, 10)
 
 
+def test_what_history_remembers_is_set_by_flags(run: Run, client: Client) -> None:
+    """A time, a number, or both; none takes it away, and what is neither is a usage error that changes nothing."""
+    run("policy", "kept", "--create", "--keep-succeeded", "1h/100", "--keep-failed", "7d")
+    policy = client.queue("kept").policy
+    assert (policy.keep_succeeded, policy.keep_failed) == (Keep(3_600, 100), Keep(7 * 86_400))
+    shown = dict(re.split(r"  +", one, maxsplit=1) for one in lines(run("policy", "kept")))
+    assert (shown["keep succeeded"], shown["keep failed"]) == ("for 1h, the last 100", "for 7d")
+    for wrong in ("soon", "1h/2h", "5/6", "", "1h/", "1h/5/5"):
+        assert run("policy", "kept", "--keep-failed", wrong).exit_code == 2, wrong
+    refused = run("policy", "kept", "--keep-failed", "0.5s")
+    assert refused.exit_code != 0
+    assert "keep_failed.seconds" in refused.stderr
+    run("policy", "kept", "--keep-succeeded", "none", "--keep-failed", "0")
+    policy = client.queue("kept").policy
+    assert (policy.keep_succeeded, policy.keep_failed) == (None, Keep(count=0))
+
+
 def test_a_policy_without_options_is_shown(run: Run, client: Client) -> None:
     """Nothing is changed; a plain queue shows no limits."""
     client.put_queue("plain", max_jobs=5)
@@ -194,7 +211,7 @@ def test_a_policy_without_options_is_shown(run: Run, client: Client) -> None:
 def test_a_queue_is_made_on_request_alone(run: Run, client: Client) -> None:
     """A name that is mistyped makes no queue; with --create it does, with the limits."""
     unknown = run("policy", "new", "--concurrency", "1")
-    assert (unknown.exit_code, unknown.stderr) == (1, "Error: unknown_queue: no queue is named 'new'; --create makes it\n")
+    assert (unknown.exit_code, unknown.stderr) == (1, "Error: unknown_queue: there is no queue named 'new'; use --create to create it\n")
     assert client.queues() == []
     assert printed(run("policy", "new", "--create", "--concurrency", "1", "--json"))[0]["policy"]["concurrency"] == 1
 
@@ -260,7 +277,7 @@ def test_resuming_a_queue_leaves_its_halted_keys(run: Run, client: Client) -> No
     assert lines(run("pause", "ledger")) == ["ledger  paused"]
     result = run("resume", "ledger")
     assert (result.exit_code, result.stdout) == (0, "ledger  halted\n")
-    assert result.stderr == "keys of ledger stay halted by failed jobs; `jobqueue keys ledger` shows which\n"
+    assert result.stderr == "some keys of ledger stay halted by failed jobs; see `jobqueue keys ledger`\n"
 
 
 def test_a_key_is_one_queues(run: Run, client: Client) -> None:

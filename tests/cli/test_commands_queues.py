@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from jobqueue import Backoff, Client, Queue, Totals
+from jobqueue import Backoff, Client, NewJob, Queue, Totals, __version__
+from jobqueue.client.server_types import Bound, Disk, Memory, Server, Stats
+from jobqueue.commands.servers import server_fields
 from jobqueue.commands.shapes import span
 from jobqueue.commands.watching import Rates, Sample, rows_of
-from jobqueue.model import QueuePolicy
+from jobqueue.policy import QueuePolicy
 
 Run = Callable[..., Result]
 NOW = datetime(2027, 1, 15, 8, tzinfo=UTC)
@@ -38,12 +40,30 @@ def test_queues_are_a_table(run: Run, client: Client) -> None:
     client.dequeue("b", wait=0)
     client.pause("b")
     head, *rows = table(run("queues"))
-    assert head == ["QUEUE", "STATE", "QUEUED", "SCHEDULED", "IN_PROGRESS", "WAITERS", "OLDEST", "ENQUEUED", "SUCCEEDED", "FAILED"]
-    assert [row[:6] + row[7:] for row in rows] == [
-        ["a", "open", "1", "1", "0", "0", "2", "0", "0"],
-        ["b", "paused", "0", "0", "1", "0", "1", "0", "0"],
+    assert head[:7] == ["QUEUE", "STATE", "QUEUED", "SCHEDULED", "IN_PROGRESS", "WAITERS", "FAILING"]
+    assert head[7:] == ["OLDEST", "ENQUEUED", "SUCCEEDED", "FAILED", "PAUSED"]
+    assert [row[:7] + row[8:11] for row in rows] == [
+        ["a", "open", "1", "1", "0", "0", "0", "2", "0", "0"],
+        ["b", "paused", "0", "0", "1", "0", "0", "1", "0", "0"],
     ]
     assert [(queue["name"], queue["totals"]["enqueued"]) for queue in printed(run("queues", "--json"))] == [("a", 2), ("b", 1)]
+
+
+def test_what_failed_lately_is_shown(run: Run, client: Client) -> None:
+    """Failed attempts in the table, and of one queue and of all: what is retried, jobs and attempts by minutes, and the totals."""
+    client.enqueue_batch([NewJob(1, queue="a"), NewJob(2, queue="a"), NewJob(3, queue="b")])
+    for queue, retry in (("a", True), ("a", False), ("b", True)):
+        job = client.dequeue(queue, wait=0)
+        assert job is not None
+        client.conclude(job.id, job.lease.token, "failed", retry=retry, retry_delay=600 if retry else None)
+    assert [row[6] for row in table(run("queues"))] == ["FAILING", "2", "1"]
+    shown = dict(re.split(r"  +", line, maxsplit=1) for line in run("queues", "a").stdout.splitlines())
+    assert (shown["retrying"], shown["jobs failed in 1 min"], shown["attempts failed in 60 min"]) == ("1", "1", "2")
+    shown = dict(re.split(r"  +", line, maxsplit=1) for line in run("stats").stdout.splitlines())
+    assert (shown["retrying"], shown["jobs failed in 5 min"], shown["attempts failed in 5 min"]) == ("2", "1", "3")
+    assert (shown["attempts failed in all"], shown["failed jobs forgotten"]) == ("3", "0")
+    (found,) = printed(run("stats", "--json"))
+    assert (found["failures"]["attempts_60m"], found["totals"]["attempts_failed"], found["failed_jobs_forgotten"]) == (3, 3, 0)
 
 
 def test_one_queue_is_shown_with_its_policy(run: Run, client: Client) -> None:
@@ -67,6 +87,51 @@ def test_queues_are_paused_and_resumed(run: Run, client: Client) -> None:
     assert client.dequeue("a", wait=0) is not None
 
 
+def test_when_a_queue_was_paused_is_shown(run: Run, client: Client) -> None:
+    """In the table, of one queue, and among all that the server holds, which names those that are paused."""
+    for name in "ab":
+        client.enqueue(1, queue=name)
+    assert run("pause", "a").exit_code == 0
+    assert re.search(r"^a +paused .* \d+s? ago$", run("queues").stdout, re.M)
+    assert re.search(r"^paused +\S+ ago$", run("queues", "a").stdout, re.M)
+    assert re.search(r"^paused +a \S+ ago$", run("stats").stdout, re.M)
+    assert printed(run("stats", "--json"))[0]["paused"] == ["a"]
+    assert "ago" not in run("queues", "b").stdout.split("created")[0].split("paused")[-1]
+
+
+def test_stats_say_what_the_server_is(run: Run, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its version and where it keeps jobs; and what is near its bound, which is nothing here."""
+    shown = dict(re.split(r"  +", line, maxsplit=1) for line in run("stats").stdout.splitlines())
+    assert shown["server"].startswith(f"{__version__}, up for ")
+    assert shown["server"].endswith("keeps jobs in memory")
+    assert "FULL" not in "".join(shown.values())
+    (told,) = printed(run("stats", "--json"))
+    assert told["server"]["storage"] == "memory"
+    assert {bound["state"] for bound in told["bounds"]} == {"ok"}
+
+
+@pytest.mark.parametrize(("state", "mark"), [("ok", ""), ("near", "NEARLY FULL; "), ("full", "FULL; ")])
+def test_what_is_near_its_bound_is_marked(state: str, mark: str) -> None:
+    """A disk and memory always have their line, a bound only where it needs a look."""
+    server = Server(
+        version="1",
+        started_at=NOW,
+        uptime_seconds=90,
+        storage="file",
+        place="/data/jobs.db",
+        disk=Disk(file_bytes=3 << 20, free_bytes=1 << 30, total_bytes=100 << 30, state=state),
+        memory=Memory(used_bytes=5 << 20, limit_bytes=None, state=state),
+    )
+    stats = Stats(draining=False, unavailable=None, held=None, storage=None, cluster=None, server=server)
+    stats.bounds.append(Bound(name="jobs_live", used=900, limit=1_000, state=state))
+    assert server_fields(stats) == [
+        ("server", "1, up for 1m 30s, keeps jobs in /data/jobs.db"),
+        ("disk", f"{mark}1.0 GiB of 100 GiB free, the file has 3.0 MiB"),
+        ("memory", f"{mark}5.0 MiB"),
+        *([("jobs live", f"{mark}900 of 1,000")] if mark else []),
+    ]
+
+
 def test_purge_cancels_what_waits(run: Run, client: Client) -> None:
     """In a pipe it does not ask; it says how many jobs it cancelled."""
     for _ in range(3):
@@ -79,7 +144,7 @@ def test_purge_cancels_what_waits(run: Run, client: Client) -> None:
 def test_on_a_terminal_purge_asks(keys: bytes, code: int, left: int, client: Client, terminal: Any) -> None:
     """A person is told how many jobs it is about, and may still say no."""
     client.enqueue(1)
-    assert terminal(80, "purge", "default", until=b"Cancel 1 jobs of default? [y/N]", keys=keys)[0] == code
+    assert terminal(80, "purge", "default", until=b"Cancel 1 job of default? [y/N]", keys=keys)[0] == code
     assert client.queue("default").queued == left
 
 

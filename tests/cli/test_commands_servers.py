@@ -49,11 +49,11 @@ def test_a_front_tells_of_all() -> None:
     """The store, who owns it and for how long, who stands by, the way to the owner, and its clock."""
     assert dict(cluster_fields(FRONT)) == {
         "store": "valkey://store:6379",
-        "owner": "a:1, epoch 7, lease good for 3.9s",
+        "owner": "a:1, epoch 7, lease for another 3.9s",
         "standby": "c:3, 1,200 commits behind",
         "asked": "b:2, which the owner answers in 0.9ms",
         "its clock": "21ms behind the store's",
-        "claims nothing": "",
+        "cannot be owner": "",
     }
 
 
@@ -69,9 +69,9 @@ def test_every_server_has_a_row_with_its_silence() -> None:
 def test_without_an_owner_it_says_what_that_means() -> None:
     """And why this server does not step in, where it would not."""
     said = dict(cluster_fields(but(owner=None, standby=None, problem="its clock is +7.2 s off the store's; 5 s are allowed")))
-    assert said["owner"] == "none: clients are answered 503 and try again until a server has claimed the queue"
-    assert said["standby"] == "none: whoever takes over reads all jobs first"
-    assert said["claims nothing"] == "its clock is +7.2 s off the store's; 5 s are allowed"
+    assert said["owner"] == "none: requests are answered 503 until a server has taken over"
+    assert said["standby"] == "none: a server that takes over first reads all jobs"
+    assert said["cannot be owner"] == "its clock is +7.2 s off the store's; 5 s are allowed"
 
 
 def test_the_owner_tells_when_it_renewed_its_lease() -> None:
@@ -81,7 +81,12 @@ def test_the_owner_tells_when_it_renewed_its_lease() -> None:
 
 @pytest.mark.parametrize(
     ("ahead", "said"),
-    [(None, ""), (0.0004, "as the store's"), (0.3, "300ms ahead of the store's"), (-0.9, "900ms behind the store's: set it")],
+    [
+        (None, ""),
+        (0.0004, "as the store's"),
+        (0.3, "300ms ahead of the store's"),
+        (-0.9, "900ms behind the store's: set the clock; if the difference grows"),
+    ],
 )
 def test_a_clock_that_is_off_is_to_be_set(ahead: float | None, said: str) -> None:
     """From half a second on, which is when the server itself begins to warn."""
@@ -112,8 +117,8 @@ def test_short_times_are_short(seconds: float, said: str) -> None:
     [
         (but(members=FRONT.members[:2]), "2 servers   owner a:1   epoch 7", False),
         (FRONT, "3 servers, 1 silent   owner a:1   epoch 7", True),
-        (but(owner=None, members=FRONT.members[:1]), "1 server   no server owns the queue", True),
-        (but(members=FRONT.members[:2], problem="rows"), "2 servers   owner a:1   epoch 7   b:2 would not own it: rows", True),
+        (but(owner=None, members=FRONT.members[:1]), "1 server   no owner", True),
+        (but(members=FRONT.members[:2], problem="rows"), "2 servers   owner a:1   epoch 7   b:2 cannot be the owner: rows", True),
     ],
 )
 def test_top_has_one_line_of_it(cluster: Cluster, said: str, wrong: bool) -> None:
@@ -150,7 +155,7 @@ def test_top_shows_who_is_there_while_nobody_owns() -> None:
     servers = Servers(asked(Stats(draining=False, unavailable="nobody", held=None, storage=None, cluster=but(owner=None))))
     with pytest.raises(StorageUnavailable, match="nobody"):
         servers.look()
-    assert servers.line == "3 servers, 1 silent   no server owns the queue"
+    assert servers.line == "3 servers, 1 silent   no owner"
 
 
 def test_stats_show_a_cluster_apart_from_the_queues(run: Run, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,12 +178,12 @@ def test_stats_show_a_cluster_apart_from_the_queues(run: Run, client: Client, mo
 
 def test_stats_without_an_owner_show_the_servers_and_fail(run: Run, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """What there is is shown, the rest is null, and the exit code is that of a refusal."""
-    told = Stats(draining=False, unavailable="no server owns the queue now", held=None, storage=None, cluster=but(owner=None))
+    told = Stats(draining=False, unavailable="there is no owner at the moment", held=None, storage=None, cluster=but(owner=None))
     monkeypatch.setattr(Client, "stats", lambda client: told)
     result = run("stats")
     assert result.exit_code == 1
     assert result.stdout.splitlines()[0].split() == ["store", "valkey://store:6379"]
-    assert result.stderr == "Error: storage_unavailable: no server owns the queue now\n"
+    assert result.stderr == "Error: storage_unavailable: there is no owner at the moment\n"
     result = run("stats", "--json")
     found = json.loads(result.stdout)
     assert (result.exit_code, found["queues"], found["totals"], found["cluster"]["epoch"]) == (1, None, None, 7)

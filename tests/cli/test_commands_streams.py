@@ -88,10 +88,10 @@ def test_batches_are_bounded_by_count_and_by_bytes(client: Client, monkeypatch: 
 
 def test_a_server_with_lower_bounds_still_gets_what_fits(run: Run, alone: Path) -> None:
     """A batch that is refused as a whole is halved until it is known which line is at fault."""
-    with server_in_thread(batch_jobs_max=3, body_bytes_max=1_024, payload_bytes_max=512) as url, Client(url) as client:
+    with server_in_thread(max_batch_jobs=3, max_body_bytes=1_024, max_payload_bytes=512) as url, Client(url) as client:
         given = "\n".join(["1", "2", json.dumps("x" * 2_000), "4", "5", "6", "7"])
         result = run("enqueue", "--ndjson", "-", "--url", url, given=given)
-        assert (result.exit_code, result.stdout) == (1, "6 jobs submitted, 1 lines refused\n")
+        assert (result.exit_code, result.stdout) == (1, "6 jobs submitted, 1 line refused\n")
         assert result.stderr.startswith("line 3: too_large: ")
         assert sorted(client.job(job.id).payload for job in client.all_jobs()) == [1, 2, 4, 5, 6, 7]
 
@@ -262,6 +262,22 @@ VALUES: dict[str, list[Any]] = {
     "lease_seconds": [30, None, 0, "1"],
     "traceparent": [TRACE, None, "x", 1],
     "key": ["k", None, "", 1, "a\n"],
+    "tags": [["t"], [], None, "t", [1], ["a", "a"]],
+    "unique": [None, {"key": "k"}, {"key": "k", "for": 5, "until": "started"}, {}, {"key": 5}, {"key": "k", "nope": 1}, "k"],
+    "after": [[], None, "id", [1], ["nobody"], ["a", "a"]],
+    "after_failure": ["run", "hold", None, "wait", 1],
+    "group": [None, "nobody", "", 1],
+    "headers": [
+        {},
+        {"h": "v"},
+        {"n": {"type": "Number", "value": "5"}},
+        None,
+        "h",
+        {"h": 1},
+        {"h": ""},
+        {"a b": "v"},
+        {"h": {"type": "x"}},
+    ],
     "payload": [1, None, {"a": [1]}],
     "unknown": [1, None],
 }
@@ -286,4 +302,4 @@ def test_an_item_is_whatever_the_api_takes(client: Client) -> None:
                 assert not taken, (field, value)
             elif not taken:
                 assert isinstance(told.answer, BadRequest)
-                assert told.answer.field == field, (field, value, told.answer)
+                assert (told.answer.field or "").startswith(field), (field, value, told.answer)

@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -371,6 +373,18 @@ def test_a_module_s_worker_keeps_its_settings_unless_told_otherwise(worker: Star
     assert stop(process) == 0
 
 
+@pytest.mark.parametrize(("options", "done"), [(["--burst"], 3), (["--max-jobs", "2"], 2)])
+def test_a_worker_ends_by_itself(spawn: Start, client: Client, url: str, options: list[str], done: int) -> None:
+    """When the queue is empty, or after so many jobs: the exit code is 0, and what it did is printed."""
+    queue = f"ends-{done}"
+    for _ in range(3):
+        client.enqueue(None, queue=queue)
+    process = spawn("work", "--exec", "true", "--json", "--url", url, "--queue", queue, *options)
+    output, _ = process.communicate(timeout=GUARD)
+    assert process.returncode == 0
+    assert json.loads(output)["succeeded"] == done
+
+
 def test_functions_registered_with_the_package_are_handlers(worker: Start, client: Client) -> None:
     """A module that has no Worker has registered its functions by jobqueue's own decorator, and JOBQUEUE_URL says where jobs are."""
     Path("tasks.py").write_text(
@@ -390,12 +404,38 @@ def test_a_worker_of_several_servers_hands_them_on(worker: Start, client: Client
 
 
 def test_a_worker_that_is_refused_says_why(spawn: Start, url: str) -> None:
-    """A wrong token ends it with one line and exit code 1."""
+    """A wrong token ends it with one line of the log and exit code 6."""
     with server_in_thread(token="secret") as guarded:
         process = spawn("work", "--exec", "true", "--url", guarded, "--token", "wrong")
         _, errors = process.communicate(timeout=GUARD)
-    assert process.returncode == 1
-    assert errors.decode().splitlines()[-1].startswith("Error: unauthorized: ")
+    assert process.returncode == 6
+    (line,) = [line for line in errors.decode().splitlines() if "ERROR" in line.upper()]
+    assert "the server does not accept the token: " in line
+    assert "Traceback" not in errors.decode()
+
+
+def test_a_url_where_no_server_is_ends_it(spawn: Start, url: str) -> None:
+    """A 404 that no jobqueue server answers with is told as a wrong URL, with exit code 6 and, with --json, as a problem."""
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_error(404)
+
+        do_GET = do_POST
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as elsewhere:
+        threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+        process = spawn("work", "--exec", "true", "--json", "--url", f"http://127.0.0.1:{elsewhere.server_port}/nowhere")
+        _, errors = process.communicate(timeout=GUARD)
+        elsewhere.shutdown()
+    assert process.returncode == 6
+    assert "no jobqueue server answers at this URL" in errors.decode()
+    assert json.loads(errors.decode().splitlines()[-1])["code"] == "unexpected_answer"
+    assert "Traceback" not in errors.decode()
 
 
 def test_the_documented_line_starts_again_when_a_file_changes(client: Client, url: str) -> None:

@@ -84,7 +84,7 @@ def test_the_console_is_for_people() -> None:
 
 def record(error: Exception) -> logging.LogRecord:
     caught = (type(error), error, error.__traceback__)
-    return logging.LogRecord("jobqueue.test", logging.ERROR, __file__, 1, "a defect: %s", ("GET",), caught)
+    return logging.LogRecord("jobqueue.test", logging.ERROR, __file__, 1, "internal error: %s", ("GET",), caught)
 
 
 def raised() -> Exception:
@@ -103,7 +103,7 @@ def test_tracebacks_of_one_place_are_limited() -> None:
     def told() -> bool:
         given = record(raised())
         assert limit.filter(given)
-        assert given.exc_info is not None or given.getMessage() == "a defect: GET: RuntimeError, as before; its traceback is left out"
+        assert given.exc_info is not None or given.getMessage() == "internal error: GET: RuntimeError, as before; its traceback is left out"
         return given.exc_info is not None
 
     assert [told() for _ in range(logs.TRACEBACKS_MAX + 2)] == [True] * logs.TRACEBACKS_MAX + [False] * 2

@@ -119,7 +119,7 @@ def test_a_queue_moves_to_a_store_and_back(url: str, tmp_path: Path) -> None:
             first = [asking.dequeue("mail", wait=0, lease_seconds=600) for _ in range(2)]
             assert [job and job.id for job in first] == queued[:2]
             again = run("restore", "jobs.db", "--store", url, "--acknowledge", "0", cwd=tmp_path)
-            assert (again.returncode, "owns the queue: stop all servers first" in again.stderr) == (1, True), again.stderr
+            assert (again.returncode, "is the owner: stop all servers first" in again.stderr) == (1, True), again.stderr
         loads = [stack.enter_context(Load(server)) for server in servers]
         until("there is load", lambda: all(len(load.acknowledged) > 20 for load in loads), GUARD)
         before = [name for load in loads for name in list(load.acknowledged)]
@@ -155,10 +155,12 @@ def test_a_store_with_jobs_is_not_filled(tmp_path: Path) -> None:
         where = ("--store", node.url, "--acknowledge", "0")
         assert run("restore", "jobs.db", *where, cwd=tmp_path).returncode == 0
         again = run("restore", "jobs.db", *where, cwd=tmp_path)
-        expected = f"Error: {node.url}: has jobs already, and only an empty store is filled: name another one, or empty this one first\n"
+        expected = (
+            f"Error: {node.url}: has jobs already, and only an empty store can be filled: use another store, or empty this one first\n"
+        )
         assert (again.returncode, again.stdout, again.stderr) == (1, "", expected)
         missing = run("restore", "missing.db", *where, cwd=tmp_path)
-        assert (missing.returncode, missing.stderr) == (1, "Error: missing.db: there is no such file\n")
+        assert (missing.returncode, missing.stderr) == (1, "Error: missing.db: no such file\n")
         node.tell("FLUSHALL")
         empty = run("backup", "copy.db", *where, cwd=tmp_path)
         assert (empty.returncode, empty.stderr) == (1, f"Error: {node.url}: holds nothing yet\n")
@@ -185,11 +187,11 @@ def test_no_server_starts_on_half_of_a_restore(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", killed, "restore", "jobs.db", *where], cwd=tmp_path, timeout=GUARD, check=False)
         assert done.returncode == 9
         started = run("serve", "--port", "0", "--peer-port", "0", *where, cwd=tmp_path)
-        assert (started.returncode, "a restore into it is under way, or was broken off" in started.stderr) == (1, True), started.stderr
+        assert (started.returncode, "a restore into it is running, or was interrupted" in started.stderr) == (1, True), started.stderr
         copied = run("backup", "copy.db", *where, cwd=tmp_path)
-        assert (copied.returncode, "was broken off" in copied.stderr) == (1, True)
+        assert (copied.returncode, "was interrupted" in copied.stderr) == (1, True)
         waits = run("restore", "jobs.db", *where, cwd=tmp_path)
-        assert (waits.returncode, "another restore fills it" in waits.stderr) == (1, True)
+        assert (waits.returncode, "another restore is filling it" in waits.stderr) == (1, True)
         # As when its lease has passed.
         node.tell("HSET", "{jq0}:o", "until", "0")
         assert run("restore", "jobs.db", *where, cwd=tmp_path).returncode == 0
@@ -202,7 +204,7 @@ def test_the_steps_of_the_docs_lead_there_and_back(tmp_path: Path) -> None:
     """Each command that docs/scale-out.md gives for moving does what it says, in its order, on a store of that address."""
     needs_valkey()
     page = (Path(__file__).parents[2] / "docs/scale-out.md").read_text()
-    section = page.partition("## Moving to it, and back\n")[2].partition("\n## ")[0]
+    section = page.partition("## Moving to a store, and back\n")[2].partition("\n## ")[0]
     commands = re.findall(r"^ +jobqueue (.*)$", section, re.MULTILINE)
     assert [command.split()[0] for command in commands] == ["restore", "check", "backup", "serve"]
     node = Node()
@@ -226,8 +228,8 @@ def test_the_steps_of_the_docs_lead_there_and_back(tmp_path: Path) -> None:
 def test_a_restore_wants_to_know_where_to(tmp_path: Path) -> None:
     """Without a store there is nothing to do, and with two sources a backup is wrong usage."""
     for arguments, said in (
-        (("restore", "jobs.db"), "nowhere to restore to: give --store URL"),
-        (("backup", "copy.db", "--store", "valkey://h:1", "--data", "jobs.db"), "jobs are copied from one or the other"),
+        (("restore", "jobs.db"), "no store given: use --store URL"),
+        (("backup", "copy.db", "--store", "valkey://h:1", "--data", "jobs.db"), "give either --data or --store, not both"),
     ):
         done = run(*arguments, cwd=tmp_path)
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr

@@ -77,13 +77,13 @@ def test_files_that_are_none_are_refused_at_the_start(files: Callable[[str], Fil
     ca = trustme.CA()
     here, there = files("a").issue(ca), files("b").issue(ca)
     here.key.write_bytes(there.key.read_bytes())
-    assert "are no certificate and key that go together" in refusal(here)
+    assert "are not a certificate and its key" in refusal(here)
     there.ca.write_text("nothing")
-    assert f"{there.ca} holds no certificates of an authority" in refusal(there)
+    assert f"{there.ca} has no CA certificates" in refusal(there)
     there.ca.unlink()
-    assert f"{there.ca} holds no certificates of an authority: No such file" in refusal(there)
+    assert f"{there.ca} has no CA certificates: No such file" in refusal(there)
     there.cert.unlink()
-    assert "go together: No such file" in refusal(there)
+    assert "are not a certificate and its key: No such file" in refusal(there)
 
 
 def test_a_server_alone_has_no_use_for_them(files: Callable[[str], Files]) -> None:
@@ -165,7 +165,7 @@ async def test_a_renewed_certificate_that_is_none_changes_nothing(serve: Callabl
     files("a").issue(ca)
     files("a").key.write_bytes(b"")
     first.signal(signal.SIGHUP)
-    assert "go together" in await first.said("SIGHUP: the peer certificates stay as they were")
+    assert "are not a certificate and its key" in await first.said("SIGHUP: could not reload the peer certificates")
     second = serve(*files("b").issue(ca).flags)
     with client(second) as front:
         front.enqueue(1, id="j1")

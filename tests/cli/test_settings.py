@@ -59,6 +59,8 @@ def test_every_setting_is_a_flag_a_variable_and_a_dotenv_line_in_that_order(sett
     # Neighbours are set apart so that one value alone never contradicts another.
     apart = {"max_payload_bytes": "1", "default_wait": "1", "min_lease": "1", "default_lease": "7", "default_max_attempts": "1"}
     apart |= {"tls_cert": "a.pem", "tls_key": "a.pem"}
+    if setting.name == "processes":
+        apart["store"] = "valkey://a"
     apart = {name: text for name, text in apart.items() if name != setting.name}
     from_flag = loaded(tmp_path, {**apart, setting.name: other})
     assert value_of(from_flag, setting.field) == setting.read(other) != default
@@ -119,6 +121,10 @@ def test_a_duration_is_seconds_or_has_a_unit(text: str, value: float, tmp_path: 
         ("log_format", "xml", "is not one of console, json"),
         ("access_log", "maybe", "is not one of off, sampled, on"),
         ("allow_anonymous", "maybe", "is neither true nor false"),
+        ("sqs_url", "queue.example.org", "is not an origin"),
+        ("sqs_url", "https://queue.example.org/sqs", "is not an origin"),
+        ("sqs_url", "valkey://queue.example.org", "is not the server's address for clients"),
+        ("sqs_url", "https://a.example.org,https://b.example.org", "is not the server's address for clients"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_origin_and_the_reason(name: str, text: str, reason: str, tmp_path: Path) -> None:
@@ -165,7 +171,7 @@ def test_contradicting_bounds_are_refused_by_the_names_an_operator_knows(tmp_pat
     message = refusal(tmp_path, {"max_wait": "10s"}, {"JOBQUEUE_DEFAULT_WAIT": "30s"})
     assert message == "JOBQUEUE_DEFAULT_WAIT in the environment (30.0) must not exceed --max-wait (10.0)"
     message = refusal(tmp_path, {}, {}, "JOBQUEUE_MAX_BODY_BYTES=1KiB")
-    assert message == "the default of --max-payload-bytes (262144) must not exceed JOBQUEUE_MAX_BODY_BYTES in .env, line 1 (1024)"
+    assert message == "the default of --max-payload-bytes (1048576) must not exceed JOBQUEUE_MAX_BODY_BYTES in .env, line 1 (1024)"
 
 
 @pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.default != "none"], ids=lambda setting: setting.name)
@@ -197,7 +203,7 @@ def test_other_addresses_need_a_token_or_the_word(host: str, tmp_path: Path) -> 
     ("text", "reason"),
     [
         ("classic", "is not PREFIX=API"),
-        ("/=klassik", "'klassik' is no API"),
+        ("/=klassik", "'klassik' is not an API"),
         ("/jobs=classic", "cannot be a prefix"),
         ("old=classic", "is not a prefix"),
         ("/a/=classic", "is not a prefix"),
@@ -234,7 +240,7 @@ STORE = {"store": "valkey://u:hidden@h:1"}
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        ({"data": "jobs.db"}, "--store: jobs are kept in a store or in a file, and --data names a file too"),
+        ({"data": "jobs.db"}, "--store: jobs are kept either in a store or in a file, but --data names a file"),
         ({"owner_lease": "1s"}, "--owner-lease: must be 2s or more"),
         ({"peer_host": "10.0.0.1"}, "refusing to listen on 10.0.0.1 for other servers without a secret or certificates"),
         ({"peer_cert": "a.pem"}, "--peer-cert: needs --peer-key and --peer-ca too"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from jobqueue import Client
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.sqlite.open import open_journal
 from jobqueue.cli import main
@@ -20,6 +24,8 @@ from jobqueue.engine.engine import Engine
 from jobqueue.model import JobSpec
 from jobqueue.process import durable
 from jobqueue.process.config import Settings
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
@@ -70,9 +76,48 @@ def test_a_backup_never_overwrites(tmp_path: Path) -> None:
     result = run("backup", str(tmp_path / "copy.db"), "--data", str(tmp_path / "jobs.db"))
     assert (result.exit_code, "exists already" in result.output) == (1, True)
     result = run("backup", str(tmp_path / "other.db"), "--data", str(tmp_path / "jobs.db"))
-    assert (result.exit_code, "there is no such file" in result.output) == (1, True)
+    assert (result.exit_code, "no such file" in result.output) == (1, True)
     assert [path.name for path in tmp_path.iterdir()] == ["copy.db"]
     assert (tmp_path / "copy.db").read_text() == "precious"
+
+
+def served(folder: Path, jobs: list[str], *flags: str, umask: int = 0o022) -> str:
+    """What a server logs that is asked to enqueue these jobs, concludes none, and is told to stop."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBQUEUE_")} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "jobqueue", "serve", "--port", "0", *flags]
+    server = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, umask=umask)
+    try:
+        assert server.stdout is not None
+        with Client(server.stdout.readline().split()[-1]) as client:
+            for job in jobs:
+                client.enqueue(job)
+            modes = {path.name: oct(path.stat().st_mode & 0o777) for path in folder.glob("jobs.db*")}
+    finally:
+        server.send_signal(signal.SIGTERM)
+        errors = server.communicate(timeout=30)[1]
+    assert server.returncode == 0
+    return errors + json.dumps(modes)
+
+
+@pytest.mark.parametrize(("jobs", "said"), [(["a"], "1 job is not concluded"), (["a", "b", "c"], "3 jobs are not concluded")])
+def test_a_server_that_stops_says_how_many_jobs_are_lost(tmp_path: Path, jobs: list[str], said: str) -> None:
+    """In memory they end with it."""
+    (line,) = [line for line in served(tmp_path, jobs).splitlines() if "lost" in line]
+    assert "WARNING" in line
+    assert f"{said} and now lost, because jobs were only in memory; start the server with --data FILE to keep jobs" in line
+
+
+@pytest.mark.parametrize(("jobs", "flags"), [([], ()), (["a"], ("--data", "jobs.db"))])
+def test_a_server_that_loses_no_job_says_nothing_of_it(tmp_path: Path, jobs: list[str], flags: tuple[str, ...]) -> None:
+    """Nothing is left, or a file has it."""
+    assert "lost" not in served(tmp_path, jobs, *flags)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o277, 0o777])
+def test_a_data_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    """So are its log, the index of that and the lock."""
+    modes = json.loads(served(tmp_path, ["a"], "--data", "jobs.db", umask=umask).splitlines()[-1])
+    assert modes == dict.fromkeys(("jobs.db", "jobs.db-wal", "jobs.db-shm", "jobs.db.lock"), "0o600")
 
 
 def full(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -130,7 +175,7 @@ def test_a_backup_wants_to_know_of_what(tmp_path: Path) -> None:
     result = run("backup", str(tmp_path / "copy.db"))
     assert (result.exit_code, "JOBQUEUE_DATA" in result.output) == (2, True)
     result = run("backup", str(tmp_path / "copy.db"), env={"JOBQUEUE_DATA": str(tmp_path / "missing.db")})
-    assert (result.exit_code, "missing.db: there is no such file" in result.output) == (1, True)
+    assert (result.exit_code, "missing.db: no such file" in result.output) == (1, True)
 
 
 def test_check_says_what_a_file_holds(tmp_path: Path) -> None:
@@ -164,7 +209,7 @@ def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     result = run("check", str(tmp_path / "text"))
     assert (result.exit_code, "is not a database" in result.output) == (1, True)
     result = run("check", str(tmp_path / "missing"))
-    assert (result.exit_code, "there is no such file" in result.output) == (1, True)
+    assert (result.exit_code, "no such file" in result.output) == (1, True)
 
 
 def test_a_long_start_is_reported_in_the_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -137,7 +137,7 @@ def test_the_file_may_be_named_as_for_the_server() -> None:
         (["new", "--name", "--token", "--scope", "read"], "invalid token name '--token'"),
         (["new", "--name", "", "--scope", "read"], "invalid token name ''"),
         (["new", "--name", "x" * 65, "--scope", "read"], "invalid token name"),
-        (["new", "--name", "taken", "--scope", "read", "--file", "tokens"], "there is a token named taken already"),
+        (["new", "--name", "taken", "--scope", "read", "--file", "tokens"], "a token named taken already exists"),
         (["new", "--name", "a", "--scope", "write"], "unknown scope 'write': use enqueue, dequeue, read, admin"),
         (["new", "--name", "a", "--scope", "public"], "unknown scope 'public'"),
         (["new", "--name", "a", "--scope", "read", "--queue", "a b"], "'a b' is not a pattern"),

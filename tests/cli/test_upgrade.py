@@ -43,7 +43,7 @@ class Later:
             f"import sys; sys.path.insert(0, {str(self._folder)!r}); import jobqueue; assert {str(self._folder)!r} in jobqueue.__file__; "
         )
 
-    def of_valkey(self, usable_from: int = 2) -> None:
+    def of_valkey(self, usable_from: int = 4) -> None:
         """A library of its own, in which commits also say `by`, and a later format of rows."""
         for path in self.store.glob("valkey*"):
             path.write_text(re.sub(r"\bjo_", "jo2_", path.read_text()).replace("jqown1", "jqown2"))
@@ -51,18 +51,18 @@ class Later:
             path = self.store / name
             path.write_text(re.sub(r"REVISION = \d+", "REVISION = 1", path.read_text(), count=1))
         self.change("valkey.lua", ("redis.call('HSET', o, 'change', a[2],", "redis.call('HSET', o, 'by', 'later', 'change', a[2],"))
-        self.change("valkey_checks.py", ("FORMAT = 2", "FORMAT = 3"), ("USABLE_FROM = 2", f"USABLE_FROM = {usable_from}"))
+        self.change("valkey_checks.py", ("FORMAT = 4", "FORMAT = 5"), ("USABLE_FROM = 4", f"USABLE_FROM = {usable_from}"))
 
-    def of_postgres(self, usable_from: int = 2) -> None:
+    def of_postgres(self, usable_from: int = 4) -> None:
         """A column more, and a function that fills it beside the one that does not know it."""
         path = self.store / "postgres_schema.py"
         found = re.search(r"CREATE FUNCTION \{schema\}\.commit_1\(.*?END \$\$;", path.read_text(), re.DOTALL)
         assert found is not None
         commit = found[0].replace("commit_1", "commit_2").replace("attempt = number_of_try", "attempt = number_of_try, by = 'later'")
-        more = f"_THIRD = {f'ALTER TABLE {{schema}}.owner ADD COLUMN by text;{commit}'!r}\n\nMIGRATIONS"
+        more = f"_FIFTH = {f'ALTER TABLE {{schema}}.owner ADD COLUMN by text;{commit}'!r}\n\nMIGRATIONS"
         self.change(
             path.name,
-            ("Migration(_SECOND, 2))", f"Migration(_SECOND, 2), Migration(_THIRD, {usable_from}))"),
+            ("Migration(_FOURTH, 4))", f"Migration(_FOURTH, 4), Migration(_FIFTH, {usable_from}))"),
             ("\nMIGRATIONS", f"\n{more}"),
         )
         self.change("postgres.py", ("commit_1", "commit_2"))
@@ -74,7 +74,7 @@ class Kept:
     def __init__(
         self, flags: tuple[str, ...], by: Callable[[], object], forget: Callable[[], object], later: Callable[[int], Later]
     ) -> None:
-        self.flags = (*flags, "--peer-port", "0", "--owner-lease", "2s")
+        self.flags = (*flags, "--peer-port", "0", "--owner-lease", "10s")
         self.by = by
         self.forget = forget
         self.later = later
@@ -118,7 +118,7 @@ def client(server: Process) -> Client:
 
 def test_an_old_server_and_a_new_one_own_a_queue_in_turns(kept: Kept) -> None:
     """Each finds the other's jobs and leases, with what it calls in the store of its own, however often they change."""
-    later = kept.later(2)
+    later = kept.later(4)
     with contextlib.ExitStack() as stack:
 
         def start(before: str) -> Process:
@@ -149,7 +149,7 @@ def test_an_old_server_and_a_new_one_own_a_queue_in_turns(kept: Kept) -> None:
 
 def test_an_old_server_is_refused_what_is_not_for_it_any_more(kept: Kept) -> None:
     """Once a version has been there that older ones cannot read after, they do not start, and say why."""
-    later = kept.later(3)
+    later = kept.later(5)
     with contextlib.closing(Process(*kept.flags, before=later.before)) as server:
         with client(server) as asking:
             asking.enqueue(1)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -12,6 +14,14 @@ from jobqueue.testing import server
 from .rig import CLIENTS, Face
 
 Connect = Callable[..., Face]
+
+
+@pytest.fixture(autouse=True)
+async def _threads() -> AsyncIterator[None]:
+    """A thread for each call of a Client, however few cores there are."""
+    with ThreadPoolExecutor(16) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        yield
 
 
 @pytest.fixture(autouse=True)

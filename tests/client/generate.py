@@ -8,25 +8,66 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "jobqueue/client"
-PAIRS = {FOLDER / f"async_{name}.py": FOLDER / f"sync_{name}.py" for name in ("client", "queues")}
+_FILES = ("client", "batches", "queues", "schedules", "groups", "bulk", "logs", "server", "workers")
+PAIRS = {FOLDER / f"async_{name}.py": FOLDER / f"sync_{name}.py" for name in _FILES}
 """What each file for asyncio becomes."""
 
 WORDS = (
+    (r"import AsyncIterator, Iterable, Mapping\b", "import Iterable, Iterator, Mapping"),
     (r"import AsyncIterator, Iterable\b", "import Iterable, Iterator"),
     (r"for job in page\.jobs:\n +yield job\n", "yield from page.jobs\n"),
+    (r"for line in page\.lines:\n +yield line\n", "yield from page.lines\n"),
+    (r"import AsyncIterator, (Mapping, )?Sequence\b", r"import Iterator, \1Sequence"),
     (r"\basync def\b", "def"),
     (r"\basync (for|with)\b(?!`)", r"\1"),
     (r"\bawait ", ""),
+    (r"\b__a(enter|exit)__\b", r"__\1__"),
     (r"\bAsyncIterator\b(?=[\[,\n])", "Iterator"),
     (r"\bAsyncTransport\b", "SyncTransport"),
     (r"\basync_transport\b", "sync_transport"),
     (r"\bclass AsyncClient\b", "class Client"),
-    (r"\bAsyncQueues\b", "SyncQueues"),
-    (r"\basync_queues\b(?!\.py)", "sync_queues"),
+    (r"\bAsync(Batches|Bulk|Groups?|Logs|Queues|Schedules|Server|Workers)\b", r"Sync\1"),
+    (r"\basync_(batches|bulk|groups|logs|queues|schedules|server|workers)\b(?!\.py)", r"sync_\1"),
 )
 """What is another word in a program with threads. `async for` and the like stay where they are quoted in docstrings."""
 
 TEXTS = (
+    (
+        '''"""What the clients can do with many jobs in one request, for asyncio: each operation, what it takes, sends, answers and raises.
+
+`sync_batches.py` is made from this file by `python -m tests.client.generate`.
+"""
+''',
+        '''"""What `Client` can do in batches. Made from `async_batches.py` by `python -m tests.client.generate`: change that one."""
+''',
+    ),
+    (
+        '''"""What the clients can do with workers, for asyncio: each operation, what it takes, sends, answers and raises.
+
+`sync_workers.py` is made from this file by `python -m tests.client.generate`.
+"""
+''',
+        '''"""What `Client` can do with workers. Made from `async_workers.py` by `python -m tests.client.generate`: change that one."""
+''',
+    ),
+    (
+        '''"""What the clients can do with jobs' logs, for asyncio: each operation, what it takes, sends, answers and raises.
+
+`sync_logs.py` is made from this file by `python -m tests.client.generate`.
+"""
+''',
+        '''"""What `Client` can do with jobs' logs. Made from `async_logs.py` by `python -m tests.client.generate`: change that one."""
+''',
+    ),
+    (
+        '''"""What the clients can ask a server about itself, for asyncio: each operation, what it takes, sends, answers and raises.
+
+`sync_server.py` is made from this file by `python -m tests.client.generate`.
+"""
+''',
+        '''"""What `Client` can ask a server. Made from `async_server.py` by `python -m tests.client.generate`: change that one."""
+''',
+    ),
     (
         '''"""What the clients can do with queues, for asyncio: each operation, what it takes, sends, answers and raises.
 
@@ -37,31 +78,64 @@ TEXTS = (
 ''',
     ),
     (
+        '''"""What the clients can do with schedules, for asyncio: `client.schedules`.
+
+`sync_schedules.py` is made from this file by `python -m tests.client.generate`.
+"""
+''',
+        '''"""What `Client` can do with schedules. Made from `async_schedules.py` by `python -m tests.client.generate`: change that one."""
+''',
+    ),
+    (
+        '''"""What the clients can do with groups, for asyncio: `client.groups` and `client.group`.
+
+`sync_groups.py` is made from this file by `python -m tests.client.generate`.
+"""
+''',
+        '''"""What `Client` can do with groups. Made from `async_groups.py` by `python -m tests.client.generate`: change that one."""
+''',
+    ),
+    (
+        '''"""What the clients can do with many jobs at once, and with tasks, for asyncio.
+
+`sync_bulk.py` is made from this file by `python -m tests.client.generate`.
+"""
+''',
+        '''"""What `Client` can do with many jobs. Made from `async_bulk.py` by `python -m tests.client.generate`: change that one."""
+''',
+    ),
+    (
         '''"""The client for asyncio, with all that both clients can do: each operation, what it takes, sends, answers and raises.
 
-`sync_client.py` is made from this file by `python -m tests.client.generate`. What concerns queues is in async_queues.py.
+`sync_client.py` is made from this file by `python -m tests.client.generate`. The rest is in
+async_queues.py, async_batches.py, async_logs.py and async_server.py.
 """
 ''',
         '''"""The client for threads. Made from `async_client.py` by `python -m tests.client.generate`: change that one."""
 ''',
     ),
     (
-        '''    """A client of one server, or of several on one queue, for asyncio. `Client` is the same for threads.
+        '''    """A client of one server, or of several servers on one store, for asyncio. `Client` is the same for threads.
 ''',
-        '''    """A client of one server, or of several on one queue, for threads. `AsyncClient` is the same for asyncio.
+        '''    """A client of one server, or of several servers on one store, for threads. `AsyncClient` is the same for asyncio.
 ''',
     ),
     (
-        """Use it in one event loop, and
-    close it there: `async with AsyncClient() as client: …`. Any number of tasks may share one: each call that is held has a connection
-    of its own, without a bound. A call that is cancelled may still have happened. The jobs that a cancelled dequeue was about to return
-    are given back in the background, which `close` waits for, 5 seconds at most.
+        """Use it in one event loop, and close it there:
+    `async with AsyncClient() as client: …`. Any number of tasks can share a client: each waiting call has its own connection, without a
+    limit. A cancelled call may still have had its effect. The jobs that a cancelled dequeue was about to return are released in the
+    background; `close` waits for that, 5 seconds at most.
 """,
-        """Any number of threads may share
-    one, each call that is held having a connection of its own, and a process that forks may go on with it on both sides. Close it in the
-    end: `with Client() as client: …`. The jobs that a dequeue was about to return when a signal interrupted it are given back, in a
-    thread.
+        """Any number of threads can share a client: each
+    waiting call has its own connection. After a fork, both processes can use it. Close it at the end: `with Client() as client: …`. If a
+    signal interrupts a dequeue, the jobs that it was about to return are released, in a thread.
 """,
+    ),
+    (
+        """        async with AsyncClient("http://127.0.0.1:8080") as client:
+            made =""",
+        """        with Client("http://127.0.0.1:8080") as client:
+            made =""",
     ),
 )
 """What is true of one client alone."""

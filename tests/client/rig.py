@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,18 +53,44 @@ class Face:
         """Events, from the first `next` on."""
         return Told(self.client.events(**asked))
 
+    @property
+    def schedules(self) -> Part:
+        """`client.schedules`."""
+        return Part(self, self.client.schedules)
+
+    @property
+    def groups(self) -> Part:
+        """`client.groups`."""
+        return Part(self, self.client.groups)
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        operation = getattr(self.client, name)
+        return self.call(getattr(self.client, name), name)
+
+    def call(self, operation: Callable[..., Any], name: str = "") -> Callable[..., Any]:
+        """An operation of the client, or of a part of it, to be awaited."""
 
         async def call(*args: Any, **fields: Any) -> Any:
             async with asyncio.timeout(GUARD):
                 if self.kind is Client:
-                    return await asyncio.to_thread(lambda: list(operation(**fields)) if name == "all_jobs" else operation(*args, **fields))
-                if name == "all_jobs":
+                    return await asyncio.to_thread(
+                        lambda: list(operation(*args, **fields)) if name in ("all_jobs", "logs") else operation(*args, **fields)
+                    )
+                if name in ("all_jobs", "logs"):
                     return [job async for job in operation(*args, **fields)]
                 return await operation(*args, **fields)
 
         return call
+
+
+class Part:
+    """A part of a client, every operation of which is awaited."""
+
+    def __init__(self, face: Face, part: Any) -> None:
+        self._face = face
+        self._part = part
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return self._face.call(getattr(self._part, name))
 
 
 def canned(status: int, body: bytes = b"", *headers: str) -> bytes:
@@ -72,9 +99,9 @@ def canned(status: int, body: bytes = b"", *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-PASS, DROP, SWALLOW, STALL, KEEP = "pass", "drop", "swallow", "stall", "keep"
+PASS, DROP, SWALLOW, STALL, KEEP, HOLD = "pass", "drop", "swallow", "stall", "keep", "hold"
 """What to do with a request: answer it; cut it off before the server sees it; let the server do it and lose the answer; never answer;
-let the server do it, keep the answer, and say nothing."""
+let the server do it, keep the answer, and say nothing; let the server do it, and answer once `stalled` is set."""
 
 
 @dataclass
@@ -127,10 +154,11 @@ class Proxy:
             answer = await self._passed_on(head + asked.body)
         if action == SWALLOW:
             return False
-        if action == KEEP:
+        if action in (KEEP, HOLD):
             self.kept.set()
             await self.stalled.wait()
-            return False
+            if action == KEEP:
+                return False
         writer.write(answer)
         await writer.drain()
         return b"\r\nConnection: close\r\n" not in answer
@@ -195,3 +223,23 @@ async def proxied(upstream: str, *plan: str | bytes, prefix: str = "") -> AsyncI
         for task in proxy.serving:
             task.cancel()
         await asyncio.gather(*proxy.serving, return_exceptions=True)
+
+
+def waiting(face: Face) -> int:
+    """How many calls of a client wait for company."""
+    shares = face.client._sharing
+    lines = shares._lines if face.kind is AsyncClient else shares[os.getpid()]._lines if shares else {}
+    return sum(len(line.waiting) for line in lines.values())
+
+
+async def together(face: Face, proxy: Proxy, calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
+    """What calls come to of which the first is held until all others wait for it; exceptions among them."""
+    async with asyncio.timeout(GUARD):
+        tasks = [asyncio.ensure_future(calls[0]())]
+        await proxy.kept.wait()
+        for count, call in enumerate(calls[1:], 1):
+            tasks.append(asyncio.ensure_future(call()))
+            while waiting(face) < count:  # noqa: ASYNC110 # a thread may come to wait, which no event of ours tells
+                await asyncio.sleep(0)
+        proxy.stalled.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)

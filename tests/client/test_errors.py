@@ -48,6 +48,8 @@ PARTICULAR: list[QueueError] = [
     errors.LeaseLost("a"),
     errors.NotInProgress("a", "concluded"),
     errors.NotRetryable("a", "queued"),
+    errors.NotForgettable("a", "is queued, and only a concluded job can be forgotten"),
+    errors.Duplicate("k", "a"),
     errors.StorageUnavailable("no room"),
     errors.StorageUnconfirmed("no room, and it may have been stored"),
 ]
@@ -156,6 +158,10 @@ def test_a_failed_job_tells_how_it_ended() -> None:
                 "cancel_requested": False,
                 "halts": False,
                 "past": [],
+                "tags": [],
+                "after": [],
+                "after_failure": "cancel",
+                "headers": {},
             }
             | {"created_at": "2026-11-22T07:30:20.786Z", "error": {"why": "x" * 1_000}, "payload": 1}
         ),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import jobqueue
-from jobqueue import BadRequest, Key, NewJob, PerKey, QueueFull, Rate, UnknownQueue
+from jobqueue import BadRequest, Keep, Key, NewJob, PerKey, QueueFull, Rate, UnknownQueue
 from jobqueue.testing import server
 
 from .conftest import Connect
@@ -38,6 +38,24 @@ async def test_a_key_goes_in_and_comes_out(api: Face) -> None:
     assert refused.value.field == "key"
 
 
+async def test_tags_go_in_and_jobs_are_found(api: Face) -> None:
+    """By tag, worker, error and time; tags are an empty tuple where there are none."""
+    made = await api.enqueue(1, id="a", tags=["x", "y"])
+    assert made.tags == ("x", "y")
+    assert [one.tags for one in await api.enqueue_batch([NewJob(2, id="b", tags=("y",)), NewJob(3, id="c")])] == [("y",), ()]
+    assert [job.id for job in (await api.jobs(tag="y")).jobs] == ["b", "a"]
+    taken = await api.dequeue(worker="w-1")
+    assert taken.tags == ("x", "y")
+    await api.conclude("a", taken.lease.token, "failed", error="it broke", retry=False)
+    assert [job.id for job in await api.all_jobs(worker="w-1", error="broke")] == ["a"]
+    assert [job.id for job in await api.all_jobs(created_before=made.created_at)] == []
+    assert len(await api.all_jobs(created_after=made.created_at - timedelta(seconds=1))) == 3
+    assert (await api.job("a")).tags == ("x", "y")
+    with pytest.raises(BadRequest) as refused:
+        await api.jobs(created_after=made.created_at.replace(tzinfo=None))
+    assert refused.value.field == "created_after"
+
+
 async def test_a_policy_is_put_and_changed(api: Face) -> None:
     """Every limit reaches the server; a change leaves the rest, None takes away."""
     rate, per_key = Rate(limit=5, per=2.0, burst=3), PerKey(order="fifo", rate=Rate(limit=1, per=1.0), max_jobs=7)
@@ -49,6 +67,10 @@ async def test_a_policy_is_put_and_changed(api: Face) -> None:
     assert (await api.change_queue("q")).policy == changed == (await api.queue("q")).policy
     other = (await api.change_queue("q", max_attempts=3, max_jobs=9, paused=True, concurrency=None, per_key=None, fair=False)).policy
     assert other == jobqueue.QueuePolicy(lease_seconds=60.0, max_attempts=3, max_jobs=9, paused=True)
+    kept = (await api.change_queue("q", keep_succeeded=Keep(seconds=60, count=9), keep_failed=Keep(count=0))).policy
+    assert (kept.keep_succeeded, kept.keep_failed, kept.max_jobs) == (Keep(60.0, 9), Keep(None, 0), 9)
+    assert (await api.change_queue("q", keep_succeeded=None)).policy.keep_failed == Keep(count=0)
+    assert (await api.put_queue("q", keep_failed=Keep(seconds=1.5))).policy == jobqueue.QueuePolicy(keep_failed=Keep(1.5))
     assert (await api.put_queue("q")).policy == jobqueue.QueuePolicy()
 
 

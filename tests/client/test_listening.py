@@ -203,7 +203,7 @@ async def test_what_is_no_stream_of_events_is_said(connect: Connect, answer: byt
 
 async def test_a_full_server_is_asked_again(connect: Connect) -> None:
     """429 too_many_listeners is raised after the tries of any call; the pauses are its Retry-After and some more."""
-    async with server(listeners_max=1) as url:
+    async with server(max_listeners=1) as url:
         first = await listening_to(connect(url))
         api = connect(url)
         with pytest.raises(jobqueue.TooManyListeners):
@@ -272,7 +272,7 @@ async def test_close_cuts_a_pause_short(connect: Connect) -> None:
 
 async def test_leaving_an_iteration_lets_go_of_its_connection(connect: Connect) -> None:
     """Who breaks out makes room for the next listener."""
-    async with server(listeners_max=1) as url:
+    async with server(max_listeners=1) as url:
         api = connect(url)
         for _ in range(3):
             told = await listening_to(api)

@@ -294,7 +294,7 @@ async def test_queues_are_looked_at_and_set_up(api: Face) -> None:
     with pytest.raises(jobqueue.QueueNotEmpty):
         await api.delete_queue("q")
     assert await api.purge("q") == 1
-    assert await api.delete_queue("q") is None
+    assert await api.delete_queue("q") == 0
     with pytest.raises(jobqueue.UnknownQueue):
         await api.queue("q")
 

@@ -144,7 +144,7 @@ def take(client: jobqueue.Client, queue: str, count: int) -> list[jobqueue.Lease
 
 async def test_a_question_is_answered(url: str) -> None:
     """With the result, with the reason of a refusal, and with a time-out that leaves no job behind."""
-    asking, answering = blocks("Ask and be answered", "python")
+    asking, answering = blocks("Request and reply", "python")
     convert = run(asking)["convert"]
     worker = run(answering.replace("http://127.0.0.1:8080", url))["worker"]
     with jobqueue.Client(url) as client:

@@ -273,7 +273,7 @@ LEASED = Answer(
 
 
 def asking(wait: float) -> Call[jobqueue.LeasedJob | None]:
-    return calls.dequeue("q", wait, None, None, None)
+    return calls.dequeue("q", wait, None, None, None, None)
 
 
 def test_a_wait_within_the_cap_is_one_request() -> None:
@@ -362,7 +362,7 @@ def test_a_refused_wait_is_not_asked_for_without_end() -> None:
 
 async def test_a_wait_beyond_the_servers_bound_is_waited_for(connect: Connect) -> None:
     """Of dequeue, job and enqueue alike, and the second time it is known."""
-    async with server(wait_seconds_max=0.2, wait_seconds_default=0.1) as url, proxied(url) as proxy:
+    async with server(max_wait=0.2, default_wait=0.1) as url, proxied(url) as proxy:
         api = connect(proxy.url)
         assert await api.dequeue(wait=0.3) is None
         waits = [json.loads(request.body)["wait"] for request in proxy.seen]
@@ -378,7 +378,7 @@ async def test_a_wait_beyond_the_servers_bound_is_waited_for(connect: Connect) -
 async def test_an_error_while_waiting_for_a_result_names_the_job(connect: Connect, url: str) -> None:
     """The job is in, whatever becomes of the wait."""
     async with proxied(url, "pass", *[DROP] * 5) as proxy:
-        with pytest.raises(jobqueue.ConnectionFailed, match="was enqueued and goes on") as raised:
+        with pytest.raises(jobqueue.ConnectionFailed, match="was enqueued and continues") as raised:
             await connect(proxy.url).enqueue(1, wait=5)
     assert (await connect(url).job(raised.value.job_id)).status is Status.QUEUED
 

@@ -373,9 +373,9 @@ def test_urls_are_a_list_or_have_commas_between_them(kind: type[Client] | type[A
         ("ftp://a,http://b", "url, entry 1: 'ftp://a' must be"),
         (["http://a", 7], "url, entry 2: 7 is no text"),
         (b"http://a", "url, entry 1: 104 is no text"),
-        ("http://a,https://b", "url, entry 2: 'https://b' must begin as the first one, which is 'http://a': all http, or all https"),
+        ("http://a,https://b", "url, entry 2: 'https://b' must have the same scheme as the first one, 'http://a': all http, or all https"),
         ("http://a,http://u:secret@b", "url, entry 2: must have no user"),
-        ("http://a,http://b:99999", "url, entry 2: 'http://b:99999' is no URL"),
+        ("http://a,http://b:99999", "url, entry 2: 'http://b:99999' is not a URL"),
     ],
 )
 def test_a_list_that_is_none_is_refused_by_its_entry(kind: type[Client] | type[AsyncClient], given: Any, said: str) -> None:

@@ -51,7 +51,7 @@ def test_a_server_in_a_thread_outlives_what_its_handlers_do() -> None:
 
 async def test_a_server_is_set_up_by_settings_and_bounds() -> None:
     """Fields of Settings and Limits alike, in their units."""
-    async with server(token="secret", jobs_max=1, lease_seconds_default=7.0) as url, AsyncClient(url, "secret") as client:
+    async with server(token="secret", max_jobs=1, default_lease=7.0) as url, AsyncClient(url, "secret") as client:
         assert (await client.put_queue("q")).policy.lease_seconds == 7.0
         await client.enqueue(1)
         first, second = await client.enqueue_batch([jobqueue.NewJob(2), jobqueue.NewJob(3)])
@@ -61,12 +61,15 @@ async def test_a_server_is_set_up_by_settings_and_bounds() -> None:
 
 async def test_a_setting_that_is_none_is_refused() -> None:
     """By name; contradicting bounds say how they contradict, an address that is taken says so."""
-    with pytest.raises(TypeError, match="max_jobs"):
-        async with server(max_jobs=1):
+    with pytest.raises(TypeError, match="most_jobs"):
+        async with server(most_jobs=1):
             pass
-    with pytest.raises(TypeError, match="jobs_max"), server_in_thread(jobs_max=1, limits=Limits()):
+    with pytest.warns(DeprecationWarning, match="jobs_max: use max_jobs"):
+        async with server(jobs_max=1) as url:
+            assert url
+    with pytest.raises(TypeError, match="jobs_max"), server_in_thread(max_jobs=1, limits=Limits()):
         pass
-    with pytest.raises(ValueError, match="wait_seconds_default"), server_in_thread(wait_seconds_max=1.0):
+    with pytest.raises(ValueError, match="wait_seconds_default"), server_in_thread(max_wait=1.0):
         pass
     async with server() as url:
         with pytest.raises(CannotListenError), server_in_thread(port=int(url.rpartition(":")[2])):

@@ -58,6 +58,8 @@ def look(client: Client, job_id: str) -> Mail:
     assert job.result_as(dict[str, int]) == {"n": 1}
     page: jobqueue.Page = client.jobs(queue="mail", limit=1)
     assert page.cursor is not None
+    tagged: list[tuple[str, ...]] = [info.tags for info in client.all_jobs(tag="nightly", worker="w-1", error="timed out")]
+    assert tagged == []
     names: list[str] = [info.id for info in client.all_jobs(queue="mail", status="concluded")]
     assert job_id in names
     queue: jobqueue.Queue = client.put_queue("mail", max_jobs=100, backoff=jobqueue.Backoff(cap=60))
@@ -113,5 +115,5 @@ async def ask(url: str) -> int:
 
 
 async def main() -> int:
-    async with jobqueue.testing.server(max_attempts_default=2) as url:
+    async with jobqueue.testing.server(default_max_attempts=2) as url:
         return await ask(url)

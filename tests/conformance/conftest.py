@@ -61,8 +61,8 @@ RIGS |= store_rigs("postgres", _postgres)
 RIGS |= store_rigs("valkey", _valkey)
 
 LONG_BUT_FOR = {
-    "postgres": ("test_time",),
-    "postgres_taken_over": ("test_time",),
+    "postgres": ("test_groups", "test_logs", "test_queues", "test_schedules", "test_time", "test_unique"),
+    "postgres_taken_over": ("test_queues", "test_time"),
     "postgres_followed_over": ("test_replay",),
     "postgres_remote": ("test_time",),
     "valkey": ("test_delivery", "test_leases", "test_time"),
@@ -73,9 +73,11 @@ LONG_BUT_FOR = {
 """Rigs that take so long, since each step goes to a store and back many times, that they run with the other long tests.
 What they store and read is the same in every module; these few are for those who run the suite often."""
 
-BY_HAND = {"postgres_followed_over", "postgres_remote", "valkey_followed_over", "valkey_remote"}
+BY_HAND = {"postgres", "postgres_followed_over", "postgres_remote", "postgres_taken_over", "valkey_followed_over", "valkey_remote"}
 """Those of them that say what others say too, in other words: the link and what it does to promises are tried by `front` and `remote`, a
-standby's state by tests/backend. CI runs the few modules above alone."""
+standby's state by tests/backend; what the next owner makes of the rows by `restarting` and `valkey_taken_over`, and that PostgreSQL gives
+back the rows that it was given by its contract. CI runs the few modules above alone: of `postgres` those that keep rows of a kind of their
+own."""
 
 MakeBackend = Callable[..., Awaitable[Rig]]
 

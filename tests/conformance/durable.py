@@ -20,6 +20,7 @@ from jobqueue.backend.sqlite.open import open_journal
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.flow import FlowQueue
 from jobqueue.engine.queues import QueueState
+from jobqueue.engine.timetable import Table
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
 from jobqueue.model import Job, Lease, Want
@@ -36,7 +37,8 @@ def kept(engine: Engine) -> dict[str, Any]:
         if isinstance(job["hold"], Lease):
             # A put back can only be asked for by the process that handed the job out; and a restart is a stall of its own to workers.
             # Whether a lease takes what others wait for goes by the policy: of then when it is made, of now when it is read.
-            job["hold"] = msgspec.structs.replace(job["hold"], replayed=False, prolonged=False, limited=False)
+            # How many attempts the job had is for the answer alone.
+            job["hold"] = msgspec.structs.replace(job["hold"], replayed=False, prolonged=False, limited=False, attempts_max=None)
     for name in ("random", "events"):
         del print_[name]
     # The due times of jobs are with the jobs. Those of rates and of walks are the process's.
@@ -74,8 +76,16 @@ def _kept_of_flow(queue: QueueState) -> Any:
 
 def finish_walks(engine: Engine) -> None:
     """Do at once what is done in slices. A server that starts has nothing of that: it has built all of it."""
+    tables = []
     while engine.deadlines.earliest == -math.inf:
-        engine.tick(-math.inf)
+        item = engine.deadlines.pop(-math.inf)
+        if isinstance(item, Table):
+            # Its time comes with the next turn of the ticker, in which it is known what time it is.
+            tables.append(item)
+        elif item is not None:
+            engine._flow_due(item, -math.inf)
+    for table in tables:
+        engine.deadlines.set(table, -math.inf)
 
 
 JOBS_MAX = 300
@@ -265,6 +275,10 @@ class RestartingTaking:
     def __init__(self, rig: RestartingRig, want: Want, wait: float) -> None:
         self._rig, self._want, self._wait = rig, want, wait
         self._taking: Taking | None = None
+
+    @property
+    def quiet(self) -> bool:
+        return self._taking is not None and self._taking.quiet
 
     async def __aenter__(self) -> list[Job]:
         backend = await self._rig.begin()

@@ -27,6 +27,17 @@ class _SlowTaking:
         self._slow = slow
         self._taking = taking
 
+    @property
+    def quiet(self) -> bool:
+        return self._taking.quiet
+
+    def at_once(self) -> list[Job] | None:
+        """See Taking."""
+        return None
+
+    def leave(self) -> None:
+        """See Taking."""
+
     async def __aenter__(self) -> list[Job]:
         await self._slow.somewhere("dequeue")
         return await self._taking.__aenter__()

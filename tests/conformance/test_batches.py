@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobqueue.backend.base import Conclude, Enqueued, Extend
+from jobqueue.backend.base import Conclude, Enqueued, Extend, Release
 from jobqueue.errors import BadRequest, IdConflict, LeaseLost, NotInProgress, QueueFull, UnknownJob
 from jobqueue.model import Job, Outcome, Status, Verdict
 
@@ -87,11 +87,51 @@ async def test_extend_answers_each_item_in_its_place(rig: Rig) -> None:
     assert [lease and (lease.expires_at - rig.utc(), lease.progress) for lease in leases] == [(60, None), (10, 0.5)]
 
 
+async def test_release_answers_each_item_in_its_place(rig: Rig) -> None:
+    """Each release of a batch succeeds or fails by itself: a job is back at once or scheduled, or cancelled where that was asked for."""
+    await rig.put_all("a", "b", "c", "d")
+    a, b, c, d = await rig.take_all(limit=4)
+    await rig.backend.cancel("c")
+    replies = await rig.backend.release_batch(
+        [
+            Release("a", token(a)),
+            PASSED,
+            Release("b", token(b), 60.0),
+            Release("d", token(a)),
+            Release("no", token(a)),
+            Release("c", token(c)),
+            Release("a", token(a)),
+            Release("d", token(d), -1.0),
+        ]
+    )
+    assert [type(reply) for reply in replies] == [Job, BadRequest, Job, LeaseLost, UnknownJob, Job, LeaseLost, BadRequest]
+    assert replies[1] is PASSED
+    found = [(reply.id, reply.status, reply.attempts, reply.run_at) for reply in replies if isinstance(reply, Job)]
+    assert found == [
+        ("a", Status.QUEUED, 0, None),
+        ("b", Status.SCHEDULED, 0, rig.utc() + 60),
+        ("c", Status.CONCLUDED, 0, None),
+    ]
+    assert (await rig.backend.job("d")).lease == d.lease
+    assert (await rig.backend.queue("default")).cancelled_total == 1
+
+
+async def test_what_a_batch_gives_back_goes_to_who_waits(rig: Rig) -> None:
+    """Jobs that are released together go to those who stand, in their old order."""
+    await rig.put_all("a", "b")
+    jobs = await rig.take_all(limit=2)
+    line = [await rig.stand() for _ in range(3)]
+    await rig.backend.release_batch([Release(job.id, token(job)) for job in reversed(jobs)])
+    await rig.idle()
+    assert sorted(str(waiter.ids) for waiter in line) == ["['a']", "['b']", "[]"]
+
+
 async def test_empty_batches_are_answered_empty(rig: Rig) -> None:
     """A batch without items does nothing and answers nothing."""
     assert await rig.backend.enqueue_batch([]) == []
     assert await rig.backend.conclude_batch([]) == []
     assert await rig.backend.extend_batch([]) == []
+    assert await rig.backend.release_batch([]) == []
 
 
 async def test_a_batch_of_failures_retries_each(rig: Rig) -> None:
@@ -100,6 +140,6 @@ async def test_a_batch_of_failures_retries_each(rig: Rig) -> None:
     jobs = await rig.take_all(limit=2)
     await rig.backend.conclude_batch([Conclude(job.id, token(job), Verdict(outcome=Outcome.FAILED)) for job in jobs])
     line = [await rig.stand() for _ in range(3)]
-    assert await rig.backend.redrive("default") == 2
+    assert await rig.backend.retry_failed("default") == 2
     await rig.idle()
     assert [waiter.ids for waiter in line] == [["a"], ["b"], []]

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from jobqueue.backend.base import Conclude, Extend
+from jobqueue.backend.base import Conclude, Extend, Release
 from jobqueue.errors import Draining, TooManyWaiters
-from jobqueue.model import JobFilter, Outcome, QueuePolicy, Status
+from jobqueue.model import JobFilter, Outcome, Status
+from jobqueue.policy import QueuePolicy
 
 from .conftest import MakeBackend
 from .rig import SUCCEEDED, Rig, raised, spec, token, want
@@ -51,7 +52,7 @@ async def test_who_waits_for_a_result_is_answered(rig: Rig) -> None:
         lambda rig: rig.backend.set_paused("default", True),
         lambda rig: rig.backend.delete_queue("empty"),
         lambda rig: rig.backend.purge("default"),
-        lambda rig: rig.backend.redrive("default"),
+        lambda rig: rig.backend.retry_failed("default"),
     ],
 )
 async def test_nothing_new_is_taken(rig: Rig, refused: Callable[[Rig], Awaitable[object]]) -> None:
@@ -80,9 +81,10 @@ async def test_workers_hand_in_their_work(rig: Rig) -> None:
     assert (await rig.backend.release("b", token(jobs["b"]), 0)).status is Status.QUEUED
     (extended,) = await rig.backend.extend_batch([Extend("c", token(jobs["c"]))])
     (concluded,) = await rig.backend.conclude_batch([Conclude("c", token(jobs["c"]), SUCCEEDED)])
-    assert [getattr(reply, "id", reply) for reply in (extended, concluded)] == ["c", "c"]
+    (released,) = await rig.backend.release_batch([Release("d", token(jobs["d"]))])
+    assert [getattr(reply, "id", reply) for reply in (extended, concluded, released)] == ["c", "c", "d"]
     assert waiter.jobs == []
-    assert (await rig.backend.stats()).leases == 1
+    assert (await rig.backend.stats()).leases == 0
 
 
 async def test_an_answer_that_fails_while_draining_is_put_back(rig: Rig) -> None:

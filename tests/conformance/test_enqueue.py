@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from jobqueue.errors import BadRequest, IdConflict, QueueFull, TooLarge, TooManyQueues, UnknownJob, UnknownQueue
-from jobqueue.model import Backoff, JobFilter, Outcome, QueuePolicy, Status
+from jobqueue.model import JobFilter, Outcome, Status
+from jobqueue.policy import Backoff, QueuePolicy
 
 from .conftest import MakeBackend
 from .rig import SUCCEEDED, Rig, raised, spec, token
@@ -179,7 +180,7 @@ async def test_the_same_id_with_other_content_is_a_conflict(rig: Rig, other: dic
         ({"job_id": "\ud800"}, "id"),
         ({"queue": ""}, "queue"),
         ({"queue": "a/b"}, "queue"),
-        ({"queue": "q" * 65}, "queue"),
+        ({"queue": "q" * 81}, "queue"),
         ({"type": "a\nb"}, "type"),
         ({"description": "d" * 1_025}, "description"),
         ({"description": "bell\x07"}, "description"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from jobqueue.errors import BadRequest, UnknownQueue
-from jobqueue.model import JobFilter, PerKey, QueuePolicy, Rate, Reason
+from jobqueue.model import JobFilter
+from jobqueue.policy import PerKey, QueuePolicy, Rate
+from jobqueue.reason import Reason
 
 from .rig import Rig, raised, token
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobqueue.errors import BadRequest, IdConflict, LeaseLost, NotRetryable, UnknownQueue
-from jobqueue.model import Backoff, JobFilter, Order, Outcome, PerKey, QueuePolicy, Status, Verdict
+from jobqueue.model import JobFilter, Outcome, Status, Verdict
+from jobqueue.policy import Backoff, Order, PerKey, QueuePolicy
 
 from .conftest import MakeBackend
 from .rig import FAILED, FAILED_FOR_GOOD, SUCCEEDED, Rig, raised, spec, token, want
@@ -322,7 +323,7 @@ async def test_a_retried_job_that_fails_again_halts_again(rig: Rig) -> None:
     await rig.backend.retry("a1")
     await fail(rig)
     assert await ids(rig) == []
-    await rig.backend.redrive("default")
+    await rig.backend.retry_failed("default")
     assert await ids(rig, 1) == ["a1"]
 
 

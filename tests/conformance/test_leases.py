@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from jobqueue.backend.base import Extend
+from jobqueue.backend.base import Conclude, Extend
 from jobqueue.errors import BadRequest, LeaseLost, LostRace, NotInProgress, TooLarge, UnknownJob
-from jobqueue.model import Backoff, Job, Outcome, QueuePolicy, Status, Verdict
+from jobqueue.model import Job, Outcome, Status, Verdict
+from jobqueue.policy import Backoff, QueuePolicy
 
 from .conftest import MakeBackend
 from .rig import FAILED, FAILED_FOR_GOOD, SUCCEEDED, Rig, raised, token
@@ -302,3 +303,98 @@ async def test_tokens_are_never_used_twice(rig: Rig) -> None:
             tokens.append(token(job))
             await rig.backend.release(job.id, token(job), 0)
     assert len(tokens) == len(set(tokens)) == 20
+
+
+LATE = Verdict(outcome=Outcome.SUCCEEDED, result=b'"late"', late=True)
+
+
+async def test_a_late_success_ends_a_job_that_waits(rig: Rig) -> None:
+    """By the token of the lease that ran out, in the answer and for whoever looks; a repeat is answered alike, in a batch too."""
+    await rig.put("j")
+    job = await rig.take(lease_seconds=10, worker="w")
+    await rig.advance(10)
+    assert isinstance(await raised(rig.backend.conclude("j", token(job), SUCCEEDED)), LeaseLost)
+    ended = await rig.backend.conclude("j", token(job), LATE)
+    assert (ended.outcome, ended.attempts) == (Outcome.SUCCEEDED, 1)
+    (again,) = await rig.backend.conclude_batch([Conclude("j", token(job), LATE)])
+    assert isinstance(again, Job)
+    shown = await rig.backend.job("j")
+    assert shown.conclusion is not None
+    assert shown.conclusion == again.conclusion == ended.conclusion
+    assert (shown.conclusion.result, shown.conclusion.worker) == (b'"late"', "w")
+    assert await rig.take_all() == []
+
+
+async def test_a_late_success_comes_too_late_once_the_job_was_handed_out(rig: Rig) -> None:
+    """Also when that one gave it back, or was told late itself; one whose answer was not delivered had it not."""
+    job = await leased(rig)
+    await rig.advance(10)
+    second = await rig.take(lease_seconds=10)
+    assert isinstance(await raised(rig.backend.conclude("j", token(job), LATE)), LeaseLost)
+    await rig.backend.give_back("j", token(second))
+    third = await rig.take(lease_seconds=10)
+    await rig.backend.release("j", token(third), 0)
+    for late in (job, second, third):
+        assert isinstance(await raised(rig.backend.conclude("j", token(late), LATE)), LeaseLost)
+    assert (await rig.take()).attempts == 2
+
+
+async def test_a_hand_out_that_was_not_delivered_takes_nothing_from_a_late_success(rig: Rig) -> None:
+    """Nobody has had the job since."""
+    job = await leased(rig)
+    await rig.advance(10)
+    await rig.backend.give_back("j", token(await rig.take()))
+    assert (await rig.backend.conclude("j", token(job), LATE)).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_dead_letter_may_end_late(rig: Rig) -> None:
+    """It is found where it waits, and says how often it was tried before."""
+    await rig.backend.put_policy("default", QueuePolicy(max_attempts=1, dead_letter="dead"))
+    job = await leased(rig)
+    await rig.advance(10)
+    buried = await rig.backend.job("j")
+    assert (buried.queue, buried.attempts, buried.received) == ("dead", 0, 1)
+    ended = await rig.backend.conclude("j", token(job), LATE)
+    assert (ended.outcome, ended.queue) == (Outcome.SUCCEEDED, "dead")
+
+
+async def test_extending_by_zero_hands_the_job_to_who_waits(rig: Rig) -> None:
+    """At once, the attempt counted; the answer shows the job with no lease. Without anybody who waits it is at its old place."""
+    job = await leased(rig)
+    await rig.put("other")
+    held = await rig.stand("elsewhere", wait=50)
+    said = await rig.backend.extend(Extend("j", token(job), 0))
+    assert (said.lease, said.attempts, said.past[-1].ended_at) == (None, 1, rig.utc())
+    job = await rig.take()
+    assert (job.id, job.attempts) == ("j", 2)
+    await rig.take()
+    waiter = await rig.stand()
+    (replied,) = await rig.backend.extend_batch([Extend("j", token(job), 0)])
+    assert isinstance(replied, Job)
+    await rig.idle()
+    assert (waiter.ids, held.answered) == (["j"], False)
+
+
+async def test_a_lease_of_zero_is_over_at_once(rig: Rig) -> None:
+    """By the dequeue, the job or the queue: it is handed out, counted, and had by whoever waits next."""
+    await rig.backend.put_policy("default", QueuePolicy(lease_seconds=0, max_attempts=3))
+    first, second = await rig.stand(), await rig.stand()
+    await rig.put("j")
+    await rig.idle()
+    await rig.advance(1)
+    assert (first.ids, second.ids) == (["j"], ["j"])
+    (taken,) = await rig.take_all(lease_seconds=60)
+    assert taken.attempts == 3
+    await rig.backend.extend(Extend("j", token(taken), 0))
+    assert (await rig.backend.job("j")).outcome is Outcome.FAILED
+
+
+async def test_a_wait_for_a_job_of_no_lease_ends_with_it(rig: Rig) -> None:
+    """As many as stand are handed it, one after another, until its attempts are used up; nobody is handed it twice in a row unasked."""
+    held = [await rig.stand(lease_seconds=0) for _ in range(4)]
+    await rig.put("j", max_attempts=2)
+    await rig.idle()
+    await rig.advance(1)
+    assert [waiter.answered for waiter in held] == [True, True, False, False]
+    job = await rig.backend.job("j")
+    assert (job.outcome, job.attempts) == (Outcome.FAILED, 2)

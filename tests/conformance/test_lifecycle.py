@@ -1,4 +1,4 @@
-"""Cancel, retry, purge and redrive."""
+"""Cancel, retry, purge, and retry of all that failed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 
 from jobqueue.backend.base import Extend
 from jobqueue.errors import LeaseLost, NotInProgress, NotRetryable, QueueFull, UnknownJob, UnknownQueue
-from jobqueue.model import Outcome, QueuePolicy, Status, Verdict
+from jobqueue.model import Outcome, Status, Verdict
+from jobqueue.policy import Backoff, QueuePolicy
 
 from .conftest import MakeBackend
 from .rig import FAILED, FAILED_FOR_GOOD, SUCCEEDED, Rig, raised, token
@@ -140,32 +141,32 @@ async def test_purge_cancels_what_waits(rig: Rig) -> None:
     assert await rig.backend.purge("default") == 0
 
 
-async def test_redrive_retries_what_failed(rig: Rig) -> None:
-    """Redrive puts a queue's failed jobs back, oldest first, and says how many; cancelled, succeeded and other queues' jobs stay."""
+async def test_retry_failed_retries_what_failed(rig: Rig) -> None:
+    """It puts a queue's failed jobs back, oldest first, and says how many; cancelled, succeeded and other queues' jobs stay."""
     for job_id in ("f1", "f2", "f3"):
         await rig.finish(job_id, FAILED_FOR_GOOD)
     await rig.finish("succeeded")
     await rig.put("cancelled")
     await rig.backend.cancel("cancelled")
     await rig.finish("other", FAILED_FOR_GOOD, queue="other")
-    assert await rig.backend.redrive("default") == 3
+    assert await rig.backend.retry_failed("default") == 3
     assert [job.id for job in await rig.take_all(limit=10)] == ["f1", "f2", "f3"]
-    assert await rig.backend.redrive("default") == 0
+    assert await rig.backend.retry_failed("default") == 0
 
 
-async def test_redrive_stops_when_the_queue_is_full(make_backend: MakeBackend) -> None:
-    """Redrive retries as many as there is room for and leaves the rest failed."""
+async def test_retry_failed_stops_when_the_queue_is_full(make_backend: MakeBackend) -> None:
+    """It retries as many as there is room for and leaves the rest failed."""
     rig = await make_backend(jobs_max=2)
     for job_id in ("f1", "f2", "f3"):
         await rig.finish(job_id, FAILED_FOR_GOOD)
-    assert await rig.backend.redrive("default") == 2
+    assert await rig.backend.retry_failed("default") == 2
     assert (await rig.backend.job("f3")).outcome is Outcome.FAILED
 
 
-async def test_purge_and_redrive_need_a_queue(rig: Rig) -> None:
-    """Purge and redrive of a name that no queue has raise UnknownQueue."""
+async def test_purge_and_retry_failed_need_a_queue(rig: Rig) -> None:
+    """Both, of a name that no queue has raise UnknownQueue."""
     assert isinstance(await raised(rig.backend.purge("no")), UnknownQueue)
-    assert isinstance(await raised(rig.backend.redrive("no")), UnknownQueue)
+    assert isinstance(await raised(rig.backend.retry_failed("no")), UnknownQueue)
 
 
 async def test_past_attempts_are_remembered(rig: Rig) -> None:
@@ -187,3 +188,13 @@ async def test_past_attempts_are_remembered(rig: Rig) -> None:
     assert times == [pytest.approx(pair, abs=1e-3) for pair in ((0, 2), (3, 13), (13, 14))]
     assert (await rig.backend.job("j")).past == past
     assert (await rig.backend.retry("j")).past == ()
+
+
+async def test_failed_attempts_stay_counted(rig: Rig) -> None:
+    """Those that a retry followed and the last one, as the other totals: over a restart too, where jobs are stored."""
+    await rig.put("j", max_attempts=2, backoff=Backoff(5.0, 1.0, 5.0))
+    for count in (1, 2):
+        await rig.advance(10)
+        await rig.backend.conclude("j", token(await rig.take()), FAILED)
+        assert (await rig.backend.queue("default")).attempts_failed_total == count
+    assert (await rig.backend.queue("default")).failed_total == 1

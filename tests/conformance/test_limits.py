@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from jobqueue.errors import BadRequest, UnknownQueue
-from jobqueue.model import Job, PerKey, PolicyChange, QueuePolicy, Rate
+from jobqueue.model import Job
+from jobqueue.policy import PerKey, PolicyChange, QueuePolicy, Rate
 
 from .conftest import MakeBackend
 from .rig import FAILED, SUCCEEDED, Held, Rig, raised, spec, token, want

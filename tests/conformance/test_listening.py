@@ -11,7 +11,8 @@ import pytest
 from jobqueue.backend.base import Extend, Listen, Listening, Notice
 from jobqueue.engine.events import Kind
 from jobqueue.errors import TooManyListeners
-from jobqueue.model import JobSpec, Outcome, QueuePolicy, Status
+from jobqueue.model import JobSpec, Outcome, Status
+from jobqueue.policy import QueuePolicy
 
 from .conftest import MakeBackend
 from .rig import FAILED, FAILED_FOR_GOOD, SUCCEEDED, Rig, spec, token

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from jobqueue.backend.requests.queues import GetPolicy
 from jobqueue.errors import BadRequest, QueueNotEmpty, UnknownJob, UnknownQueue
-from jobqueue.model import Backoff, JobFilter, Outcome, QueuePolicy, Status
+from jobqueue.model import JobFilter, Outcome, Status
+from jobqueue.policy import Backoff, PerKey, QueuePolicy
 
 from .conftest import MakeBackend
 from .rig import FAILED_FOR_GOOD, Rig, raised, token, want
@@ -17,6 +19,18 @@ async def test_a_policy_is_kept_whole(rig: Rig) -> None:
     assert (await rig.backend.put_policy("a", policy)).policy == policy
     assert (await rig.backend.queue("a")).policy == policy
     assert (await rig.backend.put_policy("a", QueuePolicy(max_jobs=3))).policy == QueuePolicy(max_jobs=3)
+
+
+async def test_a_policy_can_be_asked_for_alone(rig: Rig) -> None:
+    """It is what the queue shows; of a queue that is not there it is no default, and the queue is not made."""
+    policy = QueuePolicy(lease_seconds=30, per_key=PerKey(order="fifo"), tags={"a": "b"}, attributes={"c": "d"})
+    await rig.backend.put_policy("a", policy)
+    assert await rig.backend.ask(GetPolicy(name="a")) == policy
+    rig.backend.drain()
+    assert await rig.backend.ask(GetPolicy(name="a")) == policy
+    for name in ("b", "", "no name", "x" * 200):
+        assert isinstance(await raised(rig.backend.ask(GetPolicy(name=name))), UnknownQueue)
+    assert [stats.name for stats in await rig.backend.queues()] == ["a"]
 
 
 @pytest.mark.parametrize(

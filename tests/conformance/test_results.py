@@ -9,7 +9,8 @@ import pytest
 
 from jobqueue.backend.base import Conclude
 from jobqueue.errors import TooManyWaiters, UnknownJob
-from jobqueue.model import Backoff, Job, Outcome, Status
+from jobqueue.model import Job, Outcome, Status
+from jobqueue.policy import Backoff
 
 from .conftest import MakeBackend
 from .rig import FAILED, FAILED_FOR_GOOD, SUCCEEDED, Rig, raised, token

@@ -6,8 +6,9 @@ import asyncio
 
 import msgspec
 
-from jobqueue.backend.base import Conclude, Enqueued, Extend
-from jobqueue.model import Job, JobFilter, QueuePolicy
+from jobqueue.backend.base import Conclude, Enqueued, Extend, Release
+from jobqueue.model import Job, JobFilter
+from jobqueue.policy import QueuePolicy
 
 from .rig import FAILED, FAILED_FOR_GOOD, SUCCEEDED, Rig, spec, token
 
@@ -55,10 +56,13 @@ async def test_batch_replies_never_change(rig: Rig) -> None:
     kept += [(job, frozen(job)) for job in jobs]
     extended = await rig.backend.extend_batch([Extend(job.id, token(job), 60.0) for job in jobs])
     kept += [(job, frozen(job)) for job in extended if isinstance(job, Job)]
+    released = await rig.backend.release_batch([Release(job.id, token(job)) for job in jobs])
+    kept += [(job, frozen(job)) for job in released if isinstance(job, Job)]
+    jobs = await rig.take_all(limit=2)
     concluded = await rig.backend.conclude_batch([Conclude(job.id, token(job), FAILED) for job in jobs])
     kept += [(job, frozen(job)) for job in concluded if isinstance(job, Job)]
     assert await rig.backend.purge("default") == 2
-    assert len(kept) == 8
+    assert len(kept) == 10
     assert [frozen(job) for job, _ in kept] == [before for _, before in kept]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from jobqueue.backend.base import Extend
-from jobqueue.model import Backoff, QueuePolicy
+from jobqueue.policy import Backoff, QueuePolicy
 
 from .rig import FAILED, FAILED_FOR_GOOD, Rig, spec, token, want
 
@@ -89,7 +89,7 @@ async def retry(rig: Rig) -> Cause:
 
 async def redrive(rig: Rig) -> Cause:
     await rig.finish("j", FAILED_FOR_GOOD)
-    return Cause(lambda: rig.backend.redrive("default"))
+    return Cause(lambda: rig.backend.retry_failed("default"))
 
 
 async def resume(rig: Rig) -> Cause:

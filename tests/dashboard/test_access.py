@@ -65,32 +65,79 @@ async def test_a_wrong_token_is_told_and_forgotten(guarded: Guarded, open_page: 
     await page.get_by_label("Token").fill("wrong")
     await page.get_by_label("Token").press("Enter")
     await expect(page.get_by_text("The server does not know this token.")).to_be_visible()
-    assert await page.evaluate("sessionStorage.getItem('jobqueue-token')") is None
+    assert await page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]
+    assert await page.context.cookies() == []
     await expect(page.get_by_label("Token")).to_be_focused()
     assert await faults(page) == []
 
 
-async def test_a_token_is_kept_for_the_tab_and_forgotten_on_signing_out(guarded: Guarded, open_page: Open) -> None:
-    """In session storage and nowhere else: a reload keeps it, another tab has none, and signing out leaves nothing to see."""
-    page = await signed_in(open_page, guarded, "ops")
-    await expect(row(page, "bills")).to_be_visible()
-    assert await page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
-    assert guarded.tokens["ops"] not in page.url
+async def other_tab(page: Page, guarded: Guarded, view: str = "#/") -> Page:
+    """Another tab of the same browser."""
+    tab = await page.context.new_page()
+    await tab.goto(f"{guarded.url}/{view}")
+    return tab
 
+
+async def test_one_sign_in_holds_for_every_tab_and_sign_out_ends_all(guarded: Guarded, open_page: Open) -> None:
+    """Tabs that were open and tabs opened later are signed in, a reload too; another browser is not; sign-out in one ends all at once."""
+    early = await open_page(guarded.url)
+    await expect(early.get_by_label("Token")).to_be_visible()
+    page = await other_tab(early, guarded)
+    await page.get_by_label("Token").fill(guarded.tokens["ops"])
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(row(page, "bills")).to_be_visible()
+    await expect(row(early, "bills")).to_be_visible()
+    await expect(early.locator(".who")).to_have_text("ops")
+    later = await other_tab(page, guarded, "#/queues/mail")
+    await expect(later.get_by_role("link", name="m-1")).to_be_visible()
     await page.reload()
     await expect(row(page, "bills")).to_be_visible()
-    other = await page.context.new_page()
-    await other.goto(guarded.url)
-    await expect(other.get_by_label("Token")).to_be_visible()
-    await page.get_by_role("button", name="Sign out").click()
-    await expect(page.get_by_label("Token")).to_be_focused()
-    await expect(page.get_by_text("bills")).to_have_count(0)
-    assert await page.evaluate("sessionStorage.length") == 0
+
+    stranger = await open_page(guarded.url)
+    await expect(stranger.get_by_label("Token")).to_be_visible()
+
+    await later.get_by_role("button", name="Sign out").click()
+    await expect(later.get_by_label("Token")).to_be_focused()
+    for tab in (early, page):
+        await expect(tab.get_by_label("Token")).to_be_visible()
+        await expect(tab.get_by_text("bills")).to_have_count(0)
+    assert await page.evaluate("localStorage.length") == 0
+    assert await page.context.cookies() == []
+
+
+async def test_no_script_can_read_the_token(guarded: Guarded, open_page: Open) -> None:
+    """Storage, cookies, address and page hold nothing of it; half of the session is a cookie for this server's pages alone."""
+    page = await signed_in(open_page, guarded, "ops")
+    secret = guarded.tokens["ops"]
+    seen = await page.evaluate("[document.cookie, document.documentElement.outerHTML, JSON.stringify([localStorage, sessionStorage])]")
+    assert seen[0] == ""
+    assert not any(secret in text for text in (*seen, page.url))
+    (cookie,) = await page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"], cookie["expires"]) == (True, "Strict", "/", -1)
+    assert secret not in cookie["value"]
+
+
+async def test_another_port_of_this_host_learns_nothing_of_use(guarded: Guarded, open_page: Open) -> None:
+    """A server beside this one, to which browsers send cookies too, cannot sign in with what it gets, nor end the sign-in here."""
+    page = await signed_in(open_page, guarded, "looker")
+    with server_in_thread(token="beside") as beside:
+        other = await page.context.new_page()
+        await other.goto(beside)
+        await other.get_by_label("Token").fill("beside")
+        await other.get_by_role("button", name="Sign in").click()
+        await expect(other.locator(".who")).to_have_text("--token")
+        assert "looker" not in await other.evaluate("JSON.stringify(localStorage)")
+        await page.reload()
+        await expect(page.locator(".who")).to_have_text("looker")
+        await other.get_by_role("button", name="Sign out").click()
+        await expect(other.get_by_label("Token")).to_be_visible()
+        await expect(row(page, "mail")).to_be_visible()
+        await other.close()
 
 
 @pytest.mark.parametrize(
     ("name", "of_queue", "of_job", "enqueue"),
-    [("ops", 4, 1, 1), ("looker", 0, 0, 0), ("shop", 0, 1, 1)],
+    [("ops", 5, 1, 1), ("looker", 0, 0, 0), ("shop", 0, 1, 1)],
 )
 async def test_buttons_follow_the_tokens_scopes(
     guarded: Guarded, open_page: Open, name: str, of_queue: int, of_job: int, enqueue: int
@@ -108,7 +155,7 @@ async def test_buttons_follow_the_tokens_scopes(
 async def test_a_token_that_may_not_read_is_told_what_it_can(guarded: Guarded, open_page: Open) -> None:
     """Nothing is shown, and nothing is refused by the server; jobs can be enqueued."""
     page = await signed_in(open_page, guarded, "producer")
-    await expect(page.get_by_text("Your token may not read")).to_be_visible()
+    await expect(page.get_by_text("Your token does not have the scope read")).to_be_visible()
     await page.get_by_role("main").get_by_role("link", name="Enqueue a job").click()
     await page.get_by_label("Queue", exact=True).fill("mail")
     await page.get_by_role("button", name="Enqueue", exact=True).click()
@@ -123,21 +170,22 @@ async def test_a_token_for_some_queues_sees_only_those(guarded: Guarded, open_pa
     await expect(page.locator(".lights")).to_contain_text("Live")
 
 
-async def test_a_token_that_is_taken_away_ends_the_session(guarded: Guarded, open_page: Open, tmp_path: Path) -> None:
-    """The next refusal leads back to signing in."""
+async def test_a_sign_in_that_the_server_does_not_know_any_more_ends(guarded: Guarded, open_page: Open) -> None:
+    """The next refusal leads back to signing in, and nothing is kept."""
     page = await signed_in(open_page, guarded, "looker", expected=("401",))
     await expect(row(page, "mail")).to_be_visible()
-    await page.evaluate("sessionStorage.setItem('jobqueue-token', 'revoked')")
+    await page.context.clear_cookies()
     with Client(guarded.url, token=guarded.tokens["ops"]) as client:
         client.enqueue(1, queue="mail")
     await expect(page.get_by_label("Token")).to_be_visible()
+    assert await page.evaluate("localStorage.length") == 0
 
 
 @pytest.mark.parametrize(("mounts", "path"), [({"simplequeue": "/"}, "/dashboard"), ({"classic": "/", "native": "/api/v1"}, "/")])
 async def test_the_page_finds_the_native_api(tmp_path: Path, open_page: Open, mounts: dict[str, str], path: str) -> None:
     """Wherever it stands: it shows, acts and follows events there, and its command lines lead there."""
     native = mounts.get("native", "/native")
-    with server_in_thread(mounts=mounts) as url, Client(url + native) as client:
+    with server_in_thread(mount=mounts) as url, Client(url + native) as client:
         client.enqueue(1, id="j", queue="moved")
         page = await open_page(url, path=path)
         await expect(row(page, "moved")).to_be_visible()

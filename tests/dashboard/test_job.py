@@ -10,6 +10,7 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
+import jobqueue
 from jobqueue import Client
 
 from .conftest import Open, expect
@@ -73,9 +74,54 @@ async def test_a_jobs_attempts_are_told(open_page: Open, url: str, client: Clien
     await expect(timeline.nth(2)).to_contain_text("by w-2")
     await expect(timeline.nth(2)).to_contain_text("took ")
     await expect(timeline.nth(3)).to_contain_text("Failed")
-    await expect(page.locator("section.error pre")).to_contain_text("reason 2")
+    errors = page.get_by_role("region", name="Errors").get_by_role("group")
+    await expect(errors).to_have_count(2)
+    await expect(errors.nth(0).locator("pre")).to_contain_text("reason 2")
+    await expect(errors.nth(1).locator("pre")).to_be_hidden()
+    await errors.nth(1).locator("summary").click()
+    await expect(errors.nth(1).locator("pre")).to_contain_text("reason 1")
     await expect(page.get_by_role("region", name="Facts")).to_contain_text("2 of 2")
     await expect(page.locator(".description")).to_have_text("Adds up.")
+
+
+async def test_each_attempts_error_is_formatted_with_its_traceback(open_page: Open, url: str, client: Client) -> None:
+    """Type, message and traceback, each as text, in a block that scrolls; the newest is open and stays so while the page looks again."""
+    client.put_queue("traced", max_attempts=2, backoff={"base": 0})  # type: ignore[arg-type] # encoded as it is
+    client.enqueue(1, id="traced", queue="traced")
+    trace = (
+        'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    <b onclick="x">' + "wide " * 200 + "\nValueError: no"
+    )
+    for _ in range(2):
+        job = client.dequeue("traced")
+        assert job is not None
+        client.conclude(
+            job.id, job.lease.token, "failed", error={"type": "ValueError", "message": "no\n  such <i>mail</i>"}, traceback=trace
+        )
+
+    page = await open_page(url, "#/jobs/traced")
+
+    newest = page.get_by_role("region", name="Errors").get_by_role("group").first
+    await expect(newest.locator("summary")).to_contain_text("Attempt 2 ValueError")
+    assert await newest.locator(".said").inner_text() == "ValueError: no\n  such <i>mail</i>"
+    block = newest.get_by_label("Traceback of attempt 2")
+    assert await block.inner_text() == trace
+    assert await block.evaluate("it => it.scrollWidth > it.clientWidth && it.childElementCount === 0")
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+async def test_a_cancelled_job_has_no_error(open_page: Open, url: str, client: Client) -> None:
+    """Its worker stopped since it was told to; an attempt that failed before has one."""
+    client.enqueue(1, id="stopped", queue="stopped")
+    job = client.dequeue("stopped")
+    assert job is not None
+    client.cancel("stopped")
+    client.conclude(job.id, job.lease.token, "failed", error={"type": "CancelledError", "message": "cancelled on request"})
+
+    page = await open_page(url, "#/jobs/stopped")
+
+    await expect(page.get_by_role("region", name="Payload")).to_be_visible()
+    await expect(page.locator("main .badge")).to_have_text("cancelled")
+    await expect(page.locator("section.error")).to_have_count(0)
 
 
 async def test_a_job_is_cancelled_and_retried(open_page: Open, url: str, client: Client) -> None:
@@ -145,7 +191,7 @@ async def test_any_id_leads_to_its_job(open_page: Open, url: str, client: Client
 async def test_a_job_that_is_not_there_is_told_of(open_page: Open, url: str) -> None:
     """It does not exist."""
     page = await open_page(url, "#/jobs/nobody", expected=("404",))
-    await expect(page.get_by_text("history has forgotten it")).to_be_visible()
+    await expect(page.get_by_text("it was removed from history")).to_be_visible()
 
 
 @pytest.mark.parametrize("job_id", ["..", ".", "a/b", "50%"])
@@ -213,3 +259,47 @@ async def test_what_is_wrong_with_a_job_is_said_at_its_field(open_page: Open, ur
     await page.get_by_label("Id", exact=True).fill("there")
     await send.click()
     await expect(page.locator("main .bad")).to_contain_text("it differs in")
+
+
+async def test_a_unique_job_is_enqueued_and_told(open_page: Open, url: str, client: Client) -> None:
+    """The form takes its terms, the job shows its key, and one that follows says after which it runs."""
+    page = await open_page(url, "#/enqueue")
+    await page.get_by_label("Queue", exact=True).fill("kinds")
+    await page.get_by_label("Id", exact=True).fill("first-of-its-kind")
+    await page.get_by_label("Unique key", exact=True).fill("kind")
+    await page.get_by_label("Holds it for, in seconds").fill("3600")
+    await page.get_by_role("button", name="Enqueue", exact=True).click()
+    await page.get_by_role("link", name="first-of-its-kind").click()
+    facts = page.get_by_role("region", name="Facts")
+    await expect(facts).to_contain_text("kind, held by this job until")
+
+    assert client.dequeue("kinds", worker="w-9") is not None
+    client.enqueue(2, id="second-of-its-kind", queue="kinds", unique=jobqueue.Unique("kind", on_conflict="follow"))
+    page = await open_page(url, "#/jobs/second-of-its-kind")
+    waits = page.get_by_role("region", name="Waits for")
+    await expect(waits).to_contain_text(
+        "The unique key kind is held: it runs after job first-of-its-kind in progress at worker w-9, and not before"
+    )
+    await expect(page.get_by_role("region", name="Timeline")).to_contain_text("Held back")
+
+
+async def test_a_wrong_term_is_told_at_its_field(open_page: Open, url: str, client: Client) -> None:
+    """What the server refuses of a unique key stands where it was typed."""
+    page = await open_page(url, "#/enqueue", expected=("400",))
+    await page.get_by_label("Unique key", exact=True).fill("kind")
+    await page.get_by_label("Postpone for at most, in seconds").fill("5")
+    await page.get_by_role("button", name="Enqueue", exact=True).click()
+    await expect(page.get_by_text("is allowed only with on_conflict replace")).to_be_visible()
+    await expect(page.get_by_label("Postpone for at most, in seconds")).to_be_focused()
+
+
+async def test_headers_are_shown(open_page: Open, url: str, client: Client) -> None:
+    """Each with its value, and its type where it is another than String; the command has them too."""
+    headers = {"tenant": "<b>acme</b>", "n": jobqueue.Header("Number", "5")}
+    client.enqueue(1, id="carries", queue="carries", headers=headers)
+    page = await open_page(url, "#/jobs/carries", permissions=["clipboard-read", "clipboard-write"])
+    await expect(page.get_by_text("<b>acme</b>", exact=True)).to_be_visible()
+    await expect(page.get_by_text("5, Number")).to_be_visible()
+    await page.get_by_role("button", name="Copy as curl").click()
+    await expect(page.get_by_role("status")).to_contain_text("Command copied")
+    assert '"tenant":"<b>acme</b>"' in await clipboard(page)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobqueue import Client, PerKey, Rate
+from jobqueue import Client, Keep, PerKey, Rate
 
 from .conftest import Open, expect
 from .test_overview import row
@@ -92,7 +92,7 @@ async def test_a_limited_backlog_is_no_lack_of_workers(own_url: str, open_page: 
         await expect(row(page, "full")).to_contain_text("Limited")
         await expect(row(page, "plain")).to_contain_text("Idle")
         await expect(page.get_by_role("region", name="Health")).to_contain_text("All well")
-        await expect(page.get_by_role("region", name="Health")).to_contain_text("2 queues wait for their limits")
+        await expect(page.get_by_role("region", name="Health")).to_contain_text("2 queues are held back by their limits")
         await page.get_by_role("link", name="Workers").click()
         await expect(page.get_by_role("table", name="Waiting for jobs").locator(".warn")).to_have_count(0)
 
@@ -112,9 +112,9 @@ async def test_a_queue_shows_what_it_holds_back(open_page: Open, url: str, clien
     page = await open_page(url, "#/queues/shown")
     limits = page.get_by_role("region", name="Limits")
     await expect(limits.get_by_role("meter")).to_have_attribute("aria-valuetext", "1 of 4")
-    for words in ("100 in 1 min, 10 at once; a slot is free", "a failure halts the key; 50 jobs at most", "by weight, 1 key named"):
+    for words in ("100 in 1 min, 10 at once; a slot is free", "a failure halts the key; 50 jobs at most", "by weight, 1 key listed"):
         await expect(limits).to_contain_text(words)
-    await expect(page.locator("main")).to_contain_text("2 of 2 queued are held: 1 behind a job of their key, 1 of paused keys")
+    await expect(page.locator("main")).to_contain_text("2 of 2 queued are held: 1 behind a job of their key, 1 by a paused key")
     await expect(page.get_by_role("table", name="Jobs")).to_contain_text("Key a: waits for shown-0")
 
 
@@ -136,7 +136,7 @@ async def test_what_a_limit_hides_is_told_too(open_page: Open, url: str, client:
 
 
 async def test_a_queue_that_fails_says_that_keys_are_halted(open_page: Open, url: str, client: Client) -> None:
-    """Failing goes first, but the jobs behind the failed one are not kept quiet until that is forgotten."""
+    """What one failure holds up is said before that it failed: more than one is needed for an outage."""
     client.put_queue("stopped", per_key=PerKey(order="halt"))
     for number in range(2):
         client.enqueue(1, id=f"stop-{number}", queue="stopped", key="acme")
@@ -144,7 +144,7 @@ async def test_a_queue_that_fails_says_that_keys_are_halted(open_page: Open, url
     assert job is not None
     client.conclude(job.id, job.lease.token, "failed", error="no", retry=False)
     page = await open_page(url, "#/queues/stopped")
-    await expect(page.locator("main")).to_contain_text("1 failed in the last 5 min; 1 of 1 queued is held behind a failed job of their key")
+    await expect(page.locator("main")).to_contain_text("1 of 1 queued is held behind a failed job of their key; 1 failed in the last 5 min")
 
 
 async def test_a_plain_queue_shows_no_limits(open_page: Open, url: str, client: Client) -> None:
@@ -246,6 +246,11 @@ async def test_limits_are_edited(open_page: Open, url: str, client: Client) -> N
     await dialog.get_by_label("In progress at most", exact=True).fill("3")
     await dialog.get_by_label("Each: order of its jobs").select_option("halt")
     await dialog.get_by_label("Fair").check()
+    await dialog.get_by_label("Succeeded: for how long").fill("0.1")
+    await dialog.get_by_label("Others: how many").fill("50")
+    await dialog.get_by_role("button", name="Set policy").click()
+    await expect(dialog.get_by_label("Succeeded: for how long")).to_have_attribute("aria-invalid", "true")
+    await dialog.get_by_label("Succeeded: for how long").fill("3600")
     await dialog.get_by_label("Weights").fill("acme = 3\na = b = 0.5\n")
     await dialog.get_by_role("button", name="Set policy").click()
     await expect(dialog).to_have_count(0)
@@ -253,4 +258,32 @@ async def test_limits_are_edited(open_page: Open, url: str, client: Client) -> N
     policy = client.queue("limits").policy
     assert (policy.max_attempts, policy.concurrency, policy.rate) == (7, 3, Rate(100, 60, 5))
     assert policy.per_key == PerKey(order="halt", max_jobs=9)
+    assert (policy.keep_succeeded, policy.keep_failed) == (Keep(3_600), Keep(count=50))
+    await expect(page.get_by_text("the last 50", exact=True)).to_be_visible()
     assert (policy.fair, policy.weights) == (True, {"acme": 3, "a = b": 0.5})
+
+
+async def test_how_jobs_wait_is_edited(open_page: Open, url: str, client: Client) -> None:
+    """And tags, a line each; what a dialect keeps is shown and stays."""
+    client.put_queue("waits", tags={"team": "a=b"}, attributes={"FifoQueue": "<true>"}, delay=5)
+    page = await open_page(url, "#/queues/waits", expected=("400",))
+    panel = page.get_by_role("region", name="Policy")
+    await expect(panel).to_contain_text("Tag: team")
+    await expect(panel).to_contain_text("<true>")
+    await page.get_by_role("button", name="Policy").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog.get_by_label("Tags")).to_have_value("team = a=b")
+    await dialog.get_by_label("Jobs expire after, in seconds").fill("0.5")
+    await dialog.get_by_label("New jobs wait, in seconds").fill("")
+    await dialog.get_by_label("Tags").fill("team = a=b\nempty =\n")
+    await dialog.get_by_role("button", name="Set policy").click()
+    await expect(dialog.get_by_label("Jobs expire after, in seconds")).to_have_attribute("aria-invalid", "true")
+    await dialog.get_by_label("Jobs expire after, in seconds").fill("86400")
+    await dialog.get_by_role("button", name="Set policy").click()
+    await expect(dialog).to_have_count(0)
+
+    policy = client.queue("waits").policy
+    assert (policy.delay, policy.expires_in, policy.tags) == (None, 86_400, {"team": "a=b", "empty": ""})
+    assert policy.attributes == {"FifoQueue": "<true>"}
+    await expect(panel).to_contain_text("after their creation")
+    await expect(panel).to_contain_text("Changed")

@@ -49,7 +49,7 @@ async def test_without_events_the_page_looks_each_second(open_page: Open, url: s
     await page.route("**/events*", lambda route: route.fulfill(status=404, body=""))
     await page.goto(f"{url}/")
     client.put_queue("polled")
-    await expect(page.locator(LIGHTS)).to_contain_text("Each second")
+    await expect(page.locator(LIGHTS)).to_contain_text("Every second")
 
     client.enqueue(1, queue="polled")
 
@@ -66,8 +66,9 @@ async def test_a_server_that_is_away_is_told_and_found_again(open_page: Open, ur
         await route.abort()
 
     await page.route(re.compile(r"/(queues|readyz|events|jobs)"), refuse)
-    client.enqueue(1, queue="away")
+    # Only then is no request on its way any more that was sent before.
     await expect(page.locator(LIGHTS)).to_contain_text("Not reached")
+    client.enqueue(1, queue="away")
     await expect(row(page, "away").locator("[data-label=Queued]")).to_have_text("0")
 
     await page.unroute(re.compile(r"/(queues|readyz|events|jobs)"), refuse)
@@ -82,7 +83,7 @@ async def test_a_jobs_progress_moves_while_one_looks(open_page: Open, url: str, 
     assert job is not None
     page = await open_page(url, "#/jobs/moving")
     running = page.get_by_role("region", name="In progress")
-    await expect(running).to_contain_text("has not said how far")
+    await expect(running).to_contain_text("has not reported its progress")
 
     for progress in (0.2, 0.7):
         client.extend(job.id, job.lease.token, progress=progress, message=f"at {progress}")

@@ -74,3 +74,24 @@ async def test_many_jobs_are_followed_live(crowded: str, open_page: Open) -> Non
     with Client(crowded) as client:
         client.enqueue("last", queue="late")
     await expect(row(page, "late").locator("[data-label=Queued]")).to_have_text("1")
+
+
+async def test_rows_hold_still_and_are_chosen_among_many(crowded: str, open_page: Open) -> None:
+    """A page of them is changed at once, and what another client did meanwhile is shown after that."""
+    page = await open_page(crowded, "#/queues/crowd")
+    names = page.get_by_role("table", name="Jobs").get_by_role("rowheader")
+    await expect(names).to_have_count(25)
+    await page.get_by_role("checkbox", name="Choose all shown").check()
+    chosen = page.get_by_role("group", name="Chosen jobs")
+    await expect(chosen).to_contain_text("25 chosen")
+    with Client(crowded) as client:
+        client.edit(await names.first.inner_text(), tags=["looked-at"])
+    # No event tells of an edit: it is seen when the page looks by itself.
+    await expect(chosen).to_contain_text("Paused: 1 change", timeout=60_000)
+    await expect(page.get_by_role("link", name="looked-at")).to_have_count(0)
+    await chosen.get_by_role("button", name="Edit…").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Priority").fill("6")
+    await dialog.get_by_role("button", name="Change 25 jobs").click()
+    await expect(chosen).to_contain_text("25 jobs changed")
+    await expect(page.get_by_role("link", name="looked-at")).to_be_visible()

@@ -61,7 +61,7 @@ async def test_jobs_are_shown_by_status(open_page: Open, url: str, client: Clien
         await expect(tabs.locator("[aria-current]")).to_contain_text(label)
         await expect(jobs(page)).to_have_text(shown)
         if not shown:
-            await expect(page.get_by_text("No job of this queue is so.")).to_be_visible()
+            await expect(page.get_by_text("No job of this queue matches.")).to_be_visible()
 
     linked = await open_page(url, "#/queues/tabs?show=in_progress")
     await expect(jobs(linked)).to_have_text(["tab-running"])
@@ -141,6 +141,35 @@ async def test_a_queue_is_purged(open_page: Open, url: str, client: Client) -> N
     assert client.queue("purging").totals.cancelled == 2
 
 
+async def test_a_queue_is_purged_of_what_is_in_progress_too(open_page: Open, url: str, client: Client) -> None:
+    """If that is chosen; the page says how many."""
+    client.enqueue(1, id="ends", queue="purging-all")
+    assert client.dequeue("purging-all") is not None
+    client.enqueue(1, queue="purging-all")
+    page = await open_page(url, "#/queues/purging-all")
+
+    await confirm(page, "Purge", "End those in progress too")
+
+    await expect(page.get_by_role("status")).to_contain_text("2 jobs of purging-all cancelled")
+    assert client.job("ends").outcome == "cancelled"
+
+
+async def test_a_queue_is_deleted(open_page: Open, url: str, client: Client) -> None:
+    """With its live jobs, of which the question tells; one that has none by itself."""
+    client.enqueue(1, id="goes", queue="deleting")
+    assert client.dequeue("deleting") is not None
+    client.put_queue("deleting-empty")
+    for name, told in (("deleting", "1 now, are cancelled"), ("deleting-empty", "History keeps its jobs")):
+        page = await open_page(url, f"#/queues/{name}")
+        await page.locator("main").get_by_role("button", name="Delete", exact=True).click()
+        await expect(page.get_by_role("dialog")).to_contain_text(told)
+        await page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
+        await expect(page.get_by_role("status")).to_contain_text(f"Deleted {name}")
+        await expect(page.get_by_role("heading", level=1)).not_to_have_text(name)
+    assert not {"deleting", "deleting-empty"} & {queue.name for queue in client.queues()}
+    assert client.job("goes").outcome == "cancelled"
+
+
 async def test_what_failed_is_retried(open_page: Open, url: str, client: Client) -> None:
     """Every failed job is queued again."""
     fail(client, "again", "f-1")
@@ -167,7 +196,7 @@ async def test_a_policy_is_edited(open_page: Open, url: str, client: Client) -> 
     await lease.fill("soon")
     await dialog.get_by_role("button", name="Set policy").click()
     await expect(lease).to_have_attribute("aria-invalid", "true")
-    await expect(dialog).to_contain_text("A number is needed")
+    await expect(dialog).to_contain_text("Enter a number")
     await lease.fill("99999999")
     await dialog.get_by_role("button", name="Set policy").click()
     await expect(dialog).to_contain_text("lease_seconds: ")
@@ -201,3 +230,22 @@ async def test_a_queue_that_is_none_says_what_would_make_it(open_page: Open, url
     page = await open_page(url, "#/queues/nowhere")
     await expect(page.get_by_text("There is no such queue")).to_be_visible()
     await expect(page.locator(".command code")).to_contain_text('"queue": "nowhere"')
+
+
+async def test_jobs_are_narrowed_down_to_a_tag(open_page: Open, url: str, client: Client) -> None:
+    """A tag stands beside each job that has it, and on the job's own page; it leads to those that have it."""
+    client.enqueue(1, id="tagged-1", queue="tagged", tags=["night & day", "b"])
+    client.enqueue(1, id="tagged-2", queue="tagged", tags=["b"])
+    client.enqueue(1, id="tagged-3", queue="tagged")
+
+    page = await open_page(url, "#/queues/tagged")
+    jobs = page.get_by_role("region", name="Jobs").get_by_role("table")
+    await expect(jobs.get_by_role("row")).to_have_count(4)
+    await jobs.get_by_role("link", name="night & day").click()
+    await expect(jobs.get_by_role("row")).to_have_count(2)
+    await page.get_by_role("link", name="Show every tag").click()
+    await expect(jobs.get_by_role("row")).to_have_count(4)
+
+    page = await open_page(url, "#/jobs/tagged-1")
+    await page.get_by_role("region", name="Facts").get_by_role("link", name="b", exact=True).click()
+    await expect(page.get_by_role("region", name="Jobs").get_by_role("row")).to_have_count(3)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobqueue import Client, PerKey, Rate
+from jobqueue import Client, NewJob, PerKey, Rate
 from jobqueue.testing import server_in_thread
 
 from .conftest import Open, expect
@@ -28,9 +28,13 @@ VIEWS = {
     "#/jobs/m-1": "main pre",
     "#/jobs/m-2": "main pre",
     "#/workers": "main table",
+    "#/server": "main table",
     "#/enqueue": "main form",
     "#/queues/none": "main .empty",
     "#/queues/ledger": "main .keys",
+    "#/schedules": "main table",
+    "#/schedules/nightly": "main .pairs",
+    "#/schedules/none": "main .empty",
     "#/jobs/l-1": "main .waiting",
 }
 
@@ -55,6 +59,11 @@ def lively() -> Iterator[str]:
         for number in range(2):
             client.enqueue(1, id=f"l-{number}", queue="ledger", key="acme")
         assert client.dequeue("ledger", worker="w-1", wait=10) is not None
+        client.schedules.put("nightly", NewJob({"a": 1}, queue="alone"), cron="0 2 * * *", timezone="Europe/Berlin")
+        client.schedules.put(
+            "a-name-that-is-rather-long-and-goes-on-for-a-while-until-64-", NewJob(1, queue="alone"), every=86_400, paused=True
+        )
+        client.schedules.run("nightly")
         yield url
 
 
@@ -91,6 +100,20 @@ async def test_axe_finds_nothing_serious_in_dialogs(lively: str, open_page: Open
         await page.keyboard.press("Escape")
 
 
+async def test_axe_finds_nothing_serious_in_the_schedule_editor(lively: str, open_page: Open) -> None:
+    """For a new one, refused for want of a name, and for one that is there."""
+    page = await open_page(lively, "#/schedules", bypass_csp=True)
+    await page.get_by_role("button", name="New schedule").click()
+    await page.get_by_role("button", name="Create schedule").click()
+    await expect(page.get_by_label("Name")).to_be_focused()
+    assert await faults(page) == []
+    await page.keyboard.press("Escape")
+    await page.get_by_role("table", name="Schedules").get_by_role("link", name="nightly", exact=True).click()
+    await page.get_by_role("button", name="Edit").click()
+    await expect(page.get_by_label("Cron")).to_have_value("0 2 * * *")
+    assert await faults(page) == []
+
+
 @pytest.mark.parametrize("width", [360, 768, 1024, 1600])
 async def test_no_view_is_wider_than_the_screen(lively: str, open_page: Open, width: int) -> None:
     """Nothing has to be scrolled sideways to be read."""
@@ -113,7 +136,7 @@ async def test_everything_is_reached_by_keyboard(lively: str, open_page: Open) -
     await tab_to(page, page.get_by_role("table", name="Queues").get_by_role("link", name="mail", exact=True))
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", level=1)).to_be_focused()
-    await tab_to(page, page.get_by_role("button", name="Pause"))
+    await tab_to(page, page.get_by_role("button", name="Pause", exact=True))
     await page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
     await expect(dialog).to_be_visible()
@@ -122,7 +145,7 @@ async def test_everything_is_reached_by_keyboard(lively: str, open_page: Open) -
         assert await page.evaluate("document.activeElement.closest('dialog') !== null || document.activeElement === document.body")
     await page.keyboard.press("Escape")
     await expect(dialog).to_have_count(0)
-    await expect(page.get_by_role("button", name="Pause")).to_be_focused()
+    await expect(page.get_by_role("button", name="Pause", exact=True)).to_be_focused()
     await page.keyboard.press("/")
     await expect(page.get_by_placeholder("A job’s id, or a type")).to_be_focused()
 

@@ -43,7 +43,7 @@ def sees(monkeypatch: pytest.MonkeyPatch) -> Sees:
     """Says how the servers of this process see the others from now on; one that sees no owner can tell nothing of queues either."""
 
     async def nothing(self: Shell, *given: object) -> NoReturn:
-        raise StorageUnavailable("no server owns the queue now")
+        raise StorageUnavailable("there is no owner at the moment")
 
     def see(cluster: ClusterStats) -> None:
         monkeypatch.setattr(Shell, "cluster", lambda self: cluster)
@@ -60,7 +60,7 @@ def fact(page: Page, name: str) -> Any:
 
 
 async def test_a_server_by_itself_has_no_panel(own_url: str, open_page: Open) -> None:
-    """Nothing of servers, and nothing is asked again."""
+    """Nothing of other servers."""
     with Client(own_url) as client:
         client.put_queue("quiet")
     page = await open_page(own_url)
@@ -109,7 +109,7 @@ async def test_a_store_that_does_not_answer_makes_nobody_silent(own_url: str, op
         client.put_queue("quiet")
     sees(replace(HEALTHY, members=[MemberStats(name, f"{name}:8081", 20.0) for name in "abc"], problem="the store does not answer"))
     page = await open_page(own_url)
-    await expect(page.get_by_role("region", name="Health")).to_contain_text("This server claims nothing")
+    await expect(page.get_by_role("region", name="Health")).to_contain_text("This server cannot become the owner")
     await expect(page.get_by_role("region", name="Servers")).not_to_contain_text("Silent")
 
 

@@ -37,8 +37,10 @@ def flow_invariants(engine: Engine) -> None:
     jobs = list(engine.jobs.by_id.values())
     halting = [job for job in jobs if job.conclusion is not None and job.conclusion.halts]
     assert {job.id for job in halting} == {job.id for job in engine.pinned}
-    assert engine.jobs_max == engine.limits.jobs_max - len(halting)
-    assert engine.bytes_max == engine.limits.payload_total_bytes_max - sum(job_bytes(job) for job in halting)
+    reserved = [group.reserved for group in engine.groups.groups.values()]
+    held = [*halting, *engine.kept]
+    assert engine.jobs_max == engine.limits.jobs_max - len(held) - sum(count for count, _ in reserved)
+    assert engine.bytes_max == engine.limits.payload_total_bytes_max - sum(map(job_bytes, held)) - sum(size for _, size in reserved)
     for queue in engine.queues.values():
         assert queue.flow == isinstance(queue, FlowQueue) == (queue.policy.limited or queue.policy.keyed or bool(queue.paused_keys))
         if isinstance(queue, FlowQueue):

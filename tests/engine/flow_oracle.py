@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 
 from jobqueue.limits import Limits
-from jobqueue.model import JobSpec, PerKey, QueuePolicy, Rate
+from jobqueue.model import JobSpec
+from jobqueue.policy import PerKey, QueuePolicy, Rate
 
 from .oracle import KEEP, UNKNOWN, Item, Oracle, size_of
 
@@ -216,7 +217,10 @@ class FlowOracle(Oracle):
     def no_room(self, queue: str, size: int, key: str | None = None) -> str | None:
         if len(self.live()) >= self.limits.jobs_max - len(self.pinned()):
             return "queue_full"
-        if (full := super().no_room(queue, size)) is not None:
+        return super().no_room(queue, size, key)
+
+    def no_place(self, queue: str, key: str | None) -> str | None:
+        if (full := super().no_place(queue, key)) is not None:
             return full
         if queue not in self.queues or not self.keyed(queue) or key is None:
             return None
@@ -317,6 +321,10 @@ class FlowOracle(Oracle):
         if rate is not None and queue in self.restarted and self.keyed(queue) and key not in self.known_keys(queue):
             self.meters[queue, key] = self.emptied(rate, self.restarted[queue], None)
 
+    def comes_by_edit(self, queue: str, key: str | None) -> None:
+        super().comes_by_edit(queue, key)
+        self.comes(queue, key)
+
     # Operations.
 
     def enqueue(self, now: float, spec: JobSpec, new_id: str) -> str:
@@ -408,6 +416,11 @@ class FlowOracle(Oracle):
             self.hold_key(item)
         super().pass_time(item, now)
 
+    def move(self, item: Item, now: float, to: str) -> None:
+        self.queues.setdefault(to, self.policy)
+        self.comes(to, item.spec.key)
+        super().move(item, now, to)
+
     def remember(self, item: Item, outcome: str) -> None:
         if outcome == "failed" and self.ordered(item) and self.rule(item.spec.queue).order == "halt":
             item.halts = True
@@ -434,7 +447,7 @@ class FlowOracle(Oracle):
         if item.outcome in (None, "succeeded"):
             return KEEP
         spec, halts = item.spec, item.halts
-        size = size_of(spec.payload, spec.type, spec.description, spec.traceparent, spec.key)
+        size = size_of(spec.payload, spec.type, spec.description, spec.traceparent, spec.key, *spec.tags)
         if (not halts or spec.queue not in self.queues) and (full := self.no_room(spec.queue, size, spec.key)) is not None:
             return full
         self.queues.setdefault(spec.queue, self.policy)
@@ -442,7 +455,7 @@ class FlowOracle(Oracle):
             self.history[str(item.outcome)].remove(item)
             self.comes(spec.queue, spec.key)
         item.outcome = item.error = item.result = item.ended_by = item.ended_worker = item.said = item.expires_at = None
-        item.run_at, item.attempts, item.past, item.holds, item.halts = now, 0, (), halts, False
+        item.run_at, item.attempts, item.past, item.holds, item.halts, item.late = now, 0, (), halts, False, None
         if halts:
             self.to_old_place(item, now)
         else:

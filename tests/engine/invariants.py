@@ -10,12 +10,14 @@ import msgspec
 from jobqueue.engine.deadlines import Deadlines
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.queues import QueueState
+from jobqueue.engine.retention import KeptHistory
 from jobqueue.engine.sizes import job_bytes, names_bytes
 from jobqueue.model import Job, Outcome, Status
 
 from .flow_invariants import flow_fingerprint, flow_invariants
+from .unique_invariants import unique_fingerprint, unique_invariants
 
-_TOTALS = ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried")
+_TOTALS = ("enqueued", "dequeued", "redelivered", "succeeded", "failed", "cancelled", "expired", "retried", "moved_in", "moved_out")
 
 
 def fingerprint(engine: Engine) -> dict[str, Any]:
@@ -42,8 +44,21 @@ def fingerprint(engine: Engine) -> dict[str, Any]:
         "live bytes": engine.live_bytes,
         "random": engine.random.getstate(),
         "pinned": [job.id for job in engine.pinned],
+        "kept": sorted(job.id for job in engine.kept),
+        "edges": {parent: sorted(engine.edges.of(parent)) for parent in engine.edges.children},
+        "groups": {name: engine.groups.stats(group) for name, group in engine.groups.groups.items()},
         "events": list(engine.events),
+        "unique": unique_fingerprint(engine),
+        "schedules": _schedules(engine),
+        "logs": {number: (log.state, log.read(0, 2**30)) for number, log in sorted(engine.logs.by_job.items())},
     }
+
+
+def _schedules(engine: Engine) -> dict[str, Any]:
+    schedules = engine.schedules
+    # Of a slot that has no room the first reason is stored, and the last shown.
+    tables = {name: table.stored._replace(problem=str(table.problem is None)) for name, table in sorted(schedules.tables.items())}
+    return {"tables": tables, "runs": {name: set(ids) for name, ids in schedules.runs.items()}}
 
 
 def _queue(queue: QueueState) -> dict[str, Any]:
@@ -58,7 +73,9 @@ def _queue(queue: QueueState) -> dict[str, Any]:
 
 def invariants(engine: Engine) -> None:
     """Assert everything the docstring of `State` promises."""
-    places = Counter(job.id for job in engine.pinned)
+    logged = {job.number: job.details.extra.log for job in engine.jobs.by_id.values() if job.details.extra.log}
+    assert logged == {number: log.size for number, log in engine.logs.by_job.items()}
+    places = Counter(job.id for job in [*engine.pinned, *engine.kept])
     for queue in engine.queues.values():
         _check_queue(engine, queue, places)
     for outcome in Outcome:
@@ -83,7 +100,13 @@ def invariants(engine: Engine) -> None:
     _check_deadlines(engine, engine.deadlines, live)
     _check_deadlines(engine, engine.lease_ends, live)
     _check_leases(engine, live)
+    _check_shelves(engine)
+    runs = {(job.schedule, job.id) for job in live if job.schedule is not None and job.home == job.queue}
+    assert {(name, job_id) for name, ids in engine.schedules.runs.items() for job_id in ids} == runs
+    assert engine.schedules.payload_bytes == sum(table.payload_bytes for table in engine.schedules.tables.values())
     flow_invariants(engine)
+    unique_invariants(engine)
+    engine.groups.check()
 
 
 def _check_queue(engine: Engine, queue: QueueState, places: Counter[str]) -> None:
@@ -105,7 +128,9 @@ def _check_queue(engine: Engine, queue: QueueState, places: Counter[str]) -> Non
     totals = {name: getattr(queue, f"{name}_total") for name in _TOTALS}
     assert min(totals.values()) >= 0
     concluded = sum(totals[outcome.value] for outcome in Outcome)
-    assert totals["enqueued"] + totals["retried"] == queue.live + concluded, "what came in is here or has ended"
+    came = totals["enqueued"] + totals["retried"] + totals["moved_in"]
+    assert came == queue.live + concluded + totals["moved_out"], "what came in is here, has ended or has gone on"
+    assert queue.dead_lettered_total <= queue.failed_total
 
 
 def _check_history(engine: Engine, outcome: Outcome, places: Counter[str]) -> None:
@@ -116,9 +141,32 @@ def _check_history(engine: Engine, outcome: Outcome, places: Counter[str]) -> No
     assert engine.history.counts()[outcome] == (len(jobs), held)
     assert len(jobs) <= engine.limits.history_jobs_max
     assert held <= engine.limits.history_bytes_max
-    # One that halted its key ended before it came here.
-    times = [job.conclusion.concluded_at for job in jobs if job.conclusion is not None and job.key is None]
+    # One that halted its key, or that others were after, ended before it came here.
+    parents = {parent for job in engine.jobs.by_id.values() for parent in job.details.extra.after}
+    times = [job.conclusion.concluded_at for job in jobs if job.conclusion is not None and job.key is None and job.id not in parents]
     assert times == sorted(times), "history is in the order in which jobs ended"
+
+
+def _check_shelves(engine: Engine) -> None:
+    """What queues keep by rules of their own is what there is of them in history, and is due in time."""
+    rules = {
+        (queue.name, outcome): rule
+        for queue in engine.queues.values()
+        for outcome in Outcome
+        if (rule := queue.policy.keep_succeeded if outcome is Outcome.SUCCEEDED else queue.policy.keep_failed) is not None
+    }
+    shelves = engine.history.shelves() if isinstance(engine.history, KeptHistory) else []
+    assert {(shelf.queue, shelf.outcome): shelf.rule for shelf in shelves} == rules
+    for shelf in shelves:
+        jobs = [job for job in engine.history.jobs(shelf.outcome) if job.queue == shelf.queue]
+        if shelf.filling:
+            assert list(shelf.jobs) == jobs[len(jobs) - len(shelf.jobs) :]
+            continue
+        assert list(shelf.jobs) == jobs
+        if not engine.follows and shelf.due_at() != float("inf"):
+            due = engine.deadlines.due(shelf)
+            assert due is not None, "what ages is due"
+            assert due <= shelf.due_at(), "early, never late"
 
 
 def _check_job(engine: Engine, job: Job) -> None:
@@ -128,8 +176,8 @@ def _check_job(engine: Engine, job: Job) -> None:
     assert job.attempts >= (job.lease is not None)
     assert engine.lease_ends.due(job) == (None if job.lease is None else job.lease.expires_at)
     if job.status is Status.SCHEDULED:
-        assert job.run_at is not None
-        due = job.run_at if job.expires_at is None else min(job.run_at, job.expires_at)
+        assert job.run_at is not None or job.details.extra.may_hold_back
+        due = min((at for at in (job.run_at, job.expires_at) if at is not None), default=None)
     else:
         due = job.expires_at if job.status is Status.QUEUED else None
     assert engine.deadlines.due(job) == due

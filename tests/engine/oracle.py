@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from jobqueue.limits import Limits
-from jobqueue.model import Backoff, JobSpec, Outcome, QueuePolicy, Verdict, Want
+from jobqueue.model import JobSpec, Outcome, Verdict, Want
+from jobqueue.policy import Backoff, QueuePolicy
 
 LOST, OVER, KEEP, UNKNOWN = "lease_lost", "not_in_progress", "not_retryable", "unknown_job"
 WAITS = ("scheduled", "queued")
@@ -47,7 +48,8 @@ class Item:
     """A job.
 
     place: where it stands among the queued, smaller is nearer, 0 before it ever stood; came_back: it left and returned to its place.
-    holds: it keeps its key between two attempts; halts: it failed, and its key stands still for it (flow_oracle.py).
+    holds: it keeps its key between two attempts; halts: it failed, and its key stands still for it (flow_oracle.py). late: the token of the
+    lease that ran out last, by which it may still be ended while it waits.
     """
 
     id: str
@@ -69,6 +71,10 @@ class Item:
     holds: bool = False
     halts: bool = False
     ended_turn: int = 0
+    home: str = ""
+    origin: tuple[str, float, str, int] | None = None
+    late: str | None = None
+    edited: bool = False
 
     def due(self) -> float | None:
         if self.status == "in_progress":
@@ -80,7 +86,9 @@ class Item:
         """What it holds by itself: every text in it but the server's own words."""
         past = [text for _, _, _, error, worker in self.past for text in (error, worker)]
         error = None if self.error in (EXPIRED, LEFT_OUT) else self.error
-        return size_of(self.spec.payload, self.spec.type, self.spec.description, self.spec.traceparent, self.spec.key, error, *past)
+        return size_of(
+            self.spec.payload, self.spec.type, self.spec.description, self.spec.traceparent, self.spec.key, *self.spec.tags, error, *past
+        )
 
     def size(self) -> int:
         """What it holds in all."""
@@ -90,6 +98,7 @@ class Item:
     def tried(self, hold: Hold, ended: str, said: bytes | None, error: bytes | None, room: float) -> bool:
         """An attempt is over that failed or whose lease ran out; whether there was room for what is to be said of it."""
         before, was = self.own(), (self.past, self.error)
+        self.late = hold.token if ended == "lease_expired" else None
 
         def noted(said: bytes | None, worker: str | None, error: bytes | None) -> None:
             self.past = (*was[0], (self.attempts, hold.since, ended, said, worker))[-Limits().past_attempts_max :]
@@ -123,9 +132,10 @@ class Oracle:
         queued = [item for item in self.live(queue) if item.status == "queued"]
         return sorted(queued, key=lambda item: (item.spec.priority, not item.came_back, item.place))
 
-    def attempts_of(self, item: Item) -> int:
+    def attempts_of(self, item: Item) -> float:
         own = item.spec.max_attempts
-        return self.queues[item.spec.queue].max_attempts if own is None else own
+        most = self.queues[item.spec.queue].max_attempts if own is None else own
+        return math.inf if most is None else most
 
     def ceiling(self, item: Item) -> float:
         backoff: Backoff = item.spec.backoff or self.queues[item.spec.queue].backoff
@@ -138,6 +148,10 @@ class Oracle:
     def no_room(self, queue: str, size: int, key: str | None = None) -> str | None:
         if len(self.live()) >= self.limits.jobs_max or size > self.room():
             return "queue_full"
+        return self.no_place(queue, key)
+
+    def no_place(self, queue: str, key: str | None) -> str | None:
+        """Why no more jobs may be in this queue, whoever has room for them."""
         if queue not in self.queues:
             return "too_many_queues" if len(self.queues) >= self.limits.queues_max else None
         max_jobs = self.queues[queue].max_jobs
@@ -151,7 +165,50 @@ class Oracle:
             count += 1
         return count
 
+    def has_place(self, item: Item, queue: str | None) -> bool:
+        """Whether a live job may come here from another queue."""
+        return queue is not None and self.no_place(queue, item.spec.key) is None
+
+    def circle(self, name: str, policy: QueuePolicy) -> bool:
+        """Whether dead letters would come back to where they failed."""
+        seen, to = [name], policy.dead_letter
+        while to is not None and to not in seen:
+            seen.append(to)
+            to = self.queues[to].dead_letter if to in self.queues else None
+        return to is not None
+
+    def elsewhere(self, name: str) -> str | None:
+        """Where a redrive moves them, any other queue or where they came from, the same each time it is asked."""
+        others = [None, *sorted(queue for queue in self.queues if queue != name)]
+        return others[self.turn % len(others)]
+
+    def comes_by_edit(self, queue: str, key: str | None) -> None:
+        """A job of this key is about to come to a queue that is made if need be."""
+        self.queues.setdefault(queue, self.policy)
+
     # Moving.
+
+    def move(self, item: Item, now: float, to: str) -> None:
+        self.queues.setdefault(to, self.policy)
+        item.spec = msgspec.structs.replace(item.spec, queue=to)
+        item.attempts, item.run_at, item.expires_at, item.holds = 0, now, None, False
+        self.to_back(item)
+
+    def to_dead_letters(self, item: Item, now: float, reason: str) -> None:
+        to = self.queues[item.spec.queue].dead_letter
+        assert to is not None
+        item.origin = (item.spec.queue, now, reason, item.attempts + (item.origin[3] if item.origin else 0))
+        self.move(item, now, to)
+
+    def redrive(self, now: float, job_id: str, to: str | None) -> bool:
+        item = self.items[job_id]
+        assert item.origin is not None
+        target = item.origin[0] if to is None else to
+        if not self.has_place(item, target):
+            return False
+        item.origin, item.error, item.past, item.late = None, None, (), None
+        self.move(item, now, target)
+        return True
 
     def next_turn(self) -> int:
         self.turn += 1
@@ -186,15 +243,19 @@ class Oracle:
 
     def enqueue(self, now: float, spec: JobSpec, new_id: str) -> str:
         known = self.items.get(spec.id or new_id)
+        if known is not None and known.edited:
+            return "known"
         if known is not None:
-            then, now_said = (msgspec.structs.replace(one, id=None, delay=one.delay or None) for one in (known.spec, spec))
+            asked = msgspec.structs.replace(known.spec, queue=known.home)
+            then, now_said = (msgspec.structs.replace(one, id=None, delay=one.delay or None) for one in (asked, spec))
             return "known" if then == now_said else "id_conflict"
-        size = size_of(spec.payload, spec.type, spec.description, spec.traceparent, spec.key)
+        size = size_of(spec.payload, spec.type, spec.description, spec.traceparent, spec.key, *spec.tags)
         if (full := self.no_room(spec.queue, size, spec.key)) is not None:
             return full
         self.queues.setdefault(spec.queue, self.policy)
         run_at = now + spec.delay if spec.delay else spec.run_at
         item = Item(spec.id or new_id, spec, run_at, None if spec.expires_in is None else now + spec.expires_in)
+        item.home = spec.queue
         self.items[item.id] = item
         if run_at is not None and run_at > now:
             item.status = "scheduled"
@@ -211,18 +272,19 @@ class Oracle:
             for item in self.waiting(name):
                 if len(taken) == limit:
                     break
-                if self.shown([*taken, item], limit) <= len(taken):
-                    return taken
                 if item.expires_at is not None and item.expires_at <= now:
                     self.end(item, "expired")
                     continue
+                if self.shown([*taken, item], limit) <= len(taken):
+                    return taken
                 item.status = "in_progress"
                 item.attempts += 1
                 taken.append(item)
         return taken
 
     def lease(self, item: Item, now: float, token: str, want: Want) -> None:
-        length = want.lease_seconds or item.spec.lease_seconds or self.queues[item.spec.queue].lease_seconds
+        said = want.lease_seconds, item.spec.lease_seconds, self.queues[item.spec.queue].lease_seconds
+        length = next(seconds for seconds in said if seconds is not None)
         item.hold = Hold(token, now + length, length, now, want.attempt_id, self.next_turn(), want.worker, want.who)
 
     def replay(self, want: Want) -> list[str]:
@@ -271,7 +333,11 @@ class Oracle:
             return why
         hold = self.items[job_id].hold
         assert hold is not None
-        hold.until = now + (seconds or hold.seconds)
+        length = hold.seconds if seconds is None else seconds
+        if not length:
+            self.pass_time(self.items[job_id], now)
+            return None
+        hold.until = now + length
         grown = size_of(message) - size_of(hold.message)
         if message is not None and not 0 < grown > self.room():
             hold.message = message
@@ -279,15 +345,19 @@ class Oracle:
 
     def release(self, now: float, job_id: str, token: str, delay: float) -> str | None:
         if (why := self.refusal(job_id, token)) is None:
+            self.items[job_id].late = None
             self.give_up(self.items[job_id], now, delay)
         return why
 
-    def conclude(self, job_id: str, token: str, verdict: Verdict) -> str | None:
+    def conclude(self, now: float, job_id: str, token: str, verdict: Verdict) -> str | None:
         """None: done, or done before. "retry": the job is to be scheduled, and the caller says with `back_off` for when."""
         item = self.items.get(job_id)
         if item is not None and item.ended_by == token and (item.said, item.result) == (verdict.outcome, verdict.result):
             same_error = verdict.outcome is Outcome.SUCCEEDED or item.error == verdict.error
             return None if same_error else OVER
+        if item is not None and item.status in WAITS and item.late == token and verdict.late and verdict.outcome is Outcome.SUCCEEDED:
+            self.end(item, "succeeded", Hold(token, 0.0, 0.0, 0.0, None, 0, item.past[-1][4]), verdict)
+            return None
         if (why := self.refusal(job_id, token)) is not None:
             return why
         assert item is not None
@@ -295,15 +365,25 @@ class Oracle:
         assert hold is not None
         failed = verdict.outcome is Outcome.FAILED
         again = failed and not hold.cancel and verdict.retry and item.attempts < self.attempts_of(item)
+        dead = failed and not hold.cancel and not again and self.has_place(item, self.queues[item.spec.queue].dead_letter)
         if failed:
-            item.tried(hold, "failed", verdict.error, verdict.error, self.room() if again else math.inf)
+            item.tried(hold, "failed", verdict.error, verdict.error, self.room() if again or dead else math.inf)
         if hold.cancel:
             self.end(item, "cancelled", hold, verdict)
+        elif dead:
+            self.to_dead_letters(item, now, "failed")
         elif again:
             return "retry"
         else:
             self.end(item, verdict.outcome.value, hold, verdict)
         return None
+
+    def purge(self, job_id: str) -> None:
+        """End a job with all that lives in its queue."""
+        item = self.items[job_id]
+        hold = item.hold
+        self.end(item, "cancelled", hold)
+        item.ended_by = None if hold is None else hold.token
 
     def back_off(self, job_id: str, run_at: float) -> None:
         item = self.items[job_id]
@@ -328,12 +408,14 @@ class Oracle:
         if item.outcome in (None, "succeeded"):
             return KEEP
         spec = item.spec
-        if (full := self.no_room(spec.queue, size_of(spec.payload, spec.type, spec.description, spec.traceparent, spec.key))) is not None:
+        if (
+            full := self.no_room(spec.queue, size_of(spec.payload, spec.type, spec.description, spec.traceparent, spec.key, *spec.tags))
+        ) is not None:
             return full
         self.queues.setdefault(item.spec.queue, self.policy)
         self.history[item.outcome].remove(item)
         item.outcome = item.error = item.result = item.ended_by = item.ended_worker = item.said = item.expires_at = None
-        item.run_at, item.attempts, item.past = now, 0, ()
+        item.run_at, item.attempts, item.past, item.late = now, 0, (), None
         self.to_back(item)
         return None
 
@@ -359,9 +441,13 @@ class Oracle:
                 self.to_back(item)
             return
         again = not hold.cancel and item.attempts < self.attempts_of(item)
-        item.tried(hold, "lease_expired", None, item.error if hold.cancel else EXPIRED, self.room() if again else math.inf)
+        dead = not hold.cancel and not again and self.has_place(item, self.queues[item.spec.queue].dead_letter)
+        error = item.error if hold.cancel else EXPIRED
+        item.tried(hold, "lease_expired", None, error, self.room() if again or dead else math.inf)
         if again:
             self.to_old_place(item, now)
+        elif dead:
+            self.to_dead_letters(item, now, "lease_expired")
         else:
             self.end(item, "cancelled" if hold.cancel else "failed", hold)
 
@@ -377,6 +463,9 @@ class Oracle:
                 item.error,
                 item.past,
                 item.result,
+                (item.spec.queue, item.home, item.spec.priority, item.spec.payload, item.spec.description),
+                item.origin,
+                item.late if item.status in WAITS else None,
                 None if item.hold is None else (item.hold.token, item.hold.until, item.hold.cancel, item.hold.replayed, item.hold.message),
             )
             for item in self.items.values()

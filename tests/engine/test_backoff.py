@@ -10,7 +10,8 @@ from jobqueue.engine.engine import Engine
 from jobqueue.errors import BadRequest
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
-from jobqueue.model import Backoff, Outcome, QueuePolicy, Status, Verdict
+from jobqueue.model import Outcome, Status, Verdict
+from jobqueue.policy import Backoff, QueuePolicy
 from tests.factories import FAILED, NOW, dequeue, enqueue, entropy, make_engine, token_of
 
 from .invariants import invariants

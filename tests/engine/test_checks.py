@@ -12,7 +12,8 @@ import pytest
 from jobqueue.engine import checks
 from jobqueue.errors import BadRequest, TooLarge
 from jobqueue.limits import Limits
-from jobqueue.model import Backoff, JobSpec, QueuePolicy, Want
+from jobqueue.model import JobSpec, Want
+from jobqueue.policy import Backoff, QueuePolicy
 from tests.factories import NOW, make_spec
 
 LIMITS = Limits()
@@ -155,9 +156,9 @@ def test_run_at_may_be_as_far_ahead_as_the_longest_delay() -> None:
 @pytest.mark.parametrize("field", ["payload", "result", "error"])
 def test_json_has_a_size_in_bytes(field: str) -> None:
     """The largest is allowed, one byte more is `too_large` and names the field."""
-    checks.json_size(field, b"x" * (256 << 10), LIMITS)
+    checks.json_size(field, b"x" * (1 << 20), LIMITS)
     with pytest.raises(TooLarge) as caught:
-        checks.json_size(field, b"x" * ((256 << 10) + 1), LIMITS)
+        checks.json_size(field, b"x" * ((1 << 20) + 1), LIMITS)
     assert caught.value.field == field
 
 

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from jobqueue.engine.events import Kind
-from jobqueue.model import Job, Outcome, QueuePolicy, Status, Want
+from jobqueue.model import Job, Outcome, Status, Want
+from jobqueue.policy import QueuePolicy
 from tests.factories import FAILED, FORGED, NOW, SUCCEEDED, bring, dequeue, drain_ids, enqueue, make_engine, token_of
 
 from .invariants import fingerprint, invariants

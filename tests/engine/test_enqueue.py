@@ -10,7 +10,8 @@ from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Kind
 from jobqueue.errors import BadRequest, IdConflict, QueueError, QueueFull, TooLarge, TooManyQueues
 from jobqueue.limits import Limits
-from jobqueue.model import Backoff, JobSpec, Outcome, QueuePolicy, Status
+from jobqueue.model import JobSpec, Outcome, Status
+from jobqueue.policy import Backoff, QueuePolicy
 from tests.factories import NOW, STATES, SUCCEEDED, bring, dequeue, drain_ids, enqueue, make_engine, make_spec, token_of
 
 from .invariants import fingerprint, invariants
@@ -300,7 +301,7 @@ def test_max_jobs_bounds_one_queue() -> None:
     assert len(drain_ids(engine, NOW, "a")) == 1
 
 
-@pytest.mark.parametrize("queue", ["", "a b", "a/b", "é", "x" * 65])
+@pytest.mark.parametrize("queue", ["", "a b", "a/b", "é", "x" * 81])
 def test_bad_queue_name_is_refused_before_a_queue_is_made(queue: str) -> None:
     """A name that is none makes no queue."""
     engine = make_engine()
@@ -318,7 +319,7 @@ def test_bad_type_is_refused_before_a_queue_is_made() -> None:
 def test_default_bounds_are_the_documented_ones() -> None:
     """The bounds of a server nobody configured."""
     limits = Limits()
-    assert (limits.jobs_max, limits.payload_total_bytes_max, limits.payload_bytes_max) == (1_000_000, 1 << 30, 256 << 10)
+    assert (limits.jobs_max, limits.payload_total_bytes_max, limits.payload_bytes_max) == (1_000_000, 1 << 30, 1 << 20)
     assert (limits.queues_max, limits.history_jobs_max, limits.history_bytes_max) == (10_000, 10_000, 64 << 20)
     assert (limits.lease_seconds_min, limits.lease_seconds_default, limits.lease_seconds_max) == (1.0, 300.0, 43_200.0)
     assert (limits.delay_seconds_max, limits.batch_jobs_max, limits.max_attempts_default) == (30 * 86_400.0, 1_000, 5)

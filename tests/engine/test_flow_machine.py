@@ -21,13 +21,15 @@ from jobqueue.engine.follow import Changes, begin, end, follow
 from jobqueue.engine.restore import Stored, StoredQueue, restore
 from jobqueue.engine.why import waiting_for
 from jobqueue.errors import QueueFull
-from jobqueue.model import Backoff, JobSpec, Lease, Outcome, PerKey, QueuePolicy, Rate, Verdict
+from jobqueue.model import JobSpec, Lease, Outcome, Verdict
+from jobqueue.policy import Backoff, PerKey, QueuePolicy, Rate
 from tests.factories import make_engine
 
+from .editing import any_change
 from .flow_oracle import FlowOracle, Meter
 from .invariants import fingerprint
 from .oracle import Item
-from .test_machine import EngineMachine, backoffs, perhaps, queues
+from .test_machine import ALL, EngineMachine, backoffs, letters, perhaps, queues
 
 KEYS = ("k", "l", "m")
 WAKING = (Kind.ENQUEUED, Kind.QUEUED, Kind.QUEUE_RESUMED, Kind.FREED)
@@ -67,6 +69,7 @@ policies = st.builds(
     per_key=per_keys | st.just(PerKey("none", 2)),
     fair=st.booleans(),
     weights=st.sampled_from([{}, {"k": 0.5, "l": 4.0}, {"m": 2.0}]),
+    dead_letter=letters,
 )
 
 
@@ -178,7 +181,21 @@ class FlowMachine(EngineMachine):
     # Rules.
 
     @rule(
-        what=st.sampled_from(["put_policy", "put_policy", "put_policy", "pause", "resume", "resume", "purge", "redrive", "delete_queue"]),
+        what=st.sampled_from(
+            [
+                "put_policy",
+                "put_policy",
+                "put_policy",
+                "pause",
+                "resume",
+                "resume",
+                "purge",
+                "retry_failed",
+                "redrive",
+                "delete_queue",
+                *ALL,
+            ]
+        ),
         name=queues,
         policy=policies,
     )
@@ -206,7 +223,10 @@ class FlowMachine(EngineMachine):
             self.oracle.gone(name)
             self.doomed.update(doomed)
 
-    def redrive(self, name: str) -> None:
+    def given_up(self, job_id: str) -> None:
+        self.oracle.give_up_halting(self.oracle.items[job_id])
+
+    def retry_failed(self, name: str) -> None:
         if name not in self.oracle.queues:
             return
         jobs = [job for part in self.engine.failed(name, 3) for job in part]
@@ -215,7 +235,7 @@ class FlowMachine(EngineMachine):
         assert [job.id for job in jobs] == ids
         for job in jobs:
             now = self.moment()
-            taken = self.engine.redrive(now, [job])
+            taken = self.engine.retry_failed(now, name, [job])
             assert taken == (self.oracle.retry(now, job.id) is None)
             if not taken:
                 return
@@ -263,7 +283,7 @@ class FlowMachine(EngineMachine):
         events = self.engine.take_events()
         self.note(events)
         for event in events:
-            if event.job is None or event.kind is Kind.FORGOTTEN:
+            if event.job is None or event.kind in (Kind.FORGOTTEN, Kind.DEAD_LETTERED):
                 continue
             if event.kind is Kind.CHANGED:
                 item = self.oracle.items[event.job.id]
@@ -360,7 +380,7 @@ class FlowMachine(EngineMachine):
                 if isinstance(job["hold"], Lease):
                     # Said by the rule there was when this was read, not when it was taken.
                     # And of a replay nobody was told.
-                    job["hold"] = msgspec.structs.replace(job["hold"], limited=False, replayed=False)
+                    job["hold"] = msgspec.structs.replace(job["hold"], limited=False, replayed=False, attempts_max=None)
             prints.append(one)
         assert prints[0] == prints[1]
         if takes_over:
@@ -471,6 +491,7 @@ def _policy(random: Random) -> QueuePolicy:
         random.choice([None, per_key, per_key]),
         random.random() < 0.5,
         random.choice([{}, {"k": 0.5, "l": 4.0}, {"m": 2.0}]),
+        random.choice([None, None, "a", "b"]),
     )
 
 
@@ -497,7 +518,7 @@ def live_long(machine: FlowMachine, random: Random, steps: int) -> None:
         )
 
     def dequeue() -> None:
-        lease, attempt = random.choice([None, 1.0, 20.0]), random.choice([None, None, "x"])
+        lease, attempt = random.choice([None, 0.0, 1.0, 20.0]), random.choice([None, None, "x"])
         machine.dequeue(random.choice([("a",), ("a", "b"), ("b", "a", "b")]), random.choice([1, 1, 2, 5]), lease, attempt)
 
     def conclude() -> None:
@@ -505,7 +526,7 @@ def live_long(machine: FlowMachine, random: Random, steps: int) -> None:
         machine.conclude(which(), Verdict(outcome=outcome, retry=random.random() < 0.7))
 
     def administer() -> None:
-        what = random.choice(["put_policy", "put_policy", "put_policy", "resume", "purge", "redrive", "delete_queue"])
+        what = random.choice(["put_policy", "put_policy", "put_policy", "resume", "purge", "retry_failed", "redrive", "delete_queue", *ALL])
         machine.administer(what, random.choice("aab"), _policy(random))
 
     operations = {
@@ -515,11 +536,13 @@ def live_long(machine: FlowMachine, random: Random, steps: int) -> None:
         administer: 3,
         lambda: machine.pause_key(random.choice("ab"), random.choice(KEYS), random.random() < 0.4): 3,
         lambda: machine.put_back(which()): 5,
-        lambda: machine.extend(which(), random.choice([None, 1.0, 20.0])): 3,
+        lambda: machine.extend(which(), random.choice([None, 0.0, 1.0, 20.0])): 3,
+        lambda: machine.conclude_late(which(), None): 3,
         lambda: machine.release(which(), random.choice([0.0, 0.0, 3.0])): 5,
         lambda: machine.everybody_gives_back(random.random() < 0.5, random): 1,
         lambda: machine.cancel(which()): 4,
         lambda: machine.retry(which()): 5,
+        lambda: machine.edit(which(), any_change(random)): 3,
         lambda: machine.time_passes(random.choice([1.0, 3.0, 10.0])): 8,
         lambda: machine.ticker_is_late(random.choice([1.0, 5.0, 30.0]), random.random() < 0.5): 4,
         lambda: machine.ticker_does_a_little(random.choice([1, 3, 6])): 4,

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from jobqueue.engine.bucket import Bucket
 from jobqueue.engine.events import Kind
-from jobqueue.model import PerKey, PolicyChange, QueuePolicy, Rate, Want
+from jobqueue.model import Want
+from jobqueue.policy import PerKey, PolicyChange, QueuePolicy, Rate
 from tests.factories import NOW, dequeue, drain_ids, enqueue, make_engine, token_of
 
 from .test_flow_traps import DONE, end, engine_with, restarted, ticked

@@ -17,7 +17,8 @@ from jobqueue.engine.follow import end as end_of_following
 from jobqueue.engine.restore import restore
 from jobqueue.engine.why import waiting_for
 from jobqueue.errors import QueueFull
-from jobqueue.model import Backoff, Job, JobFilter, Outcome, PerKey, PolicyChange, QueuePolicy, Rate, Verdict, Want
+from jobqueue.model import Job, JobFilter, Outcome, Verdict, Want
+from jobqueue.policy import Backoff, PerKey, PolicyChange, QueuePolicy, Rate
 from tests.factories import NOW, dequeue, drain_ids, enqueue, make_engine, token_of
 
 from .invariants import invariants
@@ -160,7 +161,7 @@ def test_jobs_that_wait_for_their_key_are_listed_and_counted() -> None:
     assert [job.id for job in found] == ["c", "b", "a"]
     stats = engine.queues["default"].stats()
     assert (stats.queued, stats.held, stats.held_by) == (2, 2, {"order": 2})
-    assert sum(engine.purge(NOW, jobs) for jobs in engine.waiting("default", 10)) == 2
+    assert sum(engine.purge(NOW, "default", jobs) for jobs in engine.waiting("default", 10)) == 2
     invariants(engine)
 
 
@@ -230,7 +231,7 @@ def test_a_holder_that_waits_and_ends_wakes_those_behind_it() -> None:
         if how == "cancel":
             engine.cancel(NOW, "a")
         elif how == "purge":
-            engine.purge(NOW, [engine.job("a")])
+            engine.purge(NOW, "default", [engine.job("a")])
         else:
             engine.tick(NOW + 5)
         assert engine.available("default")

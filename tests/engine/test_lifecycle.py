@@ -12,14 +12,15 @@ import pytest
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Kind
 from jobqueue.engine.lifecycle import TABLE, Rule, Trigger, describe, markdown
+from jobqueue.engine.purging import Purge
 from jobqueue.errors import LostRace, NotRetryable
-from jobqueue.model import Outcome, Status, Want
+from jobqueue.model import JobChange, Outcome, Status, Verdict, Want
 from tests.factories import FAILED, NOW, STATES, SUCCEEDED, Placed, bring, dequeue, enqueue, make_engine, make_spec, token_of
 
 from .invariants import fingerprint, invariants
 
 S, Q, P, C = Status.SCHEDULED, Status.QUEUED, Status.IN_PROGRESS, Status.CONCLUDED
-LOST, OVER, KEEP, NOTHING = "lease_lost", "not_in_progress", "not_retryable", "nothing"
+LOST, OVER, KEEP, HELD, NOTHING = "lease_lost", "not_in_progress", "not_retryable", "in_progress", "nothing"
 
 EXPECTED: dict[Trigger, tuple[str | set[Status], ...]] = {
     #                       scheduled  queued   in_progress  concluded
@@ -29,14 +30,20 @@ EXPECTED: dict[Trigger, tuple[str | set[Status], ...]] = {
     Trigger.RELEASE: (LOST, LOST, {Q, S, C}, OVER),
     Trigger.UNDELIVERED: (NOTHING, NOTHING, {Q, C}, NOTHING),
     Trigger.CONCLUDE: (LOST, LOST, {C, S}, OVER),
+    Trigger.CONCLUDE_LATE: ({C}, {C}, LOST, OVER),
     Trigger.LEASE_EXPIRED: (NOTHING, NOTHING, {Q, C}, NOTHING),
     Trigger.CANCEL: ({C}, {C}, {P}, OVER),
     Trigger.EXPIRE: ({C}, {C}, NOTHING, NOTHING),
     Trigger.RETRY: (KEEP, KEEP, KEEP, {Q}),
+    Trigger.DEAD_LETTER: (NOTHING, NOTHING, {Q}, NOTHING),
+    Trigger.REDRIVE: ({Q}, {Q}, NOTHING, NOTHING),
+    Trigger.EDIT: ({S, Q}, {Q, S}, HELD, OVER),
+    Trigger.LET_RUN: ({Q, S, C}, NOTHING, NOTHING, NOTHING),
+    Trigger.PURGE: ({C}, {C}, {C}, NOTHING),
     Trigger.FORGET: (NOTHING, NOTHING, NOTHING, {C}),
 }
 COLUMNS = (S, Q, P, C)
-CODES = {Rule.LEASE_LOST: LOST, Rule.NOT_IN_PROGRESS: OVER, Rule.NOT_RETRYABLE: KEEP, Rule.NOTHING: NOTHING}
+CODES = {Rule.LEASE_LOST: LOST, Rule.NOT_IN_PROGRESS: OVER, Rule.NOT_RETRYABLE: KEEP, Rule.IN_PROGRESS: HELD, Rule.NOTHING: NOTHING}
 
 LEASE = 300.0
 """The default lease, in seconds."""
@@ -65,17 +72,39 @@ def token(placed: Placed) -> str:
     return best
 
 
+LATE = Verdict(outcome=Outcome.SUCCEEDED, result=b'"late"', late=True)
+
+
+def conclude_late(engine: Engine, placed: Placed) -> object:
+    """By the token of the last lease, which has run out if the job waits."""
+    job, was = placed.job, placed.job.status
+    if was is P or was is C:
+        return engine.conclude(NOW, job.id, placed.earlier if was is P and placed.earlier else token(placed), LATE)
+    if was is S:
+        engine.edit(NOW, job.id, JobChange(delay=0.0))
+    last = token_of(dequeue(engine))
+    engine.extend(NOW, job.id, last, 0.0)
+    if was is S:
+        engine.edit(NOW, job.id, JobChange(delay=9.0))
+    assert job.status is was
+    engine.take_events()
+    return engine.conclude(NOW, job.id, last, LATE)
+
+
 ACTS: dict[Trigger, Callable[[Engine, Placed], object]] = {
     Trigger.DEQUEUE: lambda engine, placed: engine.dequeue(NOW, Want()),
     Trigger.EXTEND: lambda engine, placed: engine.extend(NOW, placed.job.id, token(placed), 60.0, 0.5, "half"),
     Trigger.RELEASE: lambda engine, placed: engine.release(NOW, placed.job.id, token(placed)),
     Trigger.UNDELIVERED: lambda engine, placed: engine.put_back(NOW, placed.job.id, token(placed)),
     Trigger.CONCLUDE: lambda engine, placed: engine.conclude(NOW, placed.job.id, token(placed), FAILED),
+    Trigger.CONCLUDE_LATE: conclude_late,
     Trigger.LEASE_EXPIRED: lambda engine, placed: engine.tick(NOW + LEASE),
     Trigger.CANCEL: lambda engine, placed: engine.cancel(NOW, placed.job.id),
     Trigger.RETRY: lambda engine, placed: engine.retry(NOW, placed.job.id),
+    Trigger.EDIT: lambda engine, placed: engine.edit(NOW, placed.job.id, JobChange(description="new")),
+    Trigger.PURGE: lambda engine, placed: Purge(engine, placed.job.queue).step(NOW, [placed.job]),
 }
-"""How to pull each trigger; those that need a job made for it (DUE, EXPIRE, FORGET) have tests of their own."""
+"""How to pull each trigger; those that need a job made for it (DUE, EXPIRE, FORGET, LET_RUN, dead letters) have their own tests."""
 
 
 def test_table_is_as_expected() -> None:
@@ -95,13 +124,13 @@ def test_docs_table_shows_every_cell() -> None:
     assert all(len(row.strip("| ").split(" | ")) == 5 and "|  |" not in row for row in rows)
 
 
-@pytest.mark.parametrize(("trigger", "state"), cells(LOST, OVER, KEEP))
+@pytest.mark.parametrize(("trigger", "state"), cells(LOST, OVER, KEEP, HELD))
 def test_illegal_cell_raises_its_code_and_changes_nothing(trigger: Trigger, state: str) -> None:
     """A refused request raises the very error of its cell, and not a field of anything is different afterwards."""
     engine = make_engine()
     placed = bring(engine, state)
     wanted = expected(trigger, state)
-    if wanted == OVER and placed.token is None and trigger is not Trigger.CANCEL:
+    if wanted == OVER and placed.token is None and trigger not in (Trigger.CANCEL, Trigger.EDIT):
         wanted = LOST  # no worker ended the job, so the token at hand is an earlier attempt's
     before = fingerprint(engine)
     with pytest.raises(LostRace) as caught:

@@ -9,7 +9,7 @@ import pytest
 
 from jobqueue.limits import CONTROL, CONTROL_BUT_LINES, NAME, Limits
 
-MAY_BE_ZERO = ("history_jobs_max", "history_bytes_max")
+MAY_BE_ZERO = ("history_jobs_max", "history_bytes_max", "unused_queue_seconds")
 
 
 @pytest.mark.parametrize("name", [name for name in Limits.__struct_fields__ if name not in MAY_BE_ZERO])
@@ -21,11 +21,12 @@ def test_bound_that_is_nothing_is_refused(name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("name", MAY_BE_ZERO)
-def test_history_may_hold_nothing_and_not_less(name: str) -> None:
-    """A server may remember no concluded job; fewer than none is refused, not found out at the first job that ends."""
+def test_some_bounds_may_be_nothing_and_not_less(name: str) -> None:
+    """A server may remember no concluded job, or keep every queue; fewer than none is refused, not found out when it comes to it."""
     assert getattr(Limits(**{name: 0}), name) == 0
-    with pytest.raises(ValueError, match=name):
-        Limits(**{name: -1})
+    for wrong in (-1, math.nan):
+        with pytest.raises(ValueError, match=name):
+            Limits(**{name: wrong})
 
 
 @pytest.mark.parametrize(
@@ -51,11 +52,11 @@ def test_small_bound_may_reach_its_large_one_and_not_pass_it(small: str, large: 
         Limits(**room | {small: number + step})
 
 
-def test_names_are_64_characters_of_a_small_alphabet() -> None:
-    """Letters and digits of ASCII, dot, underscore, colon, hyphen: 1 to 64 of them and nothing around them."""
-    for good in ("a", "A9", "mail.send:v2_x-y", "x" * 64):
+def test_names_are_80_characters_of_a_small_alphabet() -> None:
+    """Letters and digits of ASCII, dot, underscore, colon, hyphen: 1 to 80 of them and nothing around them."""
+    for good in ("a", "A9", "mail.send:v2_x-y", "x" * 80):
         assert NAME.fullmatch(good)
-    for bad in ("", "x" * 65, "a b", "a\n", "a/b", "é", "a%b"):
+    for bad in ("", "x" * 81, "a b", "a\n", "a/b", "é", "a%b"):
         assert NAME.fullmatch(bad) is None
 
 

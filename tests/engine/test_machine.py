@@ -14,12 +14,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Kind
-from jobqueue.errors import QueueError
-from jobqueue.model import Backoff, JobSpec, Outcome, QueuePolicy, Verdict, Want
+from jobqueue.engine.purging import Purge
+from jobqueue.errors import QueueError, UnknownQueue
+from jobqueue.model import JobChange, JobSpec, Outcome, Verdict, Want
+from jobqueue.policy import Backoff, QueuePolicy
 from tests.factories import FORGED, make_engine
 
+from .editing import any_change, changes, edit
 from .invariants import fingerprint, invariants
-from .oracle import Item, Oracle
+from .oracle import WAITS, Item, Oracle
 
 QUEUES = ("a", "b", "c")
 STEP = 1 / 65536
@@ -27,7 +30,7 @@ STEP = 1 / 65536
 
 queues = st.sampled_from(QUEUES)
 seconds = st.integers(1, 20).map(float)
-perhaps = st.none() | seconds
+perhaps = st.none() | seconds | st.just(0.0)
 pick = st.integers(0, 15)
 backoffs = st.sampled_from([Backoff(1.0, 2.0, 10.0), Backoff(4.0, 3.0, 30.0), Backoff(0.0, 1.0, 0.0)])
 specs = st.builds(
@@ -44,6 +47,10 @@ specs = st.builds(
     backoff=st.none() | backoffs,
     lease_seconds=perhaps,
 )
+ALL = ("purge_all", "delete_with_all")
+"""What ends all that lives in a queue."""
+
+letters = st.sampled_from([None, None, "a", "b", "c"])
 verdicts = st.sampled_from(
     [
         Verdict(outcome=Outcome.SUCCEEDED),
@@ -57,10 +64,11 @@ verdicts = st.sampled_from(
 policies = st.builds(
     QueuePolicy,
     lease_seconds=seconds,
-    max_attempts=st.integers(1, 3),
+    max_attempts=st.sampled_from([1, 1, 2, 3, None]),
     backoff=backoffs,
     max_jobs=st.sampled_from([None, None, None, 2, 30]),
     paused=st.sampled_from([False, False, False, True]),
+    dead_letter=letters,
 )
 
 
@@ -179,13 +187,21 @@ class EngineMachine(RuleBasedStateMachine):
     def conclude(self, which: int, verdict: Verdict) -> None:
         now, (job_id, token) = self.moment(), self.lease(which)
         code, job = self.ask("conclude", now, job_id, token, verdict)
-        said = self.oracle.conclude(job_id, token, verdict)
+        said = self.oracle.conclude(now, job_id, token, verdict)
         if said == "retry":
             assert code is None
             assert 0.0 <= job.run_at - now <= self.oracle.ceiling(self.oracle.items[job_id])
             self.oracle.back_off(job_id, job.run_at)
         else:
             assert code == said
+
+    @rule(which=pick, result=st.sampled_from([None, b"[1,2]"]))
+    def conclude_late(self, which: int, result: bytes | None) -> None:
+        """Mostly by the token of a lease that ran out last."""
+        late = [(item.id, item.late) for item in self.oracle.live() if item.late is not None]
+        job_id, token = late[-1 - which % len(late)] if late and which > 2 else self.lease(which)
+        now, verdict = self.moment(), Verdict(outcome=Outcome.SUCCEEDED, result=result, late=True)
+        assert self.ask("conclude", now, job_id, token, verdict)[0] == self.oracle.conclude(now, job_id, token, verdict)
 
     @rule(undelivered=st.booleans(), shuffle=st.randoms(use_true_random=False))
     def everybody_gives_back(self, undelivered: bool, shuffle: Random) -> None:
@@ -212,8 +228,15 @@ class EngineMachine(RuleBasedStateMachine):
         now, job_id = self.moment(), self.known(which, [item for item in self.oracle.items.values() if item.outcome])
         assert self.ask("retry", now, job_id)[0] == self.oracle.retry(now, job_id)
 
+    @rule(which=pick, change=changes)
+    def edit(self, which: int, change: JobChange) -> None:
+        now, job_id = self.moment(), self.known(which, [item for item in self.oracle.live() if item.status != "in_progress"])
+        assert self.ask("edit", now, job_id, change)[0] == edit(self.oracle, now, job_id, change)
+
     @rule(
-        what=st.sampled_from(["put_policy", "pause", "resume", "resume", "purge", "redrive", "delete_queue"]), name=queues, policy=policies
+        what=st.sampled_from(["put_policy", "pause", "resume", "resume", "purge", "retry_failed", "redrive", "delete_queue", *ALL]),
+        name=queues,
+        policy=policies,
     )
     def administer(self, what: str, name: str, policy: QueuePolicy) -> None:
         """One rule for all of them, so that they do not undo what the others build."""
@@ -226,6 +249,9 @@ class EngineMachine(RuleBasedStateMachine):
 
     def put_policy(self, name: str, policy: QueuePolicy) -> None:
         code, made = self.ask("put_policy", name, policy)
+        if self.oracle.circle(name, policy):
+            assert code == "bad_request"
+            return
         if name not in self.oracle.queues and len(self.oracle.queues) >= self.engine.limits.queues_max:
             assert code == "too_many_queues"
             return
@@ -255,11 +281,37 @@ class EngineMachine(RuleBasedStateMachine):
         jobs = [job for part in self.engine.waiting(name, 3) for job in part]
         ids = [job.id for job in jobs]
         assert sorted(ids) == sorted(item.id for item in self.oracle.live(name) if item.status != "in_progress")
-        assert self.engine.purge(self.moment(), jobs) == len(ids)
+        assert self.engine.purge(self.moment(), name, jobs) == len(ids)
         for job_id in ids:
             assert self.oracle.cancel(job_id) is None
 
-    def redrive(self, name: str) -> None:
+    def purge_all(self, name: str) -> None:
+        """In slices of two, as one step."""
+        if name not in self.oracle.queues:
+            with pytest.raises(UnknownQueue):
+                Purge(self.engine, name)
+            return
+        live = {item.id for item in self.oracle.live(name)}
+        now, begun, work = self.moment(), len(self.engine.events), Purge(self.engine, name)
+        assert sum(work.step(now, part) for part in (*work.windows(2), *work.jobs(2))) == len(live)
+        ended = [event for event in self.engine.events[begun:] if event.kind in (Kind.CONCLUDED, Kind.CHANGED)]
+        assert {event.job.id for event in ended if event.job is not None and event.kind is Kind.CONCLUDED} == live
+        for event in ended:
+            assert event.job is not None
+            if event.kind is Kind.CONCLUDED:
+                self.oracle.purge(event.job.id)
+            else:
+                self.given_up(event.job.id)
+
+    def given_up(self, job_id: str) -> None:
+        """A failed job halts its key no more."""
+        raise AssertionError("no key is halted here")
+
+    def delete_with_all(self, name: str) -> None:
+        self.purge_all(name)
+        self.delete_queue(name)
+
+    def retry_failed(self, name: str) -> None:
         if name not in self.oracle.queues:
             assert self.ask("failed", name, 3)[0] == "unknown_queue"
             return
@@ -269,14 +321,28 @@ class EngineMachine(RuleBasedStateMachine):
         now, retried = self.moment(), 0
         while retried < len(ids) and self.oracle.retry(now, ids[retried]) is None:
             retried += 1
-        assert self.engine.redrive(now, jobs) == retried
+        assert self.engine.retry_failed(now, name, jobs) == retried
+
+    def redrive(self, name: str) -> None:
+        if name not in self.oracle.queues:
+            assert self.ask("dead_letters", name, None, 3)[0] == "unknown_queue"
+            return
+        to = self.oracle.elsewhere(name)
+        jobs = [job for part in self.engine.dead_letters(name, to, 3) for job in part]
+        ids = [job.id for job in jobs]
+        waiting = [item for item in self.oracle.live(name) if item.status != "in_progress" and item.origin is not None]
+        assert sorted(ids) == sorted(item.id for item in waiting)
+        now = self.moment()
+        moved = [self.oracle.redrive(now, job_id, to) for job_id in ids]
+        assert self.engine.redrive(now, name, jobs, to) == sum(moved)
 
     # Time.
 
     def tick(self, now: float) -> None:
         self.engine.take_events()
         self.engine.tick(now)
-        order = [event.job.id for event in self.engine.take_events() if event.kind is not Kind.FORGOTTEN and event.job is not None]
+        events = self.engine.take_events()
+        order = [event.job.id for event in events if event.job is not None and event.kind not in (Kind.FORGOTTEN, Kind.DEAD_LETTERED)]
         self.oracle.tick(now, order)
         upcoming = self.engine.next_deadline()
         assert upcoming is None or upcoming > now, "a ticker would spin"
@@ -313,6 +379,9 @@ class EngineMachine(RuleBasedStateMachine):
                 job.error,
                 tuple((attempt.number, attempt.started_at, attempt.ended, attempt.error, attempt.worker) for attempt in job.past),
                 None if job.conclusion is None else job.conclusion.result,
+                (job.queue, job.home, job.priority, job.payload, job.description),
+                None if job.origin is None else (job.origin.queue, job.origin.at, job.origin.reason, job.origin.attempts),
+                job.past[-1].token if job.status in WAITS and job.past else None,
                 None
                 if job.lease is None
                 else (job.lease.token, job.lease.expires_at, job.lease.cancel_requested, job.lease.replayed, job.lease.message),
@@ -365,7 +434,7 @@ def live_long(machine: EngineMachine, random: Random, steps: int) -> None:
         machine.enqueue(spec)
 
     def dequeue() -> None:
-        lease, attempt = random.choice([None, 1.0, 20.0]), random.choice([None, "x", "y"])
+        lease, attempt = random.choice([None, 0.0, 1.0, 20.0]), random.choice([None, "x", "y"])
         whose = random.choice([(None, ""), (None, ""), ("w1", ""), (None, "token")])
         machine.dequeue(random.choice([("a",), ("a", "b"), ("b", "c", "a")]), random.choice([1, 1, 2, 5]), lease, attempt, whose)
 
@@ -375,8 +444,9 @@ def live_long(machine: EngineMachine, random: Random, steps: int) -> None:
         machine.conclude(which(), Verdict(outcome=outcome, result=result, error=error, retry=retry))
 
     def administer() -> None:
-        what = random.choice(["put_policy", "pause", "resume", "resume", "purge", "redrive", "delete_queue"])
-        policy = QueuePolicy(5.0, random.choice([1, 3]), Backoff(1.0, 2.0, 10.0), random.choice([None, None, 3, 20]))
+        what = random.choice(["put_policy", "pause", "resume", "resume", "purge", "retry_failed", "redrive", "delete_queue", *ALL])
+        backoff, letters = Backoff(1.0, 2.0, 10.0), random.choice([None, *QUEUES])
+        policy = QueuePolicy(5.0, random.choice([1, 3, None]), backoff, random.choice([None, None, 3, 20]), dead_letter=letters)
         machine.administer(what, random.choice("abc"), policy)
 
     operations: dict[Callable[[], None], int] = {
@@ -387,11 +457,13 @@ def live_long(machine: EngineMachine, random: Random, steps: int) -> None:
         lambda: machine.enqueue_again(which()): 2,
         lambda: machine.enqueue_many("a", 20): 1,
         lambda: machine.put_back(which()): 5,
-        lambda: machine.extend(which(), random.choice([None, 1.0, 20.0]), random.choice([None, None, "half", "m" * 40])): 5,
+        lambda: machine.extend(which(), random.choice([None, 0.0, 1.0, 20.0]), random.choice([None, None, "half", "m" * 40])): 5,
+        lambda: machine.conclude_late(which(), None): 3,
         lambda: machine.release(which(), random.choice([0.0, 0.0, 3.0, 30.0])): 5,
         lambda: machine.everybody_gives_back(random.random() < 0.5, random): 1,
         lambda: machine.cancel(which()): 4,
         lambda: machine.retry(which()): 4,
+        lambda: machine.edit(which(), any_change(random)): 4,
         lambda: machine.time_passes(random.choice([1.0, 3.0, 10.0])): 8,
         lambda: machine.ticker_is_late(random.choice([1.0, 5.0, 30.0]), random.random() < 0.5): 4,
     }

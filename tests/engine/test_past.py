@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobqueue.model import Attempt, Outcome, Verdict
+from jobqueue.model import Outcome, Verdict
+from jobqueue.past import Attempt
 from tests.factories import NOW, SUCCEEDED, dequeue, enqueue, make_engine, token_of
 
 from .invariants import invariants

@@ -8,7 +8,8 @@ import pytest
 
 from jobqueue.engine.events import Kind
 from jobqueue.errors import BadRequest, QueueFull, QueueNotEmpty, TooManyQueues, UnknownQueue
-from jobqueue.model import Backoff, Job, Outcome, QueuePolicy, QueueStats, Status, Want
+from jobqueue.model import Job, Outcome, QueueStats, Status, Want
+from jobqueue.policy import Backoff, QueuePolicy
 from tests.factories import FAILED, FINALLY_FAILED, NOW, SUCCEEDED, bring, dequeue, enqueue, make_engine, token_of
 
 from .invariants import fingerprint, invariants
@@ -184,7 +185,7 @@ def test_purge_cancels_what_waits_and_leaves_what_is_worked_on() -> None:
     elsewhere = enqueue(engine, queue="other")
     waiting = all_of(engine.waiting("default", 2))
     assert waiting == jobs
-    assert engine.purge(NOW, waiting) == 4
+    assert engine.purge(NOW, "default", waiting) == 4
     assert [job.outcome for job in jobs] == [Outcome.CANCELLED] * 4
     assert (worked_on.status, elsewhere.status) == (Status.IN_PROGRESS, Status.QUEUED)
     assert engine.queue("default").cancelled_total == 4
@@ -200,7 +201,7 @@ def test_purge_in_slices_passes_over_what_moved_on_meanwhile() -> None:
     engine.cancel(NOW, forgotten.id)
     engine.cancel(NOW, ended.id)
     assert forgotten.id not in engine.jobs.by_id
-    assert engine.purge(NOW, waiting) == 1
+    assert engine.purge(NOW, "default", waiting) == 1
     assert (taken.status, waits.outcome) == (Status.IN_PROGRESS, Outcome.CANCELLED)
     invariants(engine)
 
@@ -218,7 +219,7 @@ def test_redrive_retries_in_order_and_stops_when_the_queue_is_full() -> None:
     engine = make_engine()
     jobs = [bring(engine, "failed", id=str(n)).job for n in range(4)]
     engine.put_policy("default", QueuePolicy(max_jobs=3))
-    assert engine.redrive(NOW, all_of(engine.failed("default", 2))) == 3
+    assert engine.retry_failed(NOW, "default", all_of(engine.failed("default", 2))) == 3
     assert engine.queue("default").jobs() == jobs[:3]
     assert all_of(engine.failed("default", 2)) == jobs[3:]
     invariants(engine)
@@ -236,7 +237,7 @@ def test_redrive_passes_over_what_is_no_longer_failed() -> None:
     assert engine.jobs.by_id.get("old") is None
     new = bring(engine, "failed", id="old").job
     assert new is not old
-    assert engine.redrive(NOW, listed) == 0
+    assert engine.retry_failed(NOW, "default", listed) == 0
     assert (new.outcome, retried.outcome) == (Outcome.FAILED, Outcome.SUCCEEDED)
     invariants(engine)
 
@@ -263,9 +264,12 @@ def test_stats_count_what_happened() -> None:
         redelivered_total=0,
         succeeded_total=1,
         failed_total=1,
+        attempts_failed_total=1,
         cancelled_total=2,
         expired_total=1,
         retried_total=1,
+        created_at=NOW,
+        modified_at=NOW,
     )
 
 

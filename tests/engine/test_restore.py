@@ -12,10 +12,12 @@ from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Kind
 from jobqueue.engine.restore import TOTALS, Inconsistent, Stored, StoredQueue, restore
 from jobqueue.errors import QueueFull, TooManyQueues
-from jobqueue.model import Details, Job, Outcome, QueuePolicy, Status
+from jobqueue.model import Details, Job, Outcome, Status
+from jobqueue.policy import QueuePolicy
 from tests.factories import NOW, STATES, bring, dequeue, drain_ids, enqueue, make_engine, token_of
 
 from .invariants import fingerprint, invariants
+from .storing import stored_queues
 
 
 class Record:
@@ -40,10 +42,7 @@ class Record:
     def restored(self, into: Engine | None = None) -> Engine:
         """Another engine, with what was noted."""
         into = into or make_engine()
-        queues = [
-            StoredQueue(name, queue.policy, tuple(getattr(queue, f"{total}_total") for total in TOTALS))
-            for name, queue in self.engine.queues.items()
-        ]
+        queues = stored_queues(self.engine)
         jobs = [Stored(fresh(stored.job), stored.change) for _, stored in sorted(self.jobs.items())]
         restore(into, queues, jobs, self.engine.jobs.next_number, self.engine.jobs.next_number)
         return into

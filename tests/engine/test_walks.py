@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobqueue.model import PerKey, Rate
+from jobqueue.policy import PerKey, Rate
 
 from .test_flow_traps import DONE, FINAL, HALT, NOW, change, dequeue, drain_ids, end, engine_with, enqueue, ticked
 

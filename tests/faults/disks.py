@@ -73,6 +73,9 @@ class Disk(apsw.VFS):
                         if isinstance(change, tuple) and luck.random() < 0.3:
                             change = (change[0], change[1][: luck.randrange(len(change[1]) + 1)])  # noqa: PLW2901 # torn
                         _apply(left, change)
+                if luck is not None and luck.random() < 0.5 and os.path.exists(path):
+                    # What was written to the file without us is zeros at its end: a log's room.
+                    left.extend(bytes(max(0, os.path.getsize(path) - len(left))))
                 (folder / Path(path).name).write_bytes(left)
 
 

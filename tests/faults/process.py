@@ -118,7 +118,8 @@ class Process:
         def there() -> bool:
             nonlocal found
             found += self.log()
-            return text in found
+            # Not in the middle of a line, whose rest would look like a line of its own.
+            return text in found and found.endswith("\n")
 
         await until(there, f"{text!r} in the log")
         return found

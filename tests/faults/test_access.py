@@ -55,7 +55,14 @@ async def test_45_auth_matrix(start: START, tmp_path: Path) -> None:
     process = start("--token-file", str(file))
     client = await Client.connect(process.port)
     for route in build_app(LocalBackend()).router.routes:
-        path = route.path.replace("{id}", "x").replace("{name}", "x").replace("{key}", "x").replace("{number}", "1")
+        path = (
+            route.path.replace("{id}", "x")
+            .replace("{name}", "x")
+            .replace("{key}", "x")
+            .replace("{number}", "1")
+            .replace("{account}", "000000000000")
+            .replace("{queue}", "x")
+        )
         # A parameter that is unknown, so that what streams or waits does neither.
         path += "?nope=1&wait=0"
         for token in ("", "nobody", *(".".join(scopes) for scopes in SETS)):
@@ -64,8 +71,9 @@ async def test_45_auth_matrix(start: START, tmp_path: Path) -> None:
                 # Of a file that is not there, 404.
                 assert answer.status in (200, 308, 400) or (answer.status == 404 and "{" in route.path), (route.path, token, answer)
             elif token in ("", "nobody"):
-                assert answer.status == 401, (route.path, token)
-                assert answer.headers["www-authenticate"] == 'Bearer realm="jobqueue"'
+                # Amazon SQS's clients know no 401.
+                assert answer.status == (403 if route.api == "sqs" else 401), (route.path, token)
+                assert route.api == "sqs" or answer.headers["www-authenticate"] == 'Bearer realm="jobqueue"'
             elif {route.scope, Scope.ADMIN} & set(token.split(".")) or route.scope not in SCOPES:
                 assert answer.status in (200, 204, 400, 404), (route.path, token, answer)
             else:
@@ -88,7 +96,7 @@ async def test_46_odd_token(start: START) -> None:
     for token in ODD:
         answer = await call(process.port, "GET", "/jobs", None, bearer(token))
         assert (answer.status, answer.code) == (401, "unauthorized"), token[:20]
-        assert process.clean() == []
+        assert all(" refused a request from 127.0.0.1: " in line and (not token.strip() or token not in line) for line in process.clean())
         assert (await call(process.port, "GET", "/jobs", None, bearer("right"))).status == 200
     client = await Client.connect(process.port)
     await client.send(request("GET", "/jobs", None, bearer("right"), "Host: any.example\r\n"))
@@ -183,9 +191,9 @@ async def test_tokens_are_read_again_without_dropping_a_waiter(start: START, tmp
     listening.fin()
     for bad in ("new enqueue * nonsense\n", "\xff"):
         file.write_text(bad, encoding="latin-1")
-        assert any("the tokens stay as they were" in text for text in reread(process))
+        assert any("could not reload the tokens" in text for text in reread(process))
     file.unlink()
-    assert any("the tokens stay as they were" in text for text in reread(process))
+    assert any("could not reload the tokens" in text for text in reread(process))
     for number in range(len(held)):
         assert (await call(process.port, "POST", "/jobs/enqueue", {"payload": number}, bearer("new"))).status == 201
     assert (await call(process.port, "POST", "/jobs/enqueue", {"payload": 1, "queue": "other"}, bearer("new"))).status == 403
@@ -295,7 +303,7 @@ async def test_a_certificate_is_renewed_without_dropping_a_waiter(start: START, 
     key = authority.key.read_bytes()
     authority.issue()
     authority.key.write_bytes(key)
-    assert any("the certificate stay" in text and "go together" in text for text in reread(process))
+    assert any("could not reload the certificate" in text and "are not a certificate and its key" in text for text in reread(process))
     third = await Secure.connect(process.port, authority)
     assert third.serial == second.serial
     assert (await third.call("POST", "/jobs/enqueue", {"payload": "x" * 100_000})).status == 201
@@ -366,7 +374,7 @@ async def test_what_is_no_tls_is_cut_without_a_word_in_the_log(start: START, aut
     ("flags", "words"),
     [
         (("--token-file", "none"), "none: cannot be read: No such file"),
-        (("--tls-cert", "none", "--tls-key", "none"), "are no certificate and key that go together: No such file"),
+        (("--tls-cert", "none", "--tls-key", "none"), "are not a certificate and its key: No such file"),
     ],
 )
 def test_what_cannot_be_read_at_start_stops_it(flags: tuple[str, ...], words: str, tmp_path: Path) -> None:

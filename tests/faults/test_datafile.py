@@ -109,13 +109,22 @@ async def leave(path: Path, into: tuple[Path, ...]) -> None:
                 shutil.copy(path.with_name(name), folder / name)
 
 
-@pytest.mark.parametrize("damage", ["cut", "cut short", "flipped", "header", "gone"])
+def pages(log: Path) -> bytes:
+    """The pages of a log, without the room behind them."""
+    return log.read_bytes().rstrip(b"\0")
+
+
+def cut_in_half(log: Path) -> None:
+    log.write_bytes(pages(log)[: len(pages(log)) // 2])
+
+
+@pytest.mark.parametrize("damage", ["cut", "cut short", "zeroed", "flipped", "header", "gone"])
 def test_30_corrupt_log(tmp_path: Path, damage: str) -> None:
     """After a kill -9, a log that lacks what was committed is noticed, and nothing is started on what is left of it."""
     copy, damaged = tmp_path / "copy", tmp_path / "damaged"
     asyncio.run(leave(tmp_path / "jobs.db", (copy, damaged)))
     log = damaged / "jobs.db-wal"
-    content = bytearray(log.read_bytes())
+    content = bytearray(pages(log))
     left = opened(copy / "jobs.db")
     assert isinstance(left, Engine)
     assert set(left.jobs.by_id) == {f"j{number}" for number in range(20)}
@@ -123,6 +132,9 @@ def test_30_corrupt_log(tmp_path: Path, damage: str) -> None:
         del content[len(content) // 2 :]
     elif damage == "cut short":
         del content[-100:]
+    elif damage == "zeroed":
+        # As if all behind it were room.
+        content[len(content) // 2 :] = bytes(1 << 20)
     elif damage == "flipped":
         content[len(content) // 2] ^= 1
     elif damage == "header":
@@ -145,8 +157,7 @@ def test_30_a_look_finds_a_cut_log_and_hides_nothing(tmp_path: Path, look: str) 
     """`check` and `backup` find it too, and whoever starts a server afterwards is refused all the same."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     asyncio.run(leave(tmp_path / "jobs.db", (whole, cut)))
-    log = cut / "jobs.db-wal"
-    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+    cut_in_half(cut / "jobs.db-wal")
     looks = {"check": check, "backup": lambda path: backup(path, str(tmp_path / "copy.db"))}
     assert looks[look](str(whole / "jobs.db")).startswith("20 jobs")
     (tmp_path / "copy.db").unlink(missing_ok=True)
@@ -164,8 +175,7 @@ def test_30_what_the_look_at_the_index_saves(tmp_path: Path, monkeypatch: pytest
     """Without it SQLite starts on what is left of a cut log and says nothing: half of what was acknowledged is gone."""
     cut = tmp_path / "cut"
     asyncio.run(leave(tmp_path / "jobs.db", (cut,)))
-    log = cut / "jobs.db-wal"
-    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+    cut_in_half(cut / "jobs.db-wal")
     assert isinstance(opened(cut / "jobs.db"), str)
     monkeypatch.setattr(wal, "_frames", lambda _index, _log: 0)
     found = opened(cut / "jobs.db")

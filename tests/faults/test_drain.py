@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from jobqueue.worker.shutdown import Signals
+
 from .ledger import Api
 from .process import Process
 from .wire import Client, request, until
@@ -184,3 +186,17 @@ async def test_25_double_sigterm_in_one_burst(start: Callable[..., Process], on:
     for client in held:
         rest = await client.closed()
         assert rest == b"" or rest.startswith(b"HTTP/1.1 204 ")
+
+
+@pytest.mark.parametrize(("last", "after"), [(True, signal.SIG_IGN), (False, signal.SIG_DFL)])
+async def test_25_a_signal_when_all_is_drained(last: bool, after: signal.Handlers) -> None:
+    """It does not kill a server that is ending anyway; a program that goes on after its worker is ended by it as ever."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with Signals(1, "requests in flight", last=last):
+            pass
+        assert signal.getsignal(signal.SIGTERM) is after
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -177,10 +177,10 @@ async def test_05_kill_on_write_wakes_the_next(api: Api) -> None:
 @on_each_server
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 async def test_07_unread_body(api: Api, chunked: bool) -> None:
-    """A dequeue with a body of 2 MB is refused before it stands in line: no job is taken for it."""
+    """A dequeue with a body of 5 MiB is refused before it stands in line: no job is taken for it."""
     await api.put("j")
     client = await api.connect()
-    body = b'{"queue": "%s", "worker": "%s"}' % (api.queue.encode(), b"x" * 2 * MIB)
+    body = b'{"queue": "%s", "worker": "%s"}' % (api.queue.encode(), b"x" * 5 * MIB)
     head = b"POST /jobs/dequeue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     if chunked:
         await client.send(head + b"Transfer-Encoding: chunked\r\n\r\n")

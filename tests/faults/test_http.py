@@ -289,7 +289,7 @@ async def test_44_bad_id_that_is_no_path(process: Process, api: Api, path: str) 
     assert len(await logged(process)) <= 1
 
 
-@pytest.mark.parametrize("name", ["%00", "a%2fb", "%ff", "a%20b", "%C3%A9", "x" * 65, "%0d%0ax"])
+@pytest.mark.parametrize("name", ["%00", "a%2fb", "%ff", "a%20b", "%C3%A9", "x" * 81, "%0d%0ax"])
 async def test_44_bad_id_of_a_queue(process: Process, api: Api, name: str) -> None:
     """A queue that cannot exist is not found or refused, and is not made."""
     for method, body in (("GET", b""), ("DELETE", b""), ("PUT", b"{}")):

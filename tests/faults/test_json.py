@@ -65,7 +65,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "empty queue": ("queue", '""'),
     "queue with a slash": ("queue", '"a/b"'),
     "queue with unicode": ("queue", '"é"'),
-    "long queue": ("queue", json.dumps("q" * 65)),
+    "long queue": ("queue", json.dumps("q" * 81)),
     "NUL in the type": ("type", '"a\\u0000b"'),
     "line end in the type": ("type", '"a\\r\\nb"'),
     "long type": ("type", json.dumps("t" * 129)),
@@ -125,7 +125,8 @@ async def test_40_bad_json(api: Api, body: bytes) -> None:
     json_type = "Content-Type: application/json\r\n"
     _bad(await client.call("POST", "/jobs/enqueue", body, json_type))
     assert (await client.call("GET", "/healthz")).status == 200
-    paths = ["/batch/enqueue", "/batch/conclude", "/batch/extend", "/jobs/x/conclude", "/jobs/x/extend", "/jobs/x/release"]
+    paths = ["/batch/enqueue", "/batch/conclude", "/batch/extend", "/batch/release"]
+    paths += ["/jobs/x/conclude", "/jobs/x/extend", "/jobs/x/release"]
     for path in paths:
         _bad(await client.call("POST", path, body, json_type))
     _bad(await client.call("PUT", f"/queues/{api.queue}", body, json_type))
@@ -199,7 +200,7 @@ DEQUEUES: dict[str, tuple[str | None, bytes]] = {
     "empty worker": ("worker", b'{"worker": ""}'),
     "long worker": ("worker", json.dumps({"worker": "w" * 129}).encode()),
     "NUL in attempt_id": ("attempt_id", b'{"attempt_id": "\\u0000"}'),
-    "lease below": ("lease_seconds", b'{"lease_seconds": 0}'),
+    "lease below": ("lease_seconds", b'{"lease_seconds": 0.1}'),
     "unknown field": ("timeout", b'{"timeout": 1}'),
     "limit on a single dequeue": ("limit", b'{"limit": 2}'),
 }
@@ -250,7 +251,7 @@ BATCHES: dict[str, bytes] = {
 @pytest.mark.parametrize("body", BATCHES.values(), ids=BATCHES.keys())
 async def test_40_bad_json_around_a_batch(api: Api, body: bytes) -> None:
     """A batch that is none is refused whole."""
-    for path in ("/batch/enqueue", "/batch/conclude", "/batch/extend"):
+    for path in ("/batch/enqueue", "/batch/conclude", "/batch/extend", "/batch/release"):
         _bad(await api.call("POST", path, body))
 
 
@@ -301,7 +302,7 @@ async def test_40_bad_json_is_not_this(api: Api, payload: bytes) -> None:
     api.acknowledged.add(api.full("j"))
     assert (await api.call("POST", "/jobs/enqueue", body)).status == 200
     taken = await api.call("POST", "/jobs/dequeue", {"queue": api.queue})
-    assert b'"payload":' + payload + b"}" in taken.body
+    assert b'"payload":' + payload + b"," in taken.body
     token = taken.body.partition(b'"token":"')[2][:32]
     api.leases[api.full("j")] = {"token": token.decode(), "expires_at": "2000-01-01T00:00:00.000Z"}
     ended = await api.call(
@@ -323,7 +324,7 @@ BOMBS: dict[str, tuple[bytes, set[int]]] = {
     "101 levels": (b'{"payload": ' + b"[" * 101 + b"]" * 101 + b"}", {400}),
     "100 levels": (b'{"payload": ' + b"[" * 100 + b"]" * 100 + b"}", {201}),
     "200,000 keys": (b'{"payload": {' + b",".join(b'"k%06d":%d' % (n, n) for n in range(200_000)) + b"}}", {413}),
-    "200,000 keys in 1 MiB": (b'{"payload": {' + b",".join([b'"":1'] * 200_000) + b"}}", {413}),
+    "200,000 keys in 1 MiB": (b'{"payload": {' + b",".join([b'"":1'] * 200_000) + b"}}", {201}),
     "200,000 unknown fields": (b"{" + b",".join([b'"":1'] * 200_000) + b"}", {400}),
     "flat lists, side by side": (b'{"payload": [' + b",".join([b"[]"] * 80_000) + b"]}", {201}),
     "brackets in a string": (b'{"payload": "' + b"[{" * 100_000 + b'"}', {201}),
@@ -354,7 +355,7 @@ async def test_41_json_bomb(body: bytes, statuses: set[int]) -> None:
         if answer.status == 201:
             api.acknowledged.add(answer.json["id"])
             job = await api.call("POST", "/jobs/dequeue", {})
-            assert body.removeprefix(b'{"payload": ') in job.body
+            assert body.removeprefix(b'{"payload": ').removesuffix(b"}") + b"," in job.body
             token = job.json["lease"]["token"]
             assert (await api.call("POST", job_path(job.json["id"], "conclude"), {"lease": token, "outcome": "succeeded"})).status == 200
             api.acknowledged.clear()

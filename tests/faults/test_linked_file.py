@@ -23,7 +23,7 @@ from jobqueue.process.durable import backup, check
 
 from .datafile import Served, backend_at, spec
 from .process import Process
-from .test_datafile import leave, opened
+from .test_datafile import cut_in_half, leave, opened
 from .wire import PATIENCE_SECONDS, call, until
 
 NOBODY = 65_534
@@ -79,8 +79,7 @@ def test_60_a_cut_log_is_noticed_through_a_link(tmp_path: Path) -> None:
     """After a kill -9 that left half of the log, a start by way of a link is refused as one by the real name is."""
     left = tmp_path / "left"
     asyncio.run(leave(tmp_path / "jobs.db", (left,)))
-    log = left / "jobs.db-wal"
-    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+    cut_in_half(left / "jobs.db-wal")
     (tmp_path / "link.db").symlink_to("left/jobs.db")
     for _ in range(2):
         found = opened(tmp_path / "link.db")
@@ -273,7 +272,7 @@ async def test_60_an_idle_server_notices(tmp_path: Path, start: Callable[..., Pr
             return (await call(process.port, "GET", "/readyz")).status == 503
 
         await until(unready, "the server is not ready")
-        await process.said("jobs.db is another file now")
+        await process.said("jobs.db is a different file now")
         process.process.terminate()
         assert await asyncio.to_thread(process.wait) == 0
         await other.enqueue(spec("more"))
@@ -290,7 +289,7 @@ async def test_60_a_deleted_file_can_be_saved(tmp_path: Path, start: Callable[..
         assert (await call(process.port, "POST", "/jobs/enqueue", {"payload": 1, "id": f"j{number}"})).status == 201
     delete(path)
     assert (await call(process.port, "POST", "/jobs/enqueue", {"payload": 1, "id": "during"})).status == 503
-    await process.said("is gone")
+    await process.said("does not exist any more")
     saved = tmp_path / "saved"
     saved.mkdir()
     save(process.process.pid, tmp_path, saved)
@@ -357,11 +356,11 @@ def test_61_readable_not_writable(public: Path, readable: str) -> None:
 
 
 def test_61_a_pipe_is_no_data_file(tmp_path: Path) -> None:
-    """What is no plain file is refused without waiting for anybody at its other end."""
+    """What is not a regular file is refused without waiting for anybody at its other end."""
     os.mkfifo(tmp_path / "jobs.db")
     found = opened(tmp_path / "jobs.db")
     assert isinstance(found, str)
-    assert "is no plain file" in found
+    assert "is not a regular file" in found
 
 
 # Who may read it.

@@ -19,7 +19,7 @@ async def test_over_the_cap_of_an_address_only_health_is_served(serve: Serve) ->
         assert (await wire.ask(request("GET", "/jobs"))).status == 200
     over = await api.site.wire()
     detail = assert_problem(await over.ask(request("GET", "/jobs")), 429, "too_many_connections")
-    assert detail == "this address has as many connections as it may"
+    assert detail == "this address has reached its limit of connections"
     assert (await over.ask(request("GET", "/healthz"))).status == 200
     reserve = [over, *[await api.site.wire() for _ in range(OVER_MAX - 1)]]
     await until(lambda: len(api.site.server.open) == 2 + OVER_MAX)
@@ -40,7 +40,7 @@ async def test_the_cap_in_all_is_named_when_it_is_the_one(serve: Serve) -> None:
     await until(lambda: len(api.site.server.open) == 1)
     over = await api.site.wire()
     detail = assert_problem(await over.ask(request("GET", "/jobs")), 429, "too_many_connections")
-    assert detail == "the server has as many connections as it may"
+    assert detail == "the server has reached its limit of connections"
 
 
 def test_addresses_are_counted_apart() -> None:

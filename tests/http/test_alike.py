@@ -1,4 +1,6 @@
-"""Any bytes in any packets are answered alike, whichever way they are served: plain, fast with no head known, fast with each one known."""
+"""Any bytes in any packets are answered alike, whichever way they are served: plain, plain with heads that came before known, fast with no
+head known, fast with each one known.
+"""
 
 from __future__ import annotations
 
@@ -156,7 +158,7 @@ PIECES = [
 async def check(packets: Sequence[bytes]) -> None:
     """That packets are answered alike on all ways."""
     wanted = await transcript(packets, "plain")
-    for way in ("cold", "warm"):
+    for way in ("learnt", "cold", "warm"):
         assert await transcript(packets, way) == wanted, way
 
 

@@ -361,7 +361,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def noting(answer: Answer, asked: Request) -> None:
         if not answer.written:
-            statuses.append(answer.status_code)
+            statuses.append(answer.status)
         write_now(answer, asked)
 
     monkeypatch.setattr(Answer, "write_now", noting)

@@ -268,3 +268,39 @@ async def test_a_known_head_asks_for_access_all_the_same(serve: Serve) -> None:
     assert api.app.access.keys is not None
     api.app.access.keys.replace([])
     assert (await wire.ask(asked)).status == 401
+
+
+async def test_the_plain_way_learns_heads_from_what_aiohttp_made_of_them() -> None:
+    """After two of a kind aiohttp is not given a third, which is told as they were; a head of other bytes it is given."""
+
+    async def handler(asked: Request) -> Answer:
+        answer = await echo(asked)
+        answer.add_header(b"X-Whole: %r\r\n" % (asked.whole is not None))
+        return answer
+
+    async with serving(handler, parser=None) as site:
+        wire = await site.wire()
+        told = [await wire.ask(request("POST", "/a%2Fb?x=1", b"12345", "Cookie: a=b")) for _ in range(4)]
+        assert [answer.headers["x-whole"] for answer in told] == ["False", "False", "True", "True"]
+        assert len({answer.body for answer in told}) == 1
+        other = await wire.ask(request("POST", "/a%2Fb?x=1", b"12345", "Cookie: a=c"))
+        assert other.headers["x-whole"] == "False"
+
+
+@pytest.mark.parametrize(("times", "kept"), [(1, 0), (2, 10)])
+def test_whole_heads_that_are_kept_are_bounded(times: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those with a query that came twice behind known lines are; each is told as itself."""
+    monkeypatch.setattr(heads, "WHOLE_MAX", 10)
+    sizes = []
+
+    async def run() -> None:
+        async with serving(echo) as site:
+            wire = await site.wire()
+            for _ in range(2):
+                await wire.ask(request("GET", "/a"))
+            for number in range(50):
+                assert f"'/a?{number // times}'" in (await wire.ask(request("GET", f"/a?{number // times}"))).body.decode()
+                sizes.append(site.server.heads.kept_whole)
+
+    asyncio.run(run())
+    assert max(sizes) == kept

@@ -67,7 +67,8 @@ class Caller:
         """The request as it goes over the wire."""
         lines = [f"{ask.method} {ask.path} HTTP/1.1", "Host: sim", f"X-Request: {ask.number}", *headers]
         if ask.body:
-            lines += ["Content-Type: application/json", f"Content-Length: {len(ask.body)}"]
+            kind = [] if any(line.startswith("Content-Type:") for line in headers) else ["Content-Type: application/json"]
+            lines += [*kind, f"Content-Length: {len(ask.body)}"]
         return "\r\n".join([*lines, "", ""]).encode() + ask.body
 
     def make(self, op: str, method: str, path: str, body: Any = None, **known: Any) -> Ask:

@@ -8,6 +8,8 @@ the server has nothing left to do (nobody waits beside a job, nothing is overdue
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,8 @@ from jobqueue.engine.events import Event, Kind
 from jobqueue.model import Job, Outcome, Want
 
 from .flow import Flow, rule_of
-from .history import CHANGES, CONCLUDES, DEQUEUES, ENQUEUES, UNFENCED, Ask, History
+from .graph import Ties
+from .history import CHANGES, CONCLUDES, DEQUEUES, ENQUEUES, EXTENDS, UNFENCED, Ask, History
 from .loop import VirtualLoop
 
 EPSILON = 0.002
@@ -34,15 +37,21 @@ LATE_MAX = 8.0
 LOOK_SECONDS = 0.2
 """How often every job is looked at, at most."""
 
+REFUSALS = defaultdict(lambda: (404, 409), {"/sqs": (400,)})
+"""The status with which a token is refused that does not live, by path."""
+
+RETURNS = EXTENDS | {"release"}
+"""What gives a job back that a worker had."""
+
 RETRIES = frozenset({"retry", "redrive"})
-ENDED_ELSEWHERE = {"cancel", "purge"}
+ENDED_ELSEWHERE = {"cancel", "purge", "purge all"}
 
 
 @dataclass
 class Seen:
     """A job as its events tell of it. place: where it stands in its line; None before it ever stood. holder: who was handed the lease.
-    prolonged: the server set its lease's end by itself, and its worker has not extended it since. ended_by: the token and the very words
-    that concluded it.
+    prolonged: the server set its lease's end by itself, and its worker has not extended it since. past: the token of its last lease, if
+    that ran out. ended_by: the token and the very words that concluded it.
     """
 
     id: str
@@ -57,6 +66,7 @@ class Seen:
     attempts: int = 0
     run_at: float = 0.0
     token: str = ""
+    past: str = ""
     holder: Ask | None = None
     until: float = 0.0
     prolonged: bool = False
@@ -67,6 +77,11 @@ class Seen:
     holds: bool = False
     halts: bool = False
     handed_at: float = 0.0
+    held: bool = False
+    after: tuple[str, ...] = ()
+    after_failure: str = "cancel"
+    group: str | None = None
+    unique: str | None = None
 
 
 class Checker:
@@ -83,7 +98,10 @@ class Checker:
         self.queued: dict[str, dict[str, Seen]] = {}
         self.paused: set[str] = set()
         self.flow = Flow(self)
+        self.ties = Ties(self)
         self.forgotten: set[str] = set()
+        self.made: dict[str, bytes] = {}
+        """The payload of every job that ever was."""
         self.standing: list[Ask] = []
         self.watching: dict[int, Ask] = {}
         self.open: dict[int, Ask] = {}
@@ -163,13 +181,15 @@ class Checker:
             self.fault(f"{ask} was answered 500: {answer.content[:300]!r}")
         if ask.op in DEQUEUES:
             self._dequeue_finished(ask, answer)
-        elif status in (404, 409) and ask.tokens and "batch" not in ask.op:
+        elif status in REFUSALS[ask.path] and ask.tokens and "batch" not in ask.op:
             job_id, token = next(iter(ask.tokens.items()))
             seen = self.jobs.get(job_id)
             if seen is not None and seen.status == "in_progress" and seen.token == token:
                 self.fault(f"{ask} was refused ({status}) though it came with the live lease of {job_id}")
             elif seen is not None and seen.ended_by == (token, ask.body):
                 self.fault(f"{ask} was refused ({status}) though it repeats word for word what concluded {job_id}")
+            elif seen is not None and ask.late and seen.status in ("queued", "scheduled") and seen.past == token:
+                self.fault(f"{ask} was refused ({status}), late as it is: {job_id} waits since that lease ran out")
         if (
             self.durable
             and status in (200, 201)
@@ -195,7 +215,7 @@ class Checker:
         if held and ask.link.server.wrote_to_the_gone:
             self.fault(f"{ask} keeps the lease of {self.leases[held[0]][0]}, though its client had hung up before the answer was written")
         empty = answer is not None and (
-            answer.status == 204 or answer.content == b'{"jobs":[]}' or (ask.op[0] == "c" and answer.status == 404)
+            answer.status == 204 or answer.content in (b'{"jobs":[]}', b"{}") or (ask.op[0] == "c" and answer.status == 404)
         )
         if empty and ask.wait > 0 and not (ask.excused or self.draining):
             if ask.stood_at is None:
@@ -252,6 +272,9 @@ class Checker:
             self._moved(seen, job, kind, ask)
 
     def _queue_changed(self, event: Event, ask: Ask | None) -> None:
+        if "/" in event.queue:
+            # What became of a group, or of something else that is stored under a name.
+            return
         if event.kind is Kind.QUEUE_DELETED:
             self.paused.discard(event.queue)
             self.flow.changed(event.queue, None)
@@ -267,16 +290,18 @@ class Checker:
     def _enqueued(self, job: Job, ask: Ask | None) -> None:
         if job.id in self.jobs:
             self.fault(f"{job.id} was made twice")
-        if ask is None or ask.op not in ENQUEUES or job.payload not in ask.body:
+        if not self.ties.made_by_a_group(job) and (ask is None or ask.op not in ENQUEUES or job.payload not in ask.body):
             self.fault(f"{job.id} was made of nothing that {ask} sent")
         self.counts["jobs"] += 1
+        self.made[job.id] = job.payload
         expires_at = None if job.expires_at is None else job.expires_at - self.offset
         seen = Seen(job.id, job.number, job.queue, job.priority, job.payload, job.status.value, expires_at, job.max_attempts)
         seen.key = job.key
         self.jobs[job.id] = seen
+        self.ties.begins(seen, job)
         if seen.status == "scheduled":
-            assert job.run_at is not None
-            seen.run_at = job.run_at - self.offset
+            assert (job.run_at is None) is seen.held
+            seen.run_at = math.inf if job.run_at is None else job.run_at - self.offset
         else:
             self._line_up(seen, anew=True)
 
@@ -292,7 +317,7 @@ class Checker:
         was = seen.status
         if was == "in_progress":
             spent = seen.max_attempts is not None and seen.attempts >= seen.max_attempts
-            if spent and kind is not Kind.CONCLUDED and (ask is None or ask.op in CONCLUDES):
+            if spent and kind is not Kind.CONCLUDED and (ask is None or ask.op in CONCLUDES | EXTENDS):
                 self.fault(f"{seen.id} has had its {seen.attempts} attempts and was {kind.value} again")
             self._lease_ended(seen, ask)
         elif was == "queued":
@@ -304,7 +329,7 @@ class Checker:
                 self.fault(f"{seen.id}, which has {seen.outcome}, came back: {kind.value} by {ask}")
             seen.attempts, seen.outcome, seen.expires_at, seen.cancel, seen.ended_by = 0, None, None, False, None
             seen.holds, seen.halts, was = seen.halts, False, "halting" if seen.halts else was
-        elif kind is Kind.QUEUED and (ask is not None or self.now < seen.run_at - EPSILON):
+        elif not self.ties.goes_on(seen, kind) and kind is Kind.QUEUED and (ask is not None or self.now < seen.run_at - EPSILON):
             self.fault(f"{seen.id} was due at {seen.run_at:.3f} and was queued by {ask}")
         if kind is Kind.QUEUED:
             self._line_up(seen, anew=was == "concluded")
@@ -314,7 +339,7 @@ class Checker:
         else:
             self._concluded(seen, job, was, ask)
             self.flow.ended(seen, job.conclusion is not None and job.conclusion.halts, was == "in_progress")
-        if was == "in_progress" and kind is not Kind.CONCLUDED and (kind is Kind.SCHEDULED or ask is None or ask.op == "release"):
+        if was == "in_progress" and kind is not Kind.CONCLUDED and (kind is Kind.SCHEDULED or ask is None or ask.op in RETURNS):
             self.flow.came_back(seen)
 
     def _concluded(self, seen: Seen, job: Job, was: str, ask: Ask | None) -> None:
@@ -325,12 +350,19 @@ class Checker:
         if job.outcome is Outcome.EXPIRED:
             if seen.expires_at is None or self.now < seen.expires_at - EPSILON:
                 self.fault(f"{seen.id} expired before its time")
+        elif job.outcome is Outcome.CANCELLED and was != "in_progress" and self.ties.may_be_cancelled(seen, ask is not None):
+            pass
+        elif was in ("queued", "scheduled") and ask is not None and ask.op in CONCLUDES:
+            if not ask.late or seen.past in ("", None) or ask.tokens.get(seen.id) != seen.past:
+                self.fault(f"{seen.id}, which is {was}, was concluded by {ask}, which does not have the last lease that ran out")
         elif was != "in_progress" and (ask is None or ask.op not in ENDED_ELSEWHERE):
             self.fault(f"{seen.id}, which was {was}, was concluded by {ask}")
         elif was == "in_progress" and not seen.cancel:
-            if job.outcome is Outcome.CANCELLED or (ask is not None and ask.op not in CONCLUDES | UNFENCED):
+            if ask is not None and ask.op == "purge all" and job.outcome is Outcome.CANCELLED:
+                pass
+            elif job.outcome is Outcome.CANCELLED or (ask is not None and ask.op not in CONCLUDES | UNFENCED | EXTENDS):
                 self.fault(f"{seen.id} was {seen.outcome} by {ask}, and nobody had cancelled it")
-            elif ask is None and seen.max_attempts is not None and seen.attempts < seen.max_attempts:
+            elif (ask is None or ask.op in EXTENDS) and seen.max_attempts is not None and seen.attempts < seen.max_attempts:
                 self.fault(f"{seen.id} failed at attempt {seen.attempts} of {seen.max_attempts}")
 
     def _fenced(self, seen: Seen, ask: Ask | None, what: str) -> None:
@@ -342,20 +374,28 @@ class Checker:
     def _lease_ended(self, seen: Seen, ask: Ask | None) -> None:
         """Whether this request, or time, may end the lease; count the attempt back where it must be."""
         given_back = False
+        past, seen.past = seen.past, ""
         if ask is None:
+            seen.past = seen.token
             if self.now < seen.until - EPSILON:
                 self.fault(f"the lease of {seen.id} was ended {seen.until - self.now:.3f} s before its time")
             elif (
-                self.stall_began < seen.until < self.stalled_at - NOTICED and self.now < self.stalled_at + GRACE_MIN and not seen.prolonged
+                self.stall_began < seen.until < self.stalled_at - NOTICED
+                and self.now < self.stalled_at + GRACE_MIN
+                and not seen.prolonged
+                # One of 0 s is over at once, whoever could be heard.
+                and seen.until > seen.handed_at + EPSILON
             ):
                 self.fault(f"the lease of {seen.id} ran out while the server stood still, and was ended before its worker could be heard")
             elif self.now > max(seen.until, self.stalled_at + GRACE) + LATE_MAX:
                 self.fault(f"the lease of {seen.id} was ended {self.now - seen.until:.3f} s after its time")
         elif ask.op in DEQUEUES:
-            given_back = True
+            given_back, seen.past = True, past
             self.flow.undelivered(seen)
             self.took_back(seen)
             self.counts["undelivered"] += 1
+            if ask.done and not ask.link.server.crossed:
+                self.fault(f"the lease of {seen.id} was taken back from {ask}, though its answer was written and its client had it")
             if seen.holder is not ask:
                 self.fault(f"the lease of {seen.id} was ended by {ask}, to whom it was not given")
         elif ask.op in CONCLUDES or ask.op in UNFENCED:
@@ -365,7 +405,10 @@ class Checker:
             self._fenced(seen, ask, "released")
             if not ask.method:
                 self.took_back(seen)
-        else:
+        elif ask.op in EXTENDS and (b'"lease_seconds":0' in ask.body or b'"VisibilityTimeout":0' in ask.body):
+            seen.past = seen.token
+            self._fenced(seen, ask, "ended")
+        elif ask.op != "purge all":
             self.fault(f"the lease of {seen.id} was ended by {ask}")
         seen.attempts -= given_back
         seen.token, seen.holder = "", None
@@ -432,8 +475,14 @@ class Checker:
             candidates = [ask for ask in self.standing if seen.queue in ask.queues and ask.worker == worker and not ask.excused]
             if by_time:
                 # Waits that end in the same instant as a lease have ended before its job is handed out. Those without a worker's name
-                # look alike, so it can only be told by that.
-                candidates.sort(key=lambda ask: self.now >= ask.until - EPSILON)
+                # look alike, so it can only be told by that, and by how long they want a job for.
+                seconds = seen.until - self.now
+                candidates.sort(
+                    key=lambda ask: (
+                        worker is None and ask.lease_seconds is not None and abs(ask.lease_seconds - seconds) > EPSILON,
+                        self.now >= ask.until - EPSILON,
+                    )
+                )
             receiver = next(iter(candidates), None)
         for ask in self.standing:
             if ask is receiver or receiver is None:
@@ -453,6 +502,7 @@ class Checker:
     def quiet(self) -> None:
         """Time is about to move on."""
         self.flow.moving.clear()
+        self.ties.quiet()
         for queue in self.queued:
             if self._available(queue) and (line := self._in_line(queue)):
                 self.fault(f"{line[0]} waits for {queue}, which has {self._first(queue).id} to give")

@@ -80,6 +80,10 @@ def cluster_plan_of(seed: int) -> ClusterPlan:
         steps=random.choice(((-0.1, 0.3), (-1.0, 0.7, 2.0), (-60.0, 60.0, 3_600.0))),
         connections=1_000,
         flow=False,
+        graph=False,
+        fifo=False,
+        window=300.0,
+        sqs=False,
         limits=Limits(
             jobs_max=random.choice((20, 100_000, 100_000)),
             history_jobs_max=random.choice((5, 10_000, 10_000)),

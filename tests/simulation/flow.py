@@ -36,6 +36,9 @@ class Rule:
 def rule_of(body: bytes) -> Rule:
     """What the body of a PUT says."""
     policy: dict[str, Any] = json.loads(body or b"{}")
+    if policy.get("Attributes", {}).get("FifoQueue") == "true":
+        # Of Amazon SQS's CreateQueue.
+        return Rule("fifo", keyed=True)
     per_key, rate = policy.get("per_key") or {}, policy.get("rate")
     return Rule(
         per_key.get("order", "none"),
@@ -72,7 +75,7 @@ class Flow:
         self.checker = checker
         self.rules: dict[str, Rule] = {}
         self.moving: set[str] = set()
-        """Queues whose rules have just changed: they hand out nothing until all their keys were looked at, before time moves on."""
+        """Queues whose rules were just given: they hand out nothing until all their keys were looked at, before time moves on."""
         self.taking: set[tuple[str, str | None]] = set()
         """Keys that the dequeue that is under way has taken from: it may take more of them."""
         self._spent: dict[str, _Spent] = {}
@@ -82,8 +85,9 @@ class Flow:
         before = self.rules.pop(queue, None)
         if rule is not None and rule != Rule():
             self.rules[queue] = rule
+        # Keys are looked at anew even if it is the same policy again.
+        self.moving.add(queue)
         if before != self.rules.get(queue):
-            self.moving.add(queue)
             self._spent[queue] = _Spent(self.rule(queue).rate, self.checker.now)
 
     def began(self) -> None:

@@ -10,12 +10,16 @@ from .loop import VirtualLoop
 
 DEQUEUES = frozenset({"dequeue", "batch dequeue", "classic dequeue", "simple next"})
 CONCLUDES = frozenset({"conclude", "batch conclude"})
+EXTENDS = frozenset({"extend", "batch extend"})
 UNFENCED = frozenset({"classic conclude", "simple complete"})
 """Dialects whose clients have no lease token: they end whatever lease lives."""
 
 ENQUEUES = frozenset({"enqueue", "batch enqueue", "classic enqueue", "simple submit", "pool submit"})
-HELD = DEQUEUES | {"wait", "pool result"}
-CHANGES = ENQUEUES | DEQUEUES | CONCLUDES | UNFENCED | {"extend", "batch extend", "release", "cancel", "retry", "purge", "redrive"}
+HELD = DEQUEUES | {"wait", "pool result", "wait for group"}
+CHANGES = (
+    ENQUEUES | DEQUEUES | CONCLUDES | UNFENCED | {"extend", "batch extend", "release", "cancel", "retry", "purge", "purge all", "redrive"}
+)
+CHANGES |= {"make group", "close group", "cancel group"}
 """Requests whose answer says that something was changed, and so must not come before the change is committed."""
 
 
@@ -24,7 +28,8 @@ class Ask:
     """One request: what its client knows of it, and how it went on the server.
 
     tokens: the lease tokens it carries, by job id; handed: those it was given. until: when its wait ends; excused: it has been answered,
-    or told to stop, for another reason than a job. ticket: of the last change it made. views: of many servers, what each owner that was
+    or told to stop, for another reason than a job. late: its concludes
+    hold after their leases too. ticket: of the last change it made. views: of many servers, what each owner that was
     asked on its behalf knows of it, which is an Ask of its own whose `front` is this one.
     """
 
@@ -48,6 +53,7 @@ class Ask:
     excused: bool = False
     handed: list[str] = field(default_factory=list)
     done: bool = False
+    late: bool = False
     ticket: int = 0
     front: Any = None
     views: list[Ask] = field(default_factory=list)

@@ -164,6 +164,8 @@ class Member:
         self.server.handler = cast(Any, self._serve)
         self.server.open = cast(Any, _InOrder())
         self.server.poll = cast(Any, self._poll)
+        # Not told, as on systems other than Linux: nobody would know on whose behalf a job is given back then.
+        self.server.unacknowledged = lambda fd: False  # type: ignore[method-assign]
 
     async def _probe(self, address: str) -> bool:
         return self.world.lied_to == self.host or await refuses(address)
@@ -427,6 +429,10 @@ class _Taking:
     def __init__(self, taking: OwnTaking, enter: Callable[[], Coroutine[Any, Any, list[Job]]]) -> None:
         self._taking = taking
         self._enter = enter
+
+    @property
+    def quiet(self) -> bool:
+        return self._taking.quiet
 
     async def __aenter__(self) -> list[Job]:
         return await self._enter()

@@ -47,6 +47,12 @@ class Poll:
     def unregister(self, fd: int) -> None:
         self._asked = -1
 
+    def unacknowledged(self, fd: int) -> bool:
+        """In the place of the server's own: whether all that the client has sent up to now says that it has had less than was written."""
+        end = self.ends[fd]
+        end.crossed = end.acknowledged < end.written
+        return end.crossed
+
 
 class _Socket:
     family = socket.AF_UNIX
@@ -85,7 +91,8 @@ class Link:
         self._random = random
         self._delays = delays
         self._due = {"up": 0.0, "down": 0.0}
-        self._travelling: dict[str, deque[Item]] = {"up": deque(), "down": deque()}
+        self._travelling: dict[str, deque[tuple[Item, int]]] = {"up": deque(), "down": deque()}
+        """What is on its way, and how much its sender had received when it was sent."""
         self.cut = False
         """The cable is pulled: nothing travels any more, and nobody is told."""
         self.client = ClientEnd(self)
@@ -105,13 +112,18 @@ class Link:
         due = max(self._due[way], self.loop.time() + self._random.choice(self._delays))
         self._due[way] = due
         # Timers of one instant run in no particular order, so the timer does not say what has arrived: it is the first that was sent.
-        self._travelling[way].append(item)
+        self._travelling[way].append((item, self.client.had if way == "up" else 0))
         self.loop.call_at(due, self._arrive, way, context=NOWHERE)
 
     def _arrive(self, way: str) -> None:
-        item = self._travelling[way].popleft()
-        if not self.cut:
-            (self.server if way == "up" else self.client).arrive(item)
+        item, had = self._travelling[way].popleft()
+        if self.cut:
+            return
+        if way == "up":
+            self.server.acknowledged = max(self.server.acknowledged, had)
+            self.server.arrive(item)
+        else:
+            self.client.arrive(item)
 
 
 class ServerEnd(asyncio.Transport):
@@ -131,6 +143,10 @@ class ServerEnd(asyncio.Transport):
         self._closing = self._lost = False
         self._unsent = bytearray()
         self._held_back = False
+        self.written = self.acknowledged = 0
+        """Bytes that the server has written, and those of them that the client is known to have received."""
+        self.crossed = False
+        """The server was told that an answer had not come to the client when that closed."""
         self.wrote_to_the_gone = False
         """When the last write was made, or was to be made, the kernel already knew that the client had hung up."""
         self.cut_short = False
@@ -273,6 +289,7 @@ class ServerEnd(asyncio.Transport):
         if self._closing or self.dead:
             return
         self.wrote_to_the_gone = self.hung_up
+        self.written += len(data)
         self._unsent += data
         if not self._held_back:
             self._flush()
@@ -314,6 +331,8 @@ class ClientEnd:
         self._link = link
         self.received = Reader()
         self._unread = 0
+        self.had = 0
+        """Bytes that came, read or not."""
         self._more: asyncio.Future[None] | None = None
         self.open = True
         """Neither end has closed."""
@@ -330,6 +349,7 @@ class ClientEnd:
         if not isinstance(item, bytes):
             self.open = False
         else:
+            self.had += len(item)
             self.received.feed(item)
             self._unread += len(item)
             if not self.slow:
@@ -363,6 +383,7 @@ class ClientEnd:
         """Be gone, by fin or rst, and the server's kernel knows it in this very instant."""
         if not self.closed and not self._link.cut:
             self.closed, self.open = True, False
+            self._link.server.acknowledged = self.had
             self._link.server.arrive(how)
             self._wake()
 

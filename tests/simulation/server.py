@@ -11,7 +11,7 @@ import asyncio
 import types
 from collections.abc import Coroutine, Generator, Iterator, MutableSet, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from jobqueue.api.app import build_app
 from jobqueue.backend.group import Fatal, Finished, Group, NotNow
@@ -37,6 +37,8 @@ from .net import Link, Poll, ServerEnd
 
 if TYPE_CHECKING:
     from .world import World
+
+T = TypeVar("T")
 
 
 class _InOrder(MutableSet[Connection]):
@@ -150,6 +152,7 @@ class Life:
         self.server.handler = cast(Any, self._serve)
         self.server.open = cast(Any, _InOrder())
         self.server.poll = cast(Any, self._poll)
+        self.server.unacknowledged = self._poll.unacknowledged  # type: ignore[method-assign]
         if self.journal is not None:
             self.backend.resume()
 
@@ -210,7 +213,16 @@ class Life:
                 checker.stands(self._cause, wait)
             return waiter
 
-        backend.replay, backend.take, backend.stand = replay, take, stand  # type: ignore[method-assign]
+        plain_give_back = backend.give_back
+
+        async def give_back(job_id: str, token: str) -> bool:
+            seen = checker.jobs.get(job_id)
+            holder = None if seen is None or seen.token != token else seen.holder
+            if holder is None or self.dead:
+                return await plain_give_back(job_id, token)
+            return await self._on_behalf(holder, plain_give_back(job_id, token))
+
+        backend.replay, backend.take, backend.stand, backend.give_back = replay, take, stand, give_back  # type: ignore[method-assign]
 
     def happened(self, event: Event) -> None:
         """The engine says that something happened."""
@@ -222,9 +234,17 @@ class Life:
         """The app's own handler, step by step, so that it is known on whose behalf anything happens."""
         ask = self.world.asks[int(request.head.headers["X-Request"])]
         self.checker.parsed(ask)
-        serving: Coroutine[Any, Any, Answer] = self.app.handle(request)
         answer: Answer | None = None
-        step: Any = serving.send
+        try:
+            answer = yield from self._on_behalf(ask, self.app.handle(request))
+            return answer
+        finally:
+            if not self.dead:
+                self.checker.finished(ask, answer)
+
+    @types.coroutine
+    def _on_behalf(self, ask: Ask, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+        step: Any = work.send
         given: Any = None
         try:
             while True:
@@ -232,19 +252,16 @@ class Life:
                 try:
                     waits_for = step(given)
                 except StopIteration as stop:
-                    answer = stop.value
                     return stop.value  # type: ignore[no-any-return]
                 finally:
                     self._cause = before
                 try:
                     given = yield waits_for
-                    step = serving.send
+                    step = work.send
                 except BaseException as error:
-                    step, given = serving.throw, error
+                    step, given = work.throw, error
         finally:
             given = None
-            if not self.dead:
-                self.checker.finished(ask, answer)
 
     # Connections.
 

@@ -9,10 +9,12 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from random import Random
 from typing import Any
+
+import msgspec
 
 from jobqueue.backend.loading import CannotOpen
 from jobqueue.clock import SKEW_STEP_SECONDS
@@ -20,11 +22,15 @@ from jobqueue.limits import Limits
 
 from .caller import Caller
 from .clients import KINDS, Client, seconds_of
+from .couriers import COURIERS
 from .durable import DurableChecker
 from .history import Ask, History
+from .lane import LANE, Lane
 from .ledger import Ledger
 from .loop import Standstill, VirtualLoop, passing, virtual_time
 from .net import Link
+from .planner import Planner
+from .sdks import SDKS
 from .server import Life
 
 DRAIN_SECONDS = 600.0
@@ -54,16 +60,56 @@ class Plan:
     limits: Limits
     flow: bool
     """Whether queues have limits, and jobs have keys."""
+    graph: bool
+    """Whether jobs are tied to others."""
+    fifo: bool
+    """Whether there is a FIFO queue beside the others."""
+    window: float
+    sqs: bool
+    """Whether its clients speak Amazon SQS's protocol."""
+
+    """For how long that keeps a deduplication id."""
+
+    @property
+    def drained(self) -> list[str]:
+        """The queues that are to be empty in the end."""
+        return [*self.queues, LANE] if self.fifo else self.queues
 
 
 def plan_of(seed: int) -> Plan:
     """The plan of a seed."""
+    plan = _plain_plan_of(seed)
+    return _with_a_lane(seed, plan) if seed % 10 == 2 else plan
+
+
+def _with_a_lane(seed: int, plan: Plan) -> Plan:
+    """The same with a FIFO queue, which most of its clients use; all in a file, since a server that forgets the queue keeps no order."""
+    random = Random(f"lane {seed}")
+    clients = {"producer": 1, "worker": 2, "watcher": 1, "sender": random.choice((2, 3)), "receiver": random.choice((2, 4, 6)), "keeper": 1}
+    clients |= {"warden": int(plan.flow), "planner": int(plan.graph)}
+    limits = msgspec.structs.replace(plan.limits, queues_max=100, jobs_max=100_000)
+    sqs = seed % 20 == 12
+    return replace(
+        plan,
+        durable=True,
+        fifo=True,
+        sqs=sqs,
+        window=300.0 if sqs else random.choice((300.0, 300.0, 5.0)),
+        clients=clients,
+        pace=random.choice((0.1, 0.25)),
+        connections=1_000,
+        limits=limits,
+    )
+
+
+def _plain_plan_of(seed: int) -> Plan:
     random = Random(f"plan {seed}")
     durable = random.random() < 0.5
     troubles = ["restart", "kill", "stall", "clock"] + (["full", "broken"] if durable else [])
     # Apart from the others, whose draws it must not move.
     busy = ("busy",) * (seed % 4 == 2)
     flow = seed % 7 == 6
+    graph = seed % 5 == 3
     kinds = {
         "producer": (1, 4),
         "worker": (2, 8),
@@ -76,7 +122,7 @@ def plan_of(seed: int) -> Plan:
     return Plan(
         durable=durable,
         seconds=random.choice((20.0, 40.0)),
-        clients={kind: random.randint(*bounds) for kind, bounds in kinds.items()} | ({"warden": 1} if flow else {}),
+        clients={kind: random.randint(*bounds) for kind, bounds in kinds.items()} | {"warden": int(flow), "planner": 2 * graph},
         queues=["default", "a", "b"][: random.choice((1, 2, 3))],
         pace=random.choice((0.1, 0.5, 1.0)),
         toil=random.choice((0.01, 0.5, 2.0)),
@@ -97,6 +143,10 @@ def plan_of(seed: int) -> Plan:
             queues_max=random.choice((2, 100)),
         ),
         flow=flow,
+        graph=graph,
+        fifo=False,
+        window=300.0,
+        sqs=False,
     )
 
 
@@ -112,6 +162,7 @@ class World:
         self.history = History(self.loop)
         self.checker = DurableChecker(self.loop, self.history)
         self.ledger = Ledger(self.history)
+        self.lane = Lane(self.history, self.ledger, self.plan.window)
         self.path = path if self.plan.durable else None
         if self.path is not None:
             self.checker.open_disk()
@@ -219,6 +270,7 @@ class World:
             elif trouble == "clock":
                 self.loop.wall_offset += random.choice(plan.steps)
                 self._walls.append((self.loop.time(), self.loop.wall_offset))
+                self.lane.wall_set = True
             elif trouble == "full":
                 self.disk = "full"
                 await passing(random.choice((0.1, 1.0, 5.0)))
@@ -246,6 +298,7 @@ class World:
         if not self.clocks_agree():
             # Times in the file may be off by as much as the clock was set, and no worker can know.
             self.ledger.doubt(self.loop.time())
+            self.lane.doubt(self.loop.time())
         self._start()
 
     def _quiet(self) -> None:
@@ -259,7 +312,7 @@ class World:
         tasks = []
         for kind, count in self.plan.clients.items():
             for number in range(count):
-                client: Client = KINDS[kind](self, f"{kind}{number + 1}")
+                client: Client = (KINDS | (SDKS if self.plan.sqs else COURIERS) | {"planner": Planner})[kind](self, f"{kind}{number + 1}")
                 tasks.append(self.loop.create_task(client.run()))
         troubles = self.loop.create_task(self._trouble())
         await passing(self.plan.seconds)
@@ -278,6 +331,7 @@ class World:
         if left:
             self.history.fault(f"{len(left)} tasks are left")
         self.ledger.audit()
+        self.lane.audit(self.checker)
 
     def run(self) -> History:
         """Live it through."""
@@ -302,8 +356,8 @@ class Steady(Caller):
     async def run(self) -> None:
         """Resume, work everything off, audit."""
         until = self.now + DRAIN_SECONDS
-        for queue in self.world.plan.queues:
-            if self.world.plan.flow:
+        for queue in self.world.plan.drained:
+            if self.world.plan.flow and queue != LANE:
                 # What no rate nor a failed job holds back any more.
                 while (await self.steady("policy", "PUT", f"/queues/{queue}", {}, paused=False)).status not in (200, 201, 429):
                     await passing(1)
@@ -314,6 +368,10 @@ class Steady(Caller):
                 await passing(1)
         while any(seen.status != "concluded" for seen in self.world.checker.jobs.values()):
             await self._work()
+            live = [seen for seen in self.world.checker.jobs.values() if seen.status != "concluded"]
+            if live and all(seen.held for seen in live):
+                # What waits for a job that failed.
+                await self.steady("cancel", "POST", f"/jobs/{live[0].id}/cancel", ids=(live[0].id,))
             if self.now > until:
                 left = [f"{seen.id} ({seen.status})" for seen in self.world.checker.jobs.values() if seen.status != "concluded"]
                 self.world.history.fault(f"cannot be worked off: {', '.join(left[:10])}")
@@ -333,7 +391,7 @@ class Steady(Caller):
         return reply
 
     async def _work(self) -> None:
-        queues = self.world.plan.queues
+        queues = self.world.plan.drained
         worker = f"steady.{self.world.serial()}"
         body = {"queue": queues, "wait": 1, "worker": worker, "lease_seconds": 60, "limit": 50}
         known = {"queues": tuple(queues), "wait": 1.0, "worker": worker, "lease_seconds": 60.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 from jobqueue.worker.endings import Discard
 from jobqueue.worker.handlers import Registry
+from jobqueue.worker.lines import JobLogHandler
 from jobqueue.worker.running import RunningJob
 
 handlers = Registry()
@@ -31,9 +33,22 @@ def tell(job: RunningJob) -> None:
     threading.Event().wait(job.payload)
 
 
+@handlers.handler("speak", executor="process")
+def speak(job: RunningJob) -> None:
+    job.log(job.payload)
+    logger = logging.getLogger("test.processes")
+    logger.addHandler(JobLogHandler())
+    logger.warning("logged")
+
+
 @handlers.handler("die", executor="process")
 def die(job: RunningJob) -> None:
     os._exit(7)
+
+
+@handlers.handler("be killed", executor="process")
+def be_killed(job: RunningJob) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @handlers.handler("print", executor="process")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,10 @@ from jobqueue.backend.local import LocalBackend
 from jobqueue.clock import ManualClock, Timer
 from jobqueue.engine.engine import Engine
 from jobqueue.limits import Limits
-from jobqueue.model import Backoff, Job, JobSpec, Outcome, Status
+from jobqueue.model import Job, JobSpec, Outcome, Status
+from jobqueue.policy import Backoff
 from jobqueue.worker.handlers import Registry
+from jobqueue.worker.sources import BackendSource
 from jobqueue.worker.worker import Worker
 
 PATIENCE_SECONDS = 20
@@ -38,16 +41,32 @@ class SoonClock(ManualClock):
         return timer
 
 
+OUTSIDE = [False, True] if sys.version_info >= (3, 12) else [False]
+"""A worker of another process than the server's begins async handlers where it takes their jobs, where Python can."""
+
+
+class Outside:
+    """A backend of this process as a source that may be anywhere."""
+
+    def __init__(self, backend: LocalBackend) -> None:
+        self._inside = BackendSource(backend)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inside, name)
+
+
 class Rig:
     """The backend, its clock, and workers that are stopped at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, outside: bool = False) -> None:
+        self.outside = outside
         self.clock = SoonClock()
         self.backend = LocalBackend(engine=Engine(Limits()), clock=self.clock)
         self._workers: list[Worker] = []
 
     def make(self, source: Any = None, **options: Any) -> Worker:
-        worker = Worker(source or self.backend, clock=self.clock, chance=Middle(), **options)
+        source = source or (Outside(self.backend) if self.outside else self.backend)
+        worker = Worker(source, clock=self.clock, chance=Middle(), **options)
         self._workers.append(worker)
         return worker
 

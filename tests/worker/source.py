@@ -36,6 +36,7 @@ class Scripted:
         self.concluding = asyncio.Event()
         self.concluding.set()
         self.closed = False
+        self.quiet = False
         self._came = asyncio.Event()
         self._number = 0
 

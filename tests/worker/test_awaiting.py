@@ -17,12 +17,12 @@ from jobqueue.worker.running import RunningJob
 
 from .outside import until
 from .processes import handlers as process_handlers
-from .rig import Rig, error_of, soon
+from .rig import OUTSIDE, Rig, error_of, soon
 
 
-@pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    rig = Rig()
+@pytest.fixture(params=OUTSIDE, ids=["", "outside"][: len(OUTSIDE)])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    rig = Rig(request.param)
     yield rig
     await rig.close()
 
@@ -188,5 +188,5 @@ async def test_a_generator_that_a_decorator_hides_fails_for_good_with_the_reason
     assert (job.outcome, job.attempts) == (Outcome.FAILED, 1)
     assert error_of(job) == {
         "type": "TypeError",
-        "message": "the handler returned a generator, of which nothing has run; it must return a value",
+        "message": "the handler returned a generator, which has not run; it must return a value",
     }

@@ -14,14 +14,14 @@ from jobqueue.worker.handlers import Registry
 from jobqueue.worker.running import RunningJob
 
 from .processes import handlers as process_handlers
-from .rig import Rig
+from .rig import OUTSIDE, Rig
 
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
 
 
-@pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    rig = Rig()
+@pytest.fixture(params=OUTSIDE, ids=["", "outside"][: len(OUTSIDE)])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    rig = Rig(request.param)
     yield rig
     await rig.close()
 

@@ -22,12 +22,12 @@ from jobqueue.worker.handlers import Registry
 from jobqueue.worker.running import RunningJob
 from jobqueue.worker.runs import Reason
 
-from .rig import Rig, error_of, soon
+from .rig import OUTSIDE, Rig, error_of, soon
 
 
-@pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    rig = Rig()
+@pytest.fixture(params=OUTSIDE, ids=["", "outside"][: len(OUTSIDE)])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    rig = Rig(request.param)
     yield rig
     await rig.close()
 
@@ -290,6 +290,8 @@ async def test_a_handler_may_go_on_after_it_was_told_and_fails_all_the_same(rig:
 
 async def test_a_handler_that_is_interrupted_before_it_began_frees_its_slot(rig: Rig) -> None:
     """It does not run; a task that is cancelled before its first step runs none of its code, that of the worker neither."""
+    if rig.outside:
+        pytest.skip("here none is interrupted before it began")
     handlers = Registry()
     begun = []
 

@@ -121,7 +121,7 @@ async def test_a_worker_is_told_why_the_server_refuses_it() -> None:
         await worker.start()
         assert isinstance(await worker.broken(), Unauthorized)
         await worker.stop()
-    async with server(lease_seconds_min=40.0) as url:
+    async with server(min_lease=40.0) as url:
         worker = worker_at(url, lease_seconds=30)
         await worker.start()
         error = await worker.broken()

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from jobqueue.model import Outcome, PerKey, QueuePolicy, Status
+from jobqueue.model import Outcome, Status
+from jobqueue.policy import PerKey, QueuePolicy
 from jobqueue.worker.handlers import Registry
 from jobqueue.worker.running import RunningJob
 

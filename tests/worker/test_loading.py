@@ -88,10 +88,10 @@ def test_a_module_may_register_plain_functions(module: Any) -> None:
         ("from jobqueue.worker.worker import Worker\nworker = Worker()", "", "has no handlers"),
         (WORKER, ":missing", "somebodys_handlers has no Worker or Registry named missing"),
         (WORKER, ":send", "somebodys_handlers has no Worker or Registry named send"),
-        (WORKER, ":", "names no module"),
-        ("import no_such_module_at_all", "", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module_at_all'"),
-        ("1 / 0", "", "somebodys_handlers cannot be imported: ZeroDivisionError: division by zero"),
-        ("def f(:", "", "cannot be imported: SyntaxError"),
+        (WORKER, ":", "is not a module"),
+        ("import no_such_module_at_all", "", "somebodys_handlers.py, line 1: ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+        ("1 / 0", "", "somebodys_handlers.py, line 1: ZeroDivisionError: division by zero"),
+        ("def f(:", "", "somebodys_handlers.py, line 1: SyntaxError: "),
     ],
 )
 def test_a_module_without_handlers_is_refused_saying_why(module: Any, text: str, attribute: str, reason: str) -> None:
@@ -193,16 +193,16 @@ def test_a_function_that_cannot_be_a_handler_is_refused_where_it_is_registered()
         (lambda a, b, c: None, {}, "must take the job, its payload or both"),
         (lambda job, *, key: None, {}, "must take the job, its payload or both"),
         (lambda a, b: None, {}, "takes the job twice"),
-        (_local(), {"executor": "process"}, "must be a function at a module's top"),
-        (lambda job: None, {"executor": "process"}, "a lambda, a function inside another and a partial cannot be found"),
-        (functools.partial(_two, 1), {"executor": "process"}, "a lambda, a function inside another and a partial cannot be found"),
-        (_yields, {}, "it yields, so calling it would run nothing of it"),
-        (_yields_async, {}, "it yields, so calling it would run nothing of it"),
-        (_yields, {"executor": "process"}, "it yields, so calling it would run nothing of it"),
-        (functools.partial(_yields), {}, "it yields, so calling it would run nothing of it"),
-        (_Yields(), {}, "it yields, so calling it would run nothing of it"),
+        (_local(), {"executor": "process"}, "must be a function at the top level of a module"),
+        (lambda job: None, {"executor": "process"}, "not a lambda, a nested function or a partial"),
+        (functools.partial(_two, 1), {"executor": "process"}, "not a lambda, a nested function or a partial"),
+        (_yields, {}, "it is a generator, so calling it would not run it"),
+        (_yields_async, {}, "it is a generator, so calling it would not run it"),
+        (_yields, {"executor": "process"}, "it is a generator, so calling it would not run it"),
+        (functools.partial(_yields), {}, "it is a generator, so calling it would not run it"),
+        (_Yields(), {}, "it is a generator, so calling it would not run it"),
         (_Yields, {}, "_Yields is a class; register a function"),
-        (_Yields.method, {}, "a method without its object"),
+        (_Yields.method, {}, "an unbound method"),
         (classmethod(_two), {}, "cannot be called"),
         (_optional, {}, "no JSON is a RunningJob; the job's own parameter is annotated RunningJob"),
         (_own_job, {}, "no JSON is a OwnJob; the job's own parameter is annotated RunningJob"),
@@ -317,3 +317,23 @@ handler("name", executor="process")(renamed)
 """
     with pytest.raises(HandlersError, match=r"^handler 'name' cannot be sent to a process: "):
         load_handlers(module(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "error"),
+    [
+        ("import os\n\nimport not_there_at_all\n", 3, "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("\n1 / 0\n", 2, "ZeroDivisionError: division by zero"),
+        ("def f(:\n    pass\n", 1, "SyntaxError: "),
+    ],
+)
+def test_an_import_that_fails_is_told_with_file_and_line(module: Any, tmp_path: Path, text: str, line: int, error: str) -> None:
+    """Those of what raised, in the module or in one that it imports."""
+    name = module(text)
+    with pytest.raises(HandlersError, match="cannot be imported") as raised:
+        load_handlers(name)
+    assert f"{name} cannot be imported: {tmp_path / name}.py, line {line}: {error}" in str(raised.value)
+    outer = module(f"x = 1\nimport {name}\n", "somebodys_outer")
+    with pytest.raises(HandlersError) as raised:
+        load_handlers(outer)
+    assert f"{outer} cannot be imported: {tmp_path / name}.py, line {line}: {error}" in str(raised.value)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from jobqueue.model import Outcome, Status
 from jobqueue.worker.handlers import Registry
+from jobqueue.worker.worker import Worker
 
 from .outside import gone, paths, until
 from .processes import add, handlers
@@ -37,6 +39,24 @@ async def test_a_handler_runs_in_a_process_that_is_kept_for_the_next(rig: Rig) -
     assert first["pid"] == second["pid"] != os.getpid()
     assert (await rig.failed(await rig.put("discard"))) == {"type": "Discard", "message": "never"}
     assert (await rig.failed(await rig.put("add", ["x"])))["type"] == "ValidationError"
+
+
+async def test_a_process_ends_after_as_many_jobs_as_it_may_do(rig: Rig) -> None:
+    """Each does two here, whether they go well or not; the next job finds a fresh process, and the old one is gone."""
+    await rig.start(handlers, concurrency=1, max_jobs_per_process=2)
+    first = (await rig.succeeded(await rig.put("add", [])))["pid"]
+    assert (await rig.failed(await rig.put("discard")))["type"] == "Discard"
+    pids = [(await rig.succeeded(await rig.put("add", [])))["pid"] for _ in range(3)]
+    assert first != pids[0] == pids[1] != pids[2]
+    assert gone(first)
+    assert gone(pids[0])
+
+
+@pytest.mark.parametrize("count", [0, -1, math.nan, 10**10, "two"])
+def test_a_count_of_jobs_that_is_none_is_refused(count: object) -> None:
+    """The parameter is named."""
+    with pytest.raises(ValueError, match="max_jobs_per_process"):
+        Worker(max_jobs_per_process=count)  # type: ignore[arg-type]
 
 
 async def test_what_a_handler_prints_is_written_when_its_job_ends(

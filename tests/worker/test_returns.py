@@ -67,7 +67,7 @@ async def test_a_job_that_no_handler_is_for_is_given_back_ever_later_and_not_cou
     told = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert 1 < len(told) < 9
     assert told[0].getMessage() == (
-        f"job {job_id} is given back: this worker has no handler for jobs of type 'post'; it has handlers for 'mail'"
+        f"job {job_id} is released: this worker has no handler for jobs of type 'post'; it has handlers for 'mail'"
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from jobqueue.client.problems import ConnectionFailed
-from jobqueue.errors import BadRequest, Draining, LeaseLost, TooLarge, TooManyWaiters, Unauthorized, UnknownJob
+from jobqueue.client.problems import ConnectionFailed, UnexpectedAnswer
+from jobqueue.errors import BadRequest, Draining, LeaseLost, StorageUnavailable, TooLarge, TooManyWaiters, Unauthorized, UnknownJob
 from jobqueue.model import FAILED, SUCCEEDED
 from jobqueue.worker.endings import Release
 from jobqueue.worker.handlers import Registry
@@ -79,9 +79,21 @@ async def test_jobs_are_taken_while_endings_are_handed_in(rig: Rig, source: Scri
     source.concluding.set()
 
 
-@pytest.mark.parametrize("error", [AWAY, TooManyWaiters("full"), Draining("shutting down")])
+@pytest.mark.parametrize(
+    ("error", "begins", "ends"),
+    [
+        (AWAY, "the server is away, trying again until it is back", "the server is back"),
+        (TooManyWaiters("full"), "the server is at one of its limits, trying again until there is room", "the server has room again"),
+        (Draining("shutting down"), "the server is shutting down, trying again until it is back", "the server is back"),
+        (
+            StorageUnavailable("no space left"),
+            "the server cannot store changes (its disk may be full), trying again until it can",
+            "the server stores changes again",
+        ),
+    ],
+)
 async def test_a_server_that_is_away_is_asked_again_less_and_less_often(
-    rig: Rig, source: Scripted, handlers: Registry, error: Exception, caplog: pytest.LogCaptureFixture
+    rig: Rig, source: Scripted, handlers: Registry, error: Exception, begins: str, ends: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Pauses double up to five seconds, are never quite the same, and the outage is logged once as it begins and once as it ends."""
     caplog.set_level(logging.INFO, "jobqueue.worker")
@@ -99,8 +111,8 @@ async def test_a_server_that_is_away_is_asked_again_less_and_less_often(
     assert worker.error is None
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
-        f"the server is away, trying again until it is back: {error}",
-        f"the server is back after {rig.clock.now() - began:.1f} s",
+        f"{begins}: {error}",
+        f"{ends} after {rig.clock.now() - began:.1f} s",
     ]
 
 
@@ -128,6 +140,48 @@ async def test_an_ending_is_dropped_when_its_lease_ends_first(rig: Rig, source: 
     await rig.advance(10)
     assert worker.counts.lost == 1
     assert len(source.concluded) <= tries + 1
+
+
+async def test_a_success_is_told_late_once(rig: Rig, source: Scripted, handlers: Registry) -> None:
+    """When the server says that its lease was lost, and when that has ended while the server was away; then its answer holds."""
+    lost = LeaseLost("job-1")
+    source.concludes.extend([{"job-1": lost}, {}, {"job-2": lost}, {"job-2": lost}])
+    worker = await rig.start(handlers, source)
+    source.give()
+    await rig.advance(1)
+    assert [[item.verdict.late for item in call] for call in source.concluded] == [[False], [True]]
+    assert (worker.counts.succeeded, worker.counts.lost) == (1, 0)
+    source.give()
+    await rig.advance(60)
+    assert [[item.verdict.late for item in call] for call in source.concluded[2:]] == [[False], [True]]
+    assert (worker.counts.succeeded, worker.counts.lost) == (1, 1)
+
+
+async def test_a_failure_is_not_told_late(rig: Rig, source: Scripted, handlers: Registry) -> None:
+    """It has been counted by then."""
+
+    @handlers.handler("fails")
+    async def fails(job: RunningJob) -> None:
+        raise ValueError
+
+    source.concludes.append({"job-1": LeaseLost("job-1")})
+    worker = await rig.start(handlers, source)
+    source.give(job_type="fails")
+    await rig.advance(60)
+    assert (len(source.concluded), worker.counts.lost) == (1, 1)
+
+
+async def test_what_is_late_ends_no_outage(rig: Rig, source: Scripted, handlers: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that does not hear it is away still."""
+    caplog.set_level(logging.INFO, "jobqueue.worker")
+    source.concludes.extend([AWAY] * 100)
+    source.extends.extend([AWAY] * 100)
+    worker = await rig.start(handlers, source, lease_seconds=30)
+    source.give()
+    await rig.advance(35)
+    assert worker.counts.lost == 1
+    assert [item.verdict.late for call in source.concluded[-2:] for item in call] == [False, True]
+    assert not [record for record in caplog.records if "server is back" in record.getMessage()]
 
 
 async def test_a_handler_whose_lease_ends_while_the_server_is_away_is_stopped(rig: Rig, source: Scripted, handlers: Registry) -> None:
@@ -383,3 +437,37 @@ async def test_stopping_gives_back_what_has_not_begun_at_once(rig: Rig, source: 
     await rig.advance(100)
     await stopping
     assert [len(call) for call in source.released] == [8, 2]
+
+
+async def test_another_reason_is_told_within_an_outage(
+    rig: Rig, source: Scripted, handlers: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that comes back with a full disk is not away any more."""
+    source.takes.extend([AWAY, AWAY, StorageUnavailable("no space left")])
+    await rig.start(handlers, source)
+    await rig.advance(5)
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.split(",")[0] for line in told] == ["the server is away", "the server cannot store changes (its disk may be full)"]
+
+
+async def test_what_is_no_server_ends_a_worker_at_its_first_request_only(
+    rig: Rig, source: Scripted, handlers: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once a server was there the URL is right, and a proxy's 404 means that it is gone for a while; so does a 502 at any time."""
+    wrong = UnexpectedAnswer(404, "404 without a problem: b'not found'")
+    source.takes.append(wrong)
+    ended = await rig.start(handlers, source)
+    assert ended.error is wrong
+    assert "no jobqueue server answers at this URL" in caplog.text
+    other = Scripted()
+    other.takes.append(UnexpectedAnswer(502, "bad gateway"))
+    worker = await rig.start(handlers, other)
+    other.give()
+    await rig.advance(5)
+    other.takes.append(wrong)
+    other.give()
+    await rig.advance(5)
+    assert worker.error is None
+    other.give()
+    await rig.advance(5)
+    assert worker.counts.succeeded == 3

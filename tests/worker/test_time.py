@@ -10,12 +10,12 @@ from jobqueue.model import Outcome, Status, Want
 from jobqueue.worker.handlers import Registry
 from jobqueue.worker.running import RunningJob
 
-from .rig import PATIENCE_SECONDS, Rig, error_of
+from .rig import OUTSIDE, PATIENCE_SECONDS, Rig, error_of
 
 
-@pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    rig = Rig()
+@pytest.fixture(params=OUTSIDE, ids=["", "outside"][: len(OUTSIDE)])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    rig = Rig(request.param)
     yield rig
     await rig.close()
 

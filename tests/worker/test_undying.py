@@ -114,7 +114,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Outside]]:
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with server_in_thread(lease_seconds_min=1.0) as found:
+    with server_in_thread(min_lease=1.0) as found:
         yield found
 
 
@@ -169,7 +169,7 @@ def test_a_blocked_loop_does_not_keep_the_process(start: Start, url: str, tmp_pa
         assert outside.process.poll() is None, outside.log.read_text()
     outside.process.terminate()
     assert outside.process.wait(GUARD) == 1
-    assert "the loop is blocked" in outside.log.read_text()
+    assert "the event loop is blocked" in outside.log.read_text()
 
 
 @pytest.mark.parametrize("verb", ["work", "serve"])

@@ -1,7 +1,7 @@
-"""Who may do what, from where and how often: asked once for every request that is not public, before its body is looked at.
+"""Access control, checked once for every request that is not public, before its body is read.
 
-In order: the name it was sent to (403), the page it comes from (403), the token (401), the rate (429), the scope (403). A token that holds
-for some queues only is served by the same handlers on a site whose backend is restricted to them (`Site.restricted`).
+In order: the host name that it was sent to (403), the page it comes from (403), the token (401), the rate (429), the scope (403). A token
+for some queues only is served by the same handlers, on a site whose backend is restricted to them (`Site.restricted`).
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from jobqueue.api.access.grants import Grant, Scope
 from jobqueue.api.access.holds import Hold
 from jobqueue.api.access.origins import Hosts, check_origin
 from jobqueue.api.access.ratelimit import Limiter, Rate
+from jobqueue.api.access.session import token_of
+from jobqueue.api.access.unknown import Unknown
 from jobqueue.api.routes import Handler, Route
 from jobqueue.api.site import Site
 from jobqueue.backend.restricted import RestrictedBackend
 from jobqueue.errors import Forbidden, Unauthorized
+from jobqueue.http.heads import Fields
 from jobqueue.http.request import Request
 
 
 class Access:
-    """The rules of one server.
+    """The access rules of one server.
 
-    keys: the tokens it knows, None when nobody is asked for one; rate: how often each token may ask, or each address that has none,
-    None for as often as it likes; hosts: the names it answers to, None for any; origins: those whose pages may ask beside its own,
-    in lower case; clock: seconds of a monotonic clock.
+    keys: the known tokens, None if the server has no tokens; rate: the rate limit for each token, or for each address without a token, None
+    for no limit; hosts: the accepted host names, None for any; origins: additional origins whose pages can send requests, in lower case;
+    clock: seconds of a monotonic clock.
     """
 
     def __init__(
@@ -41,25 +44,37 @@ class Access:
         self.keys = keys
         self._hosts = hosts
         self._origins = origins
-        # Two, so that a crowd of addresses pushes out no token's bucket.
+        # Two limiters, so that a large number of addresses does not displace any token's bucket.
         self._by_token = None if rate is None else Limiter(rate, clock)
         self._by_address = None if rate is None else Limiter(rate, clock)
         self._views: dict[Grant, Site] = {}
+        self.unknown = Unknown(clock)
 
-    def admit(self, site: Site, request: Request, route: Route) -> Site:
-        """The site on which the request is to be served. Raises Forbidden, Unauthorized, RateLimited."""
+    def check_from(self, request: Request) -> None:
+        """Refuse a request because of its host name or the page it comes from, before it is known which operation it asks for. Raises
+        Forbidden.
+        """
         fields = request.head.fields
         if self._hosts is not None:
             self._hosts.check(fields.host)
-        if route.changes and (fields.origin is not None or fields.site is not None):
+        if fields.origin is not None or fields.site is not None:
+            check_origin(fields, self._origins)
+
+    def admit(self, site: Site, request: Request, route: Route) -> Site:
+        """The site on which to serve the request. Raises Forbidden, Unauthorized, RateLimited."""
+        fields = request.head.fields
+        if self._hosts is not None:
+            self._hosts.check(fields.host)
+        if (route.changes or route.own) and (fields.origin is not None or fields.site is not None):
             check_origin(fields, self._origins)
         if self.keys is None:
             if self._by_address is not None:
                 _take(self._by_address, request, request.connection.address)
             return site
         try:
-            grant = self.keys.grant(fields.authorization)
-        except Unauthorized:
+            grant = self._grant(self.keys, fields)
+        except Unauthorized as error:
+            self.unknown.note(request.connection.address, error)
             if self._by_address is not None:
                 _take(self._by_address, request, request.connection.address)
             raise
@@ -71,7 +86,9 @@ class Access:
         return site if not grant.queues else self._view(site, grant, route)
 
     def holding(self, request: Request, route: Route) -> Handler:
-        """The handler of a route that may be held open. It ends with Unauthorized or Forbidden once the request's token is not enough."""
+        """The handler of a route that can be held open. It ends with Unauthorized or Forbidden once the request's token is no longer
+        sufficient.
+        """
         grant = self.grant_of(request)
         if grant is None:
             return route.handler
@@ -80,16 +97,24 @@ class Access:
         return lambda site, request, argument: hold.over(route.handler(site, request, argument), held)
 
     def grant_of(self, request: Request) -> Grant | None:
-        """What the request's token may do, None where nobody is asked for one. Raises Unauthorized."""
-        return None if self.keys is None else self.keys.grant(request.head.fields.authorization)
+        """The permissions of the request's token, None if the server has no tokens. Raises Unauthorized."""
+        return None if self.keys is None else self._grant(self.keys, request.head.fields)
+
+    def _grant(self, keys: Keys, fields: Fields) -> Grant:
+        """The permissions of the token in a request, sent whole or as the two halves of a session. Raises Unauthorized, Forbidden."""
+        header = fields.authorization
+        if header is None:
+            token = token_of(fields, self._origins)
+            header = None if token is None else f"Bearer {token}"
+        return keys.grant(header)
 
     def _view(self, site: Site, grant: Grant, route: Route) -> Site:
         if route.whole:
-            raise Forbidden(f"the token {grant.name} may not use every queue, and {route.path} tells of all of them")
+            raise Forbidden(f"the token {grant.name} does not give access to every queue, and {route.path} covers all of them")
         view = self._views.get(grant)
         if view is None:
             if len(self._views) > len(self.keys or ()):
-                # Those of tokens that are gone.
+                # Some belong to tokens that no longer exist.
                 self._views.clear()
             view = self._views[grant] = site.restricted(RestrictedBackend(site.backend, grant.name, grant.sees))
         return view

@@ -1,7 +1,7 @@
-"""What a token may do: scopes, and the queues they hold for. No HTTP here, so that the command line can use it too.
+"""What a token may do: scopes, and the queues to which they apply. No HTTP here, so that the command line can use it too.
 
-A server never keeps a token, only its SHA-256. That is enough where slow password hashes are needed otherwise: a token has 256 random
-bits, so nobody finds it by trying, whatever a trial costs.
+A server never stores a token, only its SHA-256. Slow password hashes are not needed: a token has 256 random bits, so it cannot be found by
+trying, however fast a trial is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 
 class Scope(StrEnum):
-    """What a token must allow."""
+    """What a token must permit."""
 
     ENQUEUE = "enqueue"
     DEQUEUE = "dequeue"
@@ -26,21 +26,21 @@ class Scope(StrEnum):
     """Everything, the other three included."""
 
     PUBLIC = "public"
-    """No token needed: for orchestrators and load balancers. No token has it."""
+    """No token needed, for orchestrators and load balancers. Tokens never have this scope."""
 
     KNOWN = "known"
-    """Any token that the server knows will do. No token has it."""
+    """Any token that the server knows is sufficient. Tokens never have this scope."""
 
 
 SCOPES = (Scope.ENQUEUE, Scope.DEQUEUE, Scope.READ, Scope.ADMIN)
-"""Those that a token can have."""
+"""The scopes that a token can have."""
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What one token may do.
+    """The permissions of one token.
 
-    name: what logs call it, since they never show the token; digest: the token's SHA-256; scopes: as they were given, or all when admin
-    is among them; queues: patterns of names as in a shell (`mail.*`), of which one must fit; none for every queue.
+    name: used in logs, which never show the token; digest: the token's SHA-256; scopes: as given, or all if admin is among them; queues:
+    patterns of names as in a shell (`mail.*`), of which one must match; empty for every queue.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Grant(msgspec.Struct, frozen=True):
     queues: tuple[str, ...] = ()
 
     def sees(self, queue: str) -> bool:
-        """Whether the token may have to do with a queue."""
+        """Whether the token has access to a queue."""
         return not self.queues or _matcher(self.queues).match(queue) is not None
 
 
@@ -64,11 +64,11 @@ def digest_of(token: str) -> bytes:
 
 
 def grant(name: str, digest: bytes, scopes: Iterable[Scope], queues: Iterable[str] = ()) -> Grant:
-    """A Grant, with all that admin includes."""
+    """A Grant, with all scopes that admin includes."""
     given = frozenset(scopes)
     return Grant(name, digest, frozenset(SCOPES) if Scope.ADMIN in given else given, tuple(queues))
 
 
 def admin(token: str) -> Grant:
-    """What the one token of JOBQUEUE_TOKEN may do: everything."""
+    """The permissions of the token in JOBQUEUE_TOKEN: everything."""
     return grant("--token", digest_of(token), (Scope.ADMIN,))

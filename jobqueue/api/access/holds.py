@@ -1,9 +1,9 @@
-"""Requests that are held open, which are asked for their token again whenever the tokens change.
+"""Held requests, whose tokens are checked again whenever the tokens change.
 
-A request is let in once. One that then waits, or streams, would go on with a token that is gone. So while it is suspended it is noted
-here, and when the tokens are read anew those whose token no longer allows what they do are ended: as if their client had hung up, which
-every handler can stand at any time, and with the answer that they would get now. What is being handed over already is not taken back:
-`Request.answering` says so.
+A request is admitted once. If it then waits or streams, it would continue with a token that has been revoked. So while it is suspended it
+is registered here. When the tokens are read again, requests whose token no longer permits what they do are ended: as if the client had
+disconnected, which every handler must tolerate at any time, and with the error that they would get now. An answer that is already being
+handed over is not withdrawn: `Request.answering` shows that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Hold:
-    """A held request. grant: what it was let in with; scope: what it needs."""
+    """A held request. grant: the permissions with which it was admitted; scope: the scope that it needs."""
 
     __slots__ = ("_refusal", "_waits_for", "grant", "request", "scope")
 
@@ -33,29 +33,31 @@ class Hold:
         self._waits_for: Any = None
 
     def ask(self, grant: Grant | None) -> None:
-        """Go on if the request's token, which now allows `grant`, allows it still; else end it."""
+        """Let the request continue if its token, which now has `grant`, still permits it; otherwise end it."""
         refusal = self._refused(grant)
         if refusal is None or self._refusal is not None or self.request.answering:
             return
         self._refusal, self.request.revoked = refusal, True
-        # Where that is done already, the exception is thrown when the request goes on.
+        # If it is already being ended, the exception is thrown when the request continues.
         self._waits_for.cancel()
 
     def _refused(self, grant: Grant | None) -> QueueError | None:
         if grant is None:
-            return Unauthorized("the server does not know this token any more")
+            return Unauthorized("the server no longer knows this token")
         if self.scope not in grant.scopes:
-            return Forbidden(f"the token {grant.name} does not have the scope {self.scope} any more")
+            return Forbidden(f"the token {grant.name} no longer has the scope {self.scope}")
         if grant.queues == self.grant.queues or not grant.queues:
             return None
         queues = self.request.queues
         if queues is None or not all(map(grant.sees, queues)):
-            return Forbidden(f"the token {grant.name} may not use every queue of this request any more")
+            return Forbidden(f"the token {grant.name} no longer gives access to every queue of this request")
         return None
 
     @types.coroutine
     def over(self, work: Awaitable[T], held: set[Hold]) -> Generator[Any, Any, T]:
-        """Run `work`, a coroutine, in `held` while it is suspended. Raises Unauthorized and Forbidden in the place of what ended it."""
+        """Run `work`, a coroutine, and register it in `held` while it is suspended. If it was ended here, raises Unauthorized or Forbidden
+        instead.
+        """
         running: Any = work
         try:
             self._waits_for = running.send(None)
@@ -79,7 +81,7 @@ class Hold:
                 except StopIteration as stop:
                     return stop.value  # type: ignore[no-any-return] # as above
                 finally:
-                    # Kept here, an exception would hold this frame, which holds it.
+                    # Storing the exception here would create a reference cycle with this frame.
                     del given
         except asyncio.CancelledError:
             if self._refusal is None:

@@ -1,11 +1,11 @@
-"""From where a browser may ask: the Host and Origin headers.
+"""From where a browser can send requests: the Host and Origin headers.
 
-**Host.** A page can make a browser on this machine talk to a server that listens here only, by letting its own name point to 127.0.0.1
-(DNS rebinding). The browser then takes that server for the page's own, but it still names the page in Host.
+**Host.** A page can make a browser on this machine talk to a server that listens only on this machine, by letting the page's own host name
+resolve to 127.0.0.1 (DNS rebinding). The browser then takes that server for the page's own, but it still sends the page's name in Host.
 
-**Origin.** A browser sends some requests of a page to any other server without asking that server first. It says whose page it was, in
-Origin, or at least how far from us it is, in Sec-Fetch-Site (W3C Fetch Metadata). What changes something is refused when that is not us.
-No answer has CORS headers, so no such page can read one.
+**Origin.** A browser sends some of a page's requests to any other server without asking that server first. It names the page's origin in
+Origin, or at least says in Sec-Fetch-Site how that relates to the server (W3C Fetch Metadata). A request that changes something is refused
+if it comes from another origin. No answer has CORS headers, so no page of another origin can read one.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import TYPE_CHECKING
 from jobqueue.errors import Forbidden
 
 if TYPE_CHECKING:
-    # The command line reads this file too, and does without aiohttp.
+    # The command line imports this file too, without aiohttp.
     from jobqueue.http.heads import Fields
 
 SEEN_MAX = 64
-"""Hosts remembered as accepted."""
+"""The number of accepted hosts remembered."""
 
 
 class Hosts:
-    """The names under which a server answers. accepts: told a Host without its port, in lower case."""
+    """The host names that a server accepts. accepts: called with a Host without its port, in lower case."""
 
     def __init__(self, accepts: Callable[[str], bool]) -> None:
         self._accepts = accepts
         self._seen: set[str] = set()
 
     def check(self, host: str | None) -> None:
-        """Raises Forbidden. A request without a Host is HTTP/1.0's and no browser's, so it passes."""
+        """Raises Forbidden. A request without a Host is HTTP/1.0 and does not come from a browser, so it passes."""
         if host is None or host in self._seen:
             return
         if not self._accepts(name_of(host)):
-            error = Forbidden(f"this server does not answer to the name {host[:80]!r}; see its setting allowed-hosts")
+            error = Forbidden(f"this server does not accept the host name {host[:80]!r}; see the setting allowed-hosts")
             error.field = "Host"
             raise error
         if len(self._seen) < SEEN_MAX:
@@ -44,7 +44,7 @@ class Hosts:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there: 127.0.0.0/8, ::1 or localhost."""
+    """Whether a server that listens there can only be reached from this machine: 127.0.0.0/8, ::1 or localhost."""
     if host.lower() == "localhost":
         return True
     try:
@@ -55,7 +55,7 @@ def is_loopback(host: str) -> bool:
 
 
 def name_of(host: str) -> str:
-    """A Host header's name or address, in lower case, without brackets, port and the root's dot."""
+    """The name or address in a Host header, in lower case, without brackets, port and trailing dot."""
     name, colon, port = host.strip().lower().rpartition(":")
     if not colon or not port.isdigit():
         name = host.strip().lower()
@@ -63,13 +63,13 @@ def name_of(host: str) -> str:
 
 
 def check_origin(fields: Fields, allowed: Container[str]) -> None:
-    """Refuse what a page of another origin makes a browser ask. allowed: origins that may. Raises Forbidden.
+    """Refuse requests that a page of another origin makes a browser send. allowed: other origins that are accepted. Raises Forbidden.
 
-    Only the authority is compared with Host, not the scheme: a proxy that ends TLS hides it from us.
+    Only the authority is compared with Host, not the scheme, which is not visible behind a proxy that terminates TLS.
     """
     origin = fields.origin
     if origin is None:
-        # Browsers leave Origin out of a GET whose answer the page cannot see: an image, a link.
+        # Browsers omit Origin in a GET whose answer the page cannot read, such as an image or a link.
         if fields.site not in (None, "none", "same-origin"):
             raise _foreign("a page of another origin")
         return
@@ -79,6 +79,6 @@ def check_origin(fields: Fields, allowed: Container[str]) -> None:
 
 
 def _foreign(whose: str) -> Forbidden:
-    error = Forbidden(f"a browser asks this for {whose}, which may not; see the setting allowed-origins")
+    error = Forbidden(f"cross-origin request from {whose} refused; see the setting allowed-origins")
     error.field = "Origin"
     return error

@@ -1,8 +1,8 @@
-"""The dashboard's page and its files: HTML, CSS and JavaScript as they lie in `dashboard/`, sent from memory.
+"""The dashboard's page and its files: HTML, CSS and JavaScript from `dashboard/`, served from memory.
 
-The page holds no data. It asks the public native API like any other client, with a token that whoever looks at it gives it, so it needs
-no scope itself. Addresses in it are relative: it works behind a proxy that puts a prefix before everything, as long as the page itself
-is found one segment below that prefix or at its root.
+The page contains no data. It uses the public native API like any other client, with a token that the user enters, so the page itself needs
+no scope. Its addresses are relative: it works behind a proxy that adds a prefix, as long as the page itself is one segment below that
+prefix or at its root.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ TYPES = {
 
 HEADERS = (
     b"Content-Security-Policy: default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'; "
-    # Whatever would parse a text as markup throws, so no text from a job can become any (W3C Trusted Types).
+    # Any attempt to parse a text as markup throws, so no text from a job can become markup (W3C Trusted Types).
     b"require-trusted-types-for 'script'; trusted-types 'none'\r\nReferrer-Policy: no-referrer\r\n"
 )
 
 
 def _files(*folder: str) -> dict[str, tuple[bytes, bytes]]:
-    """Content and type of every file of a folder that a browser may ask for, by name."""
+    """Content and type of every file of a folder that a browser can request, by name."""
     found = resources.files("jobqueue.api.dashboard").joinpath("files", *folder).iterdir()
     named = {file.name: file for file in found if file.is_file() and file.name.rpartition(".")[2] in TYPES}
     return {name: (file.read_bytes(), TYPES[name.rpartition(".")[2]]) for name, file in sorted(named.items())}
@@ -43,14 +43,14 @@ PAGE = OWN.pop("index.html")[0]
 
 async def page(site: Site, request: Request, _: str) -> Answer:
     """GET / and /dashboard."""
-    # A prefix has none of the characters that mean something in HTML (mounts.py).
+    # A prefix contains no characters that are special in HTML (mounts.py).
     native = f"{site.native_prefix[1:]}/" if site.native_prefix else ""
     content = PAGE.replace(b"{{native}}", native.encode()).replace(b"{{token}}", b"needed" if site.secured else b"none")
     return Answer(200, content, TYPES["html"], HEADERS)
 
 
 async def slashed(site: Site, request: Request, _: str) -> Answer:
-    """GET /dashboard/: relative addresses would lead astray from there."""
+    """GET /dashboard/: redirects, since relative addresses would be wrong from there."""
     return Answer(308, b"", TYPES["html"], b"Location: ../dashboard\r\n")
 
 
@@ -72,7 +72,7 @@ async def uplot_file(site: Site, request: Request, name: str) -> Answer:
 
 
 def page_routes(taken: bool) -> list[Route]:
-    """The page and its files. taken: another page stands at / already."""
+    """The page and its files. taken: another page is already at /."""
     P = Scope.PUBLIC
     found = [
         Route("GET", "/dashboard", page, P, "The dashboard", answers={200: str}),

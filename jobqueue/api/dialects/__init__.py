@@ -1,1 +1,1 @@
-"""Other systems' HTTP APIs, translated onto ours. One file a dialect; docs/dialects.md says how their words map."""
+"""Other systems' HTTP APIs, translated to ours. One file for each dialect; docs/dialects.md says how their terms map."""

@@ -1,13 +1,13 @@
-"""What every dialect has: a name, routes behind a prefix, an error shape. And what their handlers share.
+"""What every dialect has (a name, routes behind a prefix, an error format), and what their handlers share.
 
-A dialect decodes, asks the backend, encodes. It has no queue logic and no state: all dialects and the native API see the same jobs.
-Dialects are laxer than the native API where the systems they speak for are: parameters and fields they do not know are ignored, and a
-body may be of any declared type, since clients such as `curl -d` and bare sockets send what they like.
+A dialect decodes, calls the backend, encodes. It has no queue logic and no state: all dialects and the native API see the same jobs.
+Dialects are more lenient than the native API where the systems that they imitate are: unknown parameters and fields are ignored, and a body
+can have any declared type, since clients such as `curl -d` and bare sockets do not set it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,40 +22,46 @@ from jobqueue.http.request import Request
 
 
 class HeldQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Parameters of a call that may be held open. Others are ignored."""
+    """Parameters of a request that can wait. Other parameters are ignored."""
 
     wait: float = 0.0
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True):
-    """Parameters of a call that takes none: unlike the native API, a dialect ignores what it is given."""
+    """A request without parameters. Unlike the native API, a dialect ignores any that are sent."""
 
 
 class Dialect(NamedTuple):
     """One system's API.
 
-    name: as in `--mount /=name`, and its usual prefix; routes: its routes behind a prefix; shape: how its errors look;
-    error: the msgspec type of an error's body.
+    name: as in `--mount /=name`, and its default prefix; routes: its routes behind a prefix; shape: the format of its errors; error: the
+    msgspec type of an error's body; at_root: additional routes at the root if no dialect is mounted there, made from the others.
     """
 
     name: str
     routes: Callable[[str], list[Route]]
     shape: Shape
     error: Any
+    at_root: Callable[[Sequence[Route]], list[Route]] | None = None
 
-    def mounted(self, prefix: str) -> list[Route]:
-        """Its routes behind a prefix, each knowing whose it is."""
+    def mounted(self, prefix: str, root_is_free: bool = False) -> list[Route]:
+        """Its routes behind a prefix, each marked as belonging to this dialect."""
         routes = self.routes(prefix)
-        for route in routes:
-            route.api, route.prefix, route.shape, route.error = self.name, prefix, self.shape, self.error
+        beneath = {action for route in routes for action in route.beneath}
+        for route in [*routes, *beneath]:
+            route.prefix = prefix
+        if root_is_free and self.at_root is not None:
+            routes += self.at_root(routes)
+        for route in [*routes, *beneath]:
+            route.api, route.shape, route.error = self.name, self.shape, self.error
         return routes
 
 
 async def read(site: Site, request: Request) -> bytes:
-    """A request's body, b"" if it has none; whatever its declared type, unless a browser's page sends it.
+    """A request's body, b"" if it has none, of any declared type, unless a browser's page sends it.
 
-    A page of another origin can send a body as text/plain or as a form without being asked first, not as application/json; browsers
-    name that origin. Raises as `body.read_body` does.
+    A page of another origin can send a body as text/plain or as a form without a preflight request, but not as application/json; browsers
+    send that page's origin. Raises as `body.read_body` does.
     """
     any_type = request.head.fields.origin is None
     bytes_max = site.limits.body_bytes_max
@@ -64,7 +70,7 @@ async def read(site: Site, request: Request) -> bytes:
 
 
 def wait_of(site: Site, request: Request) -> float:
-    """How long the request may be held, in seconds: its `wait`, 0 without one. Raises BadRequest, which names the cap."""
+    """How long the request can be held, in seconds: its `wait`, 0 without one. Raises BadRequest, which names the limit."""
     if "?" not in request.head.path:
         return 0.0
     given = [pair for pair in wire.query_of(request.head.path) if pair[0] == "wait"]
@@ -72,14 +78,14 @@ def wait_of(site: Site, request: Request) -> float:
 
 
 class Given(msgspec.Struct, gc=False):
-    """What a body gives. A subclass names the fields that its dialect reads, undecoded, each UNSET where it is missing.
+    """The fields of a body. A subclass names the fields that its dialect reads, undecoded, each UNSET if it is missing.
 
-    All others are passed over as they are read, so a body full of them costs no more than its bytes.
+    All other fields are skipped, so a body full of them costs no more than its bytes.
     """
 
 
 def text(field: str, raw: bytes) -> str | None:
-    """The string that a field gives, None where it is none. Raises BadRequest that names the field."""
+    """The string in a field, None if the value is not a string. Raises BadRequest that names the field."""
     if raw[:1] != b'"':
         return None
     found = _decode_text.tried(raw)
@@ -89,7 +95,7 @@ def text(field: str, raw: bytes) -> str | None:
 
 
 def renamed(error: BadRequest | TooLarge, names: Mapping[str, str]) -> BadRequest | TooLarge:
-    """The error as this dialect's clients understand it: with their name of the field at fault. names: theirs by ours."""
+    """The error in this dialect's terms: with its name for the field. names: theirs by ours."""
     field = error.field
     if field is None or field not in names:
         return error

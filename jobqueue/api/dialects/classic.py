@@ -1,9 +1,9 @@
-"""The take-home job queue: integer ids, a type of two, three statuses. See docs/dialects.md.
+"""The take-home job queue: integer ids, two types, three statuses. See docs/dialects.md.
 
-A job's integer id is its number, which every job has, whoever enqueued it: given from 1 on and never again. A consumer's id is our
-worker's name. Concluding takes no lease token, since this system has none: the dialect concludes under the lease that lives, and refuses
-when that was given to another consumer. Should the lease change hands between looking and concluding, its token no longer fits and the
-call is refused, so the check cannot be raced.
+A job's integer id is its number. Every job has one, however it was enqueued; numbers start at 1 and are never reused. A consumer's id is
+our worker's name. Concluding takes no lease token, since this system has none: the dialect concludes under the live lease, and refuses if
+that belongs to another consumer. If the lease changes hands between the check and the conclude, its token no longer matches and the call is
+refused, so there is no race.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ CONSUMER = "QUEUE_CONSUMER"
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _NOTHING = b"null"
-"""The payload of a job that was enqueued here: all there is to it is its type."""
+"""The payload of a job that was enqueued here: such a job has only a type."""
 
 
 class ClassicEnqueue(msgspec.Struct, frozen=True):
-    """A job to be queued. Keys may be in any case; others than Type are ignored."""
+    """A job to enqueue. The key `Type` can be in any case; other keys are ignored."""
 
     Type: str
 
 
 class ClassicEnqueued(msgspec.Struct, frozen=True):
-    """The id of a queued job."""
+    """The id of the enqueued job."""
 
     ID: int
 
@@ -57,7 +57,7 @@ class ClassicJob(msgspec.Struct, frozen=True):
 
 
 class ClassicStats(msgspec.Struct, frozen=True):
-    """Jobs by status, over all queues, and the server's age in milliseconds."""
+    """The number of jobs in each status, over all queues, and the server's uptime in milliseconds."""
 
     Queued: int
     InProgress: int
@@ -66,7 +66,7 @@ class ClassicStats(msgspec.Struct, frozen=True):
 
 
 class ClassicError(msgspec.Struct, frozen=True):
-    """An error: what kind, and what exactly."""
+    """An error: the name of its HTTP status, and a message."""
 
     Error: str
     message: str
@@ -74,7 +74,7 @@ class ClassicError(msgspec.Struct, frozen=True):
 
 _KEYS = ["".join(letters) for letters in itertools.product("Tt", "Yy", "Pp", "Ee")]
 _GivenEnqueue = msgspec.defstruct("_GivenEnqueue", [(key, msgspec.Raw | UnsetType, UNSET) for key in _KEYS], bases=(Given,), gc=False)
-"""Type, in any case. One that comes in several is taken as spelt in capitals first."""
+"""Type, in any case. If it occurs in several spellings, the capitalised one is read first."""
 
 _decode_enqueue = wire.Decoder(_GivenEnqueue)
 _encode = msgspec.json.Encoder().encode
@@ -94,14 +94,14 @@ def _view(job: Job) -> bytes:
 
 
 def _number(text: str) -> int:
-    """An id from a path. Raises BadRequest."""
+    """An id in a path, as a number. Raises BadRequest."""
     if _NUMBER.fullmatch(text) is None or int(text) > NUMBER_MAX:
         raise BadRequest("id", f"{text[:40]!r} is not an id; they are whole numbers from 1 on")
     return int(text)
 
 
 def _consumer(request: Request) -> str | None:
-    """The consumer's id, as a worker's name. Raises BadRequest."""
+    """The consumer's id, used as a worker's name. Raises BadRequest."""
     given = request.head.headers.getall(CONSUMER, ())
     if not given:
         return None
@@ -146,14 +146,14 @@ async def conclude(site: Site, request: Request, text: str) -> Answer:
     except UnknownJob:
         raise UnknownJob(text) from None
     except NotInProgress:
-        # Somebody else was quicker, since it was looked at.
+        # Another request was faster since the check.
         raise NotInProgress(text, "CONCLUDED") from None
     except LeaseLost:
         raise NotInProgress(text, "no longer held by you") from None
 
 
 def _held_by(job: Job, consumer: str | None) -> Lease:
-    """The lease on a job, which `consumer` may end. Raises NotInProgress."""
+    """The lease on a job, if `consumer` can end it. Raises NotInProgress."""
     lease = job.lease
     if lease is None:
         raise NotInProgress(str(job.number), _status(job))

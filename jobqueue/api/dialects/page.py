@@ -1,4 +1,4 @@
-"""simplequeue's page: one file without anything from elsewhere, which the Content-Security-Policy holds it to by hashes."""
+"""simplequeue's page: one self-contained file; the hashes in its Content-Security-Policy permit nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import resources
 
 
 def _hash(page: bytes, tag: bytes) -> str:
-    """The content of the page's one such element as a CSP source (W3C CSP Level 3, section 2.3.1)."""
+    """The content of the page's only such element as a CSP source (W3C CSP Level 3, section 2.3.1)."""
     (content,) = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'"
 

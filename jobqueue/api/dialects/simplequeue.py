@@ -1,6 +1,6 @@
-"""A queue of jobs that bring their own ids: submit, next, complete, and a page that shows them all. See docs/dialects.md.
+"""A queue of jobs with client-chosen ids: submit, next, complete, and a page that shows all jobs. See docs/dialects.md.
 
-Completing takes no lease token, since this system has none: the dialect concludes under the lease that lives. A failure is final.
+Completing takes no lease token, since this system has none: the dialect concludes under the live lease. A failure is final.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jobqueue.api.native.events import send
 from jobqueue.api.problems import Problem, Shape
 from jobqueue.api.routes import Route, Scope
 from jobqueue.api.site import Site
-from jobqueue.errors import BadRequest, IdConflict, LeaseLost, NotInProgress, TooLarge, UnknownJob
+from jobqueue.errors import BadRequest, IdConflict, LeaseLost, NotInProgress, TooLarge, UnknownJob, missing
 from jobqueue.http.answers import JSON, Answer
 from jobqueue.http.body import check_depth
 from jobqueue.http.request import ClientGone, Request
@@ -29,11 +29,11 @@ _NO_DATA = b"null"
 """The payload of a job without data."""
 
 _NAMES = {"id": "jobId", "payload": "data"}
-"""What this system calls our fields."""
+"""This system's names for our fields."""
 
 
 class SimpleSubmit(msgspec.Struct, frozen=True):
-    """A job to be queued. `state` is refused; other fields are ignored."""
+    """A job to enqueue. The field `state` is refused; other unknown fields are ignored."""
 
     jobId: str
     description: str | None = None
@@ -41,14 +41,14 @@ class SimpleSubmit(msgspec.Struct, frozen=True):
 
 
 class SimpleComplete(msgspec.Struct, frozen=True):
-    """The end of a job. Other fields are ignored."""
+    """How a job ended. Other fields are ignored."""
 
     jobId: str
     status: Literal["failed", "succeeded"]
 
 
 class SimpleJob(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A job. description and data are left out where there is none."""
+    """A job. `description` and `data` are omitted if the job has none."""
 
     jobId: str
     state: Literal["submitted", "running", "failed", "succeeded"]
@@ -57,7 +57,7 @@ class SimpleJob(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SimpleError(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error, and the field at fault if one is."""
+    """An error, and the field that caused it, if any."""
 
     error: str
     field: str | None = None
@@ -89,7 +89,7 @@ def _job(job: Job) -> SimpleJob:
     payload = job.payload
     data: Raw | UnsetType = UNSET
     if payload != _NO_DATA:
-        # Others may enqueue any JSON; this system's clients expect an object.
+        # Jobs enqueued through other APIs can have any JSON; this system's clients expect an object.
         data = Raw(payload if payload.lstrip()[:1] == b"{" else b'{"payload":%b}' % payload)
     return SimpleJob(job.id, _state(job), UNSET if job.description is None else job.description, data)
 
@@ -106,9 +106,9 @@ def _checked(site: Site, job_id: str) -> str:
 
 
 def _spec(site: Site, given: _GivenSubmit) -> JobSpec:
-    """What a submit asks for. Raises BadRequest."""
+    """The job that a submit describes. Raises BadRequest."""
     if given.jobId is UNSET:
-        raise BadRequest("jobId", "is missing")
+        raise missing("jobId")
     job_id = text("jobId", bytes(given.jobId))
     if job_id is None:
         raise BadRequest("jobId", "is not a string")
@@ -130,17 +130,17 @@ def _spec(site: Site, given: _GivenSubmit) -> JobSpec:
 
 
 def _reads(site: Site, request: Request) -> bool:
-    """Whether the request's token may look at jobs."""
+    """Whether the request's token permits reading jobs."""
     grant = site.grant_of(request)
     return grant is None or Scope.READ in grant.scopes
 
 
 async def submit(site: Site, request: Request, _: str) -> Answer:
-    """POST /jobs/submit: 201 and the job; 200 and the job as it stands when its id is known, whatever else was sent.
+    """POST /jobs/submit: 201 and the job; if its id is known, 200 and the existing job, whatever else was sent.
 
-    Of a job that was sent with other content, a token without the scope read is told no more than its state.
+    If the existing job has other content, a token without the scope read gets only its state.
     """
-    # Now: the request's headers are let go of when it first has to wait.
+    # Read now: the request's headers are released when it first has to wait.
     reads = _reads(site, request)
     spec = _spec(site, _decode_submit(await read(site, request)))
     assert spec.id is not None
@@ -157,14 +157,14 @@ async def submit(site: Site, request: Request, _: str) -> Answer:
             return Answer(200, _view(job) if reads else _encode(SimpleJob(job.id, _state(job))))
         except UnknownJob:
             if conflict.field is None:
-                # There is one, which this token may not see.
+                # The job exists, but this token has no access to it.
                 raise conflict from None
-            # Forgotten between the two looks, so the id is free again.
+            # Forgotten between the two lookups, so the id is free again.
             continue
 
 
 async def _page(site: Site, after: int) -> tuple[bytes, int | None]:
-    """Jobs created after the one of that number, oldest first, as the inside of a list, and the number to go on from."""
+    """Jobs created after the one with this number, oldest first, as the inside of a list, and the number to continue from."""
     page, cursor = await site.backend.jobs(JobFilter(limit=site.limits.page_jobs_max, after=after, payloads=True))
     return b",".join(map(_view, page)), cursor
 
@@ -172,8 +172,8 @@ async def _page(site: Site, after: int) -> tuple[bytes, int | None]:
 async def jobs(site: Site, request: Request, _: str) -> Answer:
     """GET /jobs: every job, oldest first.
 
-    More than a page of them is streamed, page by page as the client reads, so that the server never holds more. The end of the connection
-    ends such an answer; one that was cut short lacks the list's own end.
+    More than one page is streamed, page by page as the client reads, so that the server never holds more. Such an answer ends with its
+    connection; if it was cut short, the end of the list is missing.
     """
     page, cursor = await _page(site, 0)
     if cursor is None:
@@ -186,7 +186,7 @@ async def jobs(site: Site, request: Request, _: str) -> Answer:
         await send(request, stream, b"[" + page)
         begun = bool(page)
         while cursor is not None:
-            # Others run between the pages.
+            # Other tasks run between the pages.
             await asyncio.sleep(0)
             page, cursor = await _page(site, cursor)
             if page:
@@ -194,17 +194,17 @@ async def jobs(site: Site, request: Request, _: str) -> Answer:
                 begun = True
         await send(request, stream, b"]")
     except asyncio.CancelledError:
-        # Its token is gone. A list without its end is all that can be answered now.
+        # Its token is no longer valid. The only possible answer is a list without its end.
         if not request.revoked:
             raise
     except ClientGone:
-        # It has gone, or was cut for not reading.
+        # The client has gone, or was disconnected because it did not read.
         pass
     return stream
 
 
 async def take(site: Site, request: Request, _: str) -> Answer:
-    """GET /jobs/next: the oldest submitted job, now running; 204 when there is none."""
+    """GET /jobs/next: the oldest submitted job, which is then running; 204 if there is none."""
     await read(site, request)
     return await longpoll.take_one(site, request, Want(who=request.who), wait_of(site, request), _view) or longpoll.nothing(site)
 
@@ -226,7 +226,7 @@ async def complete(site: Site, request: Request, _: str) -> Answer:
         verdict = Verdict(outcome=outcome, retry=False, once=True)
         return Answer(200, _view(await site.backend.conclude(job_id, job.lease.token, verdict)))
     except NotInProgress:
-        # Somebody else was quicker, since it was looked at.
+        # Another request was faster since the check.
         raise NotInProgress(job_id, _state(await site.backend.job(job_id))) from None
     except LeaseLost:
         raise NotInProgress(job_id, "no longer running") from None
@@ -238,18 +238,20 @@ async def page(site: Site, request: Request, _: str) -> Answer:
 
 
 async def to_page(site: Site, request: Request, _: str) -> Answer:
-    """GET of the bare prefix: the page's own address ends with a slash, on which its own requests depend."""
+    """GET of the bare prefix: redirects to the page's own address, which ends with a slash, since the page's requests are relative
+    to that.
+    """
     return Answer(308, b"", headers=b"Location: %b/\r\n" % site.prefixes["simplequeue"].encode())
 
 
 def _routes(prefix: str) -> list[Route]:
-    show = Route("GET", f"{prefix}/", page, Scope.PUBLIC, "See every job in a browser", query=Ignored, answers={200: str})
+    show = Route("GET", f"{prefix}/", page, Scope.PUBLIC, "Show a page of all jobs", query=Ignored, answers={200: str})
     show.media = ("text/html",)
     every = Route(
-        "GET", f"{prefix}/jobs", jobs, Scope.READ, "List every job, oldest first", query=Ignored, answers={200: tuple[SimpleJob, ...]}
+        "GET", f"{prefix}/jobs", jobs, Scope.READ, "List all jobs, oldest first", query=Ignored, answers={200: tuple[SimpleJob, ...]}
     )
     every.held = True
-    bare = Route("GET", prefix, to_page, Scope.PUBLIC, "Go to the page", query=Ignored, answers={308: None})
+    bare = Route("GET", prefix, to_page, Scope.PUBLIC, "Redirect to the page", query=Ignored, answers={308: None})
     return [
         Route(
             "POST", f"{prefix}/jobs/submit", submit, Scope.ENQUEUE, "Submit a job",

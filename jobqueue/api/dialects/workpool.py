@@ -1,6 +1,6 @@
 """A job server with its own workers: a name and a body in, a status and a result out. See docs/dialects.md.
 
-A job's name is our type and its body our payload. Who runs them is the pool of `jobqueue serve --pool`, or any other worker.
+A job's name is our type and its body our payload. The jobs are run by the pool of `jobqueue serve --pool`, or by any other worker.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from msgspec import UNSET, Raw, UnsetType
 
 from jobqueue.api.dialects.base import Dialect, Given, HeldQuery, Ignored, read, renamed, text, wait_of
 from jobqueue.api.native import longpoll, wire
-from jobqueue.api.native.views import stamp
+from jobqueue.api.native.stamps import stamp
 from jobqueue.api.problems import Problem, Shape
 from jobqueue.api.routes import Route, Scope
 from jobqueue.api.site import Site
-from jobqueue.errors import BadRequest, TooLarge
+from jobqueue.errors import BadRequest, TooLarge, missing
 from jobqueue.http.answers import JSON, Answer
 from jobqueue.http.body import check_depth
 from jobqueue.http.request import Request
@@ -25,18 +25,18 @@ from jobqueue.model import CONCLUDED, FAILED, IN_PROGRESS, SUCCEEDED, Job, JobSp
 PoolStatus = Literal["queued", "in-progress", "done", "failed"]
 
 _NAMES = {"type": "name", "payload": "body"}
-"""What this system calls our fields."""
+"""This system's names for our fields."""
 
 
 class PoolSubmit(msgspec.Struct, frozen=True):
-    """A job to be run. Other fields are ignored."""
+    """A job to run. Other fields are ignored."""
 
     name: str
     body: Raw
 
 
 class PoolJob(msgspec.Struct, frozen=True):
-    """A job as it was made."""
+    """A new job."""
 
     id: str
     name: str
@@ -53,14 +53,14 @@ class PoolCreated(msgspec.Struct, frozen=True):
 
 
 class PoolState(msgspec.Struct, frozen=True):
-    """How far a job is."""
+    """A job's status."""
 
     id: str
     status: PoolStatus
 
 
 class PoolResult(msgspec.Struct, frozen=True):
-    """What became of a job: a result when it is done, an error when it failed."""
+    """How a job ended: with a result if it is done, with an error if it failed."""
 
     id: str
     status: PoolStatus
@@ -69,7 +69,7 @@ class PoolResult(msgspec.Struct, frozen=True):
 
 
 class PoolError(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error, and the field at fault if one is."""
+    """An error, and the field that caused it, if any."""
 
     message: str
     field: str | None = None
@@ -95,11 +95,11 @@ def _status(job: Job) -> PoolStatus:
 
 
 def _spec(given: _GivenSubmit) -> tuple[str, JobSpec]:
-    """What a submit asks for. Raises BadRequest."""
+    """The job that a submit describes. Raises BadRequest."""
     if given.name is UNSET:
-        raise BadRequest("name", "is missing")
+        raise missing("name")
     if given.body is UNSET:
-        raise BadRequest("body", "is missing")
+        raise missing("body")
     name = text("name", bytes(given.name))
     if name is None:
         raise BadRequest("name", "is not a string")
@@ -125,7 +125,7 @@ async def status(site: Site, request: Request, job_id: str) -> Answer:
 
 
 async def result(site: Site, request: Request, job_id: str) -> Answer:
-    """GET /result/{id}: 200 when the job is concluded, 202 before; with `wait`, held until then."""
+    """GET /result/{id}: 200 if the job is concluded, otherwise 202; with `wait`, held until it is concluded."""
     wait = wait_of(site, request)
     job = await longpoll.waited(site, request, site.job_id(job_id), wait)
     end = job.conclusion
@@ -134,8 +134,8 @@ async def result(site: Site, request: Request, job_id: str) -> Answer:
         return Answer(202, _encode(PoolState(job.id, _status(job))), headers=headers)
     if end.outcome is SUCCEEDED:
         return Answer(200, _encode(PoolResult(job.id, "done", result=Raw(end.result or b"null"))))
-    # Where no error ended the job (it was cancelled, it expired, its worker gave none), why it ended is all there is to say. An error it
-    # may still carry is that of an attempt before.
+    # If no error ended the job (it was cancelled or expired, or its worker gave none), the only information is why it ended. An error that
+    # it still has is that of an earlier attempt.
     error = job.error if end.outcome is FAILED and job.error is not None else b'"%b"' % end.outcome.encode()
     return Answer(200, _encode(PoolResult(job.id, "failed", error=Raw(error))))
 
@@ -147,11 +147,11 @@ def _routes(prefix: str) -> list[Route]:
             body=PoolSubmit, query=Ignored, answers={201: PoolCreated}, errors=("too_large", "queue_full", "too_many_queues", "draining"),
         ),
         Route(
-            "GET", f"{prefix}/status/{{id}}", status, Scope.READ, "See how far a job is",
+            "GET", f"{prefix}/status/{{id}}", status, Scope.READ, "Read a job's status",
             query=Ignored, answers={200: PoolState}, errors=("unknown_job",),
         ),
         Route(
-            "GET", f"{prefix}/result/{{id}}", result, Scope.READ, "Fetch a job's result, or wait for it",
+            "GET", f"{prefix}/result/{{id}}", result, Scope.READ, "Read a job's result, or wait for it",
             query=HeldQuery, answers={200: PoolResult, 202: PoolState}, errors=("unknown_job", "too_many_waiters"),
         ),
     ]  # fmt: skip

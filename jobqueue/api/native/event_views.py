@@ -1,16 +1,17 @@
-"""What GET /events tells of jobs and queues, as JSON."""
+"""The content of GET /events for jobs and queues, as JSON."""
 
 from __future__ import annotations
 
 import msgspec
 
-from jobqueue.api.native.views import stamp
+from jobqueue.api.native.stamps import stamp
 from jobqueue.backend.base import Notice
-from jobqueue.model import Outcome, QueuePolicy, Status
+from jobqueue.model import Outcome, Status
+from jobqueue.policy import QueuePolicy
 
 
 class JobEventView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What an event of a job says: how the job stood right after it. at is when it happened."""
+    """An event of a job: the job's state right after it. at: when it happened."""
 
     at: str
     queue: str
@@ -31,7 +32,7 @@ class JobEventView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class QueueEventView(msgspec.Struct, frozen=True, gc=False):
-    """What an event of a queue says: its policy since then, null once it is deleted."""
+    """An event of a queue: its policy from then on, null if the queue was deleted."""
 
     at: str
     queue: str

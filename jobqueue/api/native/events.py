@@ -1,8 +1,9 @@
 """GET /events: what happens to jobs and queues, as server-sent events (the HTML standard, section 9.2).
 
-A stream is an answer without a length, ended by the end of its connection, written as the listener reads: nothing is fetched for it
-before the kernel has taken what it was sent. One that does not read for the server's write time-out is cut; one that reads too slowly
-falls out of what the backend remembers, and is cut then. Either may come back with its Last-Event-ID.
+A stream is an answer without a length that ends when its connection closes. It is written at the speed at which the listener reads: no
+events are fetched for it before the kernel has accepted the previous ones. A listener that does not read for the server's write time-out is
+disconnected. One that reads too slowly falls behind what the backend remembers, and is then disconnected too. Both can reconnect with their
+Last-Event-ID.
 
 docs/decisions/0009 says why this is not aiohttp-sse.
 """
@@ -25,17 +26,17 @@ _logger = logging.getLogger("jobqueue.api")
 
 MEDIA = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
-"""A line is sent after this much silence: common proxies cut a silent answer after 60 s, and a lost listener is noticed so."""
+"""A comment line is sent after this much silence: common proxies cut a silent answer after 60 s, and it also detects lost listeners."""
 
 RETRY_MS = 2_000
-"""How long a browser waits before it comes back."""
+"""How long a browser waits before it reconnects."""
 
 NOTICES_MAX = 100
-"""Events in one write."""
+"""The most events in one write."""
 
 CURSOR_CHARS_MAX = 64
 
-# X-Accel-Buffering: nginx would collect the stream before it passes it on.
+# X-Accel-Buffering: otherwise nginx would buffer the whole stream.
 _HEADERS = b"Content-Type: text/event-stream\r\nX-Content-Type-Options: nosniff\r\nX-Accel-Buffering: no\r\n"
 
 
@@ -53,17 +54,17 @@ async def listen(site: Site, request: Request, _: str) -> Answer:
             stream.write_now(request)
             await _tell(site, request, stream, listening)
         except asyncio.CancelledError:
-            # The stream is under way, so its end is all the answer that a token which is gone can get.
+            # The stream has begun, so ending it is the only way to answer a token that is no longer valid.
             if not request.revoked:
                 raise
         except ClientGone:
-            # It has gone, or was cut for not reading. The answer is under way, so nothing else can be answered.
+            # The client has gone, or was disconnected because it did not read. The answer has begun, so no other one can be sent.
             pass
     return stream
 
 
 def _asked(request: Request) -> tuple[Listen, str | None]:
-    """What a listener wants, and the Last-Event-ID from which on. Raises BadRequest."""
+    """What a listener wants, and the Last-Event-ID to continue after. Raises BadRequest."""
     asked = wire.EventsQuery()
     if "?" in request.head.path:
         asked = wire.decode_query(wire.query_of(request.head.path), wire.EventsQuery, frozenset({"queue", "type", "event"}))
@@ -72,43 +73,43 @@ def _asked(request: Request) -> tuple[Listen, str | None]:
     found = request.head.headers.getall("Last-Event-ID", [])
     if len(found) > 1:
         raise BadRequest("Last-Event-ID", "is given more than once")
-    # An empty one is what a browser has that was not told any.
+    # Browsers send an empty one if they have received none.
     after = found[0] if found and found[0] else None
     if after is not None and len(after) > CURSOR_CHARS_MAX:
-        raise BadRequest("Last-Event-ID", "is not an id that this server gave")
+        raise BadRequest("Last-Event-ID", "is not an event id of this server")
     return Listen(queues=frozenset(asked.queue), types=frozenset(asked.type), kinds=frozenset(asked.event)), after
 
 
 async def _tell(site: Site, request: Request, stream: Answer, listening: Listening) -> None:
-    """Send events until the listener goes, or there are no more for it. Raises ClientGone."""
+    """Send events until the listener goes or no more events can be sent to it. Raises ClientGone."""
     told = listening.cursor
     opening = b"retry: %d\n" % RETRY_MS
     if listening.missed:
         opening += b"event: reset\ndata: {}\n"
-    # The id of the place it begins at, so that one who loses its connection before any event comes back to here.
+    # The id of the starting point, so that a listener that loses its connection before any event continues from here.
     await send(request, stream, b"%bid: %b\n\n" % (opening, told.encode()))
     while True:
         notices = await listening.notices(NOTICES_MAX, HEARTBEAT_SECONDS)
         if notices is None:
             if not site.draining:
-                _logger.info("a listener of /events read too slowly and was let go")
+                _logger.info("disconnected a listener of /events that read too slowly")
             return
         if notices:
             chunk = b"".join(map(_encoded, notices))
         else:
-            # The place it has come to, so that events it does not want do not make it miss others when it comes back.
+            # The id of the current point, so that after filtered-out events a reconnecting listener does not miss later ones.
             chunk = b":\n\n" if listening.cursor == told else b":\nid: %b\n\n" % listening.cursor.encode()
         told = listening.cursor
         await send(request, stream, chunk)
 
 
 def _encoded(notice: Notice) -> bytes:
-    # JSON holds no line ends, and neither do cursors and kinds.
+    # JSON contains no line ends, and neither do cursors and event names.
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (notice.cursor.encode(), notice.kind.value.encode(), views.encode(event(notice)))
 
 
 async def send(request: Request, stream: Answer, chunk: bytes) -> None:
-    """Write, and wait until the kernel has it. Raises ClientGone."""
+    """Write, and wait until the kernel has accepted the bytes. Raises ClientGone."""
     connection = request.connection
     if connection.transport is None or connection.transport.is_closing():
         raise ClientGone("the listener has gone")

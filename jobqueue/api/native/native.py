@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
 
 from msgspec import UNSET
 
-from jobqueue.api.native import views, wire
-from jobqueue.api.problems import describe
-from jobqueue.api.routes import BETWEEN, place_of
+from jobqueue.api.native import policies, templates, views, wire
+from jobqueue.api.native.lines import said
+from jobqueue.api.problems import NotFound
+from jobqueue.api.routes import BETWEEN, path_of, place_of
 from jobqueue.api.site import Site
-from jobqueue.backend.base import Conclude, Extend
+from jobqueue.backend.base import Extend
+from jobqueue.backend.requests.bulk import ForgetJob
 from jobqueue.engine import checks
-from jobqueue.errors import BadRequest, Draining, QueueError
+from jobqueue.errors import BadRequest, Draining
 from jobqueue.http.answers import Answer
 from jobqueue.http.body import body_at_once, check_depth
 from jobqueue.http.request import Request
-from jobqueue.model import FAILED, SUCCEEDED, Job, JobFilter, QueueStats, Reason, Verdict
-
-T = TypeVar("T")
-R = TypeVar("R")
+from jobqueue.model import FAILED, SUCCEEDED, Job, JobFilter, QueueStats, Verdict
+from jobqueue.reason import Reason
 
 
-async def _read_nothing(site: Site, request: Request) -> None:
-    """For operations without parameters: a body may only be an empty object. Raises BadRequest."""
+async def read_nothing(site: Site, request: Request) -> None:
+    """For operations without parameters: a body must be an empty object. Raises BadRequest."""
     body = await site.read_body(request)
     if body:
         wire.decode_nothing(body)
@@ -41,35 +39,45 @@ async def enqueue(site: Site, request: Request, _: str) -> Answer:
         asked.traceparent = trace_of(request)
     reply = await site.backend.enqueue(asked.spec())
     if reply.handed_over:
-        # The worker that waited wants its job more than the producer wants its answer: it goes first.
+        # The worker that waits for this job goes first; the producer's answer is less urgent.
         await asyncio.sleep(0)
     job = reply.job
-    place = job.id if asked.id is None else place_of(job.id)
-    return Answer(
-        201 if reply.created else 200,
-        views.encode(views.enqueued(job, reply.created)),
-        headers=f"Location: {site.native_prefix}/jobs/{place}\r\n".encode(),
-    )
+    # An id made here needs no escaping. The answer can also contain an id that a client chose.
+    place = job.id if asked.id is None and reply.created else place_of(job.id)
+    status = 201 if reply.created else 200
+    return Answer(status, templates.enqueued(job, reply.created), headers=f"{site.location}{place}\r\n".encode())
 
 
 def trace_of(request: Request) -> str | None:
-    """The trace that a request belongs to, by its header. One that cannot be read is as none (W3C Trace Context, section 3.3)."""
+    """The trace that a request belongs to, from its header. A header that cannot be parsed is ignored (W3C Trace Context, section 3.3)."""
     given = request.head.fields.traceparent
     return given if given is not None and checks.TRACEPARENT.fullmatch(given) is not None else None
 
 
-def _verdict(body: wire.ConcludeBody) -> Verdict:
+def verdict_of(body: wire.ConcludeBody) -> Verdict:
+    """The verdict that a conclude reports on its attempt. Raises BadRequest."""
     failed = body.outcome == "failed"
     if failed and body.result is not UNSET:
-        raise BadRequest("result", "does not go with the outcome failed; send error")
+        raise BadRequest("result", "is not allowed with the outcome failed; send error")
     if not failed and body.error is not UNSET:
-        raise BadRequest("error", "does not go with the outcome succeeded; send result")
+        raise BadRequest("error", "is not allowed with the outcome succeeded; send result")
+    if not failed and body.traceback is not None:
+        raise BadRequest("traceback", "is not allowed with the outcome succeeded")
     result = error = None
     if body.result is not UNSET:
         check_depth("result", result := bytes(body.result))
     if body.error is not UNSET:
         check_depth("error", error := bytes(body.error))
-    return Verdict(outcome=FAILED if failed else SUCCEEDED, result=result, error=error, retry=body.retry, retry_delay=body.retry_delay)
+    return Verdict(
+        outcome=FAILED if failed else SUCCEEDED,
+        result=result,
+        error=error,
+        retry=body.retry,
+        retry_delay=body.retry_delay,
+        log=said(body.log, body.log_offset),
+        late=body.late,
+        traceback=body.traceback,
+    )
 
 
 def _whole(job: Job) -> Answer:
@@ -78,21 +86,18 @@ def _whole(job: Job) -> Answer:
 
 async def conclude(site: Site, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/conclude."""
-    body = await site.read_body(request)
+    body = body_at_once(request, site.limits.body_bytes_max)
+    if body is None:
+        body = await site.read_body(request)
     asked: wire.ConcludeBody = wire.decode_conclude(body)
-    return Answer(200, views.encode(views.concluded(await site.backend.conclude(site.job_id(job_id), asked.lease, _verdict(asked)))))
-
-
-def _extended(job: Job) -> views.ExtendedView:
-    assert job.lease is not None
-    return views.ExtendedView(job.id, views.stamp(job.lease.expires_at), job.lease.cancel_requested)
+    return Answer(200, templates.concluded(await site.backend.conclude(site.job_id(job_id), asked.lease, verdict_of(asked))))
 
 
 async def extend(site: Site, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/extend."""
     asked: wire.ExtendBody = wire.decode_extend(await site.read_body(request))
-    item = Extend(site.job_id(job_id), asked.lease, asked.lease_seconds, asked.progress, asked.message)
-    return Answer(200, views.encode(_extended(await site.backend.extend(item))))
+    item = Extend(site.job_id(job_id), asked.lease, asked.lease_seconds, asked.progress, asked.message, said(asked.log, asked.log_offset))
+    return Answer(200, views.encode(views.extended(await site.backend.extend(item))))
 
 
 async def release(site: Site, request: Request, job_id: str) -> Answer:
@@ -103,76 +108,26 @@ async def release(site: Site, request: Request, job_id: str) -> Answer:
 
 async def cancel(site: Site, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/cancel."""
-    await _read_nothing(site, request)
+    await read_nothing(site, request)
     return _whole(await site.backend.cancel(site.job_id(job_id)))
 
 
 async def retry(site: Site, request: Request, job_id: str) -> Answer:
     """POST /jobs/{id}/retry."""
-    await _read_nothing(site, request)
+    await read_nothing(site, request)
     return _whole(await site.backend.retry(site.job_id(job_id)))
 
 
-# Batches.
+async def forget(site: Site, request: Request, job_id: str) -> Answer:
+    """POST /jobs/{id}/forget."""
+    await read_nothing(site, request)
+    return _whole(await site.backend.ask(ForgetJob(id=site.job_id(job_id))))
 
 
-async def _items(site: Site, request: Request, at_once: wire.Decoder, item: wire.Decoder, make: Callable[[Any], T]) -> list[T | QueueError]:
-    """What each item of a batch asks for, or what is wrong with it.
-
-    Decoded at once when all is well; otherwise one by one, so that a bad item harms no other.
-    """
-    body = await site.read_body(request)
-    wire.check_length(body, "jobs", site.limits.batch_jobs_max)
-    found = at_once.tried(body)
-    items: Sequence[Any] = [item.tried(raw) for raw in wire.decode_batch(body).jobs] if isinstance(found, BadRequest) else found.jobs
-    return [found if isinstance(found, QueueError) else _made(make, found) for found in items]
-
-
-def _made(make: Callable[[Any], T], item: Any) -> T | QueueError:
-    try:
-        return make(item)
-    except QueueError as error:
-        return error.bare()
-
-
-def _batch(replies: Sequence[R | QueueError], view: Callable[[R], Any]) -> Answer:
-    return Answer(
-        200,
-        views.encode(
-            views.BatchView([views.FailedItem(describe(reply)) if isinstance(reply, QueueError) else view(reply) for reply in replies])
-        ),
-    )
-
-
-async def batch_enqueue(site: Site, request: Request, _: str) -> Answer:
-    """POST /batch/enqueue."""
-    specs = await _items(site, request, wire.decode_batch_enqueue, wire.decode_enqueue, wire.EnqueueBody.spec)
-    trace = trace_of(request)
-    if trace is not None:
-        for spec in specs:
-            if not isinstance(spec, QueueError) and spec.traceparent is None:
-                spec.traceparent = trace
-    return _batch(await site.backend.enqueue_batch(specs), lambda reply: views.enqueued(reply.job, reply.created))
-
-
-async def batch_conclude(site: Site, request: Request, _: str) -> Answer:
-    """POST /batch/conclude."""
-
-    def make(item: wire.ConcludeItem) -> Conclude:
-        return Conclude(site.job_id(item.id), item.lease, _verdict(item))
-
-    items = await _items(site, request, wire.decode_batch_conclude, wire.decode_conclude_item, make)
-    return _batch(await site.backend.conclude_batch(items), views.concluded)
-
-
-async def batch_extend(site: Site, request: Request, _: str) -> Answer:
-    """POST /batch/extend."""
-
-    def make(item: wire.ExtendItem) -> Extend:
-        return Extend(site.job_id(item.id), item.lease, item.lease_seconds, item.progress, item.message)
-
-    items = await _items(site, request, wire.decode_batch_extend, wire.decode_extend_item, make)
-    return _batch(await site.backend.extend_batch(items), _extended)
+async def edit(site: Site, request: Request, job_id: str) -> Answer:
+    """PATCH /jobs/{id}."""
+    asked: wire.EditBody = wire.decode_edit(await site.read_body(request))
+    return _whole(await site.backend.edit(site.job_id(job_id), asked.change()))
 
 
 # Reading.
@@ -184,7 +139,23 @@ async def jobs(site: Site, request: Request, _: str) -> Answer:
     limit = site.limits.page_jobs_default if asked.limit is None else asked.limit
     checks.number("limit", limit, 1, site.limits.page_jobs_max)
     wanted = JobFilter(
-        status=asked.status, outcome=asked.outcome, queue=asked.queue, type=asked.type, key=asked.key, limit=limit, before=asked.cursor
+        status=asked.status,
+        outcome=asked.outcome,
+        queue=asked.queue,
+        type=asked.type,
+        key=asked.key,
+        tag=asked.tag,
+        group=asked.group,
+        parent=asked.parent,
+        worker=asked.worker,
+        error=asked.error,
+        created_after=wire.seconds(asked.created_after),
+        created_before=wire.seconds(asked.created_before),
+        retrying=asked.retrying,
+        limit=limit,
+        before=asked.cursor,
+        error_group=asked.error_group,
+        by_end=asked.order == "concluded",
     )
     found, cursor = await site.backend.jobs(wanted)
     reasons: list[list[Reason] | None] = [None] * len(found)
@@ -208,6 +179,10 @@ async def queues(site: Site, request: Request, _: str) -> Answer:
         asked = wire.decode_query(wire.query_of(request.head.path), wire.QueuesQuery)
     limit = site.limits.page_queues_max if asked.limit is None else asked.limit
     checks.number("limit", limit, 1, site.limits.page_queues_max)
+    if asked.changed_since is not None:
+        changed = await site.changes.since(site.backend, asked.changed_since, asked.cursor or "", limit)
+        shown = [views.queue_view(stats) for stats in changed.queues]
+        return Answer(200, views.encode(views.QueuesView(shown, changed.cursor, changed.gone, changed.whole, changed.token)))
     found, cursor = await site.backend.queue_page(asked.cursor or "", limit)
     return Answer(200, views.encode(views.QueuesView([views.queue_view(stats) for stats in found], cursor)))
 
@@ -219,14 +194,14 @@ async def queue(site: Site, request: Request, name: str) -> Answer:
 
 async def put_queue(site: Site, request: Request, name: str) -> Answer:
     """PUT /queues/{name}."""
-    asked: wire.PolicyBody = wire.decode_policy(await site.read_body(request))
-    return _queue(await site.backend.put_policy(name, asked.policy(site.default_policy)))
+    asked: policies.PolicyBody = wire.decode_policy(await site.read_body(request))
+    return _queue(await site.backend.put_policy(name, asked.policy(site.default_policy), request.who or None))
 
 
 async def patch_queue(site: Site, request: Request, name: str) -> Answer:
     """PATCH /queues/{name}."""
-    asked: wire.PolicyPatch = wire.decode_policy_patch(await site.read_body(request))
-    return _queue(await site.backend.change_policy(name, asked.change()))
+    asked: policies.PolicyPatch = wire.decode_policy_patch(await site.read_body(request))
+    return _queue(await site.backend.change_policy(name, asked.change(), request.who or None))
 
 
 async def keys(site: Site, request: Request, name: str) -> Answer:
@@ -251,52 +226,45 @@ async def resume_key(site: Site, request: Request, names: str) -> Answer:
 
 
 async def _set_key_paused(site: Site, request: Request, names: str, paused: bool) -> Answer:
-    await _read_nothing(site, request)
+    await read_nothing(site, request)
     name, _, key = names.partition(BETWEEN)
-    return Answer(200, views.encode(views.key_view(await site.backend.set_key_paused(name, key, paused))))
-
-
-async def delete_queue(site: Site, request: Request, name: str) -> Answer:
-    """DELETE /queues/{name}."""
-    await _read_nothing(site, request)
-    await site.backend.delete_queue(name)
-    return Answer(204, content_type=b"")
+    stats = await site.backend.set_key_paused(name, key, paused, request.who or None)
+    return Answer(200, views.encode(views.key_view(stats)))
 
 
 async def pause(site: Site, request: Request, name: str) -> Answer:
     """POST /queues/{name}/pause."""
-    await _read_nothing(site, request)
-    return _queue(await site.backend.set_paused(name, True))
+    await read_nothing(site, request)
+    return _queue(await site.backend.set_paused(name, True, request.who or None))
 
 
 async def resume(site: Site, request: Request, name: str) -> Answer:
     """POST /queues/{name}/resume."""
-    await _read_nothing(site, request)
-    return _queue(await site.backend.set_paused(name, False))
+    await read_nothing(site, request)
+    return _queue(await site.backend.set_paused(name, False, request.who or None))
 
 
-async def purge(site: Site, request: Request, name: str) -> Answer:
-    """POST /queues/{name}/purge."""
-    await _read_nothing(site, request)
-    return Answer(200, views.encode(views.PurgedView(name, await site.backend.purge(name))))
-
-
-async def redrive(site: Site, request: Request, name: str) -> Answer:
+async def retry_failed(site: Site, request: Request, name: str) -> Answer:
     """POST /queues/{name}/retry."""
-    await _read_nothing(site, request)
-    return Answer(200, views.encode(views.RetriedView(name, await site.backend.redrive(name))))
+    await read_nothing(site, request)
+    return Answer(200, views.encode(views.RetriedView(name, await site.backend.retry_failed(name))))
 
 
 # The server itself.
 
 
+async def nowhere(site: Site, request: Request, _: str) -> Answer:
+    """Answers for a path that turned out to lead to nothing."""
+    raise NotFound(f"no such path: {path_of(request.head.path)[:200]!r}")
+
+
 async def healthz(site: Site, request: Request, _: str) -> Answer:
-    """GET /healthz: the process lives and its loop turns."""
+    """GET /healthz: the process is alive and its event loop runs."""
     return Answer(200, b'{"status":"ok"}')
 
 
 async def readyz(site: Site, request: Request, _: str) -> Answer:
-    """GET /readyz: it takes new work. 503 while it drains, and while its storage fails."""
+    """GET /readyz: the server accepts new work. 503 while it drains, and while its storage fails."""
     if site.draining:
         raise Draining("the server is shutting down")
     await site.backend.check()

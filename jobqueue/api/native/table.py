@@ -1,8 +1,26 @@
-"""The native API as a table: paths, scopes, types, errors. The router, the metrics and the OpenAPI document are made from it."""
+"""The native API as a table: paths, scopes, types, errors. The router, the metrics and the OpenAPI document are built from it."""
 
 from __future__ import annotations
 
-from jobqueue.api.native import events, longpoll, native, stats, token, views, wire
+from jobqueue.api.native import (
+    batches,
+    bulk,
+    errors,
+    events,
+    groups,
+    history,
+    logs,
+    longpoll,
+    native,
+    policies,
+    purging,
+    schedules,
+    stats,
+    token,
+    views,
+    wire,
+    workers,
+)
 from jobqueue.api.routes import Route, Scope
 
 _LEASE_ERRORS = ("unknown_job", "lease_lost", "not_in_progress")
@@ -12,26 +30,32 @@ _CLOSED = ("draining",)
 
 def unmatched_route() -> Route:
     """What requests that match no route are counted under. It is in no router."""
-    return Route("", "(unmatched)", native.healthz, Scope.PUBLIC, "Requests for which there is no route")
+    return Route("", "(unmatched)", native.nowhere, Scope.PUBLIC, "Requests that match no route")
 
 
 def listening(route: Route) -> Route:
-    """A route that answers with a stream of events."""
+    """Mark a route that answers with a stream of events."""
     route.media = (events.MEDIA,)
     return route
 
 
 def whole(route: Route) -> Route:
-    """A route that tells of every queue."""
+    """Mark a route whose answer covers all queues."""
     route.whole = True
     return route
 
 
+def shortening(route: Route) -> Route:
+    """Mark a batch that has a short form of its answer."""
+    route.shortens = True
+    return route
+
+
 def native_routes(prefix: str) -> list[Route]:
-    """Every native operation, its path behind `prefix`."""
+    """Every native operation, with its path behind `prefix`."""
 
     def route(method: str, path: str, *rest: object, **more: object) -> Route:
-        return Route(method, prefix + path, *rest, **more)  # type: ignore[arg-type] # passed through as they are
+        return Route(method, prefix + path, *rest, **more)  # type: ignore[arg-type] # passed through unchanged
 
     E, D, R, A = Scope.ENQUEUE, Scope.DEQUEUE, Scope.READ, Scope.ADMIN
     job, queue = views.JobView, views.QueueView
@@ -44,14 +68,14 @@ def native_routes(prefix: str) -> list[Route]:
             "Submit a job",
             body=wire.EnqueueBody,
             answers={201: views.EnqueuedView, 200: views.EnqueuedView},
-            errors=("id_conflict", "too_large", *_ROOM_ERRORS, *_CLOSED),
+            errors=("unknown_job", "unknown_group", "group_closed", "id_conflict", "duplicate", "too_large", *_ROOM_ERRORS, *_CLOSED),
         ),
         route(
             "POST",
             "/jobs/dequeue",
             longpoll.dequeue,
             D,
-            "Take a job, waiting for one",
+            "Take a job, or wait for one",
             body=wire.DequeueBody,
             query=wire.DequeueBody,
             answers={200: views.DequeuedView, 204: None},
@@ -83,7 +107,7 @@ def native_routes(prefix: str) -> list[Route]:
             "/jobs/{id}/extend",
             native.extend,
             D,
-            "Push a lease's expiry out",
+            "Extend a lease",
             body=wire.ExtendBody,
             answers={200: views.ExtendedView},
             errors=_LEASE_ERRORS,
@@ -93,7 +117,7 @@ def native_routes(prefix: str) -> list[Route]:
             "/jobs/{id}/release",
             native.release,
             D,
-            "Give a job back",
+            "Return a job to its queue",
             body=wire.ReleaseBody,
             answers={200: job},
             errors=_LEASE_ERRORS,
@@ -103,7 +127,7 @@ def native_routes(prefix: str) -> list[Route]:
             "/jobs/{id}/cancel",
             native.cancel,
             E,
-            "Stop a job",
+            "Cancel a job",
             answers={200: job},
             errors=("unknown_job", "not_in_progress", *_CLOSED),
         ),
@@ -112,48 +136,82 @@ def native_routes(prefix: str) -> list[Route]:
             "/jobs/{id}/retry",
             native.retry,
             E,
-            "Queue a failed, cancelled or expired job again",
+            "Retry a failed, cancelled or expired job",
             answers={200: job},
-            errors=("unknown_job", "not_retryable", *_ROOM_ERRORS, *_CLOSED),
+            errors=("unknown_job", "duplicate", "not_retryable", *_ROOM_ERRORS, *_CLOSED),
         ),
         route(
             "POST",
-            "/batch/enqueue",
-            native.batch_enqueue,
+            "/jobs/{id}/forget",
+            native.forget,
+            A,
+            "Remove a concluded job from history",
+            answers={200: job},
+            errors=("unknown_job", "not_forgettable", *_CLOSED),
+        ),
+        route(
+            "PATCH",
+            "/jobs/{id}",
+            native.edit,
             E,
-            "Submit many jobs",
-            body=list[wire.EnqueueBody],
-            answers={200: list[views.EnqueuedView]},
-            errors=_CLOSED,
+            "Edit a job that waits",
+            body=wire.EditBody,
+            answers={200: job},
+            errors=("unknown_job", "in_progress", "not_in_progress", "too_large", *_ROOM_ERRORS, *_CLOSED),
+        ),
+        shortening(
+            route(
+                "POST",
+                "/batch/enqueue",
+                batches.batch_enqueue,
+                E,
+                "Submit many jobs",
+                body=list[wire.EnqueueBody],
+                answers={200: list[views.EnqueuedView]},
+                errors=_CLOSED,
+            )
         ),
         route(
             "POST",
             "/batch/dequeue",
             longpoll.batch_dequeue,
             D,
-            "Take many jobs, waiting for the first",
+            "Take many jobs, or wait for the first",
             body=wire.BatchDequeueBody,
             query=wire.BatchDequeueBody,
             answers={200: list[views.DequeuedView]},
             errors=("too_many_waiters", *_CLOSED),
         ),
-        route(
-            "POST",
-            "/batch/conclude",
-            native.batch_conclude,
-            D,
-            "Finish many jobs",
-            body=list[wire.ConcludeItem],
-            answers={200: list[views.ConcludedView]},
+        shortening(
+            route(
+                "POST",
+                "/batch/conclude",
+                batches.batch_conclude,
+                D,
+                "Finish many jobs",
+                body=list[wire.ConcludeItem],
+                answers={200: list[views.ConcludedView]},
+            )
         ),
         route(
             "POST",
             "/batch/extend",
-            native.batch_extend,
+            batches.batch_extend,
             D,
             "Extend many leases",
             body=list[wire.ExtendItem],
             answers={200: list[views.ExtendedView]},
+        ),
+        shortening(
+            route(
+                "POST",
+                "/batch/release",
+                batches.batch_release,
+                D,
+                "Return many jobs to their queues",
+                body=list[wire.ReleaseItem],
+                answers={200: list[job]},  # type: ignore[valid-type] # a type nevertheless
+            )
         ),
         listening(
             route(
@@ -174,8 +232,8 @@ def native_routes(prefix: str) -> list[Route]:
             "/queues/{name}",
             native.put_queue,
             A,
-            "Make a queue or set its policy",
-            body=wire.PolicyBody,
+            "Create a queue, or set its whole policy",
+            body=policies.PolicyBody,
             answers={200: queue},
             errors=("too_many_queues", *_CLOSED),
         ),
@@ -185,7 +243,7 @@ def native_routes(prefix: str) -> list[Route]:
             native.patch_queue,
             A,
             "Change some fields of a queue's policy",
-            body=wire.PolicyPatch,
+            body=policies.PolicyPatch,
             answers={200: queue},
             errors=("unknown_queue", *_CLOSED),
         ),
@@ -194,7 +252,7 @@ def native_routes(prefix: str) -> list[Route]:
             "/queues/{name}/keys",
             native.keys,
             R,
-            "List a queue's keys, those that hold most up first",
+            "List a queue's keys, those that hold back the most jobs first",
             query=wire.KeysQuery,
             answers={200: views.KeysView},
             errors=("unknown_queue",),
@@ -204,7 +262,7 @@ def native_routes(prefix: str) -> list[Route]:
             "/queues/{name}/keys/{key}/pause",
             native.pause_key,
             A,
-            "Hand out no job of a key",
+            "Pause a key: hand out none of its jobs",
             answers={200: views.KeyView},
             errors=("unknown_queue", "queue_full", *_CLOSED),
         ),
@@ -213,43 +271,54 @@ def native_routes(prefix: str) -> list[Route]:
             "/queues/{name}/keys/{key}/resume",
             native.resume_key,
             A,
-            "Hand out a key's jobs again",
+            "Resume a key: hand out its jobs again",
             answers={200: views.KeyView},
             errors=("unknown_queue", *_CLOSED),
         ),
         route(
-            "DELETE",
-            "/queues/{name}",
-            native.delete_queue,
+            "POST",
+            "/queues/{name}/pause",
+            native.pause,
             A,
-            "Delete an empty queue",
-            answers={204: None},
-            errors=("unknown_queue", "queue_not_empty", *_CLOSED),
-        ),
-        route(
-            "POST", "/queues/{name}/pause", native.pause, A, "Hand out nothing", answers={200: queue}, errors=("unknown_queue", *_CLOSED)
-        ),
-        route(
-            "POST", "/queues/{name}/resume", native.resume, A, "Hand out again", answers={200: queue}, errors=("unknown_queue", *_CLOSED)
+            "Pause a queue: hand out none of its jobs",
+            answers={200: queue},
+            errors=("unknown_queue", *_CLOSED),
         ),
         route(
             "POST",
-            "/queues/{name}/purge",
-            native.purge,
+            "/queues/{name}/resume",
+            native.resume,
             A,
-            "Cancel every waiting job",
-            answers={200: views.PurgedView},
+            "Resume a queue: hand out its jobs again",
+            answers={200: queue},
             errors=("unknown_queue", *_CLOSED),
         ),
+        *purging.routes(route),
         route(
             "POST",
             "/queues/{name}/retry",
-            native.redrive,
+            native.retry_failed,
             A,
-            "Queue every failed job again",
+            "Retry every failed job of a queue",
             answers={200: views.RetriedView},
             errors=("unknown_queue", *_CLOSED),
         ),
-        whole(route("GET", "/stats", stats.stats, R, "Look at the server, and at the others on its store", answers={200: stats.StatsView})),
-        route("GET", "/token", token.token, Scope.KNOWN, "Read what your token may do", answers={200: token.TokenView}),
+        *bulk.routes(route),
+        *errors.routes(route),
+        *schedules.routes(route),
+        *groups.routes(route),
+        whole(
+            route(
+                "GET",
+                "/stats",
+                stats.stats,
+                R,
+                "Read the state of the server, and of the others on its store",
+                answers={200: stats.StatsView},
+            )
+        ),
+        *logs.routes(route),
+        *history.routes(route),
+        *workers.routes(route),
+        route("GET", "/token", token.token, Scope.KNOWN, "Read the permissions of your token", answers={200: token.TokenView}),
     ]

@@ -1,4 +1,4 @@
-"""GET /token: what the token that comes with a request may do, so that a page can offer that and nothing else."""
+"""GET /token: the permissions of the request's token, so that a page can offer only what it permits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobqueue.http.request import Request
 
 
 class TokenView(msgspec.Struct, frozen=True):
-    """What a token may do. name is null where the server asks nobody for one."""
+    """The permissions of a token. name is null if the server requires no token."""
 
     name: str | None
     scopes: list[Scope]

@@ -1,50 +1,31 @@
 """What the native API answers: jobs, queues and batches as JSON. One encoder, built at import.
 
-Payloads, results and errors are copied in as the bytes they came as. Times are RFC 3339 in UTC with milliseconds, durations seconds.
+Payloads, results and errors are copied unchanged. Times are RFC 3339 in UTC with milliseconds, durations are in seconds.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from jobqueue.api.native.headers import HeaderBody, headers_view
+from jobqueue.api.native.reasons import ReasonView, reason_view
+from jobqueue.api.native.stamps import stamp, stamp_or_none
+from jobqueue.api.native.unique import UniqueView, unique_view
 from jobqueue.api.problems import Problem
-from jobqueue.model import Attempt, Block, Ended, Job, KeyStats, Outcome, QueuePolicy, QueueStats, Reason, Status, Why
+from jobqueue.engine.calendar import slot_of
+from jobqueue.model import CANCELLED, PLAIN, AfterFailure, Block, Conclusion, Job, KeyStats, Outcome, Parent, QueueStats, Status
+from jobqueue.past import Attempt, Ended, Failures
+from jobqueue.policy import Pause, QueuePolicy
+from jobqueue.reason import Reason
 
 _TOTALS = [(field.removesuffix("_total"), field) for field in QueueStats.__struct_fields__ if field.endswith("_total")]
-_seconds: dict[int, str] = {}
-_stamps: dict[float, str] = {}
-"""Those made last: the jobs of a batch have most of their times in common."""
-
-
-def stamp(at: float) -> str:
-    """RFC 3339 in UTC with milliseconds, rounded down."""
-    known = _stamps.get(at)
-    if known is not None:
-        return known
-    if len(_stamps) > 100:
-        _stamps.clear()
-    # The microsecond makes up for what a float loses: 2**31 + 0.002 is a little less than it says.
-    total_ms = int((at * 1_000 + 0.001) // 1)
-    second = total_ms // 1_000
-    text = _seconds.get(second)
-    if text is None:
-        if len(_seconds) > 1_000:
-            _seconds.clear()
-        text = _seconds[second] = "{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}".format(*time.gmtime(second)[:6])
-    made = _stamps[at] = f"{text}.{total_ms - second * 1_000:03d}Z"
-    return made
-
-
-def _stamp(at: float | None) -> str | None:
-    return None if at is None else stamp(at)
 
 
 class EnqueuedView(msgspec.Struct, frozen=True, gc=False):
-    """A job's summary, as an enqueue answers it. run_at and expires_at are null where there is none."""
+    """A job's summary, the answer to an enqueue. run_at and expires_at are null if the job has none."""
 
     id: str
     queue: str
@@ -56,20 +37,29 @@ class EnqueuedView(msgspec.Struct, frozen=True, gc=False):
     expires_at: str | None
     created: bool
     key: str | UnsetType = UNSET
+    tags: tuple[str, ...] | UnsetType = UNSET
 
 
 class LeaseView(msgspec.Struct, frozen=True, gc=False):
-    """The lease a worker is handed: only its holder ever sees the token."""
+    """The lease of a worker. Only its holder ever sees the token."""
 
     token: str
     expires_at: str
 
 
-class DequeuedView(msgspec.Struct, frozen=True, gc=False):
-    """A job as a worker is handed it. attempts counts this one; error is the last failure's, null before the first.
+class SlotView(msgspec.Struct, frozen=True, gc=False):
+    """Which schedule made a job, and for which slot; slot is null if the schedule was run by hand."""
 
-    traceparent and key are there if the producer gave one; limited, true, if the lease takes something that other jobs may have to wait
-    for, so that a worker should not take the job before it can begin.
+    name: str
+    slot: str | None
+
+
+class DequeuedView(msgspec.Struct, frozen=True, gc=False):
+    """A job as a worker receives it. attempts includes this one; error is that of the last failure, null before the first.
+
+    traceparent, key, tags and headers are present if the producer sent them; schedule if a schedule made the job; limited, always true,
+    if other jobs may have to wait because of this lease, so that a worker should not take the job before it can start it; max_attempts,
+    of the job or its queue, unless there is no limit.
     """
 
     id: str
@@ -86,10 +76,18 @@ class DequeuedView(msgspec.Struct, frozen=True, gc=False):
     traceparent: str | UnsetType = UNSET
     key: str | UnsetType = UNSET
     limited: bool | UnsetType = UNSET
+    tags: tuple[str, ...] | UnsetType = UNSET
+    schedule: SlotView | UnsetType = UNSET
+    group: str | UnsetType = UNSET
+    parents: list[ParentView] | UnsetType = UNSET
+    headers: dict[str, str | HeaderBody] | UnsetType = UNSET
+    max_attempts: int | UnsetType = UNSET
 
 
 class AttemptView(msgspec.Struct, frozen=True, gc=False):
-    """An attempt that failed or whose lease ran out. error is null where its worker said nothing, or more than is kept."""
+    """An attempt that failed or whose lease ran out. error is null if its worker reported none, or one too large to keep; traceback is
+    present if its worker sent one.
+    """
 
     attempt: int
     worker: str | None
@@ -97,25 +95,34 @@ class AttemptView(msgspec.Struct, frozen=True, gc=False):
     ended_at: str
     ended: Ended
     error: Raw | None
+    traceback: str | UnsetType = UNSET
 
 
-class ReasonView(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """One thing that a job waits for. Only what goes with the reason is there."""
+class ParentView(msgspec.Struct, frozen=True, gc=False):
+    """A parent of the job that is handed out, and how it ended. left_out: there is a result, but no room for it in the answer."""
 
-    reason: Why
-    until: str | None = None
-    key: str | None = None
-    block: Block | None = None
-    job: str | None = None
-    worker: str | None = None
-    used: int | None = None
-    total: int | None = None
-    ahead: int | None = None
+    id: str
+    outcome: Outcome | None
+    result: Raw | None
+    left_out: bool | UnsetType = UNSET
+
+
+class OriginView(msgspec.Struct, frozen=True, gc=False):
+    """Where a dead letter comes from: the queue in which it failed for good, when, how its last attempt there ended, and how many attempts
+    it had had by then.
+    """
+
+    queue: str
+    at: str
+    reason: Ended
+    attempts: int
 
 
 class JobView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A job as anyone may see it. Lists leave past, payload and result out, and waiting_for unless it is asked for; max_attempts null
-    follows the queue's policy. halts, true, is there only while the job's failure keeps its key from going on.
+    """A job as every reader sees it. Lists leave out past, headers, payload and result, and waiting_for unless it is requested.
+
+    If max_attempts is null, the queue's policy applies. origin is present only in a dead letter; schedule only if a schedule made the job;
+    halts, always true, only while the job's failure holds back its key.
     """
 
     id: str
@@ -140,7 +147,15 @@ class JobView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cancel_requested: bool
     error: Raw | None
     key: str | None
+    tags: tuple[str, ...]
+    unique: UniqueView | UnsetType = UNSET
+    origin: OriginView | UnsetType = UNSET
+    schedule: SlotView | UnsetType = UNSET
     halts: bool | UnsetType = UNSET
+    after: tuple[str, ...] | UnsetType = UNSET
+    after_failure: AfterFailure | UnsetType = UNSET
+    group: str | UnsetType = UNSET
+    headers: dict[str, str | HeaderBody] | UnsetType = UNSET
     waiting_for: list[ReasonView] | UnsetType = UNSET
     past: list[AttemptView] | UnsetType = UNSET
     result: Raw | UnsetType | None = UNSET
@@ -156,19 +171,36 @@ class ExtendedView(msgspec.Struct, frozen=True, gc=False):
 
 
 class BatchView(msgspec.Struct, frozen=True):
-    """Results in the order of the items; a failed item's is `{"error": problem}`."""
+    """The results, in the order of the items; for a failed item, `{"error": problem}`."""
 
     jobs: list[Any]
 
 
 class FailedItem(msgspec.Struct, frozen=True, gc=False):
-    """The result of a batch's item that failed."""
+    """The result of a failed item of a batch."""
 
     error: Problem
 
 
+class DoneItem(msgspec.Struct, gc=False):
+    """In a short answer, the result of an item that was done as requested. If the full answer has attempts and run_at and the client cannot
+    know them, attempts is present if it is not 1, and run_at if it is not null.
+    """
+
+    id: str
+    attempts: int | UnsetType = UNSET
+    run_at: str | UnsetType = UNSET
+
+
+class ShortBatchView(msgspec.Struct, frozen=True):
+    """A short answer to a batch of enqueues. created_at: when the jobs were created that are answered only with their id."""
+
+    created_at: str
+    jobs: list[Any]
+
+
 class ConcludedView(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a conclude, alone or in a batch: status says whether the job is concluded or scheduled for its next attempt."""
+    """The answer to a conclude, alone or in a batch. status shows whether the job is concluded or scheduled for its next attempt."""
 
     id: str
     status: Status
@@ -178,7 +210,7 @@ class ConcludedView(msgspec.Struct, frozen=True, gc=False):
 
 
 class QueueView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A queue: its policy, its jobs by status, its waiters, and its totals since the server started."""
+    """A queue: its policy, its jobs by status, the dequeues that wait on it, and its totals since it was created."""
 
     name: str
     policy: QueuePolicy
@@ -191,11 +223,16 @@ class QueueView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     held_by: dict[str, int]
     keys: int
     rate_next_at: str | None
+    created_at: str | None
+    modified_at: str | None
+    paused_at: str | None
+    paused_by: str | None
+    failures: Failures
     totals: dict[str, int]
 
 
 class KeyView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A key of a queue. block says what keeps its queued jobs back, null when the next may go; holder is the job that it waits for."""
+    """A key of a queue. block: what holds back its queued jobs, null if the next one can be handed out; holder: the job it waits for."""
 
     key: str
     queued: int
@@ -203,22 +240,30 @@ class KeyView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     in_progress: int
     block: Block | None
     paused: bool
+    paused_at: str | None
+    paused_by: str | None
     holder: str | None
     next_at: str | None
 
 
 class KeysView(msgspec.Struct, frozen=True):
-    """A page of keys, those that hold most jobs up first. cursor asks for the next page, null at the end."""
+    """A page of keys, those that hold back the most jobs first. cursor is for the next page, null at the end."""
 
     keys: list[KeyView]
     cursor: str | None
 
 
 class QueuesView(msgspec.Struct, frozen=True):
-    """A page of queues, by name. cursor asks for the next page, null at the end; a page may be short and still have one."""
+    """A page of queues, by name. cursor is for the next page, null at the end; a page can be short and still have a next one.
+
+    gone, whole and changes are present if the request has changed_since.
+    """
 
     queues: list[QueueView]
     cursor: str | None
+    gone: list[str] | UnsetType = UNSET
+    whole: bool | UnsetType = UNSET
+    changes: str | UnsetType = UNSET
 
 
 class PurgedView(msgspec.Struct, frozen=True):
@@ -236,19 +281,22 @@ class RetriedView(msgspec.Struct, frozen=True):
 
 
 class PageView(msgspec.Struct, frozen=True):
-    """A page of jobs, newest first. cursor asks for the next page, null at the end; a page may be short and still have one."""
+    """A page of jobs, newest first. cursor is for the next page, null at the end; a page can be short and still have a next one."""
 
     jobs: list[JobView]
     cursor: int | None
 
 
 def raw(value: bytes | None) -> Raw | None:
-    """JSON text to be copied into an answer as it is."""
+    """JSON text that is copied into an answer unchanged."""
     return None if value is None else Raw(value)
 
 
 def enqueued(job: Job, created: bool) -> EnqueuedView:
     """See EnqueuedView."""
+    details = job.details
+    if details is PLAIN:
+        return EnqueuedView(job.id, job.queue, job.type, job.priority, job.status, stamp(job.created_at), None, None, created)
     return EnqueuedView(
         job.id,
         job.queue,
@@ -256,11 +304,17 @@ def enqueued(job: Job, created: bool) -> EnqueuedView:
         job.priority,
         job.status,
         stamp(job.created_at),
-        _stamp(job.run_at),
-        _stamp(job.expires_at),
+        stamp_or_none(details.run_at),
+        stamp_or_none(details.expires_at),
         created,
-        UNSET if job.key is None else job.key,
+        UNSET if details.key is None else details.key,
+        details.extra.tags or UNSET,
     )
+
+
+def slot_view(schedule: str, job_id: str) -> SlotView:
+    """See SlotView."""
+    return SlotView(schedule, stamp_or_none(slot_of(schedule, job_id)))
 
 
 def dequeued(job: Job) -> DequeuedView:
@@ -282,34 +336,36 @@ def dequeued(job: Job) -> DequeuedView:
         UNSET if details.traceparent is None else details.traceparent,
         UNSET if details.key is None else details.key,
         True if lease.limited else UNSET,
+        details.extra.tags or UNSET,
+        UNSET if details.extra.schedule is None else slot_view(details.extra.schedule, job.id),
+        UNSET if details.extra.group is None else details.extra.group,
+        _parents(details.extra.parents) if details.extra.after else UNSET,
+        headers_view(details.extra.headers) if details.extra.headers else UNSET,
+        UNSET if lease.attempts_max is None else lease.attempts_max,
     )
+
+
+def _parents(parents: tuple[Parent, ...]) -> list[ParentView]:
+    return [ParentView(each.id, each.outcome, raw(each.result), True if each.left_out else UNSET) for each in parents]
 
 
 def _attempt(attempt: Attempt) -> AttemptView:
     return AttemptView(
-        attempt.number, attempt.worker, stamp(attempt.started_at), stamp(attempt.ended_at), attempt.ended, raw(attempt.error)
-    )
-
-
-def reason_view(reason: Reason) -> ReasonView:
-    """See ReasonView."""
-    return ReasonView(
-        reason=reason.kind,
-        until=_stamp(reason.until),
-        key=reason.key,
-        block=reason.block,
-        job=reason.job,
-        worker=reason.worker,
-        used=reason.used,
-        total=reason.total,
-        ahead=reason.ahead,
+        attempt.number,
+        attempt.worker,
+        stamp(attempt.started_at),
+        stamp(attempt.ended_at),
+        attempt.ended,
+        raw(attempt.error),
+        UNSET if attempt.traceback is None else attempt.traceback,
     )
 
 
 def job_view(job: Job, whole: bool, reasons: list[Reason] | None = None) -> JobView:
-    """See JobView; whole: with past, payload and result; reasons: what it waits for, None to leave that out."""
+    """See JobView. whole: include past, payload and result; reasons: what it waits for, None to leave that out."""
     lease, end = job.lease, job.conclusion
     ran = lease or end
+    extra = job.details.extra
     return JobView(
         id=job.id,
         number=job.number,
@@ -322,9 +378,9 @@ def job_view(job: Job, whole: bool, reasons: list[Reason] | None = None) -> JobV
         attempts=job.attempts,
         max_attempts=job.max_attempts,
         created_at=stamp(job.created_at),
-        run_at=_stamp(job.run_at),
-        expires_at=_stamp(job.expires_at),
-        started_at=None if ran is None else _stamp(ran.started_at),
+        run_at=stamp_or_none(job.run_at),
+        expires_at=stamp_or_none(job.expires_at),
+        started_at=None if ran is None else stamp_or_none(ran.started_at),
         concluded_at=None if end is None else stamp(end.concluded_at),
         lease_expires_at=None if lease is None else stamp(lease.expires_at),
         worker=None if ran is None else ran.worker,
@@ -333,7 +389,15 @@ def job_view(job: Job, whole: bool, reasons: list[Reason] | None = None) -> JobV
         cancel_requested=lease is not None and lease.cancel_requested,
         error=raw(job.error),
         key=job.key,
+        tags=job.tags,
+        unique=UNSET if (claim := job.details.extra.claim) is None else unique_view(job, stamp_or_none(claim.until)),
+        origin=UNSET if (origin := job.origin) is None else OriginView(origin.queue, stamp(origin.at), origin.reason, origin.attempts),
+        schedule=UNSET if job.schedule is None else slot_view(job.schedule, job.id),
         halts=True if end is not None and end.halts else UNSET,
+        after=extra.after or UNSET,
+        after_failure=extra.after_failure if extra.after else UNSET,
+        group=UNSET if extra.group is None else extra.group,
+        headers=headers_view(extra.headers) if whole and extra.headers else UNSET,
         waiting_for=UNSET if reasons is None else [reason_view(reason) for reason in reasons],
         past=[_attempt(attempt) for attempt in job.past] if whole else UNSET,
         result=(raw(end.result) if end is not None else None) if whole else UNSET,
@@ -343,7 +407,28 @@ def job_view(job: Job, whole: bool, reasons: list[Reason] | None = None) -> JobV
 
 def concluded(job: Job) -> ConcludedView:
     """See ConcludedView."""
-    return ConcludedView(job.id, job.status, job.outcome, job.attempts, _stamp(job.run_at))
+    end, run_at = job.hold, job.details.run_at
+    outcome = end.outcome if type(end) is Conclusion else None
+    return ConcludedView(job.id, job.status, outcome, job.attempts, None if run_at is None else stamp(run_at))
+
+
+def extended(job: Job) -> ExtendedView:
+    """See ExtendedView."""
+    lease = job.lease
+    if lease is None:
+        # The job ended with this attempt, which is the last of its past attempts.
+        return ExtendedView(job.id, stamp(job.past[-1].ended_at), job.outcome is CANCELLED)
+    return ExtendedView(job.id, stamp(lease.expires_at), lease.cancel_requested)
+
+
+def paused_at(pause: Pause | None) -> str | None:
+    """When it was paused."""
+    return None if pause is None else stamp(pause.at)
+
+
+def paused_by(pause: Pause | None) -> str | None:
+    """Who paused it."""
+    return None if pause is None else pause.by
 
 
 def key_view(stats: KeyStats) -> KeyView:
@@ -356,8 +441,10 @@ def key_view(stats: KeyStats) -> KeyView:
         in_progress=stats.in_progress,
         block=stats.block,
         paused=stats.paused,
+        paused_at=paused_at(stats.pause),
+        paused_by=paused_by(stats.pause),
         holder=stats.holder,
-        next_at=_stamp(stats.next_at),
+        next_at=stamp_or_none(stats.next_at),
     )
 
 
@@ -370,14 +457,19 @@ def queue_view(stats: QueueStats) -> QueueView:
         queued=stats.queued,
         in_progress=stats.in_progress,
         waiters=stats.waiters,
-        oldest_queued_at=_stamp(stats.oldest_queued_at),
+        oldest_queued_at=stamp_or_none(stats.oldest_queued_at),
         held=stats.held,
         held_by=stats.held_by,
         keys=stats.keys,
-        rate_next_at=_stamp(stats.rate_next_at),
+        rate_next_at=stamp_or_none(stats.rate_next_at),
+        created_at=stamp_or_none(stats.created_at),
+        modified_at=stamp_or_none(stats.modified_at),
+        paused_at=paused_at(stats.pause),
+        paused_by=paused_by(stats.pause),
+        failures=stats.failures,
         totals={word: getattr(stats, field) for word, field in _TOTALS},
     )
 
 
 encode = msgspec.json.Encoder().encode
-"""Any view, as bytes."""
+"""Encodes any view."""

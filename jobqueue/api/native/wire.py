@@ -1,7 +1,7 @@
-"""What the native API is sent: bodies and queries, decoded strictly. One decoder per type, built at import.
+"""What clients send to the native API: bodies and queries, decoded strictly. One decoder per type, built at import.
 
-Payloads, results and errors stay the bytes they came as: checked for grammar once, never parsed, never re-encoded. They are copied out
-of the body, because a msgspec.Raw keeps the whole of it alive. Times are RFC 3339, durations seconds.
+Payloads, results and errors stay the bytes that were sent: their syntax is checked once, and they are never parsed or re-encoded. They are
+copied out of the body, because a msgspec.Raw keeps the whole body in memory. Times are RFC 3339, durations are in seconds.
 """
 
 from __future__ import annotations
@@ -14,88 +14,103 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, UnsetType, inspect
+from msgspec import UNSET, Meta, Raw, UnsetType
 
+from jobqueue.api.native.complaints import bad_field
+from jobqueue.api.native.headers import HeaderBody, headers_of
+from jobqueue.api.native.lines import Line
+from jobqueue.api.native.policies import BackoffBody, Int, PolicyBody, PolicyPatch
+from jobqueue.api.native.unique import UniqueBody
 from jobqueue.engine.events import Kind
 from jobqueue.errors import BadRequest
 from jobqueue.http.body import check_depth
-from jobqueue.model import DEFAULT_QUEUE, Backoff, JobSpec, Outcome, PerKey, PolicyChange, QueuePolicy, Rate, Status
+from jobqueue.model import DEFAULT_QUEUE, JobChange, JobSpec, Outcome, Status
 
 T = TypeVar("T")
 
 Time = Annotated[datetime, Meta(tz=True)]
-_Int = Annotated[int, Meta(ge=-(2**62), le=2**62)]
-_PATH = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`", re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89abAB]")
 _PARAMETERS_MAX = 64
-_REASON_CHARS_MAX = 400
-"""Of a decoder's complaint, which may repeat what it was sent."""
-_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 
-_WORD = re.compile(r"Invalid enum value (.*)", re.DOTALL)
-_WORD_CHARS_MAX = 100
-_INDEX = re.compile(r"\[\d+\]")
+
+def seconds(time: datetime | None) -> float | None:
+    """A time as seconds since the epoch."""
+    return None if time is None else time.timestamp()
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A request body: unknown fields are refused."""
 
 
-class BackoffBody(Backoff, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Parts of a backoff; what is missing is as `Backoff` has it."""
-
-
-class RateBody(Rate, frozen=True, forbid_unknown_fields=True, gc=False):
-    """A rate; without a burst, one at a time."""
-
-    limit: _Int
-    burst: _Int = 1
-
-
-class PerKeyBody(PerKey, frozen=True, forbid_unknown_fields=True, gc=False):
-    """What holds for each key; what is missing is as `PerKey` has it."""
-
-    concurrency: _Int | None = None
-    rate: RateBody | None = None
-    max_jobs: _Int | None = None
-
-
 class EnqueueBody(JobSpec, forbid_unknown_fields=True, kw_only=True, gc=False):
     """POST /jobs/enqueue, and an item of POST /batch/enqueue: a JobSpec, once `spec` has been called.
 
-    Decoded straight into the form the engine takes; payload and run_at are the two that JSON has otherwise.
+    Decoded directly into the engine's type; `spec` converts the fields that have a different form in JSON, such as payload and run_at.
     """
 
     payload: Raw
     run_at: Time | None = None  # type: ignore[assignment]
-    priority: _Int = 5
-    max_attempts: _Int | None = None
+    priority: Int = 5
+    max_attempts: Int | None = None
     backoff: BackoffBody | None = None
+    unique: UniqueBody | None = None
+    # An empty tuple instead of an empty dict, which would have to be copied for each job.
+    headers: dict[str, str | HeaderBody] = ()  # type: ignore[assignment]
 
     def spec(self) -> JobSpec:
-        """This very object as the backend takes it."""
+        """This object, in the form that the backend takes."""
         spec: JobSpec = self
         spec.payload = payload = bytes(self.payload)
-        check_depth("payload", payload)
+        if payload[:1] != b'"':
+            check_depth("payload", payload)
         if self.run_at is not None:
             spec.run_at = self.run_at.timestamp()
+        if type(self.headers) is dict:
+            spec.headers = headers_of(self.headers)
         return spec
 
 
+class EditBody(_Body, kw_only=True):
+    """PATCH /jobs/{id}: some fields of a waiting job; missing fields stay as they are."""
+
+    payload: Raw | UnsetType = UNSET
+    queue: str | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
+    priority: Int | UnsetType = UNSET
+    delay: float | UnsetType = UNSET
+    run_at: Time | UnsetType = UNSET
+    expires_in: float | UnsetType | None = UNSET
+    tags: tuple[str, ...] | UnsetType = UNSET
+
+    def change(self, within: str = "") -> JobChange:
+        """The change as the backend takes it. within: what comes before the field's name in an error. Raises BadRequest."""
+        said = {name: getattr(self, name) for name in self.__struct_fields__}
+        if self.payload is not UNSET:
+            said["payload"] = payload = bytes(self.payload)
+            check_depth(f"{within}payload", payload)
+        if self.run_at is not UNSET:
+            said["run_at"] = self.run_at.timestamp()
+        return JobChange(**said)
+
+
 class DequeueBody(_Body, kw_only=True):
-    """POST /jobs/dequeue, as a body or a query."""
+    """POST /jobs/dequeue, sent as a body or a query."""
 
     queue: str | list[str] = DEFAULT_QUEUE
     wait: float | None = None
     lease_seconds: float | None = None
     worker: str | None = None
     attempt_id: str | None = None
+    host: str | None = None
+    concurrency: Int | None = None
+    version: str | None = None
+    started: Time | None = None
 
 
 class BatchDequeueBody(DequeueBody, kw_only=True):
     """POST /batch/dequeue."""
 
-    limit: _Int = 1
+    limit: Int = 1
 
 
 class ConcludeBody(_Body, kw_only=True):
@@ -107,6 +122,10 @@ class ConcludeBody(_Body, kw_only=True):
     error: Raw | UnsetType = UNSET
     retry: bool = True
     retry_delay: float | None = None
+    log: tuple[Line, ...] = ()
+    log_offset: Int | None = None
+    late: bool = False
+    traceback: str | None = None
 
 
 class ConcludeItem(ConcludeBody, kw_only=True):
@@ -122,6 +141,8 @@ class ExtendBody(_Body, kw_only=True):
     lease_seconds: float | None = None
     progress: float | None = None
     message: str | None = None
+    log: tuple[Line, ...] = ()
+    log_offset: Int | None = None
 
 
 class ExtendItem(ExtendBody, kw_only=True):
@@ -137,59 +158,16 @@ class ReleaseBody(_Body, kw_only=True):
     delay: float = 0.0
 
 
-class PolicyBody(_Body, kw_only=True):
-    """PUT /queues/{name}: the whole policy; what is missing is as the server's defaults have it."""
+class ReleaseItem(ReleaseBody, kw_only=True):
+    """An item of POST /batch/release."""
 
-    lease_seconds: float | None = None
-    max_attempts: _Int | None = None
-    backoff: BackoffBody | None = None
-    max_jobs: _Int | None = None
-    paused: bool = False
-    concurrency: _Int | None = None
-    rate: RateBody | None = None
-    per_key: PerKeyBody | None = None
-    fair: bool = False
-    weights: dict[str, float] = {}
-
-    def policy(self, default: QueuePolicy) -> QueuePolicy:
-        """What the backend is asked for."""
-        return QueuePolicy(
-            lease_seconds=default.lease_seconds if self.lease_seconds is None else self.lease_seconds,
-            max_attempts=default.max_attempts if self.max_attempts is None else self.max_attempts,
-            backoff=default.backoff if self.backoff is None else self.backoff,
-            max_jobs=self.max_jobs,
-            paused=self.paused,
-            concurrency=self.concurrency,
-            rate=self.rate,
-            per_key=self.per_key,
-            fair=self.fair,
-            weights=self.weights,
-        )
-
-
-class PolicyPatch(_Body, kw_only=True):
-    """PATCH /queues/{name}: some fields of a policy; what is missing stays as it is."""
-
-    lease_seconds: float | UnsetType = UNSET
-    max_attempts: _Int | UnsetType = UNSET
-    backoff: BackoffBody | UnsetType = UNSET
-    max_jobs: _Int | UnsetType | None = UNSET
-    paused: bool | UnsetType = UNSET
-    concurrency: _Int | UnsetType | None = UNSET
-    rate: RateBody | UnsetType | None = UNSET
-    per_key: PerKeyBody | UnsetType | None = UNSET
-    fair: bool | UnsetType = UNSET
-    weights: dict[str, float] | UnsetType = UNSET
-
-    def change(self) -> PolicyChange:
-        """What the backend is asked for."""
-        return PolicyChange(**{name: getattr(self, name) for name in self.__struct_fields__})
+    id: str
 
 
 class KeysQuery(_Body, kw_only=True):
     """GET /queues/{name}/keys."""
 
-    limit: _Int | None = None
+    limit: Int | None = None
     cursor: str | None = None
 
 
@@ -207,16 +185,27 @@ class ListQuery(_Body, kw_only=True):
     queue: str | None = None
     type: str | None = None
     key: str | None = None
+    tag: str | None = None
+    group: str | None = None
+    parent: str | None = None
+    worker: str | None = None
+    error: str | None = None
+    created_after: Time | None = None
+    created_before: Time | None = None
+    retrying: bool | None = None
+    error_group: str | None = None
+    order: Literal["created", "concluded"] = "created"
     waiting_for: bool = False
-    limit: _Int | None = None
-    cursor: _Int | None = None
+    limit: Int | None = None
+    cursor: Int | None = None
 
 
 class QueuesQuery(_Body, kw_only=True):
     """GET /queues."""
 
-    limit: _Int | None = None
+    limit: Int | None = None
     cursor: str | None = None
+    changed_since: str | None = None
 
 
 class EventsQuery(_Body, kw_only=True):
@@ -232,31 +221,37 @@ class Nothing(_Body, kw_only=True):
 
 
 class BatchBody(_Body, kw_only=True):
-    """POST /batch/…: items are decoded one by one, so that a bad one harms no other."""
+    """POST /batch/…: items are decoded one by one, so that an invalid one does not affect the others."""
 
     jobs: list[Raw]
 
 
 class BatchEnqueueBody(_Body, kw_only=True):
-    """POST /batch/enqueue when every item is as it should be."""
+    """POST /batch/enqueue if every item is valid."""
 
     jobs: list[EnqueueBody]
 
 
 class BatchConcludeBody(_Body, kw_only=True):
-    """POST /batch/conclude when every item is as it should be."""
+    """POST /batch/conclude if every item is valid."""
 
     jobs: list[ConcludeItem]
 
 
 class BatchExtendBody(_Body, kw_only=True):
-    """POST /batch/extend when every item is as it should be."""
+    """POST /batch/extend if every item is valid."""
 
     jobs: list[ExtendItem]
 
 
+class BatchReleaseBody(_Body, kw_only=True):
+    """POST /batch/release if every item is valid."""
+
+    jobs: list[ReleaseItem]
+
+
 class Decoder:
-    """Decodes one type of body strictly; every failure is a BadRequest that names the field, where there is one."""
+    """Decodes one type of body strictly. Every failure is a BadRequest, which names the field if there is one."""
 
     def __init__(self, kind: Any) -> None:
         self._kind = kind
@@ -270,7 +265,7 @@ class Decoder:
             raise _complaint(error, body, self._kind) from None
 
     def tried(self, body: bytes | Raw) -> Any:
-        """The decoded body, or what is wrong with it as a BadRequest that was never raised: of an item of a batch, say."""
+        """The decoded body, or its error as a BadRequest that is returned, not raised; for example for an item of a batch."""
         try:
             return self._decode(body)
         except _UNREADABLE as error:
@@ -281,26 +276,26 @@ _UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
 
 
 def _complaint(error: Exception, body: bytes | Raw, kind: Any) -> BadRequest:
-    """What a decoder raised, as one of ours."""
+    """A decoder's exception as one of our errors."""
     if isinstance(error, msgspec.ValidationError):
         return bad_field(error, kind)
     if isinstance(error, msgspec.DecodeError):
         reason = "is empty; send a JSON object" if not body else f"is not valid JSON: {error}"
         if "truncated" in reason and _SURROGATE.search(body):
-            # msgspec reports an escape whose other half is missing at the end of a string so.
-            reason = "is not valid JSON: it is truncated or holds a lone surrogate"
+            # This is how msgspec reports a surrogate escape whose second half is missing at the end of a string.
+            reason = "is not valid JSON: it is truncated or contains a lone surrogate"
         return BadRequest(None, f"the body {reason}")
     if isinstance(error, RecursionError):
         return BadRequest(None, "the body is nested too deep")
     # An integer of thousands of digits in one of our own fields.
-    return BadRequest(None, f"the body holds a value that cannot be read: {error}")
+    return BadRequest(None, f"the body contains a value that cannot be read: {error}")
 
 
 def check_length(body: bytes, field: str, items_max: int) -> None:
-    """Raise BadRequest when a field of a body is a list of more than `items_max`: before any of them is decoded into what it stands for.
+    """Raise BadRequest if a field of a body is a list of more than `items_max` items, before any item is decoded into its type.
 
-    A list has a comma between two items, so most bodies need no more than their commas counted. A body in which there are as many outside
-    of the list gives something too often, the list perhaps. What else is wrong with a body is for its own decoder to say.
+    A list has a comma between two items, so for most bodies it is enough to count the commas. If a body has that many outside of the list,
+    some field is repeated, perhaps the list itself. All other errors are left to the body's own decoder.
     """
     commas = body.count(b",")
     if commas < items_max:
@@ -314,7 +309,7 @@ def check_length(body: bytes, field: str, items_max: int) -> None:
         return
     items = bytes(items)
     if commas - items.count(b",") >= items_max:
-        raise BadRequest(None, f"the body has too many fields; give {field} and each of the others once")
+        raise BadRequest(None, f"the body has too many fields; give each field, such as {field}, once")
     try:
         counter(items)
     except msgspec.ValidationError as error:
@@ -326,10 +321,10 @@ def check_length(body: bytes, field: str, items_max: int) -> None:
 
 @lru_cache(32)
 def _counters(field: str, items_max: int) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any]]:
-    """A decoder of one field alone, left as it came, and one that gives up at the first item too many of what is in it.
+    """A decoder of one field alone, left undecoded, and one that stops at the first item too many inside that field.
 
-    msgspec counts while it reads only where a list stands for a struct. Making one of that many fields takes microseconds, even of an empty
-    list, so it is made of the last list only, not of each in a body that has 100,000 of them.
+    msgspec counts while it reads only if a list is decoded into a struct. A struct with that many fields takes microseconds to make, even
+    for an empty list, so only the last list is decoded, and not each one in a body that has 100,000 of them.
     """
     items = msgspec.defstruct(
         "Items",
@@ -342,55 +337,8 @@ def _counters(field: str, items_max: int) -> tuple[Callable[[bytes], Any], Calla
     return msgspec.json.Decoder(alone).decode, msgspec.json.Decoder(items).decode
 
 
-@lru_cache(64)
-def _choices(kind: Any) -> dict[str, str]:
-    """The words that each field of a type may have where it may not have any, by the field's path, `[...]` for any item.
-
-    Made at the first wrong word, so that no other request pays for it.
-    """
-    found: dict[str, str] = {}
-
-    def walk(node: inspect.Type, path: str) -> None:
-        match node:
-            case inspect.EnumType(cls):
-                found[path] = ", ".join(str(member.value) for member in cls)
-            case inspect.LiteralType(values):
-                found[path] = ", ".join(map(str, values))
-            case inspect.UnionType(types):
-                for each in types:
-                    walk(each, path)
-            case inspect.StructType(fields=fields):
-                for field in fields:
-                    walk(field.type, f"{path}.{field.encode_name}" if path else field.encode_name)
-            case inspect.ListType(item_type=item) | inspect.DictType(value_type=item):
-                walk(item, f"{path}[...]")
-            case _:
-                pass
-
-    walk(inspect.type_info(kind), "")
-    return found
-
-
-def bad_field(error: msgspec.ValidationError, kind: Any = None) -> BadRequest:
-    """A decoder's complaint as one of ours: field and reason. kind: the type it decodes, for the words that it allows."""
-    text = str(error)
-    path = ""
-    match = _PATH.fullmatch(text)
-    if match is not None:
-        text, path = match[1], match[2]
-    match = _FIELD.fullmatch(text)
-    if match is not None:
-        path = f"{path}.{match[2]}" if path else match[2]
-        text = "is unknown" if match[1] == "contains unknown" else "is missing"
-    match = _WORD.fullmatch(text)
-    if match is not None and kind is not None:
-        allowed = _choices(kind).get(_INDEX.sub("[...]", path))
-        if allowed is not None:
-            text = f"{match[1][:_WORD_CHARS_MAX]} is none of {allowed}"
-    return BadRequest(path[:200] or None, (text if path else f"the body: {text}")[:_REASON_CHARS_MAX])
-
-
 decode_enqueue = Decoder(EnqueueBody)
+decode_edit = Decoder(EditBody)
 decode_dequeue = Decoder(DequeueBody)
 decode_batch_dequeue = Decoder(BatchDequeueBody)
 decode_conclude = Decoder(ConcludeBody)
@@ -398,11 +346,13 @@ decode_conclude_item = Decoder(ConcludeItem)
 decode_extend = Decoder(ExtendBody)
 decode_extend_item = Decoder(ExtendItem)
 decode_release = Decoder(ReleaseBody)
+decode_release_item = Decoder(ReleaseItem)
 decode_policy = Decoder(PolicyBody)
 decode_policy_patch = Decoder(PolicyPatch)
 decode_batch = Decoder(BatchBody)
 decode_batch_enqueue = Decoder(BatchEnqueueBody)
 decode_batch_extend = Decoder(BatchExtendBody)
+decode_batch_release = Decoder(BatchReleaseBody)
 decode_batch_conclude = Decoder(BatchConcludeBody)
 decode_nothing = Decoder(Nothing)
 
@@ -418,7 +368,7 @@ def query_of(target: str) -> list[tuple[str, str]]:
 
 
 def decode_query(query: list[tuple[str, str]], kind: type[T], repeated: frozenset[str] = frozenset()) -> T:
-    """Query parameters as `kind`; those in `repeated` may come more than once. Raises BadRequest."""
+    """Query parameters as `kind`; those in `repeated` can occur more than once. Raises BadRequest."""
     values: dict[str, Any] = {}
     for name, value in query:
         if name in repeated:
@@ -430,8 +380,8 @@ def decode_query(query: list[tuple[str, str]], kind: type[T], repeated: frozense
     try:
         decoded = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise bad_field(error, kind) from None
+        raise bad_field(error, kind, query=True) from None
     for name in values:
         if getattr(decoded, name) is None:
-            raise BadRequest(name, "null is not a value here; leave the parameter out")
+            raise BadRequest(name, "must not be null; leave the parameter out")
     return decoded

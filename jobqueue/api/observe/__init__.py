@@ -1,1 +1,1 @@
-"""What an operator reads of the server: observers, metrics, the loop's lag."""
+"""What an operator can observe: observers, metrics, the loop's lag."""

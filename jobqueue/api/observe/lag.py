@@ -1,4 +1,4 @@
-"""How late the event loop is: what every request waits for beside its own work."""
+"""How late the event loop is, which adds to the time of every request."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from jobqueue.histogram import Histogram
 
 LAG_EVERY_SECONDS = 1.0
-"""How often to look: seldom enough to cost an idle server nothing that could be measured."""
+"""How often to measure: rarely enough to cost an idle server nothing measurable."""
 
 
 class LagMeter:
-    """Sets a timer again and again and counts how late each rings. lags: where to count, in seconds. Wants a running loop."""
+    """Sets a timer repeatedly and measures how late it fires. lags: where to record it, in seconds. Needs a running loop."""
 
     def __init__(self, lags: Histogram, every_seconds: float = LAG_EVERY_SECONDS) -> None:
         self._lags = lags
@@ -21,7 +21,7 @@ class LagMeter:
         self._set()
 
     def _set(self) -> None:
-        # Not loop.time(): uvloop's stands still while a turn lasts.
+        # Not loop.time(): in uvloop that does not advance during a turn.
         self._due = time.perf_counter() + self._every
         self._timer = self._loop.call_later(self._every, self._ring)
 
@@ -30,5 +30,5 @@ class LagMeter:
         self._set()
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop measuring."""
         self._timer.cancel()

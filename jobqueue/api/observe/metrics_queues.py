@@ -1,4 +1,4 @@
-"""What /metrics tells of each queue, and of the many that are summed."""
+"""The metrics of each queue, and of the queues that are summed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from jobqueue.model import Block, QueueStats
 
 QUEUES_SHOWN = 1_000
-"""Queues with series of their own: at 15 lines each, and up to 8 more where something holds jobs back, about 1 MB a scrape."""
+"""The number of queues with their own series: with 15 lines each, and up to 8 more where something holds jobs back, about 1 MB a scrape."""
 
 OTHER = "(other)"
-"""The queue label of all the rest. Parentheses are not allowed in a queue's name, so none can be mistaken for it."""
+"""The queue label of all others. Parentheses are not allowed in a queue's name, so no queue can have this one."""
 
 _OUTCOMES = ("succeeded", "failed", "cancelled", "expired")
 _TOTALS = tuple(field for field in QueueStats.__struct_fields__ if field.endswith("_total"))
@@ -30,10 +30,10 @@ def _totals(queue: QueueStats) -> tuple[int, ...]:
 
 
 class Rest:
-    """What the queues without series of their own counted, never going down.
+    """The counts of the queues without their own series, which never decrease.
 
-    A plain sum would fall whenever a queue is deleted or gets series of its own, and Prometheus takes a counter that falls for one that
-    started again from 0. So each scrape adds what every such queue counted since the scrape before.
+    A plain sum would fall whenever a queue is deleted or gets its own series, and Prometheus takes a falling counter for one that restarted
+    from 0. So each scrape adds what every such queue counted since the previous scrape.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Rest:
         self._seen: dict[str, tuple[int, ...]] = {}
 
     def note(self, shown: Iterable[QueueStats], rest: Iterable[QueueStats]) -> None:
-        """Take in one scrape's numbers."""
+        """Add one scrape's numbers."""
         before = self._seen
         self._seen = {queue.name: _totals(queue) for queue in shown}
         for queue in rest:
@@ -49,14 +49,14 @@ class Rest:
             old = before.get(queue.name)
             if old == new:
                 continue
-            # A queue that was deleted and made again starts from 0.
+            # A queue that was deleted and created again starts from 0.
             again = old is None or any(now < then for now, then in zip(new, old, strict=True))
             for at, count in enumerate(new):
                 self.totals[at] += count if again or old is None else count - old[at]
 
 
 class Queues:
-    """The families that have a queue as a label. shown: how many queues have series of their own; utc: the time now, since the epoch."""
+    """The families with a queue label. shown: how many queues have their own series; utc: the current time, seconds since the epoch."""
 
     def __init__(self, shown: int, utc: Callable[[], float]) -> None:
         self._shown = shown
@@ -64,7 +64,7 @@ class Queues:
         self._rest = Rest()
 
     def families(self, queues: Sequence[QueueStats]) -> Iterator[Metric]:
-        """What there is for each queue."""
+        """The families of each queue."""
         shown, rest = queues, list[QueueStats]()
         if len(queues) > self._shown:
             shown = heapq.nlargest(self._shown, queues, key=lambda queue: queue.enqueued_total + queue.dequeued_total)
@@ -86,7 +86,7 @@ class Queues:
         now = self._utc()
         age = GaugeMetricFamily(
             "jobqueue_oldest_queued_age_seconds",
-            "Time since the oldest queued job was created or fell due; 0: none.",
+            "Time since the oldest queued job was created or fell due; 0 if there is none.",
             labels=("queue",),
         )
         for queue in shown:
@@ -96,9 +96,17 @@ class Queues:
         yield age
 
         for name, text, value in (
-            ("jobqueue_queue_waiters", "Held dequeues by queue; one that waits on several queues is counted in each.", lambda q: q.waiters),
-            ("jobqueue_queue_paused", "1 while the queue is paused; for (other), how many are.", lambda q: int(q.policy.paused)),
-            ("jobqueue_jobs_ready", "Queued jobs that may go: neither held back nor in a queue that is paused.", _ready),
+            (
+                "jobqueue_queue_waiters",
+                "Waiting dequeues by queue; a dequeue that waits on several queues is counted in each.",
+                lambda q: q.waiters,
+            ),
+            (
+                "jobqueue_queue_paused",
+                "1 while the queue is paused; for (other), how many queues are paused.",
+                lambda q: int(q.policy.paused),
+            ),
+            ("jobqueue_jobs_ready", "Queued jobs that a worker can take now: not held back, and in a queue that is not paused.", _ready),
         ):
             gauge = GaugeMetricFamily(name, text, labels=("queue",))
             for queue in shown:
@@ -110,13 +118,17 @@ class Queues:
         yield from self._counted(shown)
 
     def _counted(self, shown: Iterable[QueueStats]) -> Iterator[Metric]:
-        """What each queue counted since the server started, or since the queue was made."""
+        """What each queue counted since the server started, or since the queue was created."""
         other = dict(zip(_TOTALS, self._rest.totals, strict=True)) if any(self._rest.totals) else {}
         for what, text in (
             ("enqueued", "Jobs submitted."),
-            ("dequeued", "Jobs handed to a worker, again or for the first time, those put back undelivered included."),
+            ("dequeued", "Jobs handed to a worker, for the first time or again, including those put back undelivered."),
             ("redelivered", "Jobs handed to a worker again, after an earlier attempt."),
             ("retried", "Concluded jobs queued again by a retry."),
+            ("dead_lettered", "Failed jobs that moved to another queue, a dead-letter queue; jobqueue_jobs_concluded has them as failed."),
+            ("attempts_failed", "Attempts that failed or whose lease ran out, including the last one of a job."),
+            ("moved_in", "Jobs that came from another queue."),
+            ("moved_out", "Jobs that went to another queue without having failed."),
         ):
             counter = CounterMetricFamily(f"jobqueue_jobs_{what}", text, labels=("queue",))
             for queue in shown:
@@ -142,7 +154,7 @@ def _ready(queue: QueueStats) -> int:
 
 
 def _held_back(shown: Sequence[QueueStats], rest: Sequence[QueueStats]) -> Iterator[Metric]:
-    """What there is only for queues that hold jobs back, so that plain ones have no series that say nothing."""
+    """Families only for queues that hold jobs back, so that other queues have no series without information."""
     held = GaugeMetricFamily(
         "jobqueue_jobs_held",
         "Queued jobs that are held back, by queue and by what for: of their key a job before them (order), a failure (halted) or a pause "
@@ -159,9 +171,9 @@ def _held_back(shown: Sequence[QueueStats], rest: Sequence[QueueStats]) -> Itera
     yield held
 
     values: tuple[tuple[str, str, Callable[[QueueStats], int | None]], ...] = (
-        ("jobqueue_queue_slots", "Jobs in progress in a queue that bounds how many may be.", _slots),
-        ("jobqueue_queue_slots_limit", "How many jobs of the queue may be in progress.", lambda queue: queue.policy.concurrency),
-        ("jobqueue_queue_keys", "Keys that the queue keeps count of.", lambda queue: queue.keys if queue.policy.keyed else None),
+        ("jobqueue_queue_slots", "Jobs in progress in a queue with a concurrency limit.", _slots),
+        ("jobqueue_queue_slots_limit", "The concurrency limit of the queue.", lambda queue: queue.policy.concurrency),
+        ("jobqueue_queue_keys", "Keys that the queue counts.", lambda queue: queue.keys if queue.policy.keyed else None),
     )
     for name, text, value in values:
         gauge = GaugeMetricFamily(name, text, labels=("queue",))
@@ -179,7 +191,7 @@ def _slots(queue: QueueStats) -> int | None:
 
 
 def reasons(queue: QueueStats) -> list[Block]:
-    """For what a queue holds jobs back, now or by its policy at another time."""
+    """The reasons for which a queue holds jobs back, now or by its policy at another time."""
     policy, rule = queue.policy, queue.policy.per_key
     may = set[str](queue.held_by)
     if policy.concurrency is not None or (rule is not None and rule.concurrency is not None):

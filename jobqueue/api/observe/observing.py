@@ -1,8 +1,8 @@
-"""What is noted of single requests, where someone asked for it: an id, a line in the access log, a span.
+"""What is recorded of single requests, if configured: an id, a line in the access log, a span.
 
-Off the hot path: without an observer and without an X-Request-ID a request pays for one look at its headers and for an empty loop.
-Nothing here sees a payload, a query or a token. Paths are told by their route's template and, in the log, as they came: they hold ids of
-jobs and names of queues, never more.
+Off the hot path: without an observer and without an X-Request-ID, a request costs one look at its headers and an empty loop. Nothing here
+sees a payload, a query or a token. Paths are reported by their route's template and, in the log, as they came: they contain ids of jobs and
+names of queues, and nothing else.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ _SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 _PROCESS = os.urandom(4).hex()
 _numbers = itertools.count(1)
-"""An id of ours is the process's and the request's: unique enough to be found, and ten times quicker than a random one."""
+"""An id from here combines a process number and a request number: unique enough for searching, and ten times faster than a random one."""
 
 PATH_CHARS_MAX = 300
-"""How much of a path is logged."""
+"""The most characters of a path that are logged."""
 
 Observer = Callable[[Request, Route, Answer, float], None]
-"""Told of every request once it is answered: what matched it, the answer, and how many seconds it took, held time included."""
+"""Called for every request once it is answered, with the route, the answer, and the seconds that it took, including held time."""
 
 _logger = logging.getLogger("jobqueue.access")
 
 
 def identify(request: Request) -> None:
-    """Give a request its id, its client's if that is sane, and have the answer tell it. Before it is held, when its headers go."""
+    """Give a request its id (the client's, if that is valid) and put it in the answer. Call it before the request is held, since its
+    headers are released then.
+    """
     given = request.head.fields.request_id
     request.id = given if given is not None and _SANE.fullmatch(given) is not None else f"{_PROCESS}{next(_numbers):08x}"
     request.trace = request.head.fields.traceparent
@@ -43,7 +45,7 @@ def identify(request: Request) -> None:
 
 
 class AccessLog:
-    """An Observer that logs one request in `every`, and each that the server failed (500 and above)."""
+    """An Observer that logs one request in `every`, and every request that failed with 500 or above."""
 
     def __init__(self, every: int = 1) -> None:
         self._every = every
@@ -52,7 +54,7 @@ class AccessLog:
     def __call__(self, request: Request, route: Route, answer: Answer, seconds: float) -> None:
         """See Observer."""
         self._count += 1
-        status = answer.status_code
+        status = answer.status
         if self._count % self._every and status < 500:
             return
         method = request.head.method
@@ -70,10 +72,10 @@ class AccessLog:
 
 
 class Spans:
-    """An Observer that makes a server span of each request but those to public routes. provider: the process's own unless given.
+    """An Observer that makes a server span of each request, except those to public routes. provider: by default the process's own.
 
-    The span is made when the request is over, with the time at which it began: a request is begun outside a task and may be ended inside
-    one (docs/decisions/0007), so no context could be kept current in between (0010). Raises ImportError without OpenTelemetry.
+    The span is made when the request is over, with the time at which it began: a request begins outside a task and can end inside one
+    (docs/decisions/0007), so no context could be kept current in between (0010). Raises ImportError without OpenTelemetry.
     """
 
     def __init__(self, provider: Any = None) -> None:
@@ -88,7 +90,7 @@ class Spans:
         """See Observer."""
         if route.public and route.method:
             return
-        trace, status, ended = self._trace, answer.status_code, time.time_ns()
+        trace, status, ended = self._trace, answer.status, time.time_ns()
         span = self._tracer.start_span(
             f"{request.head.method} {route.path}",
             context=None if request.trace is None else self._propagator.extract({"traceparent": request.trace}),

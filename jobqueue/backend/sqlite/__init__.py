@@ -1,1 +1,1 @@
-"""One file that keeps everything: the durable journal."""
+"""The durable journal in one file."""

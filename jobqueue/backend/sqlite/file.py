@@ -1,14 +1,14 @@
-"""The SQLite file: the one place that knows SQLite. Opens and checks it, reads it, writes groups of changes, copies it.
+"""The SQLite file: the only module that uses SQLite. Opens and checks the file, reads it, writes groups of changes, copies it.
 
-One connection writes, in WAL mode. Others (a backup, a check) only ever read, so the file needs a SQLite without the WAL-reset bug, which
-corrupts a database that several connections use: fixed in 3.51.3. That is why this is apsw, which brings its own, and not Python's
+One connection writes, in WAL mode. Others (a backup, a check) only read. This needs a SQLite without the WAL-reset bug, which corrupts a
+database that several connections use; it is fixed in 3.51.3. So this module uses apsw, which includes its own SQLite, and not Python's
 sqlite3, which links whatever the system has (docs/decisions/0008).
 
-A file that is not whole is refused and left as it is: nothing is written before everything was looked at, and the connection does not
-tidy up the log when it closes (NO_CKPT_ON_CLOSE) until then. Every row carries a CRC, since SQLite itself only notices damage to its own
-structure, not to what is stored in it.
+A damaged file is refused and not changed: nothing is written before everything was checked, and until then the connection does not tidy up
+the log when it closes (NO_CKPT_ON_CLOSE). Every row has a CRC, since SQLite itself detects only damage to its own structure, not to the
+stored data.
 
-Not done: mmap_size (an I/O error becomes a SIGBUS), locking_mode EXCLUSIVE (no backup while serving), auto_vacuum (commits become slower).
+Not used: mmap_size (an I/O error becomes a SIGBUS), locking_mode EXCLUSIVE (no backup while serving), auto_vacuum (commits become slower).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import apsw
 from jobqueue.backend.group import Fatal, Group, NotNow
 from jobqueue.backend.loading import CannotOpen, JobRows
 from jobqueue.backend.sqlite.lock import nobody_serves, unreadable
+from jobqueue.backend.sqlite.room import Room
 from jobqueue.backend.sqlite.wal import Index
 
 APPLICATION_ID = 0x4A4F4251
@@ -32,11 +33,17 @@ APPLICATION_ID = 0x4A4F4251
 SQLITE_MIN = (3, 51, 3)
 SYNC = {"always": "FULL", "interval": "NORMAL", "off": "OFF"}
 CACHE_KIB = 32_768
+
+WAL_PAGES_MAX = 4_096
+"""When the log has this many pages of 4 KiB, it is copied into the database."""
+
+_WAL_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 BUSY_MS = 5_000
 FAULTS_SHOWN = 3
 _CHUNKS = (512, 128, 32, 8, 2, 1)
-"""Rows in one statement. apsw takes the GIL back after every statement, for which a writer thread waits while the loop is busy: one row
-a statement was four times slower beside a busy thread. The sizes are few so that prepared statements are found again."""
+"""Rows in one statement. apsw takes the GIL back after every statement, and a writer thread waits for it while the loop is busy: with one
+row per statement, writing was four times slower beside a busy thread. There are only a few sizes, so that prepared statements are
+reused."""
 
 _SCHEMA = """
 CREATE TABLE jobs (number INTEGER PRIMARY KEY, state BLOB NOT NULL, crc INTEGER NOT NULL);
@@ -46,29 +53,39 @@ CREATE TABLE counters (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NUL
 """
 
 Migration = Callable[[apsw.Connection], object]
-MIGRATIONS: tuple[Migration, ...] = (lambda connection: connection.execute(_SCHEMA), lambda connection: None)
-"""What makes version n + 1 of version n, from 0, the empty file. They run in one transaction. Never change one that was released.
 
-Version 2 changes no row: its rows may have keys, limits and fairness at their ends, which a server of version 1 would read over, hand out
-without, and write without (docs/decisions/0025)."""
+
+def _changes_no_row(_connection: apsw.Connection) -> None:
+    """From this version on, rows can have more fields at their ends."""
+
+
+MIGRATIONS: tuple[Migration, ...] = (lambda connection: connection.execute(_SCHEMA), _changes_no_row, _changes_no_row, _changes_no_row)
+"""Each entry upgrades version n to n + 1, starting from 0, the empty file. They run in one transaction. Never change an entry that was
+released.
+
+Versions 2 to 4 change no rows. From 2 on, rows can have keys, limits and fairness at their ends (docs/decisions/0025); from 3 on, tags,
+unique keys, dependencies and the like, and rows of schedules and groups can be stored among those of queues; from 4 on, headers of jobs,
+and newer fields of queues' policies and of ended leases. A server of the version before would ignore these when reading, hand out jobs
+without them, and write rows without them.
+"""
 
 READ_FROM = 1
-"""The oldest version whose rows are read as they are, by whoever only looks at a file or copies it."""
+"""The oldest version whose rows can be read without an upgrade, by a program that only inspects or copies a file."""
 
 _WAITING = (apsw.FullError, apsw.BusyError, apsw.NoMemError, apsw.CantOpenError)
 _WAITING_IO = frozenset(
     {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_NOMEM, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMOPEN, apsw.SQLITE_IOERR_SHMMAP}
 )
-"""What room, memory or patience cures: the transaction is rolled back and may be tried again. After a sync that failed nobody knows what
-is on the disk, so that, and everything else, ends the server."""
+"""Errors that more room, more memory or waiting cures: the transaction is rolled back and can be tried again. After a failed sync nobody
+knows what is on the disk, so that error, like every other, ends the server."""
 
 
 LEFTOVERS = ("", "-journal", "-wal", "-shm")
-"""What SQLite adds to a database's name for its own files, which a copy that failed may leave."""
+"""The suffixes of the files that SQLite makes beside a database. A failed copy can leave them behind."""
 
 
 def translated(error: apsw.Error) -> Exception:
-    """What an error of SQLite means to us."""
+    """Convert an error of SQLite into one of ours."""
     code = getattr(error, "extendedresult", 0)
     text = f"{error} (SQLite {type(error).__name__.removesuffix('Error')} {code})"
     if isinstance(error, _WAITING) or (isinstance(error, apsw.IOError) and code in _WAITING_IO):
@@ -84,8 +101,10 @@ class Store:
         self.wal_pages = 0
         """Pages in the log after the last commit."""
         self.pages_missing = 0
-        """Committed pages that the log should have had when it was opened, and did not."""
+        """Committed pages that were missing from the log when it was opened."""
         self._index: Index | None = None
+        self._room: Room | None = None
+        self._page_bytes = 0
         self._on_close: Callable[[], object] = lambda: None
         self._connection = connection
         self._cursor = connection.cursor()
@@ -95,9 +114,9 @@ class Store:
 
     @classmethod
     def open(cls, path: str, *, vfs: str | None = None) -> Self:
-        """Open the file for writing and look over it; an empty one is a new one. Raises CannotOpen.
+        """Open the file for writing and check it; an empty file is treated as new. Raises CannotOpen.
 
-        The caller holds the lock, which gave it the path and made the file. Nothing is written before `adopt`.
+        The caller holds the lock, which found the path and created the file. Nothing is written before `adopt`.
         """
         if tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) < SQLITE_MIN:
             raise CannotOpen(f"SQLite {apsw.sqlite_lib_version()} can corrupt a file; {'.'.join(map(str, SQLITE_MIN))} or later is needed")
@@ -105,13 +124,13 @@ class Store:
 
     @classmethod
     def read_only(cls, path: str) -> Self:
-        """Open a file to look at it, whether a server uses it or not. Raises CannotOpen.
+        """Open a file only to inspect it, whether a server uses it or not. Raises CannotOpen.
 
-        Where none does, SQLite makes the index of the log anew, and with it goes what it remembers of a log that was cut. So that is
-        looked at before, and put back on closing.
+        If no server uses it, SQLite rebuilds the index of the log, and what the index knew of a log that was cut is lost. So the index is
+        read before, and restored on closing.
         """
         if not os.path.isfile(path):
-            raise CannotOpen(f"{path}: there is no such file")
+            raise CannotOpen(f"{path}: no such file")
         path = os.path.realpath(path)
         try:
             reason = unreadable(path)
@@ -123,19 +142,20 @@ class Store:
             idle = stack.enter_context(nobody_serves(path))
             store = cls._opened(path, apsw.SQLITE_OPEN_READONLY, None, Index(path) if idle else None)
             if store.pages_missing:
-                # Nobody may start on it before the index is as it was.
+                # No server may start on it before the index is restored.
                 store._on_close = stack.pop_all().close
         return store
 
     @classmethod
     def make(cls, path: str) -> Self:
-        """Begin a file that counts only once it is whole, such as a copy: of an empty one. Nobody else may know it. Raises CannotOpen.
+        """Start a file that counts only once it is complete, such as a copy. The given file must be empty, and no other process can know of
+        it. Raises CannotOpen.
 
-        It has no log, and after an error is good for nothing. `finish` ends it.
+        It has no log, and is useless after an error. `finish` completes it.
         """
         store = cls._opened(path, apsw.SQLITE_OPEN_READWRITE, None, None)
         try:
-            # To the end: what one of them answers would else be left unread, and the next one not carried out.
+            # Read to the end: otherwise the answer of one would be left unread, and the next one not carried out.
             store._cursor.execute(
                 f"COMMIT; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -{CACHE_KIB}"
             ).fetchall()
@@ -145,7 +165,7 @@ class Store:
         return store
 
     def finish(self) -> None:
-        """Close a file that was made, when all of it is on the disk. Raises OSError."""
+        """Close a file that was made, once all of it is on the disk. Raises OSError."""
         self.close(tidy=False)
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -173,12 +193,12 @@ class Store:
         return store
 
     def _value(self, sql: str) -> Any:
-        # All of it: a statement that is not read to its end keeps a lock.
+        # Read to the end: a statement that is not read to its end keeps a lock.
         ((value,),) = self._cursor.execute(sql).fetchall()
         return value
 
     def _begin(self, writing: bool, index: Index | None) -> None:
-        """Refuse what is not ours, newer, or damaged; then begin the transaction in which the file is read, and brought up to date."""
+        """Refuse a file that is not ours, newer, or damaged. Then begin the transaction in which the file is read and upgraded."""
         try:
             tables = self._value("SELECT count(*) FROM sqlite_schema")
         except apsw.NotADBError:
@@ -191,7 +211,7 @@ class Store:
                 f"{self.path}: has version {version}, this server knows up to {len(MIGRATIONS)}; it was used by a newer jobqueue"
             )
         if index is not None and index.frames:
-            # Now that SQLite has read the log: it stops at the first page that is damaged or missing, and says nothing.
+            # Only now, after SQLite has read the log: it stops without an error at the first page that is damaged or missing.
             self.pages_missing = max(0, index.frames - self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
             self._index = index
         self._cursor.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
@@ -212,7 +232,9 @@ class Store:
             self._cursor.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {len(MIGRATIONS)}")
 
     def adopt(self, sync: str) -> None:
-        """Take the file over, now that all of it was read: keep what migrations did, and sync as a key of SYNC says. Raises CannotOpen."""
+        """Take the file over, after all of it was read: commit what migrations did, and set the sync mode, a key of SYNC. Raises
+        CannotOpen.
+        """
         try:
             self._cursor.execute("COMMIT; PRAGMA journal_mode = WAL")
             self._cursor.execute(f"PRAGMA synchronous = {SYNC[sync]}; PRAGMA fullfsync = ON; PRAGMA cache_size = -{CACHE_KIB}")
@@ -221,20 +243,33 @@ class Store:
         except apsw.Error as error:
             raise CannotOpen(f"{self.path}: {error}") from error
 
-        # In place of SQLite's own checkpoints, whose errors it swallows.
+        # Replaces SQLite's own checkpoints, which ignore errors.
         def after_commit(_connection: apsw.Connection, _name: str, pages: int) -> int:
             self.wal_pages = pages
             return apsw.SQLITE_OK
 
         self._connection.set_wal_hook(after_commit)
+        if sync == "always":
+            self._page_bytes = self._value("PRAGMA page_size") + _FRAME_HEADER_BYTES
+            with contextlib.suppress(OSError):
+                # If the disk has no room, there may be no log yet.
+                self._room = Room(f"{self.path}-wal", _WAL_HEADER_BYTES + WAL_PAGES_MAX * self._page_bytes)
+
+    def make_room(self) -> None:
+        """Make room in the log for the next commits, if each waits for a sync. Raises Fatal: see `checkpoint`."""
+        if self._room is not None:
+            try:
+                self._room.make(_WAL_HEADER_BYTES + self.wal_pages * self._page_bytes)
+            except OSError as error:
+                raise Fatal(f"{self.path}-wal: {error.strerror or error}") from error
 
     def _try_to_write(self) -> None:
-        """Commit something that changes nothing, so that a file or a log that cannot be written is found out now, not by the first job.
+        """Commit a transaction without changes, so that a file or a log that cannot be written is detected now, not by the first job.
 
-        A disk without room is no reason not to start: reads are served, and the first change says so.
+        A full disk does not prevent the start: reads are served, and the first change reports the error.
         """
         if self._connection.readonly("main"):
-            raise CannotOpen(f"{self.path}: can only be read, and a server must write it")
+            raise CannotOpen(f"{self.path}: is read-only, and the server must write it")
         try:
             self._cursor.execute(f"BEGIN IMMEDIATE; PRAGMA user_version = {len(MIGRATIONS)}; COMMIT")
         except apsw.Error as error:
@@ -256,7 +291,7 @@ class Store:
             yield name, self._whole(state, crc, zlib.crc32(name.encode()), f"queue {name!r}")
 
     def count(self) -> int:
-        """How many jobs there are. Raises CannotOpen."""
+        """The number of jobs. Raises CannotOpen."""
         (jobs, payloads) = next(self._rows("SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM payloads)"))
         if jobs != payloads:
             raise CannotOpen(f"{self.path}: is damaged: it has {jobs} jobs and {payloads} payloads")
@@ -267,7 +302,7 @@ class Store:
         return self._jobs("")
 
     def these(self, numbers: Sequence[int]) -> Iterator[JobRows]:
-        """The rows of some jobs, of those that there are. Raises CannotOpen."""
+        """The rows of these jobs, without those that do not exist. Raises CannotOpen."""
         start = 0
         while start < len(numbers):
             size = next(size for size in _CHUNKS if size <= len(numbers) - start)
@@ -296,7 +331,7 @@ class Store:
             raise CannotOpen(f"{self.path}: is damaged: {what} does not have its checksum")
         return content
 
-    # Writing. All of it happens in one thread at a time.
+    # Writing. All writes happen in one thread at a time.
 
     def write(self, group: Group) -> None:
         """Commit a group. Raises NotNow, with nothing changed, or Fatal."""
@@ -342,7 +377,7 @@ class Store:
             start += size * width
 
     def _roll_back(self) -> None:
-        # Some errors roll back by themselves.
+        # Some errors roll back on their own.
         if self._connection.in_transaction:
             try:
                 self._cursor.execute("ROLLBACK")
@@ -350,25 +385,28 @@ class Store:
                 raise translated(error) from error
 
     def checkpoint(self) -> None:
-        """Sync the log, copy it into the database, sync that. Raises NotNow, or Fatal: after a sync that failed nothing is certain."""
+        """Sync the log, copy it into the database, and sync that. Raises NotNow, or Fatal: after a failed sync nothing is certain."""
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
             raise translated(error) from error
 
     def close(self, tidy: bool = True) -> None:
-        """Let go. tidy: copy the log into the database and delete it; else leave every file as it is."""
+        """Close the file. tidy: copy the log into the database and delete the log; otherwise leave every file as it is."""
         if not tidy:
             self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._connection.close()
+        if self._room is not None:
+            self._room.close()
+            self._room = None
         if not tidy and self.pages_missing and self._index is not None:
             self._index.put_back()
         self._on_close()
 
     def copy_to(self, path: str) -> None:
-        """Write all of the database, as it is at this moment, to an empty file. Raises CannotOpen.
+        """Write the whole database, as it is at this moment, to an empty file. Raises CannotOpen.
 
-        When it fails there may be files beside it too: see LEFTOVERS.
+        After a failure there can be files beside it too: see LEFTOVERS.
         """
         try:
             target = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
@@ -377,12 +415,12 @@ class Store:
                 try:
                     backup.step()
                 finally:
-                    backup.finish()  # which says what went wrong; the error of `step` reads "not an error"
-                # A copy of a database in WAL mode is in it too; this makes it one file, and syncs it.
+                    backup.finish()  # raises the real error; the error of `step` reads "not an error"
+                # A copy of a database in WAL mode is in WAL mode too; this makes it one file, and syncs it.
                 target.execute("PRAGMA journal_mode = DELETE")
             finally:
                 target.close()
         except apsw.Error as error:
-            # With the last pages to spare it is an I/O error, since there is no room for a log's index.
+            # If only a few pages are free, this is an I/O error, since there is no room for a log's index.
             hint = "there is no room for it: " if isinstance(translated(error), NotNow) else ""
             raise CannotOpen(f"{path}: {hint}{error}") from error

@@ -1,23 +1,25 @@
-"""One server a data file: which file it is, the locks on it, and whether it is still where it was.
+"""One server per data file: finds the real file, holds the locks on it, and checks whether it is still where it was.
 
-A file has many names: symbolic links, `..`, hard links, a folder or the file itself mounted a second time. Everything here goes by the real
-path and by the file's device and inode, never by the name that was given. SQLite keeps its log and the index of it beside that path.
+A file can have many names: symbolic links, `..`, hard links, a folder or the file itself mounted a second time. Everything here uses the
+real path and the file's device and inode, never the name that was given. SQLite keeps its log and the log's index beside the real path.
 
-Two locks, both given up by the kernel when the process dies, however it dies:
+There are two locks. The kernel releases both when the process dies, for whatever reason:
 
-- `flock` on `jobs.db.lock` beside the file. It names its holder, keeps two servers of one process apart, and older servers know it. The
-  lock file stays when the server has gone: deleting it would let two servers hold locks on two files of one name.
-- Where there is such a thing (Linux), an open-file-description lock on one byte of the data file itself, far beyond SQLite's own: it
-  finds the server that came to the same file by another mount, where the lock file is another one.
+- `flock` on `jobs.db.lock` beside the file. The lock file names its holder, the lock also separates two servers in one process, and older
+  servers use it too. The lock file remains when the server has ended: deleting it would let two servers hold locks on two files with the
+  same name.
+- Where supported (Linux), an open-file-description lock on one byte of the data file itself, far beyond SQLite's own lock bytes. It detects
+  a server that opened the same file through another mount, where the lock file is a different file.
 
-A file with hard links, or one that is mounted without its folder, is refused instead: SQLite would keep a log beside each name, and read
-the wrong one when it comes by another. Who only reads the file is refused for the same reason.
+A file with hard links, or one that is mounted without its folder, is refused: SQLite would keep a log beside each name, and read the wrong
+one when the file is opened by another name. A program that only reads such a file is refused for the same reason.
 
-Closing any descriptor of a file drops the POSIX locks that this process has on it, SQLite's included. So the descriptor here stays open
-until SQLite has closed the file, and a file that this process has open is refused before it is opened again. Network file systems may
-not keep such locks, and SQLite must not be used on them either.
+Closing any descriptor of a file drops the POSIX locks that this process has on it, including SQLite's. So the descriptor here stays open
+until SQLite has closed the file, and a file that this process has open is refused before it is opened again. Network file systems may not
+support such locks; SQLite must not be used on them anyway.
 
-New files are made here, for their owner alone (0600): SQLite gives its log and index the mode of the database.
+New files are created here, accessible only to their owner (0600, whatever the umask): SQLite gives its log and index the mode of the
+database.
 """
 
 from __future__ import annotations
@@ -32,33 +34,33 @@ import struct
 from collections.abc import Iterator
 
 MODE = 0o600
-"""Of every file we make: payloads are in all of them but the lock."""
+"""The mode of every file that we make: all of them but the lock contain payloads."""
 
 LOG = ("-wal", "-shm")
-"""What SQLite adds to the name for its log and the index of that."""
+"""The suffixes of SQLite's log and of the log's index."""
 
 _LOCK_BYTE = 0x4000_0000 + 1_024
-"""Beyond SQLite's own lock bytes, which are the 512 from 0x4000_0000 on. Locks do not keep anybody from reading or writing there."""
+"""Beyond SQLite's own lock bytes, which are the 512 from 0x4000_0000 on. A lock does not prevent reading or writing there."""
 
 _FLOCK = struct.Struct("hhqqi4x")
-"""struct flock where off_t has 64 bits."""
+"""struct flock on systems where off_t has 64 bits."""
 
 _WAL_MODE_AT = 18
-"""The byte of a database's header that is 2 when it has a log (sqlite.org/fileformat2.html, section 1.3)."""
+"""The byte of a database's header that is 2 if the database has a log (sqlite.org/fileformat2.html, section 1.3)."""
 
 _NO_SUCH_LOCKS = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 _Identity = tuple[int, int]
 _mine: set[_Identity] = set()
-"""Data files that this process serves."""
+"""Data files that are served by this process."""
 
 
 class Locked(Exception):
-    """Another server uses the file. str() says which."""
+    """Another server uses the file. str() names it."""
 
 
 class Unusable(Exception):
-    """This can be no server's data file. str() says why."""
+    """This file cannot be used as a data file. str() gives the reason."""
 
 
 def _identity(found: os.stat_result) -> _Identity:
@@ -66,10 +68,10 @@ def _identity(found: os.stat_result) -> _Identity:
 
 
 class FileLock:
-    """The lock on one data file, which is made if there is none.
+    """The lock on one data file, which is created if it does not exist.
 
-    path: the file without links, which everything else must use. Raises Locked, Unusable, or OSError when there can be no such file or
-    when it may not be written.
+    path: the file without links; everything else must use this path. Raises Locked, Unusable, or OSError if the file cannot be created or
+    written.
     """
 
     def __init__(self, path: str) -> None:
@@ -78,26 +80,26 @@ class FileLock:
         with contextlib.ExitStack() as undo:
             with contextlib.suppress(FileNotFoundError):
                 self._check(os.stat(self.path))
-            lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+            lock = _opened(f"{self.path}.lock", os.O_RDWR | os.O_CLOEXEC)
             undo.callback(os.close, lock)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.read(lock, 1_000).decode("utf-8", "replace").strip()
                 raise Locked(f"is in use by another server ({holder or 'which is just starting'})") from None
-            # NONBLOCK: what is no file may wait for somebody at its other end.
-            data = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, MODE)
+            # NONBLOCK: opening something that is not a regular file can block until another process opens its other end.
+            data = _opened(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
             undo.callback(os.close, data)
             found = os.fstat(data)
             self._check(found)
             self.shared = bool(found.st_mode & (stat.S_IROTH | stat.S_IWOTH))
-            """Whether every user of the machine may read or write it."""
+            """Whether every user of the machine can read or write it."""
             _lock_byte(data)
             elsewhere = _log_elsewhere(self.path)
             if elsewhere is not None:
                 raise Unusable(elsewhere)
             for suffix in LOG:
-                # SQLite would open them for reading alone, and fail at the first write.
+                # SQLite would open them read-only, and fail at the first write.
                 with contextlib.suppress(FileNotFoundError):
                     os.close(os.open(self.path + suffix, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
             identity = _identity(found)
@@ -115,52 +117,74 @@ class FileLock:
         if stat.S_ISDIR(found.st_mode):
             raise Unusable("is a folder")
         if not stat.S_ISREG(found.st_mode):
-            raise Unusable("is no plain file")
+            raise Unusable("is not a regular file")
         if found.st_nlink > 1:
             raise Unusable(_hard_links(found))
 
     def watch(self) -> None:
-        """From now on the log and its index belong to it too; they exist once SQLite has written."""
+        """From now on also watch the log and its index; they exist once SQLite has written."""
         for suffix in LOG:
             path = self.path + suffix
             with contextlib.suppress(FileNotFoundError):
                 self._files.append((path, _identity(os.stat(path))))
 
     def lost(self) -> str | None:
-        """What is no longer where it was, for people; None when all is. A call costs some microseconds and may come from any thread."""
+        """Which file is no longer where it was, as text for people; None if all are in place. A call takes some microseconds, and can be
+        made in any thread.
+        """
         for path, identity in self._files:
             try:
                 found = os.stat(path)
             except OSError as error:
-                return f"{path} is gone: it was deleted, moved or unmounted while the server used it ({error.strerror})"
+                return f"{path} does not exist any more: it was deleted, moved or unmounted while the server used it ({error.strerror})"
             if _identity(found) != identity:
-                return f"{path} is another file now: it was replaced while the server used it"
+                return f"{path} is a different file now: it was replaced while the server used it"
         return None
 
     def release(self) -> None:
-        """Let another server have the file. After SQLite has closed it."""
+        """Let another server use the file. Call this after SQLite has closed it."""
         self._undo.close()
 
 
+def new_file(path: str, flags: int) -> int:
+    """Create a file with MODE, whatever the umask; returns its descriptor. Raises FileExistsError if it exists."""
+    made = os.open(path, flags | os.O_CREAT | os.O_EXCL, MODE)
+    try:
+        os.fchmod(made, MODE)
+    except BaseException:
+        os.close(made)
+        raise
+    return made
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a file, and create it if it does not exist; returns its descriptor. The mode of an existing file is not changed."""
+    try:
+        return new_file(path, flags)
+    except FileExistsError:
+        # CREAT is still needed: the name can be a link to a file that does not exist, or be removed meanwhile.
+        return os.open(path, flags | os.O_CREAT, MODE)
+
+
 def _hard_links(found: os.stat_result) -> str:
-    return f"has {found.st_nlink} names (hard links), each with a log of its own; remove all but the one that its log (-wal) stands beside"
+    return f"has {found.st_nlink} names (hard links), each with its own log; remove all but the one that is beside its log (-wal)"
 
 
 def _log_elsewhere(path: str) -> str | None:
-    """Why the log beside `path` may not be the file's, or not its only one; None when it is."""
+    """Why the log beside `path` may belong to another file, or not be this file's only log; None if all is well."""
     found = os.stat(path)
     if found.st_nlink > 1:
         return _hard_links(found)
     mount = _mount(path)
     if mount is not None and mount != _mount(os.path.dirname(path)):
-        return "is mounted without its folder, so that its log (-wal) would stand beside the mount; mount the folder"
+        return "is mounted without its folder, so its log (-wal) would not be beside it; mount the folder"
     return None
 
 
 def _mount(path: str) -> bytes | None:
-    """Which mount a real path leads to, as the kernel numbers them; None where it does not say.
+    """The kernel's number of the mount to which a real path leads; None if the kernel does not report it.
 
-    Not the device: a file or a folder can be mounted a second time from the same one.
+    The device is not enough: a file or a folder can be mounted a second time from the same device.
     """
     path_only = getattr(os, "O_PATH", None)
     if path_only is None:
@@ -177,9 +201,9 @@ def _mount(path: str) -> bytes | None:
 
 
 def unreadable(path: str) -> str | None:
-    """Why what a real path leads to cannot be read whole, though it is a data file; None when it can.
+    """Why the file at a real path cannot be read completely, although it is a data file; None if it can.
 
-    Only a file in WAL mode has a log. A backup is none, and may have as many names as its keeper likes.
+    Only a file in WAL mode has a log. A backup has none, and can have any number of names.
     """
     elsewhere = _log_elsewhere(path)
     if elsewhere is None:
@@ -190,7 +214,7 @@ def unreadable(path: str) -> str | None:
 
 @contextlib.contextmanager
 def nobody_serves(path: str) -> Iterator[bool]:
-    """Whether no server has this file, for somebody who only reads it. If so, none can start on it for as long as the context lasts."""
+    """Whether no server has this file, for a program that only reads it. If so, no server can start on it while the context lasts."""
     with contextlib.ExitStack() as stack:
         try:
             lock = os.open(f"{os.path.realpath(path)}.lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -199,7 +223,7 @@ def nobody_serves(path: str) -> Iterator[bool]:
         except BlockingIOError:
             yield False
         except OSError:
-            # No server was ever here, or one of a user whose lock we may not see.
+            # Either no server was ever here, or one of another user whose lock this process cannot read.
             yield not os.path.exists(f"{os.path.realpath(path)}.lock")
         else:
             yield True
@@ -215,6 +239,6 @@ def _lock_byte(descriptor: int) -> None:
     except (BlockingIOError, PermissionError):
         raise Locked("is in use by another server, which knows it by another path") from None
     except OSError as error:
-        # A kernel or a file system that has no such locks, as elsewhere; the lock file is left.
+        # The kernel or file system does not support such locks; the lock file still protects.
         if error.errno not in _NO_SUCH_LOCKS:
             raise

@@ -1,4 +1,4 @@
-"""Starting on a SQLite file: the lock, the checks, the jobs; and the journal that goes on from there."""
+"""Starting on a SQLite file: takes the lock, checks the file, loads the jobs, and returns the journal that continues from there."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ MakeWriter = Callable[[Store, GroupJournal], Writer]
 
 
 def load(store: Store, engine: Engine, clock: Clock, progress: Progress = no_progress) -> tuple[float, int]:
-    """As `loading.load`, once it is sure that the log has all that was committed. Raises CannotOpen."""
+    """Like `loading.load`, after checking that the log has everything that was committed. Raises CannotOpen."""
     if store.pages_missing:
-        # Without counters everything that was committed was in the log, and is gone.
+        # If there are no counters, everything that was committed was in the log, and is lost.
         _cut(store, _counters(store) or Counters(1, 1, 0.0, ""))
     return loading.load(store, engine, clock, progress)
 
 
 def check_log(store: Store) -> None:
-    """Whether the log of a file has all that was committed, for somebody who does not `load` it. Raises CannotOpen."""
+    """Check that the log of a file has everything that was committed, for a caller that does not `load` it. Raises CannotOpen."""
     counters = _counters(store) if store.pages_missing else None
     if counters is not None:
         _cut(store, counters)
@@ -47,17 +47,17 @@ def _counters(store: Store) -> Counters | None:
 
 
 def _cut(store: Store, counters: Counters) -> None:
-    """The log lacks pages that were committed. Under `always` only damage explains that; otherwise a power cut does."""
+    """The log lacks pages that were committed. With `always` only damage can cause this; otherwise a power cut can."""
     if counters.sync not in ("interval", "off"):
         raise CannotOpen(
             f"{store.path}-wal: is damaged or cut: {store.pages_missing} committed pages are missing. "
-            f"Restore a backup, or delete {store.path}-shm to go on without them"
+            f"Restore a backup, or delete {store.path}-shm to continue without them"
         )
     _logger.warning("%s-wal lacks %d pages, as after a power cut under --sync %s", store.path, store.pages_missing, counters.sync)
 
 
 def thread_writer(store: Store, journal: GroupJournal) -> Writer:
-    """The writer of a real server."""
+    """The writer that a real server uses."""
     return ThreadWriter(store, journal.sync, journal.fatal, journal.lost, journal.displaced)
 
 
@@ -71,9 +71,9 @@ def open_journal(
     vfs: str | None = None,
     writer: MakeWriter = thread_writer,
 ) -> GroupJournal:
-    """Open the file, make it if there is none, and fill the engine, which must be empty, with what it holds.
+    """Open the file, create it if it does not exist, and load its content into the engine, which must be empty.
 
-    sync: always, interval or off. vfs: the file system SQLite uses, by name; for tests. Raises CannotOpen, and changes nothing then.
+    sync: always, interval or off. vfs: the name of the file system that SQLite uses; for tests. Raises CannotOpen, having changed nothing.
     """
     with contextlib.ExitStack() as undo:
         lock = _locked(path)

@@ -1,11 +1,12 @@
-"""How many pages SQLite's log must hold, as the index beside it remembers.
+"""Finds how many pages SQLite's log must have, from the index beside the log.
 
-SQLite reads a log up to the first page that does not fit and takes that for its end: that is right after a power cut, and wrong when
-the log was cut or damaged later. After a kill -9 the index (the -shm file) still says how many committed pages there were, so the two
-can be compared before a server starts on what is left. Where there is no index there is nothing to compare.
+SQLite reads a log up to the first invalid page, and takes that for its end. This is correct after a power cut, and wrong if the log was cut
+or damaged later. After a kill -9 the index (the -shm file) still has the number of committed pages, so the two can be compared before a
+server starts on the rest. Without an index nothing can be compared.
 
-Not every difference is damage. The index is never synced, so after a power cut it may be older than the log: then the log has started over
-since, with other salts, and the index says nothing of it. And what was copied into the database already is not needed from the log.
+Not every difference is damage. The index is never synced, so after a power cut it can be older than the log. In that case the log has
+restarted since, with other salts, and the index does not apply to it. And pages that were already copied into the database are not needed
+from the log.
 
 The formats are SQLite's (sqlite.org/walformat.html, sqlite.org/fileformat2.html section 4), stable since 3.7.0. The index begins with two
 copies of a header of 48 bytes in the machine's own byte order, then the number of pages that were copied into the database.
@@ -25,7 +26,7 @@ _WORD = 0xFFFF_FFFF
 
 
 class Index:
-    """What the index said before SQLite opened the database, which may write it anew. frames: pages the log must hold, 0 if unknown."""
+    """The content of the index before SQLite opened the database, which can rewrite it. frames: pages the log must have, 0 if unknown."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(f"{path}-shm")
@@ -33,7 +34,7 @@ class Index:
         self.frames = _frames(self._content, _read(Path(f"{path}-wal"), _LOG_BYTES))
 
     def put_back(self) -> None:
-        """Make it say again what it said, or the next start would know nothing of what is missing. While nobody has the database open."""
+        """Restore the index; otherwise the next start would not know which pages are missing. Only while nobody has the database open."""
         self._path.write_bytes(self._content)
 
 
@@ -52,7 +53,7 @@ def _frames(index: bytes, log: bytes) -> int:
     version, _, _, initialised, _, _, frames, _, _, _, salts, _, _ = _INDEX.unpack(first)
     if version != _VERSION or initialised != 1 or _BACKFILLED.unpack_from(rest)[0] >= frames:
         return 0
-    # A log that is whole at its beginning and has other salts is another one. One that is not whole there is damaged.
+    # A log with a valid header and other salts is a different log. One with an invalid header is damaged.
     return 0 if _is_whole(log) and log[16:24] != salts else int(frames)
 
 

@@ -1,7 +1,7 @@
-"""The one thread that writes: a group at a time, and the log's upkeep in between.
+"""The one thread that writes: one group at a time, and the upkeep of the log in between.
 
-Why a thread: a commit waits for the disk, and the loop must not. Why one: SQLite has one writer anyway, and order is then no question.
-It never touches anything but the group it was given and the store.
+Why a thread: a commit waits for the disk, and the loop must not wait. Why only one: SQLite allows one writer anyway, and the order of
+commits is then certain. The thread uses only the group that it was given, and the store.
 """
 
 from __future__ import annotations
@@ -16,25 +16,22 @@ import time
 from collections.abc import Callable
 
 from jobqueue.backend.group import Fatal, Finished, Group, NotNow
-from jobqueue.backend.sqlite.file import Store
+from jobqueue.backend.sqlite.file import WAL_PAGES_MAX, Store
 
 _logger = logging.getLogger("jobqueue.storage")
 
-WAL_PAGES_MAX = 4_096
-"""Pages of 4 KiB in the log after which it is copied into the database."""
-
 INTERVAL_SECONDS = 1.0
-"""How often `interval` syncs what was committed since."""
+"""How often the mode `interval` syncs the commits made since the last sync."""
 
 LOOK_SECONDS = 1.0
-"""How often an idle writer asks whether the file is still there. A timer of the loop would wake the loop for it."""
+"""How often an idle writer checks whether the file is still there. A timer of the loop would wake the loop for this."""
 
 
 class ThreadWriter:
-    """A Writer with a thread of its own.
+    """A Writer with its own thread.
 
-    fatal: called when the storage broke between two groups. lost: asked now and then, in the thread, what of the file is no longer where
-    it was; displaced: told of it.
+    fatal: called if the storage broke between two groups. lost: called from time to time, in the thread; returns what part of the file is
+    no longer where it was. displaced: called with that result.
     """
 
     def __init__(
@@ -51,7 +48,7 @@ class ThreadWriter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         with contextlib.suppress(RuntimeError):
-            self._start()  # at once where a loop runs, so that it looks after the file of a server that has nothing to write
+            self._start()  # at once if a loop is running, so that it also checks the file of a server that has nothing to write
 
     def _start(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -78,6 +75,7 @@ class ThreadWriter:
     def _run(self) -> None:
         loop = self._loop
         assert loop is not None
+        self._tend(loop)
         while True:
             try:
                 order = self._orders.get(timeout=min(self._patience(), LOOK_SECONDS))
@@ -106,20 +104,21 @@ class ThreadWriter:
         return None
 
     def _patience(self) -> float:
-        """Seconds until the log needs care."""
+        """Seconds until the log needs attention."""
         if self._sync != "interval" or self._unsynced_since is None:
             return math.inf
         return max(0.0, self._unsynced_since + INTERVAL_SECONDS - time.monotonic())
 
     def _tend(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._store.wal_pages < WAL_PAGES_MAX and self._patience() != 0.0:
-            return
-        self._unsynced_since = None
-        self._store.wal_pages = 0
         try:
+            if self._store.wal_pages < WAL_PAGES_MAX and self._patience() != 0.0:
+                self._store.make_room()
+                return
+            self._unsynced_since = None
+            self._store.wal_pages = 0
             self._store.checkpoint()
         except NotNow as error:
-            # The log has everything; the next one may have room to go into the database.
+            # Everything is in the log; for the next group, there may be room to copy the log into the database.
             _logger.warning("the log is not copied into the database yet: %s", error)
         except Exception as error:
             loop.call_soon_threadsafe(self._fatal, error if isinstance(error, Fatal) else Fatal(f"{type(error).__name__}: {error}"))

@@ -1,9 +1,9 @@
-"""The clock by which rows in a store are timed: a server's own, with the store's UTC.
+"""The clock for the times of rows in a store: the server's own clock, with the store's UTC.
 
-Times in rows are carried from one owner to the next by UTC. Were that each server's own, a lease would end sooner with every takeover by
-a server whose clock is ahead, and one that is set wrong while its server owns the queue would move every lease for the next owner. The
-store's clock is the same for all of them. It is asked for anyway before a claim, and how far it is from this server's monotonic clock does
-not change until the machine sleeps.
+Times in rows are passed from one owner to the next in UTC. If each server used its own UTC, a lease would end sooner with every takeover by
+a server whose clock is ahead, and a clock that is set wrong while its server owns the queue would move every lease for the next owner. The
+store's clock is the same for all servers. It is read anyway before a claim, and its distance from this server's monotonic clock does not
+change until the machine sleeps.
 """
 
 from __future__ import annotations
@@ -13,29 +13,33 @@ from collections.abc import Callable
 from jobqueue.clock import Clock, Timer, Uptime
 
 SLEEP_SECONDS = 0.05
-"""By less than this the monotonic clock and the uptime differ by the way they are read, and not because the machine slept."""
+"""Smaller differences between the monotonic clock and the uptime come from reading them at different moments, not from sleep."""
 
 
 class StoreClock:
-    """A Clock: `skew` is the store's UTC less engine time, once they were compared; this server's own before."""
+    """A Clock. `skew` is the store's UTC minus engine time, once the two were compared; before that, this server's own UTC minus engine
+    time.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._least: float | None = None
         self._most = 0.0
         self._awake = 0.0
-        """Uptime less engine time when they were compared first: more, once the machine has slept."""
+        """Uptime minus engine time when they were first compared; this grows when the machine sleeps."""
 
     def compared(self, before: float, after: float, there: float) -> None:
-        """The store's UTC was `there` at some moment between two of engine time. Several say it more closely than the best."""
+        """The store's UTC was `there` at some moment between two engine times. Several comparisons together are more exact than the best
+        one.
+        """
         slept = self._slept()
         if self._least is not None and slept:
-            # What was known still says it more closely than an answer that took long.
+            # The earlier result is more exact than an answer that took long.
             self._least, self._most = self._least + slept - SLEEP_SECONDS, self._most + slept + SLEEP_SECONDS
             self._awake += slept
         least, most = there - after, there - before
         if self._least is None or least > self._most or most < self._least:
-            # The first, or the store's clock is another one since a failover.
+            # Either the first comparison, or the store's clock has changed because of a failover.
             self._least, self._most, self._awake = least, most, self._ahead()
         else:
             self._least, self._most = max(least, self._least), min(most, self._most)
@@ -53,7 +57,7 @@ class StoreClock:
         return self._clock.now()
 
     def skew(self) -> float:
-        """See Clock.skew; of the store's UTC."""
+        """See Clock.skew; for the store's UTC."""
         if self._least is None:
             return self._clock.skew()
         return (self._least + self._most) / 2 + self._slept()

@@ -1,11 +1,11 @@
-"""The backend of one server of many: it serves what is asked itself while it owns the queue, and asks the owner while another does.
+"""The backend of one of several servers: it serves requests itself while it owns the queue, and forwards them while another server owns it.
 
-While nobody owns the queue, or the owner cannot be reached, a request waits: WAIT_SECONDS, or as long as the client said that it would
-wait. It was refused without having changed anything, or was not sent at all, so it may be asked again. A change whose answer was lost is
-never asked again here: it is Unconfirmed, and the client knows what it may repeat.
+While nobody owns the queue, or the owner cannot be reached, a request waits: for WAIT_SECONDS, or as long as the client asked to wait. It
+was refused without any change, or was not sent at all, so it can be sent again. A change whose answer was lost is never sent again from
+here: it is Unconfirmed, and the client knows which requests it can repeat.
 
-Requests wait in the order in which they came and are asked again in that order, so those of one server keep their places in line when
-the owner changes.
+Requests wait in the order in which they came and are sent again in that order, so requests of the same server keep their places in line
+when the owner changes.
 """
 
 from __future__ import annotations
@@ -19,37 +19,38 @@ from typing import Any, Self
 from msgspec.structs import replace
 
 from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Listen, Listening, MemberStats, Notice, Taking
+from jobqueue.backend.requests.request import R, Request
 from jobqueue.backend.store.feed import Feeds
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.own import OwnBackend, Reign
 from jobqueue.backend.store.ownership import Ownership
-from jobqueue.backend.store.passing import Ask, Passing, R
+from jobqueue.backend.store.passing import Ask, Passing
 from jobqueue.errors import Draining, QueueError, StorageUnavailable, Unconfirmed
 from jobqueue.model import Job, Want
 
 _logger = logging.getLogger("jobqueue.cluster")
 
 WAIT_SECONDS = 2.0
-"""How long a request that would not wait by itself waits for an owner."""
+"""How long a request that does not ask to wait waits for an owner."""
 
 RETURN_SECONDS = 60.0
-"""How long jobs that were not delivered wait for an owner to be given back to. Later the ends of their leases bring them back."""
+"""How long undelivered jobs are kept to be given back to an owner. After that they return when their leases end."""
 
 REVIVE_SECONDS = 0.05
 REVIVE_SECONDS_MAX = 0.5
-"""How long to wait before asking again an owner that could not be reached, to begin with, and after it could not several times."""
+"""How long to wait before trying an unreachable owner again: at first, and after several failures."""
 
 UNKNOWN_PLACE = "none"
-"""The cursor of a listener that has not found an owner yet. No owner knows it."""
+"""The cursor of a listener that has not found an owner yet. No owner recognises it."""
 
 Connect = Callable[[str], Backend]
-"""Makes the backend that asks the server at an address. It connects by itself, when it is first asked."""
+"""Makes the backend that forwards to the server at an address. It connects when it is first used."""
 
 
 class ClusterBackend(Passing):
-    """A Backend of one server of many; the methods are documented at `Backend`. own: what is served to the other servers.
+    """The Backend of one of several servers; the methods are documented at `Backend`. own: the backend that it serves to the other servers.
 
-    It owns what it is given: closing it hands the queue over, and closes the connections to the others and the store.
+    It owns the objects that it is given: closing it hands the queue over, and closes the connections to the other servers and the store.
     """
 
     def __init__(self, ownership: Ownership, connect: Connect, *, wait_seconds: float = WAIT_SECONDS) -> None:
@@ -63,15 +64,15 @@ class ClusterBackend(Passing):
         self._connect = connect
         self._remotes: dict[str, Backend] = {}
         self._away: tuple[str, int] | None = None
-        """The owner that could not be reached, by address and epoch, until it can."""
+        """The owner that could not be reached, by address and epoch, until it can be reached again."""
         self._link_seconds: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # Whom to ask.
+    # Choosing the backend.
 
     @property
     def epoch(self) -> int:
-        """Of the owner that was last seen."""
+        """The epoch of the owner that was last seen."""
         return 0 if self.ownership.owner is None else self.ownership.owner.epoch
 
     @property
@@ -80,7 +81,7 @@ class ClusterBackend(Passing):
         return target is None or target.at_once
 
     def target(self) -> Backend | None:
-        """Whom to ask now; None while nobody can be."""
+        """The backend to use now; None if there is none."""
         ownership = self.ownership
         if ownership.reign is not None:
             return self.own
@@ -95,18 +96,18 @@ class ClusterBackend(Passing):
         return remote
 
     def moved(self, target: Backend) -> None:
-        """Whoever was asked does not serve, or could not be reached."""
+        """Called when the server that was asked is not the owner, or could not be reached."""
         owner = self.ownership.owner
         if self._closed or target is self.own or owner is None or target is not self._remotes.get(owner.address):
             return
         if self._away != (owner.address, owner.epoch):
             self._away = owner.address, owner.epoch
-            # One that looks for it, and not everybody who waits.
+            # One task looks for it, not every request that waits.
             self._spawn(self._revive(target, self._away))
         self.ownership.doubt()
 
     async def _revive(self, target: Backend, away: tuple[str, int]) -> None:
-        """Ask the owner until it can be reached, or there is another."""
+        """Try the owner until it can be reached, or there is another owner."""
         pause = REVIVE_SECONDS
         while self._away == away and not self._closed:
             until = self.clock.now() + pause
@@ -132,7 +133,9 @@ class ClusterBackend(Passing):
         task.add_done_callback(self._tasks.discard)
 
     async def found(self, until: float, held: bool = False) -> bool:
-        """Wait until somebody can be asked; False when nobody could be up to engine time `until`, or for `held` when this server drains."""
+        """Wait until there is a backend to use. Returns False if there was none until the engine time `until`, or, for `held` requests, if
+        this server drains.
+        """
         while self.clock.now() < until and not self._closed:
             if self.target() is not None:
                 return True
@@ -142,17 +145,17 @@ class ClusterBackend(Passing):
         return False
 
     def nobody(self) -> StorageUnavailable:
-        """What is told to whoever has waited long enough."""
+        """The error for requests that have waited long enough."""
         owner, problem = self.ownership.owner, self.ownership.problem
         if owner is None or (owner.name == self.ownership.name and self.ownership.lease is None):
-            said = "no server owns the queue now"
+            said = "there is no owner at the moment"
         elif owner.name == self.ownership.name:
-            said = "this server is about to own the queue and does not serve yet"
+            said = "this server is becoming the owner and is not ready yet"
         else:
             said = f"the server that owns the queue, {owner.name}, cannot be reached"
-        return StorageUnavailable(said if problem is None else f"{said}; this one claims nothing: {problem}")
+        return StorageUnavailable(said if problem is None else f"{said}; this one does not claim ownership: {problem}")
 
-    # One question, one answer.
+    # Operations with one request and one answer.
 
     async def _pass(self, ask: Ask[R]) -> R:
         target = self.target()
@@ -175,7 +178,7 @@ class ClusterBackend(Passing):
 
     async def _change(self, ask: Ask[R]) -> R:
         def asked(target: Backend) -> Awaitable[R]:
-            # Looked at each time, since the server may begin to drain while this waits.
+            # Checked each time, since the server can begin to drain during the wait.
             self.check_open()
             return ask(target)
 
@@ -187,13 +190,21 @@ class ClusterBackend(Passing):
         if self.draining:
             raise Draining("the server is shutting down")
 
-    # What waits.
+    # Operations that wait.
 
     async def job(self, job_id: str, wait: float = 0.0) -> Job:
         began = self.clock.now()
 
         def ask(target: Backend) -> Awaitable[Job]:
             return target.job(job_id, 0.0 if self.draining else max(0.0, began + wait - self.clock.now()))
+
+        return await self._pass_later(ask, began + max(wait, self.wait_seconds), held=wait > 0)
+
+    async def _hold(self, request: Request[R], wait: float) -> R:
+        began = self.clock.now()
+
+        def ask(target: Backend) -> Awaitable[R]:
+            return target.ask(request.waiting(0.0 if self.draining else max(0.0, began + wait - self.clock.now())))
 
         return await self._pass_later(ask, began + max(wait, self.wait_seconds), held=wait > 0)
 
@@ -204,14 +215,14 @@ class ClusterBackend(Passing):
         return ClusterListening(self, wanted, after)
 
     def return_jobs(self, jobs: Sequence[Job]) -> None:
-        """Give back jobs that were handed out under a reign that is over, and whose answer could not be delivered.
+        """Give back jobs that were handed out in a reign that has ended, and whose answer could not be delivered.
 
-        One that was answered again may be with the worker since the first time.
+        Jobs that were answered again are not included: the worker may have them since the first answer.
         """
         self._spawn(self._return([job for job in jobs if job.lease is not None and not job.lease.replayed]))
 
     def follow(self, reign: Reign, jobs: list[Job]) -> None:
-        """See to it that jobs which this server has put back as the owner stay so if its reign ends before that is committed."""
+        """Make sure that jobs which this server put back as the owner stay put back if its reign ends before that is committed."""
         self._spawn(self._follow(reign, jobs))
 
     async def _follow(self, reign: Reign, jobs: list[Job]) -> None:
@@ -233,15 +244,15 @@ class ClusterBackend(Passing):
                 try:
                     await self._pass_later(_give_back(job.id, job.lease.token), until)
                 except Unconfirmed:
-                    # Asked again, it does nothing if it was done.
+                    # If this is repeated, it has no effect if it was done.
                     await self.ownership.changed.wait(self.clock.now() + REVIVE_SECONDS_MAX)
                     continue
                 except StorageUnavailable as error:
-                    _logger.warning("jobs that were not delivered come back when their leases end: %s", error)
+                    _logger.warning("undelivered jobs come back when their leases end: %s", error)
                     return
                 break
 
-    # The whole.
+    # Totals, drain and close.
 
     async def check(self) -> None:
         self.check_open()
@@ -295,7 +306,7 @@ class ClusterBackend(Passing):
         )
 
     def _standby(self) -> tuple[str | None, int]:
-        """Who could take over at once, as the owner and that one know, and how many commits it has yet to follow."""
+        """The server that could take over at once, as far as the owner and that server know, and how many commits it has yet to follow."""
         ownership = self.ownership
         if ownership.reign is not None:
             return ownership.reign.feeds.standby or (None, 0)
@@ -304,7 +315,7 @@ class ClusterBackend(Passing):
         return None, 0
 
     def feeds(self) -> Feeds | None:
-        """What the owner tells those who follow it, while this server is the owner."""
+        """The feed of groups to the servers that follow the owner, while this server is the owner."""
         reign = self.ownership.reign
         return None if reign is None else reign.feeds
 
@@ -318,7 +329,7 @@ class ClusterBackend(Passing):
         if ownership.reign is None or ownership.others:
             ownership.hand_over()
         else:
-            # Nobody would take the queue, and workers still hand in what they did.
+            # Nobody would take the queue over, and workers still report their work.
             ownership.reign.local.drain()
         ownership.changed.notify()
 
@@ -327,7 +338,7 @@ class ClusterBackend(Passing):
         await self.ownership.handed_over()
         until = self.clock.now() + self.wait_seconds
         while self._tasks and self.clock.now() < until:
-            # Jobs that are given back to the next owner, while this server still looks who that is.
+            # Jobs that are given back to the next owner, while this server still looks for it.
             await self.ownership.changed.wait(min(until, self.clock.now() + REVIVE_SECONDS))
         self._away, self._closed = None, True
         self.ownership.changed.notify()
@@ -344,7 +355,7 @@ def _give_back(job_id: str, token: str) -> Ask[bool]:
 
 
 class ClusterTaking:
-    """One dequeue at a front; see base.Taking. Whoever owns the queue is asked with what is left of its wait."""
+    """One dequeue at a front; see base.Taking. Each owner is asked to wait for the rest of the time."""
 
     def __init__(self, backend: ClusterBackend, want: Want, wait: float) -> None:
         self._backend = backend
@@ -353,6 +364,14 @@ class ClusterTaking:
         self._taking: Taking | None = None
         self._jobs: list[Job] = []
         self._epoch = 0
+        self.quiet = False
+
+    def at_once(self) -> list[Job] | None:
+        """See base.Taking.at_once."""
+        return None
+
+    def leave(self) -> None:
+        """See base.Taking.leave."""
 
     async def __aenter__(self) -> list[Job]:
         backend = self._backend
@@ -364,7 +383,7 @@ class ClusterTaking:
             if target is None:
                 continue
             if self._want.attempt_id is None and target is not backend.own:
-                # So that asked again, after a link that broke with the answer on its way, the same jobs are handed out.
+                # So that a repeated request, after a link broke while the answer was on its way, gets the same jobs.
                 self._want = replace(self._want, attempt_id=secrets.token_hex(16))
             taking = target.dequeue(self._want, max(0.0, began + self._wait - backend.clock.now()))
             try:
@@ -374,7 +393,7 @@ class ClusterTaking:
                 if backend.draining:
                     return []
                 continue
-            self._taking, self._jobs, self._epoch = taking, jobs, backend.epoch
+            self._taking, self._jobs, self._epoch, self.quiet = taking, jobs, backend.epoch, taking.quiet
             return jobs
         if backend.draining:
             return []
@@ -384,7 +403,7 @@ class ClusterTaking:
         if self._taking is not None:
             await self._taking.__aexit__(*exc_info)
         if self._jobs and self._epoch != self._backend.epoch:
-            # Whoever handed them out may be gone, and its word with it. A job that was put back has another lease by now, or none.
+            # The owner that handed them out may be gone, and its messages lost. A job that was put back has another lease by now, or none.
             self._backend.return_jobs(self._jobs)
 
     def delivered(self) -> None:
@@ -397,8 +416,8 @@ class ClusterTaking:
 class ClusterListening:
     """One listener at a front; see base.Listening.
 
-    The events that an owner remembers are its own. So after a change of owner there are no more for this listener, unless the new one
-    knows its place; it comes again with its cursor, and is told that it missed some.
+    The events that an owner remembers are its own. So after a change of owner there are no more events for this listener, unless the new
+    owner knows its cursor. The listener then connects again with its cursor, and learns that it missed some events.
     """
 
     def __init__(self, backend: ClusterBackend, wanted: Listen, after: str | None) -> None:
@@ -417,7 +436,7 @@ class ClusterListening:
     async def __aenter__(self) -> Self:
         await self._attach()
         if self._listening is None:
-            # What happens until an owner is found is not known to be missed, nor not to be.
+            # It is not known whether events that happen until an owner is found are missed.
             self.missed = self._cursor is not None
         else:
             self.missed = self._listening.missed
@@ -427,7 +446,7 @@ class ClusterListening:
         await self._detach()
 
     async def _attach(self) -> bool:
-        """Listen at the owner of now, if one can be asked."""
+        """Listen at the current owner, if one can be reached."""
         target = self._backend.target()
         if target is None:
             return False
@@ -441,7 +460,7 @@ class ClusterListening:
         return True
 
     async def _detach(self, told: bool = True) -> None:
-        """Listen there no more. told: whether what was told came from there, so that its cursor is the place to go on from."""
+        """Stop listening there. told: whether events came from there, so that its cursor is the place to continue from."""
         listening, self._listening = self._listening, None
         if listening is not None:
             if told:

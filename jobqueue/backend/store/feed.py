@@ -1,13 +1,14 @@
-"""What the owner tells those who follow it: every group before the writer has it, and then that it is committed.
+"""Sends the groups of the owner to the servers that follow it: every group before the writer gets it, and later a notice that it is
+committed.
 
-It is told before, so that whoever follows has at least what the store has, whenever the owner dies. Nobody waits for those who follow: one
-that does not read is cut off when more is unwritten than may be (frames.py), and begins again.
+Each group is sent before it is written, so that the followers have at least what the store has, whenever the owner dies. Nobody waits for
+the followers: one that does not read is cut off when more than the limit is unwritten (frames.py), and starts again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from jobqueue.backend.group import Group
 from jobqueue.backend.group_journal import GroupJournal
@@ -19,20 +20,20 @@ from jobqueue.errors import StorageUnavailable, TooLarge
 from jobqueue.limits import MIB
 
 PART_BYTES = MIB
-"""About what one part of a group holds."""
+"""The approximate size of one part of a group."""
 
 
 class Sink(Protocol):
-    """Whom the owner tells. It must not wait, and raises nothing; see group_journal.Feed."""
+    """A receiver of the feed. It must not wait, and must not raise; see group_journal.Feed."""
 
     def handed(self, group: Group, number: int) -> None:
         """A group is about to be written."""
 
     def committed(self, number: int) -> None:
-        """It is committed."""
+        """The group is committed."""
 
     def over(self) -> None:
-        """There will be no more."""
+        """There will be no more groups."""
 
 
 class _Follower:
@@ -46,36 +47,37 @@ class _Follower:
 
 
 class Feeds:
-    """Those who follow one reign. The Feed of its journal."""
+    """The followers of one reign. The Feed of its journal."""
 
     def __init__(self, journal: GroupJournal) -> None:
         self._journal = journal
         self._followers: dict[Sink, _Follower] = {}
         self._over = False
         self.leaving = False
-        """Whether the end of the journal is not to be told yet: the queue is handed over, and is not free."""
+        """Whether to delay the notice that the journal has ended: the queue is being handed over, and is not free yet."""
         journal.feed = self
 
     @property
     def number(self) -> int:
-        """Of the last group that was handed to the writer."""
+        """The number of the last group that was handed to the writer."""
         return self._journal.number
 
     @property
     def standby(self) -> tuple[str, int] | None:
-        """Who could take over at once, and how many groups it has yet to apply, as of its last word."""
+        """The server that could take over at once, and how many groups it has yet to apply, as it last reported."""
         for follower in self._followers.values():
             if follower.standby and follower.warm:
                 return follower.name, follower.behind
         return None
 
     def join(self, sink: Sink, name: str, standby: bool) -> tuple[str, int]:
-        """Have somebody follow, from the next call of `begin` on; the reign, and the number of the last group before the first.
+        """Add a follower, which receives groups from the next call of `begin` on. Returns the reign, and the number of the last group
+        before its first one.
 
-        Raises StorageUnavailable where another one is the standby, Moved when this is over.
+        Raises StorageUnavailable if another one is the standby, Moved if this reign is over.
         """
         if self._over:
-            raise Moved("this server does not own the queue any more")
+            raise Moved("this server is no longer the owner")
         there = next((follower.name for follower in self._followers.values() if follower.standby), None)
         if standby and there is not None:
             raise StorageUnavailable(f"{there} is the standby already")
@@ -83,22 +85,22 @@ class Feeds:
         return self._journal.reign, self.number - (self._journal.writing is not None)
 
     def begin(self, sink: Sink) -> None:
-        """Tell somebody who has just joined of the group that is being written: whether it is in the store nobody knows yet."""
+        """Send a new follower the group that is being written: nobody knows yet whether it is in the store."""
         writing = self._journal.writing
         if writing is not None:
             sink.handed(writing, self.number)
 
     def said(self, sink: Sink, behind: int, warm: bool) -> None:
-        """How one that follows does, as it says."""
+        """Record the state that a follower reports."""
         follower = self._followers.get(sink)
         if follower is not None:
             follower.behind, follower.warm = behind, warm
 
     def leave(self, sink: Sink) -> None:
-        """Tell somebody nothing more."""
+        """Send nothing more to a follower."""
         self._followers.pop(sink, None)
 
-    # A Feed.
+    # The methods of Feed.
 
     def handed(self, group: Group, number: int) -> None:
         """See Feed."""
@@ -121,7 +123,7 @@ class Feeds:
 
 
 class LinkSink:
-    """Somebody who follows over a link, under the number n of its request."""
+    """A follower at the other end of a link, by the number n of its request."""
 
     def __init__(self, link: Link, n: int, feeds: Feeds) -> None:
         self.feeds = feeds
@@ -132,30 +134,36 @@ class LinkSink:
         """See Sink."""
         link = self._link
         try:
-            for states, payloads, more in _parts(group):
-                queues: dict[str, bytes | None] = {} if more else group.queue_rows
+            for states, payloads, queues, more in _parts(group):
                 link.send((m.GOT_GROUP, self._n, number, states, payloads, queues, group.counters, more))
         except TooLarge as error:
             link.fail(f"cannot be sent a group: {error}")
-        # Now, since the store is sent it in this very turn.
+        # At once, since the store is sent it in this same turn.
         link.flush()
 
     def committed(self, number: int) -> None:
-        """See Sink. It goes with what is sent next."""
+        """See Sink. It is sent together with the next message."""
         self._link.send((m.GOT_COMMITTED, self._n, number))
 
     def over(self) -> None:
         """See Sink."""
-        self._link.send((m.FAILED, self._n, error_row(Moved("the queue has another owner now, or will soon"))))
+        self._link.send((m.FAILED, self._n, error_row(Moved("another server is the owner now, or will be soon"))))
 
 
-def _parts(group: Group) -> Iterator[tuple[dict[int, bytes | None], dict[int, bytes], bool]]:
-    """A group's jobs in parts that fit in a frame, and whether more follow."""
-    if group.held_bytes <= PART_BYTES:
-        yield group.states, group.payloads, False
+_Part = tuple[dict[int, bytes | None], dict[int, bytes], dict[str, bytes | None], bool]
+
+
+def _parts(group: Group) -> Iterator[_Part]:
+    """Split a group's rows into parts that fit in a frame, each with whether more follow. A row under a name can be a part of a job's
+    log.
+    """
+    named = group.queue_rows
+    if group.held_bytes + sum(len(row or b"") for row in named.values()) <= PART_BYTES:
+        yield group.states, group.payloads, named, False
         return
-    states: dict[int, Any] = {}
+    states: dict[int, bytes | None] = {}
     payloads: dict[int, bytes] = {}
+    queues: dict[str, bytes | None] = {}
     size = 0
     for number, state in group.states.items():
         states[number] = state
@@ -165,6 +173,12 @@ def _parts(group: Group) -> Iterator[tuple[dict[int, bytes | None], dict[int, by
             payloads[number] = payload
             size += len(payload)
         if size > PART_BYTES:
-            yield states, payloads, True
+            yield states, payloads, queues, True
             states, payloads, size = {}, {}, 0
-    yield states, payloads, False
+    for name, row in named.items():
+        queues[name] = row
+        size += 50 + len(name) + len(row or b"")
+        if size > PART_BYTES:
+            yield states, payloads, queues, True
+            states, payloads, queues, size = {}, {}, {}, 0
+    yield states, payloads, queues, False

@@ -1,11 +1,11 @@
-"""From a store to a file and back: whole, exact, and never half of it for anybody to serve.
+"""Copies a store to a file and back: complete and exact, and no server can serve a partial copy.
 
-What is moved are rows, byte for byte, so that nothing is different afterwards: numbers, ids, leases, places, history, totals, and the
-line that times are on. That a file was moved is to a server as if it had been restarted.
+Rows are copied byte for byte, so that nothing is different afterwards: numbers, ids, leases, places, history, totals, and the time line.
+For a server, a moved file is as if it had been restarted.
 
-**A store is filled** under a claim, as its owner, in bounded groups. The first has RESTORING in place of the counters, and so have all that
-follow, until everything has been read back and is what the file holds; the counters themselves come in the last group. They are what every
-server reads first, and are written in the same step as rows and by the owner alone; so a mark of its own would say less.
+**A store is filled** under a claim, as its owner, in bounded groups. The first group has RESTORING in place of the counters, and so have
+all that follow, until everything has been read back and compared with the file; the counters themselves are in the last group. Every server
+reads the counters first, and only the owner writes them, in the same step as rows; a separate mark would be less reliable.
 """
 
 from __future__ import annotations
@@ -27,25 +27,27 @@ from jobqueue.backend.store.store import Store
 
 LEASE_SECONDS = 15.0
 NAME = "restore on "
-"""What the owner's name begins with while a store is filled."""
+"""The prefix of the owner's name while a store is filled."""
 
 NOWHERE = "-"
-"""The address of an owner that nobody can ask. It is no address, so that nobody takes it for one whose port refuses connections."""
+"""The address of an owner that cannot be reached. It is not a valid address, so that no server takes it for one whose port refuses
+connections."""
 
 GROUP_ROWS = 2_000
 GROUP_BYTES = 4 * 1024 * 1024
 
 RETRY_SECONDS = 0.5
 GIVE_UP_SECONDS = 60.0
-"""How long a group is tried again that the store cannot take now."""
+"""How long to try again a group that the store cannot take now."""
 
 
 async def copy(store: Store, write: Callable[[Group], object]) -> int:
-    """Give `write`, in a thread, groups which leave in an empty place what the store held at one moment; how many jobs there are then.
+    """Pass to `write`, in a thread, groups which, written to an empty place, give the content of the store at one moment. Returns the
+    number of jobs.
 
-    Queues and counters are in the last one.
+    Queues and counters are in the last group.
 
-    Raises NotNow, CannotOpen, and what `write` does.
+    Raises NotNow, CannotOpen, and what `write` raises.
     """
 
     async def apply(group: Group) -> None:
@@ -59,14 +61,14 @@ async def copy(store: Store, write: Callable[[Group], object]) -> int:
 
 
 class Source(Rows, Protocol):
-    """Rows that can be looked up."""
+    """Rows that can be looked up by number."""
 
     def these(self, numbers: Sequence[int]) -> Iterable[JobRows]:
-        """The rows of some jobs, of those that there are."""
+        """The rows of these jobs, without those that do not exist."""
 
 
 class _Comparison:
-    """Holds what is read back against its source, in whatever order and however often it comes."""
+    """Compares what is read back with its source, in whatever order and however often it comes."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -74,7 +76,7 @@ class _Comparison:
         self._payloads: set[int] = set()
 
     async def __call__(self, group: Group) -> None:
-        """Raises Fatal when a row is not the source's."""
+        """Raises Fatal if a row differs from the source."""
         expected = {job.number: job for job in self._source.these(sorted({*group.states, *group.payloads}))}
         for number, state in group.states.items():
             if number not in expected or expected[number].state != state:
@@ -87,15 +89,15 @@ class _Comparison:
 
     @property
     def jobs(self) -> int:
-        """How many jobs were read whole."""
+        """The number of jobs that were read completely."""
         return len(self._states & self._payloads)
 
 
 async def fill(store: Store, source: Source, progress: Progress = no_progress) -> None:
-    """Fill an empty store with rows that were checked as a whole before. Raises CannotOpen, NotNow.
+    """Fill an empty store with rows that were all checked before. Raises CannotOpen, NotNow.
 
-    One that has jobs, or servers, is refused and left as it is. Once it has begun, and is broken off, only another `fill` makes the store
-    usable: it deletes what the first left.
+    A store that has jobs, or servers, is refused and not changed. If filling is interrupted, only another `fill` makes the store usable: it
+    deletes what the first one left.
     """
     counters = source.counters()
     if counters is None:
@@ -111,7 +113,7 @@ async def fill(store: Store, source: Source, progress: Progress = no_progress) -
             await _clear(store, writer)
             await _fill(store, writer, source, counters, progress)
     except (NotNow, Fatal) as error:
-        raise CannotOpen(f"{store.path}: the restore was broken off, and has to be run again: {error}") from error
+        raise CannotOpen(f"{store.path}: the restore was interrupted; run it again: {error}") from error
     finally:
         with contextlib.suppress(NotNow, Fatal):
             await store.release(owner.epoch)
@@ -147,20 +149,22 @@ def _refuse_jobs(store: Store) -> Callable[[Group], Awaitable[None]]:
 
 
 def _used(store: Store, what: str) -> CannotOpen:
-    return CannotOpen(f"{store.path}: has {what} already, and only an empty store is filled: name another one, or empty this one first")
+    return CannotOpen(
+        f"{store.path}: has {what} already, and only an empty store can be filled: use another store, or empty this one first"
+    )
 
 
 def _owned(store: Store, name: str, seconds: float) -> CannotOpen:
     if name.startswith(NAME):
-        return CannotOpen(f"{store.path}: another restore fills it ({name}); if that was broken off, try again in {seconds:.0f} s")
+        return CannotOpen(f"{store.path}: another restore is filling it ({name}); if that was interrupted, try again in {seconds:.0f} s")
     return CannotOpen(
-        f"{store.path}: the server {name} owns the queue: stop all servers first, or try again in {seconds:.0f} s if it is gone"
+        f"{store.path}: the server {name} is the owner: stop all servers first, or try again in {seconds:.0f} s if it is no longer running"
     )
 
 
 @contextlib.asynccontextmanager
 async def _held(store: Store, epoch: int) -> AsyncIterator[None]:
-    """Renew the claim meanwhile. When another has claimed all the same, the next commit says so."""
+    """Renew the claim meanwhile. If another server claims nevertheless, the next commit fails."""
 
     async def renew() -> None:
         while True:
@@ -186,7 +190,7 @@ async def _writing(store: Store, epoch: int) -> AsyncIterator[Writer]:
 
 
 async def _commit(writer: Writer, group: Group) -> None:
-    """Commit a group, again while the store cannot. Raises NotNow, Fatal."""
+    """Commit a group, and repeat while the store cannot. Raises NotNow, Fatal."""
     until = time.monotonic() + GIVE_UP_SECONDS
     while True:
         committed: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
@@ -200,7 +204,7 @@ async def _commit(writer: Writer, group: Group) -> None:
 
 
 async def _clear(store: Store, writer: Writer) -> None:
-    """Mark the store as being filled, and delete what a restore left that was broken off."""
+    """Mark the store as being filled, and delete what an interrupted restore left."""
     await _commit(writer, _group(RESTORING))
     numbers: set[int] = set()
 
@@ -240,7 +244,7 @@ async def _fill(store: Store, writer: Writer, source: Source, counters: bytes, p
 
 
 def _groups(source: Rows) -> Iterator[Group]:
-    """Jobs by the group."""
+    """Jobs in groups."""
     group = _group(RESTORING)
     for number, state, payload in source.jobs():
         group.put(number, state)

@@ -1,16 +1,17 @@
-"""One connection between two servers: frames, the proof that both know the secret, heartbeats, and no more unwritten than may be.
+"""One connection between two servers: frames, the proof that both know the secret, heartbeats, and a limit on unwritten data.
 
-A frame is 4 bytes of length, big-endian, and so many bytes of MessagePack (messages.py). Whoever connects, the front, says Hello; whoever
-listens, the owner, answers with its own; the front proves first that it knows the secret, then the owner does. Each proof is an HMAC over
-both nonces, both names and the side that gives it, so none can be sent back or used again, and the secret itself is never sent. Whoever
-can change what is on its way can still take the link over once it is proven: that is what TLS is for (docs/security.md).
+A frame is 4 bytes of length, big-endian, then that many bytes of MessagePack (messages.py). The side that connects, the front, sends Hello;
+the side that listens, the owner, answers with its own Hello. The front first proves that it knows the secret, then the owner does. Each
+proof is an HMAC over both nonces, both names and the side that gives it, so no proof can be sent back or used again, and the secret itself
+is never sent. An attacker who can change data in transit can still take over the link after the proofs: use TLS against that
+(docs/security.md).
 
-Whatever is not understood, late or too large ends the connection with one line in the log. Nothing is ever sent twice by a link.
+Anything invalid, late or too large ends the connection with one line in the log. A link never sends anything twice.
 
-Each side that has read nothing for HEARTBEAT_SECONDS sends a Ping, and takes the link for broken after HEARTBEATS_MISSED of them without
-a byte. Only so is a machine found out that has lost its power: its connections look idle for ever.
+A side that has read nothing for HEARTBEAT_SECONDS sends a Ping, and treats the link as broken after HEARTBEATS_MISSED of them without any
+byte in return. Only this detects a machine that has lost power: its connections look idle for ever.
 
-Times are seconds on the injected clock.
+Times are in seconds on the injected clock.
 """
 
 from __future__ import annotations
@@ -37,37 +38,39 @@ logger = logging.getLogger("jobqueue.peer")
 HEARTBEAT_SECONDS = 1.0
 HEARTBEATS_MISSED = 3
 HELLO_SECONDS = 2.0
-"""The most that the first exchange may take."""
+"""The longest time that the first exchange can take."""
 
 CLOSE_SECONDS = 1.0
-"""The most that a link which is closed takes to write what was sent before."""
+"""The longest time that closing a link can take, to write what was sent before."""
 
 HELLO_BYTES_MAX = 512
-"""What a frame may hold before its sender has proven anything."""
+"""The largest frame that is accepted before its sender has proven anything."""
 
 SECRET_CHARS_MIN = 16
-"""Whoever listens in on a proof can try secrets against it for as long as they like."""
+"""An eavesdropper on a proof can try secrets against it without a time limit."""
 
 NAME_CHARS_MAX = 200
 NONCE_BYTES = 32
 PAUSE_BYTES = MIB
-"""Unwritten bytes from which on an owner reads no further requests."""
+"""When this many bytes are unwritten, an owner stops reading requests."""
 
 _LENGTH = 4
 
 
 class BadFrame(Exception):
-    """The other side sent what it may not. str() says what."""
+    """The other side sent something invalid. str() says what."""
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """How a server shows itself to others. name: its own; secret: the cluster's, None where certificates alone say who may (mutual TLS)."""
+    """How a server identifies itself to others. name: its own; secret: the cluster's, None if only certificates decide who can connect
+    (mutual TLS).
+    """
 
     name: str
     secret: str | None = None
 
     def __post_init__(self) -> None:
-        """ValueError where it would be of no use."""
+        """Raises ValueError if the identity cannot work."""
         if not 0 < len(self.name.encode()) <= NAME_CHARS_MAX:
             raise ValueError(f"the server's name must have 1 to {NAME_CHARS_MAX} bytes")
         if self.secret is not None and len(self.secret) < SECRET_CHARS_MIN:
@@ -84,7 +87,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def frame_bytes_max(limits: Limits) -> int:
-    """What a frame may hold: a whole answer, or one job with all that it may hold, and what is around it."""
+    """The largest frame: a whole answer, or one job with everything that it can contain, plus overhead."""
     return limits.answer_bytes_max + 4 * limits.body_bytes_max + MIB
 
 
@@ -101,10 +104,10 @@ class _Transport(Protocol):
 
 
 class Link(asyncio.Protocol):
-    """One side of a connection. Subclasses say what is done with messages once both sides are proven.
+    """One side of a connection. Subclasses handle messages once both sides are proven.
 
-    front: whether this is the side that connected. decode: reads what the other side sends from then on. broken: why there is no link any
-    more, None while there is. Counts of frames, bytes and writes are for tests and metrics.
+    front: whether this is the side that connected. decode: decodes what the other side sends from then on. broken: why the link has ended,
+    None while it is open. Counts of frames, bytes and writes are for tests and metrics.
     """
 
     def __init__(self, identity: Identity, limits: Limits, clock: Clock, *, front: bool, decode: Callable[[Any], Any]) -> None:
@@ -133,35 +136,37 @@ class Link(asyncio.Protocol):
 
     @property
     def knows(self) -> int:
-        """What the other side keeps to, once it is proven; see known.py."""
+        """What the other side supports, once it is proven; see known.py."""
         return 0 if self._theirs is None else self._theirs.knows
 
     def __repr__(self) -> str:
         state = self.broken or ("proven" if self.proven else "hello")
         return f"<{type(self).__name__} {self.peer} {state} in={self.bytes_in} out={self.bytes_out}>"
 
-    # What subclasses say.
+    # Methods for subclasses.
 
     def opened(self) -> None:
         """Both sides are proven."""
 
     def got(self, message: Any) -> None:
-        """A message, in order. May raise BadFrame."""
+        """Handle a message; they come in order. May raise BadFrame."""
 
     def misread(self, frame: Any, error: Exception) -> None:
-        """A frame of a proven link that is not what `decode` reads. Raises BadFrame, or deals with it."""
+        """Handle a frame of a proven link that `decode` cannot read, or raise BadFrame."""
         raise BadFrame(f"sent what cannot be read: {error}")
 
     def lost(self, reason: str) -> None:
         """The link is over; called once."""
 
     def flushed(self) -> None:
-        """All that was sent by now is the transport's."""
+        """The transport has everything that was sent so far."""
 
     # Writing.
 
     def send(self, message: tuple[Any, ...]) -> None:
-        """Send a message with all others of this turn of the loop; on a broken link, nothing. Raises TooLarge, having sent nothing."""
+        """Send a message, together with all others of this turn of the loop; on a broken link, send nothing. Raises TooLarge, having sent
+        nothing.
+        """
         data = encode(message)
         size = len(data)
         if size > self.frame_bytes_max:
@@ -198,7 +203,7 @@ class Link(asyncio.Protocol):
 
     @property
     def unwritten_bytes(self) -> int:
-        """What the kernel has not taken yet."""
+        """Bytes that the kernel has not taken yet."""
         return self._out_bytes + (0 if self.transport is None else self.transport.get_write_buffer_size())
 
     def pause_writing(self) -> None:
@@ -245,14 +250,14 @@ class Link(asyncio.Protocol):
             logger.log(
                 logging.INFO if exc is None else logging.WARNING, "link to %s ended: %s", self.peer, exc or "it closed the connection"
             )
-        # Where certificates are asked for, only this says that the other side does not take ours.
+        # If certificates are required, only this shows that the other side does not accept ours.
         self._end("the connection broke" if exc is None else f"the connection broke: {exc}")
 
     def eof_received(self) -> None:
         """See asyncio.Protocol; the transport then closes."""
 
     def fail(self, reason: str) -> None:
-        """End the link because of what the other side did or did not do."""
+        """End the link because the other side did something wrong, or did not respond."""
         if self.broken is None:
             logger.warning("link to %s ended: it %s", self.peer, reason)
             self._end(f"it {reason}")
@@ -265,11 +270,11 @@ class Link(asyncio.Protocol):
             transport = self.transport
             self._end("this server closed the link", abort=False)
             if transport.is_closing():
-                # The other side has closed it. A TLS transport that is closed again knows no buffer any more.
+                # The other side has closed it. A TLS transport that is closed a second time no longer knows its buffer size.
                 return
             transport.close()
             if transport.get_write_buffer_size():
-                # One that does not read must not keep the connection open.
+                # A side that does not read must not keep the connection open.
                 self.clock.call_at(self.clock.now() + CLOSE_SECONDS, transport.abort)
 
     def _end(self, reason: str, abort: bool = True) -> None:
@@ -304,16 +309,16 @@ class Link(asyncio.Protocol):
         buffer = self._buffer
         used = self._read(memoryview(buffer))
         if used and self.broken is None:
-            # A new one: an exception that somebody keeps may hold a view of the old one, which then cannot be cut.
+            # Make a new buffer: if an exception is kept somewhere, it may refer to a view of the old one, which then cannot be shortened.
             self._buffer = buffer[used:]
 
     @property
     def _held_up(self) -> bool:
-        """Whether an owner has so much to write that it does no more of what it would have to answer. A front always reads."""
+        """Whether an owner has so much to write that it stops handling requests. A front always reads."""
         return not self.front and (self._full or self._out_bytes > PAUSE_BYTES)
 
     def _read(self, view: memoryview) -> int:
-        """Deal with all whole frames; how many bytes they are."""
+        """Handle all complete frames. Returns how many bytes they are."""
         at, end = 0, len(view)
         try:
             while end - at >= _LENGTH and self.broken is None and not self._held_up:
@@ -344,7 +349,7 @@ class Link(asyncio.Protocol):
             self.got(message)
 
     def _prove(self, frame: memoryview) -> None:
-        """Hello and Proof, each once and in this order."""
+        """Handle Hello and Proof, each once and in this order."""
         try:
             message = decode_first(frame)
         except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -388,7 +393,7 @@ class Link(asyncio.Protocol):
         self._timer = None
         seen = self.bytes_in
         if not self.front and self._full:
-            # It reads nothing now; that the other side does is all that can be seen of it.
+            # It reads nothing now; that the other side still reads is the only sign of life.
             seen -= self.unwritten_bytes
         if seen != self._seen:
             self._seen, self._missed = seen, 0

@@ -1,7 +1,7 @@
-"""The link to an owner, as the server that asks sees it: requests by number, each with a future for its answer.
+"""The link to an owner, on the side that sends requests: each request has a number, and a future for its answer.
 
-Jobs that were sent over the link and that nobody can be given are refused by a message. If the link ends, that message may be lost with it,
-and the owner keeps them leased; so they are given back by other means, which does no harm where they have been put back.
+If jobs were sent over the link and cannot be given to any client, a message refuses them. If the link ends, that message can be lost with
+it, and the owner keeps the jobs leased; so they are given back in another way, which does no harm if they have been put back already.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from jobqueue.model import Job
 A = TypeVar("A", bound=m.Message)
 
 DISMISSED: Final[Any] = m.GotJobs(0, [])
-"""The answer to whoever is held when this server drains; for a dequeue it is as good as any without jobs."""
+"""The answer to held requests when this server drains; for a dequeue it is the same as any answer without jobs."""
 
 REFUSED_SECONDS = 10.0
-"""How long a refusal may be on its way: longer than a link lives whose other side does not read."""
+"""How long a refusal can be on its way: longer than a link survives whose other side does not read."""
 
-_HELD = frozenset({m.DEQUEUE, m.JOB})
+_HELD = frozenset({m.DEQUEUE, m.JOB, m.ASK_HELD})
 
 
 class _Asked(NamedTuple):
@@ -41,10 +41,10 @@ class _Asked(NamedTuple):
 
 
 class FrontLink(Link):
-    """A link to the owner at `address`. ready: done when both sides are proven or there will be no link.
+    """A link to the owner at `address`. ready: done when both sides are proven, or when it is certain that there will be no link.
 
-    taken: numbers of dequeues whose jobs are not delivered yet, and of listeners. return_jobs: called with jobs that were not delivered,
-    when the owner may not have learnt that.
+    taken: numbers of dequeues whose jobs are not delivered yet, and of listeners. return_jobs: called with jobs that were not delivered, if
+    the owner may not know that.
     """
 
     def __init__(
@@ -59,15 +59,16 @@ class FrontLink(Link):
         self.address = address
         self._return_jobs = return_jobs
         self._refused: deque[tuple[float, Sequence[JobRow]]] = deque()
-        """Jobs that were refused, and when, while the owner may not have read that."""
+        """Jobs that were refused, and when, while the owner may not have read the refusal."""
         self._left: deque[tuple[float, int]] = deque()
-        """Dequeues that nobody waits for any more, and since when, while their answers may come. Those of listings hold jobs too."""
+        """Dequeues that no client waits for any more, and since when, while their answers can still come. Those of lists contain jobs
+        too."""
         self.ready: asyncio.Future[None] = self.loop.create_future()
         self.asked: dict[int, _Asked] = {}
         self.taken: set[int] = set()
         self._newest = 0
         self._given = 0
-        """The number of the last request that the kernel may have seen."""
+        """The number of the last request that the kernel may have received."""
         self._parts: dict[int, list[Item]] = {}
         self._retiring = False
 
@@ -77,8 +78,8 @@ class FrontLink(Link):
         return self._newest
 
     async def ask(self, kind: type[A], op: int, *arguments: Any) -> A:
-        """Ask, and wait for an answer of this kind. Raises what the owner raised, Moved, Unconfirmed, BadRequest, TooLarge, and
-        StorageUnavailable where the owner knows too little.
+        """Send a request, and wait for an answer of this kind. Raises what the owner raised, Moved, Unconfirmed, BadRequest, TooLarge, and
+        StorageUnavailable if the owner does not support the request.
         """
         if self.broken is not None:
             raise Moved(f"the link to the server that owns the queue ended: {self.broken}")
@@ -91,7 +92,7 @@ class FrontLink(Link):
         future = self.loop.create_future()
         self.asked[n] = _Asked(future, kind, op)
         if self.broken is not None:
-            # By the send just now, which found too much unwritten.
+            # By the send just now, which found too much unwritten data.
             del self.asked[n]
             raise Moved(f"the link to the server that owns the queue ended: {self.broken}")
         try:
@@ -99,7 +100,7 @@ class FrontLink(Link):
         except QueueError:
             raise
         except BaseException:
-            # Whoever asked has gone. The answer may be here already, or on its way.
+            # The caller has gone. The answer may be here already, or on its way.
             self.asked.pop(n, None)
             self._parts.pop(n, None)
             if op == m.DEQUEUE:
@@ -112,7 +113,7 @@ class FrontLink(Link):
             raise
 
     def refuse(self, n: int, jobs: Sequence[JobRow] = ()) -> None:
-        """Want no answer any more. jobs: those of the answer that came all the same, which nobody was given."""
+        """Give up the answer to a request. jobs: those of an answer that has come nevertheless, and that no client was given."""
         self.send((m.CANCEL, n))
         self.taken.discard(n)
         if jobs:
@@ -141,7 +142,7 @@ class FrontLink(Link):
         asked = self.asked.get(n)
         kind = type(message)
         if asked is None or asked.future.done():
-            # Answered before the owner knew that nobody waits any more.
+            # Answered before the owner knew that the request was given up.
             if kind is m.GotListener:
                 self.refuse(n)
             elif (
@@ -172,7 +173,7 @@ class FrontLink(Link):
             self.finished()
 
     def lost(self, reason: str) -> None:
-        """Everybody who waits for an answer learns what may have become of the request."""
+        """Every request that waits for an answer gets an error that says what may have happened to it."""
         if not self.ready.done():
             self.ready.set_result(None)
         asked, self.asked = self.asked, {}
@@ -188,22 +189,22 @@ class FrontLink(Link):
             if n > self._given:
                 future.set_exception(Moved("the link to the server that owns the queue broke before this was sent"))
             elif op in m.CHANGES:
-                future.set_exception(StorageUnconfirmed("the link to the server that owns the queue broke; it may have been done"))
+                future.set_exception(StorageUnconfirmed("the link to the server that owns the queue broke; the change may have been made"))
             else:
                 future.set_exception(Moved("the link to the server that owns the queue broke"))
 
     def fail_unmade(self) -> None:
-        """There will be no link: nothing will come of it any more."""
+        """There will be no link: it could not be set up."""
         if self.broken is None:
             self.broken = "it was never made"
             if self.transport is not None:
                 self.transport.abort()
 
     def dismiss(self) -> None:
-        """Answer everybody who is held, because this server drains. Listeners are told first what has happened."""
+        """Answer all held requests, because this server drains. Listeners get the events that have happened first."""
         for n, (future, _, op) in list(self.asked.items()):
             if op == m.NOTICES:
-                # What is on its way to it must not be lost: the owner would take it for told.
+                # Events on their way to the listener must not be lost: the owner would count them as delivered.
                 self.send((m.DISMISS, n))
             elif op in _HELD and not future.done():
                 del self.asked[n]
@@ -211,18 +212,18 @@ class FrontLink(Link):
                 future.set_result(DISMISSED)
 
     def retire(self) -> None:
-        """Ask nothing new; end when what is under way is over."""
+        """Send no new requests; end when all requests are answered."""
         self._retiring = True
         self.finished()
 
     def finished(self) -> None:
-        """Something is over; end if the link is retired and it was the last."""
+        """A request is finished; end if the link is retired and this was the last."""
         if self._retiring and not self.asked and not self.taken:
             self.close()
 
 
 def _unsayable(arguments: Iterable[Any]) -> str | None:
-    """The name of the field that cannot be written, where it has one."""
+    """The name of the field that cannot be encoded, if it has one."""
     for each in arguments:
         fields = msgspec.structs.asdict(each) if isinstance(each, msgspec.Struct) else {}
         for name, value in fields.items():

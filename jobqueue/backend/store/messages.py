@@ -1,49 +1,42 @@
-"""What servers say to each other: MessagePack arrays `[what, n, …]`, n being the number that the asking server gave its request.
+"""The messages between servers: MessagePack arrays `[what, n, …]`, where n is the number that the asking server gave its request.
 
-Requests are named for the methods of `Backend`. They are written as plain tuples, which costs half of making a struct first, and read as
-typed structs, so that nothing of another shape gets further than this file. What most requests carry (specs, verdicts, leases) goes by the
-names of its fields: msgspec writes and reads it in C as it is, and a field that only one of two servers knows is left out or has its
-default. A job goes by position: its lease and its conclusion have one place in it, and PLAIN is not written.
-
-A new field goes to the end, with a default. Anything else is a new VERSION, and servers of two versions do not talk.
+Requests are named after the methods of `Backend`. They are written as plain tuples, which costs half of making a struct first, and read as
+typed structs, so data of any other shape gets no further than this file. The content of most requests (specs, verdicts, leases) has field
+names: a field that only one of two servers knows is left out or has its default. A job is sent by position: its lease and its conclusion
+share a place. A new field goes to the end, with a default; any other change is a new VERSION, and two versions do not talk.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from jobqueue.backend.base import BackendStats, Conclude, Enqueued, Extend, Listen, Notice
+from jobqueue.backend.base import BackendStats, Conclude, Enqueued, Extend, Listen, Notice, Release, SentSpec
 from jobqueue.backend.store.shapes import ErrorRow, Item, JobRow, job_of
 from jobqueue.engine.events import Kind
-from jobqueue.model import JobFilter, JobSpec, KeyStats, Outcome, PolicyChange, QueuePolicy, QueueStats, Reason, Status, Verdict, Want
+from jobqueue.model import JobChange, JobFilter, KeyStats, Outcome, QueueStats, Status, Verdict, Want
+from jobqueue.policy import PolicyChange, QueuePolicy
+from jobqueue.reason import Reason
 
 VERSION = 1
 
-# What a message is: its first element. 1 to 9 are of the link itself.
+# The type of a message is its first element. 1 to 9 belong to the link itself.
 HELLO, PROOF, PING, PONG, CANCEL, DELIVERED, FAILED = 1, 2, 3, 4, 5, 6, 7
 ENQUEUE, ENQUEUE_BATCH, DEQUEUE, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH, RELEASE, END, RETRY = range(10, 20)
-JOB, NUMBERED, JOBS, QUEUE_PAGE, QUEUE, PUT_POLICY, DELETE_QUEUE, SET_PAUSED, PURGE, REDRIVE = range(20, 30)
+JOB, NUMBERED, JOBS, QUEUE_PAGE, QUEUE, PUT_POLICY, DELETE_QUEUE, SET_PAUSED, PURGE, RETRY_FAILED = range(20, 30)
 LISTEN, NOTICES, STATS, CHECK, DISMISS = 30, 31, 32, 33, 34
-FOLLOW, MARK, FOLLOWED, GIVE_BACK = range(35, 39)
-CHANGE_POLICY, KEYS, SET_KEY_PAUSED, WHY = range(70, 74)
+FOLLOW, MARK, FOLLOWED, GIVE_BACK, RELEASE_BATCH = range(35, 40)
+CHANGE_POLICY, KEYS, SET_KEY_PAUSED, WHY, EDIT, ASK, ASK_HELD, ASK_CHANGE = range(70, 78)
 DONE, GOT_ENQUEUED, GOT_JOB, GOT_JOBS, GOT_PART, GOT_COUNT, GOT_QUEUE, GOT_QUEUES, GOT_STATS, GOT_LISTENER, GOT_NOTICES = range(40, 51)
-GOT_FOLLOWING, GOT_GROUP, GOT_COMMITTED, GOT_KEYS, GOT_KEY, GOT_REASONS = 51, 52, 53, 60, 61, 62
+GOT_FOLLOWING, GOT_GROUP, GOT_COMMITTED, GOT_KEYS, GOT_KEY, GOT_REASONS, GOT_VALUE = 51, 52, 53, 60, 61, 62, 63
 
-CHANGES = frozenset({ENQUEUE, ENQUEUE_BATCH, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH, RELEASE, END, RETRY}) | {
-    GIVE_BACK,
-    PUT_POLICY,
-    DELETE_QUEUE,
-    SET_PAUSED,
-    PURGE,
-    REDRIVE,
-    CHANGE_POLICY,
-    SET_KEY_PAUSED,
-}
-"""Requests that may have been carried out when their answer is lost. A dequeue is none: what it took is put back."""
+_OF_JOBS = {ENQUEUE, ENQUEUE_BATCH, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH, RELEASE, RELEASE_BATCH, END, RETRY, EDIT, GIVE_BACK}
+_OF_QUEUES = {PUT_POLICY, DELETE_QUEUE, SET_PAUSED, PURGE, RETRY_FAILED, CHANGE_POLICY, SET_KEY_PAUSED}
+CHANGES = frozenset(_OF_JOBS | _OF_QUEUES | {ASK_CHANGE})
+"""Requests that may have been carried out if their answer is lost. A dequeue is not one: the jobs that it took are put back."""
 
 
 class Message(msgspec.Struct, array_like=True, gc=False, tag_field="what"):
-    """n: the request it is or belongs to; 0 for those of the link itself."""
+    """n: the request that this is or belongs to; 0 for messages of the link itself."""
 
     n: int
 
@@ -52,7 +45,7 @@ class Message(msgspec.Struct, array_like=True, gc=False, tag_field="what"):
 
 
 class Hello(Message, tag=HELLO):
-    """The first of each side. version: of this protocol; nonce: random, for the other side's proof; knows: see known.py."""
+    """The first message of each side. version: of this protocol; nonce: random, for the other side's proof; knows: see known.py."""
 
     version: int
     name: str
@@ -61,7 +54,7 @@ class Hello(Message, tag=HELLO):
 
 
 class Proof(Message, tag=PROOF):
-    """That this side knows the secret."""
+    """Proves that this side knows the secret."""
 
     mac: bytes
 
@@ -71,14 +64,14 @@ class Ping(Message, tag=PING):
 
 
 class Pong(Message, tag=PONG):
-    """Says that this side is there."""
+    """Shows that this side is alive."""
 
 
 # The asking side.
 
 
 class CancelOp(Message, tag=CANCEL):
-    """Nobody waits for the answer any more: stop. Of a dequeue that was answered: put the jobs back. Of a listener: it has left."""
+    """The answer is no longer needed: stop. For a dequeue that was answered: put the jobs back. For a listener: it has left."""
 
 
 class Delivered(Message, tag=DELIVERED):
@@ -86,19 +79,19 @@ class Delivered(Message, tag=DELIVERED):
 
 
 class EnqueueOp(Message, tag=ENQUEUE):
-    """See Backend.enqueue; so with all that follow."""
+    """See Backend.enqueue; likewise for the messages below."""
 
-    spec: JobSpec
+    spec: SentSpec
 
 
 class EnqueueBatchOp(Message, tag=ENQUEUE_BATCH):
-    """Errors among the items stay where they are."""
+    """Errors among the items keep their places."""
 
-    items: list[JobSpec]
+    items: list[SentSpec]
 
 
 class DequeueOp(Message, tag=DEQUEUE):
-    """Is over with an answer without jobs, else with Delivered or CancelOp."""
+    """Ends with an answer without jobs; otherwise with Delivered or CancelOp."""
 
     want: Want
     wait: float
@@ -138,8 +131,14 @@ class ReleaseOp(Message, tag=RELEASE):
     delay: float
 
 
+class ReleaseBatchOp(Message, tag=RELEASE_BATCH):
+    """See EnqueueBatchOp."""
+
+    items: list[Release]
+
+
 class GiveBackOp(Message, tag=GIVE_BACK):
-    """See Backend; answered 1 or 0."""
+    """See Backend; the answer is 1 or 0."""
 
     id: str
     token: str
@@ -155,6 +154,13 @@ class RetryOp(Message, tag=RETRY):
     """See Backend."""
 
     id: str
+
+
+class EditOp(Message, tag=EDIT):
+    """See Backend."""
+
+    id: str
+    change: JobChange
 
 
 class JobOp(Message, tag=JOB):
@@ -182,20 +188,20 @@ class JobsOp(Message, tag=JOBS):
     after: int | None
     payloads: bool
     key: str | None = None
+    tag: str | None = None
+    worker: str | None = None
+    error: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+    group: str | None = None
+    parent: str | None = None
+    retrying: bool | None = None
+    error_group: str | None = None
+    by_end: bool = False
 
     def wanted(self) -> JobFilter:
         """The filter."""
-        return JobFilter(
-            status=self.status,
-            outcome=self.outcome,
-            queue=self.queue,
-            type=self.type,
-            limit=self.limit,
-            before=self.before,
-            after=self.after,
-            payloads=self.payloads,
-            key=self.key,
-        )
+        return JobFilter(**{name: getattr(self, name) for name in self.__struct_fields__ if name != "n"})
 
 
 class QueuePageOp(Message, tag=QUEUE_PAGE):
@@ -216,6 +222,7 @@ class PutPolicyOp(Message, tag=PUT_POLICY):
 
     name: str
     policy: QueuePolicy
+    by: str | None = None
 
 
 class DeleteQueueOp(Message, tag=DELETE_QUEUE):
@@ -229,6 +236,7 @@ class SetPausedOp(Message, tag=SET_PAUSED):
 
     name: str
     paused: bool
+    by: str | None = None
 
 
 class PurgeOp(Message, tag=PURGE):
@@ -237,7 +245,7 @@ class PurgeOp(Message, tag=PURGE):
     name: str
 
 
-class RedriveOp(Message, tag=REDRIVE):
+class RetryFailedOp(Message, tag=RETRY_FAILED):
     """See Backend."""
 
     name: str
@@ -257,7 +265,7 @@ class ListenOp(Message, tag=LISTEN):
 
 
 class NoticesOp(Message, tag=NOTICES):
-    """Asks a listener for its next events: nothing is sent that was not asked for. listener: the n of its ListenOp."""
+    """Asks a listener for its next events: events are sent only when asked for. listener: the n of its ListenOp."""
 
     listener: int
     limit: int
@@ -269,6 +277,7 @@ class ChangePolicyOp(Message, tag=CHANGE_POLICY):
 
     name: str
     change: PolicyChange
+    by: str | None = None
 
 
 class KeysOp(Message, tag=KEYS):
@@ -285,12 +294,27 @@ class SetKeyPausedOp(Message, tag=SET_KEY_PAUSED):
     name: str
     key: str
     paused: bool
+    by: str | None = None
 
 
 class WhyOp(Message, tag=WHY):
     """Backend.waiting_for."""
 
     numbers: list[int]
+
+
+class AskOp(Message, tag=ASK):
+    """Backend.ask. request: as asking.py encodes it. Three messages, since the message type decides what a lost answer means."""
+
+    request: msgspec.Raw
+
+
+class AskHeldOp(AskOp, tag=ASK_HELD):
+    """A request with a wait."""
+
+
+class AskChangeOp(AskOp, tag=ASK_CHANGE):
+    """A request that changes something."""
 
 
 class StatsOp(Message, tag=STATS):
@@ -302,13 +326,13 @@ class CheckOp(Message, tag=CHECK):
 
 
 class DismissOp(Message, tag=DISMISS):
-    """Answer request n, which asks for notices, with those that there are. Without any answer of its own."""
+    """Answer request n, which asks for notices, now, with those that exist. Has no answer of its own."""
 
 
 class FollowOp(Message, tag=FOLLOW):
-    """Asks for all that the owner commits from now on: GotFollowing, then GotGroup and GotCommitted as they come, Failed at the end.
+    """Asks for everything that the owner commits from now on: GotFollowing, then GotGroup and GotCommitted as they come, Failed at the end.
 
-    standby: to take over; there is one at a time. Lasts until CancelOp.
+    standby: follow in order to take over; there is one at a time. Lasts until CancelOp.
     """
 
     standby: bool
@@ -319,7 +343,7 @@ class MarkOp(Message, tag=MARK):
 
 
 class FollowedOp(Message, tag=FOLLOWED):
-    """How one that follows does; n is that of its FollowOp. warm: whether it could take over at once."""
+    """The state of a follower; n is that of its FollowOp. warm: whether it could take over at once."""
 
     behind: int
     warm: bool
@@ -329,13 +353,13 @@ class FollowedOp(Message, tag=FOLLOWED):
 
 
 class Failed(Message, tag=FAILED):
-    """It raised."""
+    """The operation raised this error."""
 
     error: ErrorRow
 
 
 class Done(Message, tag=DONE):
-    """It returned None."""
+    """The operation returned None."""
 
 
 class GotEnqueued(Message, tag=GOT_ENQUEUED):
@@ -346,7 +370,7 @@ class GotEnqueued(Message, tag=GOT_ENQUEUED):
     handed_over: bool
 
     def enqueued(self) -> Enqueued:
-        """The whole."""
+        """The complete struct."""
         return Enqueued(job_of(self.job), self.created, self.handed_over)
 
 
@@ -357,21 +381,22 @@ class GotJob(Message, tag=GOT_JOB):
 
 
 class GotJobs(Message, tag=GOT_JOBS):
-    """Jobs handed out, or a page of them with the next one's cursor."""
+    """Jobs handed out, or a page of them with the next one's cursor. quiet: see Taking."""
 
     jobs: list[JobRow]
     next: int | None = None
+    quiet: bool = False
 
 
 class GotPart(Message, tag=GOT_PART):
-    """Some of a batch's items, in order. more: others follow under the same n; so no frame is larger than frames may be."""
+    """Some of a batch's items, in order. more: others follow under the same n, so that no frame exceeds the limit."""
 
     items: list[Item]
     more: bool
 
 
 class GotCount(Message, tag=GOT_COUNT):
-    """How many."""
+    """A number."""
 
     count: int
 
@@ -408,6 +433,12 @@ class GotReasons(Message, tag=GOT_REASONS):
     reasons: list[list[Reason]]
 
 
+class GotValue(Message, tag=GOT_VALUE):
+    """The answer to an AskOp, as asking.py encodes it."""
+
+    value: msgspec.Raw
+
+
 class GotStats(Message, tag=GOT_STATS):
     """The totals."""
 
@@ -415,7 +446,7 @@ class GotStats(Message, tag=GOT_STATS):
 
 
 class GotListener(Message, tag=GOT_LISTENER):
-    """It listens now."""
+    """The listener has started."""
 
     cursor: str
     missed: bool
@@ -429,7 +460,7 @@ class GotNotices(Message, tag=GOT_NOTICES):
 
 
 class GotFollowing(Message, tag=GOT_FOLLOWING):
-    """It follows now. number: of the last group before the first that comes."""
+    """Following has started. number: of the last group before the first one that comes."""
 
     reign: str
     number: int
@@ -452,49 +483,18 @@ class GotCommitted(Message, tag=GOT_COMMITTED):
     number: int
 
 
-Op = (
-    EnqueueOp
-    | EnqueueBatchOp
-    | DequeueOp
-    | ConcludeOp
-    | ConcludeBatchOp
-    | ExtendOp
-    | ExtendBatchOp
-    | ReleaseOp
-    | EndOp
-    | RetryOp
-    | JobOp
-    | NumberedOp
-    | JobsOp
-    | QueuePageOp
-    | QueueOp
-    | PutPolicyOp
-    | DeleteQueueOp
-    | SetPausedOp
-    | PurgeOp
-    | RedriveOp
-    | ListenOp
-    | NoticesOp
-    | StatsOp
-    | ChangePolicyOp
-    | KeysOp
-    | SetKeyPausedOp
-    | WhyOp
-    | CheckOp
-    | DismissOp
-    | FollowOp
-    | MarkOp
-    | FollowedOp
-    | GiveBackOp
-)
-_Got = GotEnqueued | GotJob | GotJobs | GotPart | GotCount | GotQueue | GotQueues | GotKeys | GotKey | GotReasons | GotStats
+_ChangeOp = RetryOp | EditOp | ReleaseBatchOp
+_JobOp = EnqueueOp | EnqueueBatchOp | DequeueOp | ConcludeOp | ConcludeBatchOp | ExtendOp | ExtendBatchOp | ReleaseOp | EndOp | _ChangeOp
+_LookOp = JobOp | NumberedOp | JobsOp | QueuePageOp | QueueOp | ListenOp | NoticesOp | StatsOp | KeysOp | WhyOp | CheckOp | DismissOp
+_QueueOp = PutPolicyOp | DeleteQueueOp | SetPausedOp | PurgeOp | RetryFailedOp | ChangePolicyOp | SetKeyPausedOp
+Op = _JobOp | _LookOp | _QueueOp | AskOp | AskHeldOp | AskChangeOp | FollowOp | MarkOp | FollowedOp | GiveBackOp
+_Got = GotEnqueued | GotJob | GotJobs | GotPart | GotCount | GotQueue | GotQueues | GotKeys | GotKey | GotReasons | GotValue | GotStats
 Answer = Done | _Got | GotListener | GotNotices | Failed
-Fed = GotFollowing | GotGroup | GotCommitted
 
 encode = msgspec.msgpack.Encoder().encode
 decode_first = msgspec.msgpack.Decoder(Hello | Proof).decode
-"""What comes before a link is proven."""
+"""Messages before a link is proven."""
 decode_asked = msgspec.msgpack.Decoder(Op | CancelOp | Delivered | Ping | Pong).decode
-"""What an owner is sent."""
-decode_answer = msgspec.msgpack.Decoder(Answer | Fed | Ping | Pong).decode
-"""What an owner sends."""
+"""Messages to an owner."""
+decode_answer = msgspec.msgpack.Decoder(Answer | GotFollowing | GotGroup | GotCommitted | Ping | Pong).decode
+"""Messages from an owner."""

@@ -1,4 +1,4 @@
-"""The error between servers by which a request finds its way to the owner of the moment."""
+"""The error between servers that redirects a request to the current owner."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from jobqueue.errors import StorageUnavailable
 
 
 class Moved(StorageUnavailable):
-    """Whoever was asked does not serve the queue now, or cannot be reached, and has changed nothing: ask whoever owns it.
+    """The server that was asked does not serve the queue now, or cannot be reached, and has changed nothing: ask the owner.
 
-    A server raises it that is not the owner, or not yet, or not any more; a RemoteBackend too, when its link is not there or breaks
-    before the request was sent, and for whatever changes nothing (reads, held dequeues, waits, listeners) when it breaks later. A client
-    that sees it all the same is told that the storage is unavailable.
+    Raised by a server that is not the owner, not yet, or no longer. Also raised by a RemoteBackend, if its link is missing or breaks before
+    the request was sent, and, if the link breaks later, for requests that change nothing (reads, held dequeues, waits, listeners). If it
+    reaches a client, the client is told that the storage is unavailable.
     """

@@ -1,7 +1,7 @@
-"""What a server serves as the owner, to its own clients and to other servers: the local backend while there is one, else Moved.
+"""What a server serves as the owner, to its own clients and to other servers: the local backend while there is one, otherwise Moved.
 
-A local backend that was deposed or handed over ends every wait at once. Here such an end is told from one that was meant: whoever held a
-request is told Moved, and asks the new owner with the rest of its wait.
+A local backend that was deposed or handed over ends every wait at once. This module distinguishes such an end from an ordinary one: a held
+request gets Moved, and continues at the new owner with the rest of its wait.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ from typing import Self
 
 from jobqueue.backend.base import BackendStats, ClusterStats, Listen, Listening, Notice, Taking
 from jobqueue.backend.group_journal import GroupJournal
-from jobqueue.backend.local import LocalBackend, LocalTaking
+from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.requests.request import R, Request
 from jobqueue.backend.store.feed import Feeds
 from jobqueue.backend.store.lease import Lease
 from jobqueue.backend.store.moved import Moved
-from jobqueue.backend.store.passing import Ask, Passing, R
+from jobqueue.backend.store.passing import Ask, Passing
 from jobqueue.backend.store.signals import Signal
+from jobqueue.backend.taking import LocalTaking
 from jobqueue.clock import Clock
 from jobqueue.errors import Draining, StorageUnavailable, Unconfirmed
 from jobqueue.model import Job, Want
 
 
 class ReigningBackend(LocalBackend):
-    """The local backend of one reign. returned: called with jobs that were just put back, which nobody waits to be committed."""
+    """The local backend of one reign. returned: called with jobs that were just put back, when nobody waits for the commit of that."""
 
     returned: Callable[[list[Job]], object] = staticmethod(lambda jobs: None)
 
@@ -34,9 +36,9 @@ class ReigningBackend(LocalBackend):
 
 
 class Reign:
-    """One epoch of this server's: from when its rows were loaded until it is deposed or has handed over.
+    """One epoch of this server: from when its rows were loaded until it is deposed or has handed over.
 
-    busy: operations that are under way, and dequeues whose jobs are neither delivered nor put back.
+    busy: the number of running operations, and of dequeues whose jobs are neither delivered nor put back.
     """
 
     def __init__(self, lease: Lease, local: LocalBackend, journal: GroupJournal, clock: Clock) -> None:
@@ -46,37 +48,37 @@ class Reign:
         self.feeds = Feeds(journal)
         self.busy = 0
         self.over = False
-        """Whether nothing may be changed in its memory any more, since nobody would store it."""
+        """Whether its memory must not change any more, since nobody would store the change."""
         self._clock = clock
         self._calm = Signal(clock)
 
     def ended(self) -> bool:
-        """Whether a wait that found nothing says nothing. Looks at the clock, as no timer does on a machine that has just woken."""
+        """Whether a wait that found nothing is meaningless. Checks the clock, since timers are late on a machine that has just woken."""
         return self.local.draining or not self.lease.held()
 
     def leave(self) -> None:
-        """An operation is over."""
+        """An operation has ended."""
         self.busy -= 1
         if not self.busy:
             self._calm.notify()
 
     def depose(self, why: str) -> None:
-        """Acknowledge nothing more, write nothing more, and answer everybody who waits."""
+        """Acknowledge nothing more, write nothing more, and answer all waiting requests."""
         self.over = True
         self.journal.give_up(why)
         self.local.drain()
 
     async def calm(self, until: float) -> None:
-        """Return when nothing is under way, or at engine time `until`."""
+        """Return when no operation is running, or at the engine time `until`."""
         while self.busy and self._clock.now() < until:
             await self._calm.wait(until)
 
 
 class OwnBackend(Passing):
-    """A Backend that is there for as long as the process, whoever owns the queue; the methods are documented at `Backend`.
+    """A Backend that exists as long as the process, whoever owns the queue; the methods are documented at `Backend`.
 
-    Every one of them raises Moved too, having changed nothing, when this server is not the owner, not yet, or not any more. reign: the one
-    of now; return_jobs: called with jobs that were handed out under a reign that is over and could not be delivered.
+    Each method also raises Moved, having changed nothing, if this server is not the owner, not yet, or no longer. reign: the current one;
+    return_jobs: called with jobs that were handed out in a reign that has ended and could not be delivered.
     """
 
     at_once = True
@@ -86,10 +88,10 @@ class OwnBackend(Passing):
         self.return_jobs = return_jobs
 
     def now(self) -> Reign:
-        """The reign of now, its lease held at this very moment. Raises Moved."""
+        """The current reign, after checking that its lease is held at this moment. Raises Moved."""
         reign = self._reign()
         if reign is None or not reign.lease.held():
-            raise Moved("this server does not own the queue")
+            raise Moved("this server is not the owner")
         return reign
 
     async def _pass(self, ask: Ask[R]) -> R:
@@ -104,13 +106,24 @@ class OwnBackend(Passing):
 
     async def job(self, job_id: str, wait: float = 0.0) -> Job:
         reign = self.now()
-        # A wait is not work under way: handing over ends it.
+        # A wait is not a running operation: a hand-over ends it.
         try:
             found = await reign.local.job(job_id, wait)
         except StorageUnavailable as error:
             raise told(error, reign) from None
         if wait > 0 and reign.ended():
-            # Also of a job that has ended: on a machine that has just woken it may have expired here alone.
+            # Also for a job that has ended: on a machine that has just woken, it may have expired only here.
+            raise Moved("the queue's owner changed during the wait")
+        return found
+
+    async def _hold(self, request: Request[R], wait: float) -> R:
+        # As `job`.
+        reign = self.now()
+        try:
+            found = await reign.local.ask(request)
+        except StorageUnavailable as error:
+            raise told(error, reign) from None
+        if wait > 0 and reign.ended():
             raise Moved("the queue's owner changed during the wait")
         return found
 
@@ -131,21 +144,21 @@ class OwnBackend(Passing):
         return await self.now().local.stats()
 
     def cluster(self) -> ClusterStats | None:
-        """None: the backend that this is a part of tells."""
+        """None: the backend that contains this one answers."""
         return None
 
     def drain(self) -> None:
-        """Nothing: whoever owns the reign ends it."""
+        """Does nothing: whoever owns the reign ends it."""
 
     async def close(self) -> None:
-        """Nothing; see drain."""
+        """Does nothing; see drain."""
 
 
 def told(error: Draining | StorageUnavailable, reign: Reign) -> Draining | StorageUnavailable:
-    """What an error of the local backend means to whoever may ask another server."""
+    """What an error of the local backend means to a caller that can ask another server."""
     if isinstance(error, Unconfirmed) or not (isinstance(error, Draining) or reign.lease.gone):
         return error
-    return Moved(f"the queue has another owner now: {error.detail}")
+    return Moved(f"another server is the owner now: {error.detail}")
 
 
 class OwnTaking:
@@ -157,6 +170,14 @@ class OwnTaking:
         self._wait = wait
         self._reign: Reign | None = None
         self._taking: LocalTaking | None = None
+        self.quiet = False
+
+    def at_once(self) -> list[Job] | None:
+        """See base.Taking.at_once."""
+        return None
+
+    def leave(self) -> None:
+        """See base.Taking.leave."""
 
     async def __aenter__(self) -> list[Job]:
         reign = self._own.now()
@@ -170,6 +191,7 @@ class OwnTaking:
             reign.busy += 1
         elif reign.ended():
             raise Moved("the queue's owner changed during the wait")
+        self.quiet = taking.quiet
         return jobs
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -178,7 +200,7 @@ class OwnTaking:
             return
         held = taking.held
         if held and reign.over:
-            # This server's memory is nobody's truth any more: the new owner has these leases, and must give them back.
+            # This server's memory is no longer authoritative: the new owner has these leases, and must give them back.
             taking.delivered()
             self._own.return_jobs(held)
         else:
@@ -192,7 +214,7 @@ class OwnTaking:
 
 
 class OwnListening:
-    """One listener at the owner; see base.Listening. `notices` raises Moved when the reign is over."""
+    """One listener at the owner; see base.Listening. `notices` raises Moved when the reign has ended."""
 
     def __init__(self, own: OwnBackend, wanted: Listen, after: str | None) -> None:
         self._own = own
@@ -225,5 +247,5 @@ class OwnListening:
         assert self._reign is not None
         found = await self._listening.notices(limit, wait)
         if not found and self._reign.ended():
-            raise Moved("the queue has another owner now, which knows other events")
+            raise Moved("another server is the owner now, which knows other events")
         return found

@@ -1,13 +1,12 @@
-"""Who owns the queue: a server's part in finding out, claiming, holding, losing and handing over.
+"""Ownership of the queue: how a server finds the owner, claims, holds, loses and hands over ownership.
 
-Two tasks. One announces this server once a second. The other looks at who owns the queue, and claims when nobody does, when the owner's
-lease has passed by the store's clock, or when its peer port refuses connections, which is safe because the store fences whoever had it
-before. Whoever owns keeps it. When it is free, the members try in an order that a rendezvous hash gives them, a moment apart, so that
-they do not all read a million rows.
+Two tasks run. One announces this server once a second. The other checks who owns the queue. It claims if nobody does, if the owner's lease
+has passed by the store's clock, or if the owner's peer port refuses connections; this is safe because the store fences the previous owner.
+When ownership is free, the members try in an order given by a rendezvous hash, a moment apart, so that they do not all read a million rows.
 
-As the owner it reads the rows, starts a local backend on them, and renews its lease whenever no commit has for a third of it. It is
-deposed at once when the store says that another has claimed, and gives up by its own clock before its lease ends (lease.py). Either way
-all who wait are answered in that very step, and nothing is written any more.
+As the owner it reads the rows, starts a local backend on them, and renews its lease whenever no commit has for a third of it. It is deposed
+at once when the store reports that another server has claimed, and gives up by its own clock before its lease ends (lease.py). In both
+cases all waiting requests are answered in that same step, and nothing is written any more.
 """
 
 from __future__ import annotations
@@ -44,43 +43,42 @@ _logger = logging.getLogger("jobqueue.cluster")
 
 R = TypeVar("R")
 
-LEASE_SECONDS = 5.0
-ANNOUNCE_SECONDS = 1.0
+LEASE_SECONDS, ANNOUNCE_SECONDS = 5.0, 1.0
 MEMBER_SECONDS = 3.5
-"""A member that has not announced itself for so long is not counted on to claim."""
+"""A member that has not announced itself for this long is not expected to claim."""
 
 STAGGER_SECONDS = 0.15
-"""How long each member leaves to the one before it in the order to claim."""
+"""How long each member waits for the one before it in the order to claim."""
 
 LOOK_SECONDS = 0.1
-"""The least time between two looks at who owns the queue, however many ask for one."""
+"""The least time between two checks of who owns the queue, however many ask for one."""
 
 RETRY_SECONDS = 0.5
-"""How soon to try again what the store could not do."""
+"""How soon to try again when the store could not answer."""
 
 HAND_OVER_SECONDS = 2.0
-"""How long what is under way may take to end before the last commit."""
+"""How long running operations can take to end before the last commit."""
 
 MODEST_SECONDS = 10.0
-"""How long a server that was deposed leaves an owner alone whose port refuses it."""
+"""How long a deposed server does not claim from an owner whose port refuses its connections."""
 
 SICK_SECONDS = 30.0
-"""How long a server claims nothing after the rows could not be read."""
+"""How long a server does not claim after the rows could not be read."""
 
 CLOCK_WARN_SECONDS, CLOCK_SECONDS_MAX = 0.5, 5.0
-"""How far this server's UTC may be from the store's: clients are shown it, and say by it when a job is to run."""
+"""How far this server's UTC can be from the store's: clients see its UTC, and use it to say when a job is to run."""
 
 Probe = Callable[[str], Awaitable[bool]]
-"""Whether the peer port of an address refuses connections: not whether it is silent."""
+"""Whether the peer port of an address refuses connections. False if it does not answer."""
 
 Aside = Callable[[Callable[[], R]], Awaitable[R]]
-"""Runs something long where it does not stop the loop."""
+"""Runs something long without blocking the loop."""
 
 PROBE_SECONDS = 1.0
 
 
 async def refuses(address: str) -> bool:
-    """Whether nobody listens at `host:port`, as the machine there says. A time-out says nothing."""
+    """Whether the machine reports that nobody listens at `host:port`. A time-out proves nothing."""
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(PROBE_SECONDS):
@@ -94,15 +92,15 @@ async def refuses(address: str) -> bool:
 
 
 def order(members: list[str], epoch: int) -> list[str]:
-    """The order in which members claim after an epoch: by rendezvous hash, so that it is another one each time and needs no talk."""
+    """The order in which members claim after an epoch: by rendezvous hash, so that it differs each time and needs no communication."""
     return sorted(members, key=lambda name: hashlib.blake2b(f"{epoch} {name}".encode(), digest_size=8).digest())
 
 
 class Ownership:
-    """One server's part in it. name: unique among the servers; address: of its peer port, as others reach it.
+    """One server's part. name: unique among the servers; address: of its peer port, as others reach it.
 
-    changed: notified whenever `reign` or `owner` has changed. probe, aside and ids are injected for tests.
-    standby: its part in following the owner, None where it is never to. rows_clock: what times in the rows go by.
+    changed: notified whenever `reign` or `owner` has changed. probe, aside and ids are injected for tests. standby: its part in following
+    the owner, None if it never follows. rows_clock: the clock for times in the rows.
     """
 
     def __init__(
@@ -130,25 +128,25 @@ class Ownership:
         self.lease_seconds = lease_seconds
         self.changed = Signal(clock)
         self.lease: Lease | None = None
-        """What this server's claim was granted, from then on, while it reads the rows too."""
+        """The lease that this server's claim was granted, from then on, including while it reads the rows."""
         self.reign: Reign | None = None
         self.owner: Owner | None = None
-        """Who owned it at the last look; this server too, while it still reads the rows."""
+        """The owner at the last check; this server too, while it still reads the rows."""
         self.owner_seen_at = clock.now()
         self.members: list[Member] = []
         self.members_seen_at = clock.now()
         self.clock_seconds: float | None = None
-        """How far this server's UTC is ahead of the store's, at the least; None until they were compared."""
+        """How far this server's UTC is ahead of the store's, at least; None until they were compared."""
         self.returned: Callable[[Reign, list[Job]], object] = lambda reign, jobs: None
-        """Called with jobs that were put back under a reign. It may end before that is committed."""
+        """Called with jobs that were put back in a reign, which may end before that is committed."""
         self.leaving = False
         self._closed = False
         self._ruling: Reign | None = None
-        """The reign until its backend is closed; `reign` only while it takes requests."""
+        """The reign until its backend is closed; `reign` is set only while it accepts requests."""
         self._clock_off: str | None = None
         self._sick: str | None = None
         self._modest_until = -math.inf
-        """Until then it does not claim from an owner that lives: two servers that cannot reach each other would take turns."""
+        """Until then it does not claim from a living owner: two servers that cannot reach each other would alternate as owners."""
         self._probe = probe
         self._aside = aside
         self._ids = ids
@@ -158,7 +156,7 @@ class Ownership:
             standby.rows_clock = self.rows_clock
         self._last_owner: str | None = None
         self.epoch = 0
-        """The last that was seen: what the order goes by."""
+        """The last epoch that was seen, which decides the order to claim."""
         self._doubted = False
         self._wake = Signal(clock)
         self._silent: str | None = None
@@ -166,46 +164,46 @@ class Ownership:
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
 
-    # From outside.
+    # Called from outside.
 
     def start(self) -> None:
-        """Begin to take part. Wants a running loop and an open store."""
+        """Start to take part. Needs a running loop and an open store."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._take_part()), loop.create_task(self._announce())]
         if self.standby is not None:
             self.standby.start()
 
     def doubt(self) -> None:
-        """Look at once who owns the queue: the one who did cannot be reached, or says that it does not."""
+        """Check at once who owns the queue: the last known owner cannot be reached, or denies being the owner."""
         self._doubted = True
         self._wake.notify()
 
     @property
     def problem(self) -> str | None:
-        """Why this server claims nothing; None while it would."""
+        """Why this server does not claim ownership; None if it would."""
         return self._silent or self._clock_off or self._sick
 
     @property
     def others(self) -> bool:
-        """Whether another server is there to take over."""
+        """Whether another server can take over."""
         return any(member.name != self.name and member.seconds < MEMBER_SECONDS for member in self.members)
 
     def hand_over(self) -> None:
-        """Claim no more, and let another server have the queue, once what is under way has ended and is committed.
+        """Stop claiming, and let another server have the queue once all running operations have ended and are committed.
 
-        Who owns it is looked at on: this server's workers have yet to hand in what they did.
+        This server continues to check who the owner is: its workers still have to report their work.
         """
         self.leaving = True
         self.doubt()
 
     async def handed_over(self) -> None:
-        """Return when this server owns nothing any more, once `hand_over` was called."""
+        """Return when this server no longer owns anything, after `hand_over` was called."""
         self.hand_over()
         while self._tasks and self._ruling is not None:
             await self.changed.wait(self.clock.now() + LOOK_SECONDS)
 
     async def close(self) -> None:
-        """Hand over, take this server off the list, and wait for all that it began. The store stays open."""
+        """Hand over, take this server off the list, and wait for all tasks to end. The store stays open."""
         self.hand_over()
         if not self._tasks:
             return
@@ -224,7 +222,7 @@ class Ownership:
         except NotNow as error:
             _logger.info("this server stays on the list of members for a minute: %s", error)
 
-    # Being there.
+    # Announcing this server.
 
     async def _announce(self) -> None:
         rounds = 0
@@ -239,25 +237,25 @@ class Ownership:
             await _passing(self.clock, due)
 
     async def _clock_agrees(self) -> bool:
-        """Whether this server's UTC is near enough to the store's to own the queue. Raises NotNow."""
+        """Whether this server's UTC is close enough to the store's to own the queue. Raises NotNow."""
         before, there, after = self.clock.now(), await self.store.now(), self.clock.now()
         self.rows_clock.compared(before, after, there)
         took = after - before
         off = before + took / 2 + self.clock.skew() - there
-        # Where in that time the store looked at its clock is not known.
+        # The moment in that time at which the store read its clock is not known.
         certain = abs(off) - took / 2
         self.clock_seconds = math.copysign(max(0.0, certain), off)
         if certain > CLOCK_SECONDS_MAX:
             if self._clock_off is None:
-                _logger.error("this server claims nothing: its clock is %+.1f s off the store's", off)
+                _logger.error("this server does not claim ownership: its clock is %+.1f s off the store's", off)
             self._clock_off = f"its clock is {off:+.1f} s off the store's; {CLOCK_SECONDS_MAX:g} s are allowed"
             return False
         if certain > CLOCK_WARN_SECONDS:
-            _logger.warning("this server's clock is %+.1f s off the store's; from %g s on it may not own the queue", off, CLOCK_SECONDS_MAX)
+            _logger.warning("this server's clock is %+.1f s off the store's; from %g s on it cannot be the owner", off, CLOCK_SECONDS_MAX)
         self._clock_off = None
         return True
 
-    # Looking and claiming.
+    # Checking and claiming.
 
     async def _take_part(self) -> None:
         while not self._closed:
@@ -270,25 +268,25 @@ class Ownership:
                 self._silent = f"the store does not answer: {error}"
                 pause = RETRY_SECONDS
             except Fatal as error:
-                # Somebody claimed while the rows were read, say.
-                _logger.warning("lost the queue before serving it: %s", error)
+                # For example, another server claimed while the rows were read.
+                _logger.warning("lost ownership before serving: %s", error)
                 pause = LOOK_SECONDS
             except CannotOpen as error:
-                _logger.error("this server claims nothing for %g s: %s", SICK_SECONDS, error)
+                _logger.error("this server does not claim ownership for %g s: %s", SICK_SECONDS, error)
                 self._sick = str(error)
                 pause = SICK_SECONDS
             except Exception as error:
-                # A defect; a server that never claims again for it would be a worse one.
-                _logger.exception("this server claims nothing for %g s", SICK_SECONDS)
+                # A defect; a server that stopped claiming because of it would be worse.
+                _logger.exception("this server does not claim ownership for %g s", SICK_SECONDS)
                 self._sick = f"{type(error).__name__}: {error}"
                 pause = SICK_SECONDS
             if not self._doubted:
                 await self._rest(began + pause)
-            # A storm of doubts is one look.
+            # Many doubts at once lead to one check.
             await self._rest(began + LOOK_SECONDS, doubts=False)
 
     async def _rest(self, until: float, doubts: bool = True) -> None:
-        """Wait until then, or until this server closes, or is in doubt about who owns the queue."""
+        """Wait until then, or until this server closes, or doubts who owns the queue."""
         while not self._closed and self.clock.now() < until and not (doubts and self._doubted):
             await self._wake.wait(until)
 
@@ -303,22 +301,24 @@ class Ownership:
             self.changed.notify()
 
     async def _look(self) -> float:
-        """See who owns the queue, claim it if that is due and serve; seconds until the next look. Raises NotNow, Fatal, CannotOpen."""
+        """Check who owns the queue, claim it if that is due, and serve. Returns seconds until the next check. Raises NotNow, Fatal,
+        CannotOpen.
+        """
         doubted, self._doubted = self._doubted, False
         owner = await self.store.owner()
         if self._silent is not None:
-            # Here, since a look in which this server comes to own the queue ends with its reign.
+            # Set here, since a check in which this server becomes the owner ends with its reign.
             self._silent = None
             _logger.warning("the store answers again")
         self._saw(owner)
         poll = self.lease_seconds / 3
         if owner is not None and owner.name == self.name and owner.address != self.address:
             if self._sick is None:
-                _logger.error("this server claims nothing: the server at %s has its name, %r; each needs its own", owner.address, self.name)
-            self._sick = f"the server at {owner.address} has its name, {self.name!r}"
+                _logger.error("this server does not claim ownership: the server at %s has the same name, %r", owner.address, self.name)
+            self._sick = f"the server at {owner.address} has the same name, {self.name!r}"
             return poll
         self._sick = None
-        # Its own claim, of which the answer was lost, or a reign that it gave up: nobody else is to be considered.
+        # Its own claim, whose answer was lost, or a reign that it gave up: no other server needs to be considered.
         ours = owner is not None and owner.name == self.name
         free = owner is None or owner.seconds <= 0
         modest = self.clock.now() < self._modest_until
@@ -337,22 +337,22 @@ class Ownership:
         return LOOK_SECONDS
 
     def _turn(self) -> int:
-        """How many members are to claim before this one: a standby that is warm comes first, wherever it stands in the order."""
+        """How many members should claim before this one: a warm standby comes first, whatever its place in the order."""
         if self.standby is not None and self.standby.warm:
             return 0
         gone = self._last_owner
         another = any(one.seconds < MEMBER_SECONDS and one.name not in (self.name, gone) for one in self.members)
-        # Whether another one is the standby is not known here.
+        # This server does not know whether another one is the standby.
         return self._place() + another
 
     def _place(self) -> int:
-        """How many members are before this one in the order to claim."""
+        """How many members come before this one in the order to claim."""
         gone = self._last_owner
         there = {member.name for member in self.members if member.seconds < MEMBER_SECONDS and member.name != gone} | {self.name}
         return order(sorted(there), self.epoch).index(self.name)
 
     def _to_follow(self) -> Owner | None:
-        """Whose standby this server is to be, if it can."""
+        """The owner whose standby this server should be, if it can."""
         owner = self.owner
         if self._closed or self.leaving or self.lease is not None or self.problem is not None:
             return None
@@ -380,7 +380,7 @@ class Ownership:
     # Being the owner.
 
     async def _serve(self, lease: Lease) -> None:
-        """Read the rows and serve until the lease is lost or handed over. Raises NotNow, Fatal, CannotOpen before it serves."""
+        """Read the rows and serve until the lease is lost or handed over. Before it serves, raises NotNow, Fatal, CannotOpen."""
         began = self.clock.now()
         try:
             twin = await self._followed(lease)
@@ -391,7 +391,7 @@ class Ownership:
                 rows = await self.store.rows(lease.epoch)
                 offset, change = await self._aside(lambda: load(rows, engine, self.rows_clock))
         except (CannotOpen, NotNow):
-            # Another server may have more luck.
+            # Another server may succeed.
             await self._release(lease)
             raise
         if not lease.held():
@@ -405,7 +405,7 @@ class Ownership:
         self.reign = self._ruling = reign
         local.resume()
         how, jobs = "read" if twin is None else "followed as the standby, taken over", len(engine.jobs.by_id)
-        _logger.warning("owns the queue, epoch %d: %d jobs %s in %.2f s", lease.epoch, jobs, how, self.clock.now() - began)
+        _logger.warning("is now the owner, epoch %d: %d jobs %s in %.2f s", lease.epoch, jobs, how, self.clock.now() - began)
         self.changed.notify()
         while lease.gone is None and not self.leaving:
             await self._wake.wait(self.clock.now() + lease.seconds)
@@ -420,7 +420,7 @@ class Ownership:
         return Engine(self.limits) if self._ids is None else Engine(self.limits, self._ids)
 
     async def _followed(self, lease: Lease) -> Twin | None:
-        """What this server has followed as the standby, if that is what the store has. Raises NotNow, Fatal, CannotOpen."""
+        """What this server followed as the standby, if it matches the store. Raises NotNow, Fatal, CannotOpen."""
         twin = None if self.standby is None else await self.standby.take()
         if twin is None:
             return None
@@ -431,28 +431,28 @@ class Ownership:
             unfit = str(error)
         if unfit is None:
             return twin
-        _logger.warning("what was followed as the standby is not what the store has, so all rows are read: %s", unfit)
+        _logger.warning("the standby's copy differs from the store, so all rows are read: %s", unfit)
         return None
 
     def _lost(self, why: str) -> None:
-        """The lease is gone: called by it, in whichever step found that out."""
+        """The lease was lost: called by the lease, in the step that detects this."""
         reign, self.reign = self._ruling, None
         if reign is not None:
             self._modest_until = self.clock.now() + MODEST_SECONDS
-            _logger.error("owns the queue no more, epoch %d: %s", reign.lease.epoch, why)
-            reign.depose(f"this server does not own the queue any more: {why}")
+            _logger.error("is no longer the owner, epoch %d: %s", reign.lease.epoch, why)
+            reign.depose(f"this server is no longer the owner: {why}")
         self._doubted = True
         self._wake.notify()
         self.changed.notify()
 
     def _let_go(self, reign: Reign) -> None:
-        """Close what is left of a reign, aside: nothing waits for it, and the store may be slow."""
+        """Close the rest of a reign in a separate task: nothing waits for it, and the store may be slow."""
         task = asyncio.get_running_loop().create_task(reign.local.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def _hand_over(self, reign: Reign) -> None:
-        """End what is under way, commit it, and let another server claim. From the first step on nothing new begins here."""
+        """End running operations, commit them, and let another server claim. From the first step on nothing new is started here."""
         self.reign = None
         reign.local.drain()
         self.changed.notify()
@@ -463,21 +463,21 @@ class Ownership:
         held = reign.lease.held()
         if held:
             await self._release(reign.lease)
-        # Only now: the standby claims when it hears of it.
+        # Only now, since the standby claims when it receives this.
         reign.feeds.leaving = False
         reign.feeds.over()
         if held:
-            _logger.warning("handed the queue over, epoch %d", reign.lease.epoch)
+            _logger.warning("gave up ownership, epoch %d", reign.lease.epoch)
 
     async def _release(self, lease: Lease) -> None:
         lease.end("it was given back")
         try:
             await self.store.release(lease.epoch)
         except (NotNow, Fatal) as error:
-            _logger.warning("the queue is free when its lease has passed: %s", error)
+            _logger.warning("ownership was not released and ends with its lease: %s", error)
 
     async def _renew(self, lease: Lease) -> None:
-        """Renew the lease whenever nothing else has for a third of it."""
+        """Renew the lease whenever nothing else has renewed it for a third of its time."""
         while lease.held():
             due = self.clock.now() + lease.renewed_at + lease.seconds / 3 - lease.time(self.clock)
             if self.clock.now() < due:
@@ -496,5 +496,5 @@ class Ownership:
 
 
 async def _passing(clock: Clock, until: float) -> None:
-    """Return at engine time `until`."""
+    """Return at the engine time `until`."""
     await Signal(clock).wait(until)

@@ -1,24 +1,25 @@
-"""Batches between servers: cut into requests that are not too large, and put together again from their answers."""
+"""Batches between servers: split into requests of limited size, and assembled again from their answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
-from jobqueue.backend.base import Conclude, Enqueued, Extend
+from jobqueue.backend.base import Conclude, Enqueued, Extend, Release
 from jobqueue.backend.store.shapes import Item, error_of, job_of
-from jobqueue.errors import QueueError, StorageUnconfirmed
+from jobqueue.errors import QueueError, StorageUnconfirmed, Unavailable
 from jobqueue.limits import MIB
 from jobqueue.model import Job, JobSpec
 
 BATCH_BYTES = MIB
-"""About what one request holds of a batch; a larger batch goes in several, one after the other."""
+"""The approximate size of a batch's part in one request; a larger batch goes in several requests, one after the other."""
 
-BatchItem = TypeVar("BatchItem", JobSpec, Conclude, Extend)
+BatchItem = TypeVar("BatchItem", JobSpec, Conclude, Extend, Release)
+Reply = TypeVar("Reply")
 
 
 def parts(items: Sequence[BatchItem], size: Callable[[BatchItem], int]) -> Iterable[list[BatchItem]]:
-    """A batch by what one request may hold; one request even where there is nothing."""
+    """Split a batch by what one request can hold; yields one part even if the batch is empty."""
     part: list[BatchItem] = []
     held = 0
     for item in items:
@@ -30,23 +31,49 @@ def parts(items: Sequence[BatchItem], size: Callable[[BatchItem], int]) -> Itera
     yield part
 
 
+def in_place(
+    items: Sequence[BatchItem | QueueError], replies: Iterable[Item | QueueError], read: Callable[[Item | QueueError], Reply]
+) -> list[Reply | QueueError]:
+    """The result of each item, including errors among the items. replies: for the items that are not errors."""
+    others = iter(replies)
+    return [item if isinstance(item, QueueError) else read(next(others)) for item in items]
+
+
+async def one_by_one(ask: Callable[[BatchItem], Awaitable[Job]], items: Sequence[BatchItem | QueueError]) -> list[Job | QueueError]:
+    """A batch that the owner does not support. As for any batch, an error applies to the whole only if nothing was sent before."""
+    replies: list[Job | QueueError] = []
+    for item in items:
+        try:
+            replies.append(item if isinstance(item, QueueError) else await ask(item))
+        except QueueError as error:
+            if isinstance(error, Unavailable) and not replies:
+                raise
+            replies.append(error.bare())
+    return replies
+
+
 def spec_bytes(spec: JobSpec) -> int:
-    """About what a job to be enqueued adds to a request."""
+    """The approximate size that a job to be enqueued adds to a request."""
     return len(spec.payload) + 300
 
 
 def conclude_bytes(item: Conclude) -> int:
-    """About what a conclude adds to a request."""
+    """The approximate size that a conclude adds to a request."""
     return len(item.verdict.result or b"") + len(item.verdict.error or b"") + 200
 
 
 def extend_bytes(item: Extend) -> int:
-    """About what an extend adds to a request."""
+    """The approximate size that an extend adds to a request."""
     return len(item.message or "") + 200
 
 
+def release_bytes(item: Release) -> int:
+    """The approximate size that a release adds to a request."""
+    return 200
+
+
 def enqueued_of(reply: Item | QueueError) -> Enqueued | QueueError:
-    """What became of a job to be enqueued."""
+    """The result for a job to be enqueued."""
     if isinstance(reply, QueueError):
         return reply
     if reply.error is not None or reply.job is None:
@@ -55,7 +82,7 @@ def enqueued_of(reply: Item | QueueError) -> Enqueued | QueueError:
 
 
 def job_reply(reply: Item | QueueError) -> Job | QueueError:
-    """What became of an item that answers with its job."""
+    """The result for an item that is answered with its job."""
     if isinstance(reply, QueueError):
         return reply
     return _error(reply) if reply.error is not None or reply.job is None else job_of(reply.job)

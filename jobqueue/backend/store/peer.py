@@ -1,12 +1,13 @@
-"""The owner's side of the links: carries out what other servers ask of its backend, each request under the number they gave it.
+"""The owner's side of the links: carries out the requests of other servers on its backend, each under the number that they gave it.
 
-A request that a backend does at once (`Backend.at_once`) is answered right where it was read, without a task. A dequeue that was answered
-with jobs stays open until the front says that they are delivered, or that they are not, which puts them back (promise 3).
+If the backend needs no task (`Backend.at_once`), a request is answered where it was read, without a task. A dequeue that was answered with
+jobs stays open until the front reports that they are delivered, or that they are not, which puts them back (promise 3).
 
-A front whose link ends takes its waiters out of line, and jobs of which no byte was sent are put back. Those that were sent stay leased:
-the front may have delivered them, and its word on that be lost with the link. To put them back would give one job to two workers. A front
-that lives gives back itself what it could not deliver (front.py). Of one that died, a client that asks again under its `attempt_id` at
-another server, as ours do, is handed the same jobs; for others they come back when their leases end, as after a kill of a single server.
+If a front's link ends, its waiters leave the line, and jobs of which no byte was sent are put back. Jobs that were sent stay leased: the
+front may have delivered them, and its message about that may be lost with the link. Putting them back could give one job to two workers. A
+front that is still alive gives back the jobs that it could not deliver (front.py). If the front died, a client that repeats its
+`attempt_id` at another server, as our clients do, gets the same jobs; for other clients the jobs return when their leases end, as after a
+kill of a single server.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgspec
 
 from jobqueue.backend.base import Backend, Enqueued, Listening, Taking
 from jobqueue.backend.store import messages as m
+from jobqueue.backend.store.asking import decode_request, encode_answer
 from jobqueue.backend.store.feed import Feeds, LinkSink
 from jobqueue.backend.store.frames import BadFrame, Identity, Link, logger
 from jobqueue.backend.store.moved import Moved
@@ -31,27 +33,27 @@ from jobqueue.model import Job
 from jobqueue.resuming import resumed
 
 PART_BYTES = MIB
-"""About what one part of a batch's answer holds."""
+"""The approximate size of one part of a batch's answer."""
 
 NOTICES_MAX = 500
 """Events in one answer."""
 
 LINKS_MAX = 256
-"""Open at once, those included that have proven nothing yet."""
+"""Links open at the same time, including those that have not proven anything yet."""
 
 _TLS_SECONDS = 5.0
 
 _CANCEL_TURNS = 3
-"""Turns of the loop after which a request that was cancelled is over: its task is cancelled, told, and has let go."""
+"""Turns of the loop after which a cancelled request has ended: its task is cancelled, gets the exception, and has cleaned up."""
 
 _Serving = Coroutine[Any, Any, None]
 
 
 class PeerServer:
-    """Lets other servers use a backend. A protocol factory, for loop.create_server; `listen` does it all.
+    """Lets other servers use a backend. A protocol factory, for loop.create_server; `listen` does everything.
 
-    backend: whose operations are done. While this server owns nothing it raises Moved, which goes over the link as it is. feeds: of its
-    reign, None while it owns nothing.
+    backend: carries out the operations. While this server owns nothing, the backend raises Moved, which is sent over the link as it is.
+    feeds: those of its reign, None while it owns nothing.
     """
 
     def __init__(
@@ -74,11 +76,11 @@ class PeerServer:
         self._listener: asyncio.Server | None = None
 
     def __call__(self) -> OwnerLink:
-        """A connection's protocol."""
+        """Make the protocol of a new connection."""
         return OwnerLink(self)
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
-        """Listen; the port. Raises OSError, and ValueError where nothing says who may connect."""
+        """Start to listen. Returns the port. Raises OSError, and ValueError if nothing determines who can connect."""
         if self.identity.secret is None and (tls is None or tls.verify_mode is not ssl.CERT_REQUIRED):
             raise ValueError("servers need a secret, or TLS that asks for certificates, to know each other by")
         seconds = None if tls is None else _TLS_SECONDS
@@ -87,10 +89,10 @@ class PeerServer:
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Listen no more and end every link. What was answered before is written."""
+        """Stop listening and end every link. Answers that were given before are written."""
         if self._listener is not None:
-            # asyncio forgets a connection that it has accepted when listening ends before its next turn (gh-109564): the other server would
-            # wait in vain for a second. So it accepts nothing more first.
+            # If listening ends before the loop's next turn, asyncio forgets a connection that it has just accepted (gh-109564): the other
+            # server would wait in vain for a second. So it stops accepting first.
             for listening in self._listener.sockets:
                 asyncio.get_running_loop().remove_reader(listening.fileno())
             await asyncio.sleep(0)
@@ -98,7 +100,7 @@ class PeerServer:
             self._listener.close()
         for link in list(self.links):
             link.close()
-        # What the links had open lets go of it.
+        # The operations that the links had open clean up.
         for _ in range(_CANCEL_TURNS):
             await asyncio.sleep(0)
 
@@ -112,17 +114,17 @@ class OwnerLink(Link):
         self._newest = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._takings: dict[int, Taking] = {}
-        """Dequeues that were answered with jobs, until the front says what became of them."""
+        """Dequeues that were answered with jobs, until the front reports what happened to them."""
         self._unsent: set[int] = set()
         """Those of them whose answers wait for the end of this turn."""
         self._listenings: dict[int, Listening] = {}
         self._dismissed: set[int] = set()
-        """Requests for notices that are to be answered now."""
+        """Requests for notices that must be answered now."""
         self._sinks: dict[int, LinkSink] = {}
 
     @property
     def pending(self) -> int:
-        """Requests that are not over."""
+        """The number of requests that have not ended."""
         return len(self._tasks) + len(self._takings) + len(self._listenings)
 
     def connection_made(self, transport: Any) -> None:
@@ -134,7 +136,7 @@ class OwnerLink(Link):
             self.fail(f"would be one link too many (limit {server.links_max})")
 
     def lost(self, reason: str) -> None:
-        """Whatever the front had open is cancelled and left; jobs that it cannot have seen are put back."""
+        """Everything that the front had open is cancelled; jobs that it cannot have received are put back."""
         self._server.links.discard(self)
         for n, taking in self._takings.items():
             if n not in self._unsent:
@@ -177,7 +179,7 @@ class OwnerLink(Link):
             self._begin(n, serve(self, backend, message), op, backend.at_once)
 
     def misread(self, frame: Any, error: Exception) -> None:
-        """A request with a value of a kind that its field cannot have fails by itself; anything else ends the link."""
+        """If a field of a request has a value of the wrong type, only that request fails; anything else ends the link."""
         try:
             what, n = msgspec.msgpack.decode(frame, type=list[Any])[:2]
         except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -187,10 +189,10 @@ class OwnerLink(Link):
         self._newest = n
         self._failed(n, BadRequest(None, f"the request cannot be read: {error}"))
 
-    # Running what was asked.
+    # Running requests.
 
     def _begin(self, n: int, serving: _Serving, op: int, at_once: bool = True) -> None:
-        """Run a request, to its end if it has no need to wait."""
+        """Run a request, to its end if it does not need to wait."""
         if at_once:
             try:
                 waits_for = serving.send(None)
@@ -216,7 +218,7 @@ class OwnerLink(Link):
             del self._tasks[n]
 
     def _cancel(self, n: int) -> None:
-        """Nobody wants the answer any more; harmless where all is over."""
+        """The answer is no longer needed. Does nothing if the request has ended."""
         taking, listening, task = self._takings.pop(n, None), self._listenings.pop(n, None), self._tasks.get(n)
         if taking is not None:
             self._begin(n, taking.__aexit__(None, None, None), m.CANCEL)
@@ -225,24 +227,24 @@ class OwnerLink(Link):
         elif listening is not None:
             self._begin(n, listening.__aexit__(None, None, None), m.CANCEL)
         elif task is not None:
-            # Not now: a task that is cancelled before its first step never runs, and what it was given to do is left half done.
+            # Not now: a task that is cancelled before its first step never runs, and its work would be left half done.
             self.loop.call_soon(task.cancel)
 
     def _failed(self, n: int, error: QueueError) -> None:
         self.send((m.FAILED, n, error_row(error)))
 
     def _defect(self, n: int, op: int) -> None:
-        logger.exception("a defect in a request (%d) of the server %s", op, self.peer)
+        logger.exception("internal error in a request (%d) of the server %s", op, self.peer)
         kind = StorageUnconfirmed if op in m.CHANGES else StorageUnavailable
-        self._failed(n, kind("the server that owns the queue has a defect; its log says more"))
+        self._failed(n, kind("internal error in the owner; see its log"))
 
     def _answer(self, message: tuple[Any, ...]) -> None:
-        """Send an answer. One that is too large means that the two servers do not have the same bounds."""
+        """Send an answer. If it is too large, the two servers do not have the same limits."""
         try:
             self.send(message)
         except TooLarge as error:
             logger.error("an answer to the server %s was too large: %s", self.peer, error)
-            raise StorageUnconfirmed(f"it may be done, but its answer is too large: {error}") from None
+            raise StorageUnconfirmed(f"the change may have been made, but its answer is too large: {error}") from None
 
     # The operations.
 
@@ -257,8 +259,9 @@ class OwnerLink(Link):
         taking = backend.dequeue(op.want, op.wait)
         jobs = await taking.__aenter__()
         try:
-            # From here on the front or its link's end says what becomes of them, and nothing comes in between.
-            self._answer((m.GOT_JOBS, op.n, [job_row(job) for job in jobs]))
+            # From here on, a message of the front or the end of its link decides about the jobs, and nothing comes in between.
+            rows = [job_row(job) for job in jobs]
+            self._answer((m.GOT_JOBS, op.n, rows, None, True) if taking.quiet else (m.GOT_JOBS, op.n, rows))
         except BaseException:
             await taking.__aexit__(None, None, None)
             raise
@@ -283,11 +286,17 @@ class OwnerLink(Link):
     async def _release(self, backend: Backend, op: m.ReleaseOp) -> None:
         self._job_out(op.n, await backend.release(op.id, op.token, op.delay))
 
+    async def _release_batch(self, backend: Backend, op: m.ReleaseBatchOp) -> None:
+        self._parts(op.n, await backend.release_batch(op.items))
+
     async def _give_back(self, backend: Backend, op: m.GiveBackOp) -> None:
         self._answer((m.GOT_COUNT, op.n, int(await backend.give_back(op.id, op.token))))
 
     async def _end_job(self, backend: Backend, op: m.EndOp) -> None:
         self._job_out(op.n, await backend.cancel(op.id))
+
+    async def _edit(self, backend: Backend, op: m.EditOp) -> None:
+        self._job_out(op.n, await backend.edit(op.id, op.change))
 
     async def _retry(self, backend: Backend, op: m.RetryOp) -> None:
         self._job_out(op.n, await backend.retry(op.id))
@@ -304,7 +313,7 @@ class OwnerLink(Link):
         for count, job in enumerate(found):
             size += held_bytes(job)
             if count and size > self.frame_bytes_max // 2:
-                # Payloads are sent whether they are shown or not, and many of them may be more than a frame holds.
+                # Payloads are sent whether they are shown or not, and together they can be larger than a frame.
                 found, cursor = found[:count], found[count - 1].number
                 break
         self._answer((m.GOT_JOBS, op.n, [job_row(job) for job in found], cursor))
@@ -317,33 +326,40 @@ class OwnerLink(Link):
         self._answer((m.GOT_QUEUE, op.n, await backend.queue(op.name)))
 
     async def _put_policy(self, backend: Backend, op: m.PutPolicyOp) -> None:
-        self._answer((m.GOT_QUEUE, op.n, await backend.put_policy(op.name, op.policy)))
+        self._answer((m.GOT_QUEUE, op.n, await backend.put_policy(op.name, op.policy, op.by)))
 
     async def _delete_queue(self, backend: Backend, op: m.DeleteQueueOp) -> None:
         await backend.delete_queue(op.name)
         self._answer((m.DONE, op.n))
 
     async def _set_paused(self, backend: Backend, op: m.SetPausedOp) -> None:
-        self._answer((m.GOT_QUEUE, op.n, await backend.set_paused(op.name, op.paused)))
+        self._answer((m.GOT_QUEUE, op.n, await backend.set_paused(op.name, op.paused, op.by)))
 
     async def _change_policy(self, backend: Backend, op: m.ChangePolicyOp) -> None:
-        self._answer((m.GOT_QUEUE, op.n, await backend.change_policy(op.name, op.change)))
+        self._answer((m.GOT_QUEUE, op.n, await backend.change_policy(op.name, op.change, op.by)))
 
     async def _keys(self, backend: Backend, op: m.KeysOp) -> None:
         page, after = await backend.keys(op.name, op.after, op.limit)
         self._answer((m.GOT_KEYS, op.n, page, after))
 
     async def _set_key_paused(self, backend: Backend, op: m.SetKeyPausedOp) -> None:
-        self._answer((m.GOT_KEY, op.n, await backend.set_key_paused(op.name, op.key, op.paused)))
+        self._answer((m.GOT_KEY, op.n, await backend.set_key_paused(op.name, op.key, op.paused, op.by)))
 
     async def _why(self, backend: Backend, op: m.WhyOp) -> None:
         self._answer((m.GOT_REASONS, op.n, await backend.waiting_for(op.numbers)))
 
+    async def _ask(self, backend: Backend, op: m.AskOp) -> None:
+        try:
+            request = decode_request(op.request)
+        except msgspec.ValidationError as error:
+            raise BadRequest(None, f"the request cannot be read: {error}") from None
+        self._answer((m.GOT_VALUE, op.n, encode_answer(request, await backend.ask(request))))
+
     async def _purge(self, backend: Backend, op: m.PurgeOp) -> None:
         self._answer((m.GOT_COUNT, op.n, await backend.purge(op.name)))
 
-    async def _redrive(self, backend: Backend, op: m.RedriveOp) -> None:
-        self._answer((m.GOT_COUNT, op.n, await backend.redrive(op.name)))
+    async def _retry_failed(self, backend: Backend, op: m.RetryFailedOp) -> None:
+        self._answer((m.GOT_COUNT, op.n, await backend.retry_failed(op.name)))
 
     async def _listen(self, backend: Backend, op: m.ListenOp) -> None:
         listening = backend.listen(op.wanted(), op.after)
@@ -370,7 +386,7 @@ class OwnerLink(Link):
         self._answer((m.GOT_NOTICES, op.n, found, listening.cursor))
 
     async def _stats(self, backend: Backend, op: m.StatsOp) -> None:
-        # What was cancelled just before must not be counted any more.
+        # Requests that were cancelled just before must not be counted any more.
         for _ in range(_CANCEL_TURNS):
             await asyncio.sleep(0)
         self._answer((m.GOT_STATS, op.n, await backend.stats()))
@@ -393,14 +409,14 @@ class OwnerLink(Link):
     def _feeds(self) -> Feeds:
         feeds = self._server.feeds()
         if feeds is None:
-            raise Moved("this server does not own the queue")
+            raise Moved("this server is not the owner")
         return feeds
 
     def _job_out(self, n: int, job: Job) -> None:
         self._answer((m.GOT_JOB, n, job_row(job)))
 
     def _parts(self, n: int, replies: Sequence[Enqueued | Job | QueueError]) -> None:
-        """A batch's answer, in as many frames as it needs."""
+        """Send a batch's answer, in as many frames as it needs."""
         for items, more in _cut(replies):
             self._answer((m.GOT_PART, n, items, more))
 
@@ -411,7 +427,7 @@ async def resumed_in_full(serving: _Serving, waits_for: Any) -> None:
 
 
 def _cut(replies: Sequence[Enqueued | Job | QueueError]) -> Iterable[tuple[list[tuple[Any, ...]], bool]]:
-    """Items by the part, and whether more follow."""
+    """Split items into parts, each with whether more follow."""
     items: list[tuple[Any, ...]] = []
     size = 0
     for reply in replies:
@@ -441,9 +457,11 @@ _SERVES: dict[type[m.Message], tuple[int, _Serve]] = {
     m.ExtendOp: (m.EXTEND, OwnerLink._extend),
     m.ExtendBatchOp: (m.EXTEND_BATCH, OwnerLink._extend_batch),
     m.ReleaseOp: (m.RELEASE, OwnerLink._release),
+    m.ReleaseBatchOp: (m.RELEASE_BATCH, OwnerLink._release_batch),
     m.GiveBackOp: (m.GIVE_BACK, OwnerLink._give_back),
     m.EndOp: (m.END, OwnerLink._end_job),
     m.RetryOp: (m.RETRY, OwnerLink._retry),
+    m.EditOp: (m.EDIT, OwnerLink._edit),
     m.JobOp: (m.JOB, OwnerLink._job),
     m.NumberedOp: (m.NUMBERED, OwnerLink._numbered),
     m.JobsOp: (m.JOBS, OwnerLink._jobs),
@@ -453,7 +471,7 @@ _SERVES: dict[type[m.Message], tuple[int, _Serve]] = {
     m.DeleteQueueOp: (m.DELETE_QUEUE, OwnerLink._delete_queue),
     m.SetPausedOp: (m.SET_PAUSED, OwnerLink._set_paused),
     m.PurgeOp: (m.PURGE, OwnerLink._purge),
-    m.RedriveOp: (m.REDRIVE, OwnerLink._redrive),
+    m.RetryFailedOp: (m.RETRY_FAILED, OwnerLink._retry_failed),
     m.ListenOp: (m.LISTEN, OwnerLink._listen),
     m.NoticesOp: (m.NOTICES, OwnerLink._notices),
     m.StatsOp: (m.STATS, OwnerLink._stats),
@@ -461,6 +479,9 @@ _SERVES: dict[type[m.Message], tuple[int, _Serve]] = {
     m.KeysOp: (m.KEYS, OwnerLink._keys),
     m.SetKeyPausedOp: (m.SET_KEY_PAUSED, OwnerLink._set_key_paused),
     m.WhyOp: (m.WHY, OwnerLink._why),
+    m.AskOp: (m.ASK, OwnerLink._ask),
+    m.AskHeldOp: (m.ASK_HELD, OwnerLink._ask),
+    m.AskChangeOp: (m.ASK_CHANGE, OwnerLink._ask),
     m.CheckOp: (m.CHECK, OwnerLink._check),
     m.FollowOp: (m.FOLLOW, OwnerLink._follow),
     m.MarkOp: (m.MARK, OwnerLink._mark),

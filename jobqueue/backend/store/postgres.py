@@ -1,12 +1,12 @@
 """A Store on PostgreSQL 13 or later.
 
-What is kept there and how it changes is in postgres_schema.py, what is checked at start in postgres_opening.py, the connection and its
-deadlines in postgres_link.py; what was weighed in docs/decisions/0021. A store has two connections that last, so that asking who owns the
-queue does not wait behind a large commit: one for commits, and one for all else. Reading the rows opens a third.
+The stored data and how it changes are in postgres_schema.py, the checks at start in postgres_opening.py, the connection and its deadlines
+in postgres_link.py; docs/decisions/0021 explains the choices. A store has two permanent connections, so that a query for the owner of the
+queue does not wait behind a large commit: one for commits, and one for everything else. Reading the rows opens a third.
 
 A commit is as durable as the server's settings make it: on its disk, and on those of its synchronous replicas if it has any
-(`synchronous_standby_names`), for which it waits. Settings under which a power cut loses what was acknowledged are refused, unless they
-are asked for.
+(`synchronous_standby_names`), for which it waits. Settings with which a power cut loses acknowledged changes are refused, unless they are
+explicitly accepted.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from jobqueue.backend.store.store import Member, Owner, Standing, Whole
 
 SCHEMA = "jobqueue"
 DEADLINE_SECONDS = 3.0
-"""For every statement that is small, by the server's clock."""
+"""For every small statement, by the server's clock."""
 
 BYTES_PER_SECOND = 1 << 21
-"""How slow a commit may be before it is given up: a large group would otherwise be tried again for ever, and given up each time."""
+"""How slow a commit can be before it is given up. With a fixed deadline, a large group would be tried and given up again and again."""
 
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 
 
 class PostgresStore:
-    """A Store in one schema of one database. url: as libpq takes it; its environment variables and service files count.
+    """A Store in one schema of one database. url: in libpq's format; libpq's environment variables and service files apply.
 
-    lossy: accept a server that acknowledges what a power cut may take back. seconds: the deadline of a statement; one of a large group
-    has more. wall: this machine's clock, UTC.
+    lossy: accept a server that acknowledges changes which a power cut can undo. seconds: the deadline of a statement; a large group has a
+    longer one. wall: this machine's clock, UTC.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class PostgresStore:
         seconds: float = DEADLINE_SECONDS,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Raises CannotOpen when libpq does not understand the URL."""
+        """Raises CannotOpen if libpq does not understand the URL."""
         if not _SCHEMA_NAME.fullmatch(schema):
             raise ValueError(f"schema must be a plain lower-case name of at most 51 characters, not {schema!r}")
         self.schema = schema
@@ -117,7 +117,7 @@ class PostgresStore:
         try:
             return await PostgresReading(link, self._path, self.schema).rows(epoch)
         finally:
-            # It may be in the middle of a transaction, which ends with it.
+            # The connection may be in the middle of a transaction, which ends with it.
             await link.close()
 
     async def standing(self, epoch: int) -> Standing:
@@ -176,7 +176,7 @@ class PostgresStore:
 
 
 class _PostgresWriter:
-    """Commits a group by one call of a function. See Store.writer."""
+    """Commits a group with one call of a function. See Store.writer."""
 
     def __init__(self, link: Link, schema: str, epoch: int, seconds: float, renewed: Callable[[float], object]) -> None:
         self._link = link
@@ -188,7 +188,7 @@ class _PostgresWriter:
         self._seconds = seconds
         self._renewed = renewed
         self._acknowledged = 0
-        """The number of the last try that was."""
+        """The number of the last attempt that was acknowledged."""
         self._task: asyncio.Task[None] | None = None
 
     def write(self, group: Group, finished: Finished) -> None:
@@ -199,7 +199,7 @@ class _PostgresWriter:
         error: Exception | None = None
         sent = time.monotonic()
         try:
-            # All tries of an epoch are made by one process, and the next claim begins at 0 again.
+            # All attempts of an epoch are made by one process, and the next claim begins at 0 again.
             number = time.monotonic_ns()
             await self._link.run(self._sql, self._values(group, number), self._link.seconds + group.held_bytes // BYTES_PER_SECOND)
             self._acknowledged = number
@@ -212,7 +212,7 @@ class _PostgresWriter:
         except Exception as failure:
             error = Fatal(f"{type(failure).__name__}: {failure}")
         finally:
-            # Not from here: in a loop with eager tasks `write` may not have returned yet.
+            # Not from here: in a loop with eager tasks, `write` may not have returned yet.
             asyncio.get_running_loop().call_soon(finished, error)
 
     def _values(self, group: Group, number: int) -> tuple[object, ...]:

@@ -1,12 +1,13 @@
 """One connection to PostgreSQL: one statement at a time, a deadline on each, and what its errors mean to us.
 
-A server that was stopped accepts connections and answers nothing, and so does one behind a network that drops packets. So each connect
-and each statement ends at its deadline, here and not only there: `statement_timeout` makes the server give up, and one second later
-this side does, whatever the server says. psycopg would then ask the server to cancel, over another connection, and wait for both for up to
-ten seconds. What is certain is to shut the socket down: nothing waits on that one any more.
+A server that is stopped accepts connections and does not answer, and so does one behind a network that drops packets. So each connect and
+each statement ends at its deadline, on this side too: `statement_timeout` makes the server give up, and one second later this side gives
+up, whatever the server does. psycopg would then ask the server to cancel, over another connection, and wait for both for up to ten seconds.
+Shutting the socket down is certain to work: nothing waits on it any more.
 
-A statement whose connection broke may have been carried out. It is never sent again from here; the next one begins with a new connection.
-An idle connection that the server has closed is found out before anything is sent on it, so that a restart of the server costs no failure.
+A statement whose connection broke may have been carried out. It is never sent again from here; the next statement begins with a new
+connection. If the server has closed an idle connection, this is detected before anything is sent on it, so that a restart of the server
+causes no failure.
 """
 
 from __future__ import annotations
@@ -31,26 +32,27 @@ from jobqueue.backend.store.postgres_schema import FENCED
 from jobqueue.backend.store.store import Fenced
 
 CONNECT_SECONDS = 2
-"""For each host of the URL, unless it has a longer connect_timeout. psycopg takes no less."""
+"""For each host of the URL, unless it has a longer connect_timeout. psycopg does not accept less."""
 
 _MORE_ADDRESSES = 2
 """How many more addresses than hosts are tried."""
 
 GRACE_SECONDS = 1.0
-"""How much longer than the server this side waits for a statement's end."""
+"""How much longer than the server this side waits for the end of a statement."""
 
 _LET_GO_SECONDS = 1.0
-"""How long a statement whose socket was shut down may take to notice it, which it does at once."""
+"""How long a statement can take to end after its socket was shut down; normally it ends at once."""
 
 IDLE_SECONDS = 60.0
-"""How long the server keeps a transaction whose client says nothing: one that is gone, while it read the rows or upgraded the schema."""
+"""How long the server keeps a transaction whose client is silent, for example because it has died while it read the rows or upgraded the
+schema."""
 
 _LIMITS = "SELECT set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)"  # milliseconds
 
 _PATIENCE = ("08", "25006", "28", "3D000", "40", "42501", "53", "55", "57", "58", "JQ002")
-"""SQLSTATEs, or their first characters, of what time, room or an operator cures: broken connections, a standby, passwords, deadlocks,
-rights, full disks and too many connections, locks, time-outs and shutdowns, errors of the system, commits that came late. All else is
-damage or a defect."""
+"""SQLSTATEs, or their first characters, of errors that time, room or an operator cures: broken connections, a standby, passwords,
+deadlocks, rights, full disks and too many connections, locks, time-outs and shutdowns, errors of the system, commits that came late. All
+other errors are damage or a defect."""
 
 _HOPELESS = (
     "authentication failed",
@@ -64,19 +66,20 @@ _HOPELESS = (
     "certificate",
     "sslmode",
 )
-"""What libpq says of a connection that no patience cures. It tells no SQLSTATE; a server of another language is tried again."""
+"""libpq's messages for a connection that will not succeed by waiting. libpq gives no SQLSTATE; if the server uses another language, the
+connection is tried again."""
 
 T = TypeVar("T")
 
 
 def parameters(url: str) -> dict[str, Any]:
-    """libpq's parameters of a URL, and those that we add. Raises CannotOpen, without any part of the URL: libpq quotes it."""
+    """libpq's parameters of a URL, and those that we add. Raises CannotOpen, without any part of the URL, since libpq would quote it."""
     try:
         found = conninfo_to_dict(url)
     except psycopg.Error:
         found = {"port": "?"}
     ports = str(found.get("port") or "").split(",")
-    # A / in a password ends the host for libpq; what follows is then a port or a database.
+    # libpq ends the host at a / in a password; the rest is then read as a port or a database.
     if not all(port.isdecimal() or not port for port in ports) or "@" in str(found.get("dbname") or ""):
         raise CannotOpen(
             "the store's URL is not one that libpq takes: postgres://[user[:password]@][host[:port]][,…][/database][?option=value&…] "
@@ -86,10 +89,10 @@ def parameters(url: str) -> dict[str, Any]:
     patience = str(found.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or CONNECT_SECONDS).strip()
     if not patience.isdecimal():
         raise CannotOpen(f"connect_timeout of the store's URL must be whole seconds, not {patience!r}")
-    # 0 is for ever in libpq.
+    # In libpq, 0 means for ever.
     found["connect_timeout"] = max(CONNECT_SECONDS, int(patience))
     if _hosts(found) > 1 and "PGTARGETSESSIONATTRS" not in os.environ:
-        # One of them is the primary, and after a failover another one is.
+        # One of them is the primary; after a failover, a different one.
         found.setdefault("target_session_attrs", "read-write")
     found["client_encoding"] = "utf8"
     return found
@@ -100,7 +103,9 @@ def _hosts(found: Mapping[str, Any]) -> int:
 
 
 def shown(url: str) -> str:
-    """A URL as it may be told to anybody: no password, and no options, which may hold one. Never raises, whatever is in it."""
+    """A URL that can be shown to anybody: without the password, and without options, which may contain one. Never raises, whatever the URL
+    contains.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "postgres://"
@@ -125,36 +130,36 @@ def translated(error: psycopg.Error) -> Exception:
 
 
 class Refused(NotNow):
-    """What a person must change: who may connect, to what, with what right. Trying again does no harm, and is in vain until then."""
+    """An error that a person must correct: who can connect, to what, with what rights. Trying again does no harm, but fails until then."""
 
 
 class Link:
-    """Connects when it is first used, and again when the connection broke. seconds: the deadline of a statement unless it has its own."""
+    """Connects when it is first used, and again after the connection broke. seconds: the deadline of a statement unless it has its own."""
 
     def __init__(self, found: Mapping[str, Any], seconds: float, *, closed: bool = False) -> None:
         self.seconds = seconds
         self.closed = closed
         self._parameters = found
-        # psycopg tries every address of every host, each for its time; most have one.
+        # psycopg tries every address of every host, each with its own time limit; most hosts have one address.
         self._connect_seconds = (_hosts(found) + _MORE_ADDRESSES) * float(found["connect_timeout"]) + GRACE_SECONDS
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._granted = 0.0
-        """What the server allows a statement now."""
+        """The time that the server currently allows a statement."""
         self._one = asyncio.Lock()
         self._unreplicated: str | None = None
-        """What the server warned of while the statement ran: that its commit is not what was asked for."""
+        """The server's warning, while the statement ran, that its commit is not what was asked for."""
 
     @property
     def version(self) -> int:
-        """The server's, as 160004; 0 while there is no connection."""
+        """The server's version, such as 160004; 0 while there is no connection."""
         return 0 if self._connection is None else self._connection.info.server_version
 
     async def script(self, sql: str, seconds: float) -> None:
-        """Carry out many statements. Raises as `run` does."""
+        """Run several statements. Raises as `run` does."""
         await self.run(sql, None, seconds)
 
     async def run(self, sql: str, values: Sequence[object] | None = (), seconds: float | None = None) -> list[Any]:
-        """Carry out one statement; its rows. Raises Fenced, NotNow, Fatal. values: None for a script."""
+        """Run one statement and return its rows. Raises Fenced, NotNow, Fatal. values: None for a script."""
         allowed = self.seconds if seconds is None else seconds
         try:
             async with asyncio.timeout(allowed):
@@ -179,7 +184,7 @@ class Link:
         except psycopg.Error as error:
             raise self._failed(error) from error
         except BaseException:
-            # Its answer may still come, and must not be taken for another's.
+            # Its answer can still come, and must not be taken for the answer to another statement.
             self._drop()
             raise
         if self._unreplicated is not None:
@@ -189,12 +194,13 @@ class Link:
     def _failed(self, error: psycopg.Error) -> Exception:
         connection, meaning = self._connection, translated(error)
         if error.sqlstate == "25006" or connection is None or connection.pgconn.transaction_status != TransactionStatus.IDLE:
-            # Broken, in the middle of something, or a standby now: the next connection may lead to the new primary.
+            # The connection is broken, in the middle of something, or to a server that is a standby now: the next one may lead to the new
+            # primary.
             self._drop()
         return meaning
 
     async def _within(self, until: float, work: Coroutine[Any, Any, T]) -> T:
-        """What a statement returns. At the deadline, or when it is not wanted any more, its socket is shut down. Raises NotNow."""
+        """What a statement returns. At the deadline, or on cancellation, its socket is shut down. Raises NotNow."""
         seconds = until - asyncio.get_running_loop().time()
         task = asyncio.create_task(work)
         try:
@@ -219,14 +225,14 @@ class Link:
     # The connection.
 
     async def _usable(self) -> psycopg.AsyncConnection[Any]:
-        """A connection on which nothing is under way."""
+        """A connection on which nothing is running."""
         connection = self._connection
         if connection is not None and (connection.closed or _spoke(connection)):
             idle = not connection.closed and connection.pgconn.transaction_status == TransactionStatus.IDLE
             self._drop()
             connection = None
             if not idle:
-                # What follows would be carried out outside the transaction, on a new connection.
+                # The next statements would be run outside the transaction, on a new connection.
                 raise NotNow("the connection broke in a transaction")
         if self.closed:
             raise NotNow("the store is closed")
@@ -245,15 +251,16 @@ class Link:
             hopeless = any(words in text for words in _HOPELESS) or not isinstance(error, psycopg.OperationalError)
             raise (Refused if hopeless else NotNow)(text) from error
         self._granted = 0.0
-        # All numbers as bigint: otherwise each width is a type of its own, and each mixture of them a statement to prepare.
+        # All numbers as bigint: otherwise each width is a separate type, and each combination of them a separate statement to prepare.
         connection.adapters.register_dumper(int, Int8BinaryDumper)
         connection.add_notice_handler(self._noticed)
         return connection
 
     def _noticed(self, notice: Diagnostic) -> None:
-        """Note the one warning that matters: a commit that somebody cancelled while it waited for its replicas succeeds without them.
+        """Record the one warning that matters: if somebody cancels a commit while it waits for its replicas, it succeeds without them.
 
-        It has no SQLSTATE of its own, and its text is the server's language; the name of the function that warns is neither.
+        The warning has no SQLSTATE of its own, and its text is in the server's language; it is recognised by the name of the function that
+        warns.
         """
         if notice.source_function == "SyncRepWaitForLSN":
             self._unreplicated = f"{notice.message_primary}: {notice.message_detail}"
@@ -264,21 +271,21 @@ class Link:
             connection.pgconn.finish()
 
     async def close(self) -> None:
-        """Let go of the connection, once what is under way on it has ended. Calling it again changes nothing."""
+        """Close the connection, once the running statement has ended. Calling it again has no effect."""
         self.closed = True
         async with self._one:
             self._drop()
 
 
 async def _carry_out(connection: psycopg.AsyncConnection[Any], sql: str, values: Sequence[object] | None) -> list[Any]:
-    # Only the simple protocol takes several statements at once, and only the other one gives bytes as bytes.
+    # Only the simple protocol accepts several statements at once, and only the other one returns bytes as bytes.
     async with connection.cursor(binary=values is not None) as cursor:
         await cursor.execute(sql.encode(), values or None)
         return await cursor.fetchall() if cursor.description else []
 
 
 def _spoke(connection: psycopg.AsyncConnection[Any]) -> bool:
-    """Whether the server has something to say on an idle connection: that it has closed it, as a rule."""
+    """Whether the server has sent something on an idle connection: usually that it has closed it."""
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return bool(poll.poll(0))

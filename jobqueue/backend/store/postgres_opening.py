@@ -1,4 +1,4 @@
-"""What a PostgresStore looks at before it is used, and how its schema is brought up to date. What a person must change is CannotOpen."""
+"""The checks of a PostgresStore before it is used, and the upgrade of its schema. Problems that a person must correct raise CannotOpen."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _logger = logging.getLogger("jobqueue.storage")
 
 VERSION_MIN = 130_000
 CLOCK_WARN_SECONDS, CLOCK_MAX_SECONDS = 0.5, 5.0
-"""How far this machine's clock may be from the store's. Times of jobs go from one owner's clock to the next one's."""
+"""How far this machine's clock can be from the store's. Times of jobs are passed from one owner's clock to the next one's."""
 
 MIGRATION_SECONDS = 60.0
-"""For a migration, and for waiting until another server has done it."""
+"""The time limit for a migration, and for waiting until another server has done it."""
 
 _DURABLE = {
     "synchronous_commit": ("what was acknowledged right before a crash", "for the server's role, its database or the whole server"),
     "fsync": ("the whole database in a power cut", "for the whole server"),
     "full_page_writes": ("the whole database in a power cut", "for the whole server"),
 }
-"""Settings that must not be off: what may be lost otherwise, and where they are set."""
+"""Settings that must not be off: what can be lost otherwise, and where they are set."""
 
 _NO_RIGHT = "42501"
 
 
 class Opening:
-    """One opening. link: for all that is asked; make_link: makes another for the migration. lossy and wall: see PostgresStore."""
+    """One opening. link: for all queries; make_link: makes another link for the migration. lossy and wall: see PostgresStore."""
 
     def __init__(
         self, path: str, schema: str, link: Link, make_link: Callable[[], Link], *, lossy: bool, wall: Callable[[], float]
@@ -46,11 +46,11 @@ class Opening:
         self._wall = wall
 
     async def run(self) -> None:
-        """Look at everything, and install what is missing. Raises CannotOpen, NotNow."""
+        """Check everything, and install what is missing. Raises CannotOpen, NotNow."""
         await self._look(self._install)
 
     async def inspect(self) -> None:
-        """Look at everything and change nothing. Raises CannotOpen, NotNow."""
+        """Check everything and change nothing. Raises CannotOpen, NotNow."""
         await self._look(self._check_installed)
 
     async def _look(self, at_schema: Callable[[], Awaitable[None]]) -> None:
@@ -91,7 +91,7 @@ class Opening:
         before = time.monotonic()
         ((theirs,),) = await self._link.run("SELECT extract(epoch FROM clock_timestamp())::float8")
         trip = time.monotonic() - before
-        # Its answer was made at some moment of the trip.
+        # The server read its clock at some moment between the request and the answer.
         apart = max(0.0, abs(self._wall() - trip / 2 - theirs) - trip / 2)
         if apart > CLOCK_MAX_SECONDS:
             raise self._cannot(f"has a clock {apart:.1f} s from this machine's, and {CLOCK_MAX_SECONDS:g} s are allowed; set both by NTP")
@@ -106,7 +106,7 @@ class Opening:
             await link.run("BEGIN")
             lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
             await link.run(lock, (f"jobqueue schema {self._schema}",), MIGRATION_SECONDS)
-            # Another server may have done it while this one waited for its turn.
+            # Another server may have done it while this one waited for the lock.
             version = await self._version()
             if version < len(MIGRATIONS):
                 await self._migrate(link, version)
@@ -130,7 +130,7 @@ class Opening:
                 f"{user} may not install what a server needs. An administrator can: CREATE SCHEMA {self._schema} AUTHORIZATION {user} "
                 f"in {database}"
             )
-        raise self._cannot("will do, but there are no jobs to check: no server has been on it yet")
+        raise self._cannot("can be used, but has no jobs to check: no server has used it yet")
 
     async def _migrate(self, link: Link, version: int) -> None:
         schema = self._schema
@@ -161,7 +161,7 @@ class Opening:
         _logger.info("%s: brought the schema %s from version %d to %d", self._path, schema, version, len(MIGRATIONS))
 
     async def _version(self) -> int:
-        """What is installed, 0 for nothing. Raises CannotOpen when this server is too old for it."""
+        """The installed version, 0 if nothing is installed. Raises CannotOpen if this server is too old for it."""
         schema = self._schema
         ((usable, user),) = await self._link.run(
             "SELECT has_schema_privilege(to_regnamespace(%s)::oid, 'USAGE'), current_user::text", (schema,)
@@ -198,6 +198,6 @@ class Opening:
 
 
 def _state(error: Exception) -> str | None:
-    """The SQLSTATE that an error stands for."""
+    """The SQLSTATE of an error."""
     cause = error.__cause__
     return cause.sqlstate if isinstance(cause, psycopg.Error) else None

@@ -1,4 +1,4 @@
-"""Reading all rows of a PostgresStore in one transaction, so as they were at one moment, and holding each to its checksum."""
+"""Reads all rows of a PostgresStore in one transaction, so as they were at one moment, and checks each against its checksum."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jobqueue.backend.store.postgres_schema import too_new
 from jobqueue.backend.store.store import Fenced, Standing, Whole
 
 READ_ROWS = 1_000
-"""Jobs in one answer while all are read; the loop is free between two of them."""
+"""Jobs in one answer while all are read; the loop can run other tasks between two answers."""
 
 READ_SECONDS = 30.0
-"""For each such answer; the first may have to sort."""
+"""The time limit for each such answer; for the first one the server may have to sort."""
 
 
 def queue_crc(name: str, row: bytes) -> int:
@@ -49,7 +49,7 @@ class ReadRows:
 
 
 class PostgresReading:
-    """One reading of a schema over a link, which must be nobody else's for all but `counters`: a transaction is left open on it."""
+    """Reads a schema over a link. Except for `counters`, the link must not be used by anybody else: a transaction is left open on it."""
 
     def __init__(self, link: Link, path: str, schema: str) -> None:
         self._link = link
@@ -115,7 +115,7 @@ class PostgresReading:
         await self._link.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     async def _read(self, take: Callable[[list[JobRows]], Awaitable[object]]) -> Whole:
-        """Read everything of the transaction's moment."""
+        """Read everything as of the transaction's moment."""
         run, path, schema = self._link.run, self._path, self._schema
         ((jobs, payloads),) = await run(
             f"SELECT (SELECT count(*) FROM {schema}.jobs), (SELECT count(*) FROM {schema}.payloads)", (), READ_SECONDS

@@ -1,22 +1,22 @@
-"""What a PostgresStore installs in a database: its tables and functions, and how an older schema becomes this one.
+"""What a PostgresStore installs in a database: its tables and functions, and the migrations of older schemas.
 
-Every change is one call of one function, so one statement in a transaction of its own: it begins when the whole of it has arrived. A
-server that dies, or is cut off, in the middle of sending therefore never leaves a transaction open with the owner's row locked, which
-would keep the next owner out for as long as TCP takes to notice. In a function each statement sees what was committed before that
-statement began, so what follows the lock on the owner's row sees the last word of an earlier owner, or of an earlier try of the same
-group; in one statement made of CTEs, a delete would not.
+Every change is one call of one function, so one statement in its own transaction, which begins only when the whole statement has arrived.
+So a server that dies, or is cut off, while it sends never leaves a transaction open with the owner's row locked, which would block the next
+owner until TCP detects the broken connection. In a function each statement sees what was committed before that statement began. So
+statements after the lock on the owner's row see the last change of an earlier owner, or of an earlier attempt with the same group; in one
+statement made of CTEs, a delete would not.
 
-A commit has a number too, larger with each try. One that its owner gave up, because its connection broke, may still lie in the buffers of
-that connection, and be carried out after the group was sent again, and later ones too. Its number is smaller then, and it is refused.
-A commit also says which one was acknowledged last. When the database does not know that one it has lost it, as in a failover to an
-asynchronous replica; then this owner's changes do not fit what is there, and the next owner has to begin from the rows.
+A commit also has a number, larger with each attempt. If its owner gave up a commit because the connection broke, the commit can still be in
+the buffers of that connection, and be carried out after the group, and even later ones, were sent again. Its number is smaller then, and it
+is refused. A commit also names the commit that was acknowledged last. If the database does not have that one, it has lost it, as in a
+failover to an asynchronous replica. Then this owner's changes do not fit the stored data, and the next owner has to start from the rows.
 
-Epochs are milliseconds since 1970 when they can be, one more than the last otherwise: they grow, and one that was given out is not given
-out again when a failover to an asynchronous replica loses the claim. Otherwise two owners of one epoch would both write.
+Epochs are milliseconds since 1970 when possible, otherwise one more than the last: they increase, and an epoch is not given out again when
+a failover to an asynchronous replica loses the claim. Otherwise two owners with the same epoch would both write.
 
-Upgrades beside running servers: a migration runs in one transaction under an advisory lock. It adds functions of a new name beside those
-that running servers call, and says in `format.usable_from` which servers may still use what it left. Drop what is not called any more a
-release later.
+Upgrades beside running servers: a migration runs in one transaction under an advisory lock. It adds functions with new names beside those
+that running servers call, and sets in `format.usable_from` which servers can still use the result. Drop functions that are no longer called
+one release later.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from typing import NamedTuple
 
 
 class Migration(NamedTuple):
-    """What makes version n + 1 of version n. {schema} stands for the schema's name. usable_from: the oldest version a server may know."""
+    """Upgrades version n to n + 1. {schema} stands for the schema's name. usable_from: the oldest version that a server can have to use the
+    result.
+    """
 
     sql: str
     usable_from: int
@@ -34,10 +36,11 @@ class Migration(NamedTuple):
 TABLES = ("counters", "format", "jobs", "members", "owner", "payloads", "queues")
 
 FENCED = "JQ001"
-"""The SQLSTATE of a refusal under an old epoch. Its message says why. JQ002: a commit that comes late. JQ003: the database has lost one."""
+"""The SQLSTATE of a refusal under an old epoch. Its message gives the reason. JQ002: a commit that comes late. JQ003: the database has lost
+one."""
 
 MEMBER_SECONDS = 60
-"""How long a server is on the list after it said that it is there."""
+"""How long a server stays on the list after it announced itself."""
 
 _FIRST = """
 CREATE TABLE {schema}.format (
@@ -159,14 +162,21 @@ END $$;
 """
 
 _SECOND = "SELECT 1"
-"""Nothing: rows may have keys and limits from here on, which a server that knows none would read over, and write without."""
+"""Changes nothing: from here on, rows can have keys and limits; a server that does not know them would ignore them when reading, and write
+rows without them."""
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(_FIRST, 1), Migration(_SECOND, 2))
-"""From version 0, an empty schema, on. Never change one that was released."""
+_THIRD = "SELECT 1"
+"""Changes nothing, for the same reason: newer fields of jobs, queues and other things (listed in sqlite/file.py)."""
+
+_FOURTH = "SELECT 1"
+"""Changes nothing, for the same reason."""
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(_FIRST, 1), Migration(_SECOND, 2), Migration(_THIRD, 3), Migration(_FOURTH, 4))
+"""From version 0, an empty schema, on. Never change a migration that was released."""
 
 
 def too_new(schema: str, version: int, usable_from: int) -> str | None:
-    """Why a server of this version may not use what is installed; None if it may."""
+    """Why a server of this version cannot use what is installed; None if it can."""
     if usable_from <= len(MIGRATIONS):
         return None
     return (

@@ -1,11 +1,11 @@
 """The front's side of a link: a Backend whose operations are carried out by the server that owns the queue.
 
-What is known when a link breaks decides what is raised. What was never given to the kernel was not done: Moved. A change that was may have
-been done: Unconfirmed. Reads, waits, and dequeues, whose jobs the owner puts back, are Moved again. Nothing is asked twice by itself; the
-next request makes a new link.
+What is known when a link breaks decides which error is raised. A request that was never given to the kernel was not done: Moved. A change
+that was given to it may have been done: Unconfirmed. Reads, waits, and dequeues (whose jobs the owner puts back) raise Moved. Nothing is
+sent twice automatically; the next request makes a new link.
 
-Two things stay here, since functions cannot be sent: which queues somebody sees (`sees` of listings and listeners), and the drain, which
-answers those who are held by this server and takes nothing new here, and is none of the owner's business.
+Two things are done here, since functions cannot be sent: which queues a caller sees (`sees` of lists and listeners), and the drain, which
+answers the requests held by this server, refuses new ones here, and does not affect the owner.
 """
 
 from __future__ import annotations
@@ -18,33 +18,38 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from jobqueue.backend.base import BackendStats, ClusterStats, Conclude, Enqueued, Extend, Listen, Notice
+from jobqueue.backend.base import BackendStats, ClusterStats, Conclude, Enqueued, Extend, Listen, Notice, Release
+from jobqueue.backend.requests.request import R, Request
 from jobqueue.backend.store import messages as m
+from jobqueue.backend.store import parts as batches
+from jobqueue.backend.store.asking import decode_answer, op_of
 from jobqueue.backend.store.frames import Identity, Link, logger
 from jobqueue.backend.store.front import DISMISSED, FrontLink
+from jobqueue.backend.store.known import RELEASE_BATCHES
 from jobqueue.backend.store.moved import Moved
-from jobqueue.backend.store.parts import BatchItem, conclude_bytes, enqueued_of, extend_bytes, job_reply, parts, spec_bytes
-from jobqueue.backend.store.shapes import Item, JobRow, job_of
+from jobqueue.backend.store.shapes import FILTERS, Item, JobRow, job_of
 from jobqueue.clock import Clock, SystemClock, Timer
 from jobqueue.errors import Draining, QueueError, UnknownJob
 from jobqueue.limits import Limits
-from jobqueue.model import Job, JobFilter, JobSpec, KeyStats, PolicyChange, QueuePolicy, QueueStats, Reason, Verdict, Want
+from jobqueue.model import Job, JobChange, JobFilter, JobSpec, KeyStats, QueueStats, Verdict, Want
+from jobqueue.policy import PolicyChange, QueuePolicy
+from jobqueue.reason import Reason
 
 CONNECT_SECONDS = 1.0
-"""The most that connecting and the first exchange may take, all that wait for it included."""
+"""The time limit for connecting and the first exchange, including all requests that wait for it."""
 
 CLOSE_SECONDS = 1.0
-"""The most that closing waits for answers that are on their way."""
+"""How long closing waits for answers that are on their way."""
 
 RETRY_SECONDS = 0.1
-"""After a failed attempt, requests are refused for so long without another one."""
+"""After a failed attempt, requests are refused for this long without another attempt."""
 
 QUEUES_SLICE = 500
 PAGES_MAX = 20
-"""Pages asked for to fill one of which somebody sees little."""
+"""Pages that are requested to fill one page for a caller who sees little of them."""
 
 NUMBER_MAX = (1 << 63) - 1
-"""The largest number that goes over the link; no job has one near it."""
+"""The largest number that can be sent over the link; no job has a number near it."""
 
 _TLS_SECONDS = 1.0
 
@@ -55,11 +60,11 @@ Dial = Callable[[Callable[[], Link], str], Awaitable[object]]
 
 
 Tls = Callable[[], ssl.SSLContext]
-"""Asked for with each link, since certificates are renewed."""
+"""Called for each link, since certificates are renewed."""
 
 
 def dialler(tls: Tls | None = None) -> Dial:
-    """What connects by TCP to an address of the form host:port, an IPv6 host in brackets or not."""
+    """Makes a function that connects by TCP to an address of the form host:port; an IPv6 host can be in brackets or not."""
 
     async def dial(factory: Callable[[], Link], address: str) -> object:
         host, _, port = address.rpartition(":")
@@ -79,9 +84,9 @@ def dialler(tls: Tls | None = None) -> Dial:
 class RemoteBackend:
     """A Backend at another server; the methods are documented at `Backend`. Needs a running loop.
 
-    address: where the owner is now, host:port; None while there is none. It is asked for with each request; when it changes, new requests
-    go to the new one, and what is under way at the old one is let finish. dial: connects, for tests. return_jobs: called with jobs that
-    were not delivered and that a link which broke may have left leased; without it they come back when their leases end.
+    address: returns the owner's current address, host:port; None while there is no owner. Called for each request; when it changes, new
+    requests go to the new owner, and running requests at the old one can finish. dial: connects, for tests. return_jobs: called with jobs
+    that were not delivered and that a broken link may have left leased; without it, they return when their leases end.
     """
 
     at_once = True
@@ -129,15 +134,15 @@ class RemoteBackend:
         return link
 
     async def _linked(self) -> FrontLink:
-        """A link to the owner, once there is one. Raises Moved."""
+        """A link to the owner, once it is ready. Raises Moved."""
         if self._connecting is None:
             address = self._address()
             if address is None:
-                raise Moved("no server owns the queue now")
+                raise Moved("there is no owner at the moment")
             if self._refused is not None and self.clock.now() < self._refused_until:
                 raise Moved(self._refused)
             self._connecting = asyncio.get_running_loop().create_task(self._connect(address))
-        # Shielded: the others wait for it too.
+        # Shielded: other requests wait for it too.
         made = await asyncio.shield(self._connecting)
         if isinstance(made, str):
             raise Moved(made)
@@ -149,7 +154,7 @@ class RemoteBackend:
         return FrontLink(self.identity, self.limits, self.clock, address, self._return_jobs)
 
     async def _connect(self, address: str) -> FrontLink | str:
-        """A new link, or why there is none."""
+        """A new link, or the reason why there is none."""
         link = self._new_link(address)
         task = asyncio.current_task()
         assert task is not None
@@ -170,7 +175,7 @@ class RemoteBackend:
             link.fail_unmade()
             refused = f"the server at {address}, which owns the queue, cannot be reached: {reason}"
             if refused != self._refused:
-                # Once, however often it is tried.
+                # Logged once, however often it is tried.
                 logger.warning("%s", refused)
             self._refused = refused
             self._refused_until = self.clock.now() + RETRY_SECONDS
@@ -196,13 +201,14 @@ class RemoteBackend:
 
     async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
         self._check_open()
-        replies = iter(await self._batch(m.ENQUEUE_BATCH, [spec for spec in specs if not isinstance(spec, QueueError)], spec_bytes))
-        return [spec if isinstance(spec, QueueError) else enqueued_of(next(replies)) for spec in specs]
+        return batches.in_place(specs, await self._batch(m.ENQUEUE_BATCH, specs, batches.spec_bytes), batches.enqueued_of)
 
-    async def _batch(self, op: int, items: Sequence[BatchItem], size: Callable[[BatchItem], int]) -> list[Item | QueueError]:
-        """The replies to a batch, in order. What comes after the first request of several fails item by item."""
+    async def _batch(
+        self, op: int, items: Sequence[batches.BatchItem | QueueError], size: Callable[[batches.BatchItem], int]
+    ) -> list[Item | QueueError]:
+        """The replies to the requests of a batch, in order. If a request after the first fails, its items get the error one by one."""
         replies: list[Item | QueueError] = []
-        for part in parts(items, size):
+        for part in batches.parts([item for item in items if not isinstance(item, QueueError)], size):
             try:
                 replies += (await self._ask(m.GotPart, op, part)).items
             except QueueError as error:
@@ -220,18 +226,21 @@ class RemoteBackend:
         return job_of((await self._ask(m.GotJob, m.CONCLUDE, job_id, token, verdict)).job)
 
     async def conclude_batch(self, items: Sequence[Conclude | QueueError]) -> list[Job | QueueError]:
-        replies = iter(await self._batch(m.CONCLUDE_BATCH, [item for item in items if not isinstance(item, QueueError)], conclude_bytes))
-        return [item if isinstance(item, QueueError) else job_reply(next(replies)) for item in items]
+        return batches.in_place(items, await self._batch(m.CONCLUDE_BATCH, items, batches.conclude_bytes), batches.job_reply)
 
     async def extend(self, item: Extend) -> Job:
         return job_of((await self._ask(m.GotJob, m.EXTEND, item)).job)
 
     async def extend_batch(self, items: Sequence[Extend | QueueError]) -> list[Job | QueueError]:
-        replies = iter(await self._batch(m.EXTEND_BATCH, [item for item in items if not isinstance(item, QueueError)], extend_bytes))
-        return [item if isinstance(item, QueueError) else job_reply(next(replies)) for item in items]
+        return batches.in_place(items, await self._batch(m.EXTEND_BATCH, items, batches.extend_bytes), batches.job_reply)
 
     async def release(self, job_id: str, token: str, delay: float) -> Job:
         return job_of((await self._ask(m.GotJob, m.RELEASE, job_id, token, delay)).job)
+
+    async def release_batch(self, items: Sequence[Release | QueueError]) -> list[Job | QueueError]:
+        if (self._usable() or await self._linked()).knows < RELEASE_BATCHES:
+            return await batches.one_by_one(lambda item: self.release(item.job_id, item.token, item.delay), items)
+        return batches.in_place(items, await self._batch(m.RELEASE_BATCH, items, batches.release_bytes), batches.job_reply)
 
     async def give_back(self, job_id: str, token: str) -> bool:
         return bool((await self._ask(m.GotCount, m.GIVE_BACK, job_id, token)).count)
@@ -243,6 +252,23 @@ class RemoteBackend:
     async def retry(self, job_id: str) -> Job:
         self._check_open()
         return job_of((await self._ask(m.GotJob, m.RETRY, job_id)).job)
+
+    async def edit(self, job_id: str, change: JobChange) -> Job:
+        self._check_open()
+        return job_of((await self._ask(m.GotJob, m.EDIT, job_id, change)).job)
+
+    async def ask(self, request: Request[R]) -> R:
+        if request.new_work:
+            self._check_open()
+        elif request.held and self.draining:
+            request = request.waiting(0.0)
+        answer = await self._ask_of(request)
+        if answer is DISMISSED:
+            answer = await self._ask_of(request.waiting(0.0))
+        return decode_answer(request, answer.value)
+
+    async def _ask_of(self, request: Request[Any]) -> m.GotValue:
+        return await self._ask(m.GotValue, op_of(request), request)
 
     # Reading.
 
@@ -273,7 +299,7 @@ class RemoteBackend:
                 None if before is None else max(-NUMBER_MAX, min(before, NUMBER_MAX)),
                 None if after is None else max(-NUMBER_MAX, min(after, NUMBER_MAX)),
                 wanted.payloads,
-                wanted.key,
+                *(getattr(wanted, name) for name in FILTERS),
             )
             found += [job_of(row) for row in answer.jobs if sees is None or sees(row.queue)]
             cursor = answer.next
@@ -299,42 +325,42 @@ class RemoteBackend:
 
     # Queues.
 
-    async def put_policy(self, name: str, policy: QueuePolicy) -> QueueStats:
+    async def put_policy(self, name: str, policy: QueuePolicy, by: str | None = None) -> QueueStats:
         self._check_open()
-        return (await self._ask(m.GotQueue, m.PUT_POLICY, name, policy)).stats
+        return (await self._ask(m.GotQueue, m.PUT_POLICY, name, policy, by)).stats
 
     async def delete_queue(self, name: str) -> None:
         self._check_open()
         await self._ask(m.Done, m.DELETE_QUEUE, name)
 
-    async def change_policy(self, name: str, change: PolicyChange) -> QueueStats:
+    async def change_policy(self, name: str, change: PolicyChange, by: str | None = None) -> QueueStats:
         self._check_open()
-        return (await self._ask(m.GotQueue, m.CHANGE_POLICY, name, change)).stats
+        return (await self._ask(m.GotQueue, m.CHANGE_POLICY, name, change, by)).stats
 
     async def keys(self, name: str, after: str, limit: int) -> tuple[list[KeyStats], str | None]:
         answer = await self._ask(m.GotKeys, m.KEYS, name, after, limit)
         return answer.page, answer.next
 
-    async def set_key_paused(self, name: str, key: str, paused: bool) -> KeyStats:
+    async def set_key_paused(self, name: str, key: str, paused: bool, by: str | None = None) -> KeyStats:
         self._check_open()
-        return (await self._ask(m.GotKey, m.SET_KEY_PAUSED, name, key, paused)).stats
+        return (await self._ask(m.GotKey, m.SET_KEY_PAUSED, name, key, paused, by)).stats
 
     async def waiting_for(self, numbers: Sequence[int]) -> list[list[Reason]]:
         return (await self._ask(m.GotReasons, m.WHY, list(numbers))).reasons
 
-    async def set_paused(self, name: str, paused: bool) -> QueueStats:
+    async def set_paused(self, name: str, paused: bool, by: str | None = None) -> QueueStats:
         self._check_open()
-        return (await self._ask(m.GotQueue, m.SET_PAUSED, name, paused)).stats
+        return (await self._ask(m.GotQueue, m.SET_PAUSED, name, paused, by)).stats
 
     async def purge(self, name: str) -> int:
         self._check_open()
         return (await self._ask(m.GotCount, m.PURGE, name)).count
 
-    async def redrive(self, name: str) -> int:
+    async def retry_failed(self, name: str) -> int:
         self._check_open()
-        return (await self._ask(m.GotCount, m.REDRIVE, name)).count
+        return (await self._ask(m.GotCount, m.RETRY_FAILED, name)).count
 
-    # The whole.
+    # Totals, drain and close.
 
     def listen(self, wanted: Listen, after: str | None = None) -> RemoteListening:
         return RemoteListening(self, wanted, after)
@@ -344,16 +370,16 @@ class RemoteBackend:
         await self._ask(m.Done, m.CHECK)
 
     async def stats(self) -> BackendStats:
-        """The owner's totals, but for whether it drains: that is this server's."""
+        """The owner's totals, except whether it drains: that is this server's state."""
         stats = (await self._ask(m.GotStats, m.STATS)).stats
         return msgspec.structs.replace(stats, draining=self.draining)
 
     def cluster(self) -> ClusterStats | None:
-        """None: the backend that this is a part of tells."""
+        """None: the backend that contains this one answers."""
         return None
 
     def drain(self) -> None:
-        """See Backend.drain. Whoever is held by this server is answered; the owner, and who is held elsewhere, notice nothing."""
+        """See Backend.drain. Requests held by this server are answered; the owner, and requests held by other servers, are not affected."""
         if not self.draining:
             self.draining = True
             for link in self.links:
@@ -361,7 +387,7 @@ class RemoteBackend:
 
     async def close(self) -> None:
         self.drain()
-        # Who was dismissed from waiting for a result asks once more how the job is.
+        # A request whose wait for a result was ended reads the job once more.
         for _ in range(2):
             await asyncio.sleep(0)
         under_way = [asked.future for link in self.links for asked in link.asked.values()]
@@ -377,16 +403,24 @@ class RemoteBackend:
 class RemoteTaking:
     """One dequeue at the owner. See base.Taking."""
 
-    __slots__ = ("_backend", "_jobs", "_link", "_n", "_wait", "_want")
+    __slots__ = ("_backend", "_jobs", "_link", "_n", "_wait", "_want", "quiet")
 
     def __init__(self, backend: RemoteBackend, want: Want, wait: float) -> None:
         self._backend = backend
         self._want = want
         self._wait = wait
         self._link: FrontLink | None = None
-        """While the owner waits to hear what became of the jobs."""
+        """Set while the owner waits for a message about what happened to the jobs."""
         self._n = 0
         self._jobs: Sequence[JobRow] = ()
+        self.quiet = False
+
+    def at_once(self) -> list[Job] | None:
+        """See base.Taking.at_once."""
+        return None
+
+    def leave(self) -> None:
+        """See base.Taking.leave."""
 
     async def __aenter__(self) -> list[Job]:
         backend = self._backend
@@ -394,8 +428,9 @@ class RemoteTaking:
         link = backend._usable() or await backend._linked()
         answer = await link.ask(m.GotJobs, m.DEQUEUE, self._want, self._wait)
         if not answer.jobs:
+            self.quiet = answer.quiet
             return []
-        # Also when the link broke in this very turn: they are leased to this request.
+        # Also if the link broke in this same turn: the jobs are leased to this request.
         self._link, self._n, self._jobs = link, answer.n, answer.jobs
         return [job_of(row) for row in answer.jobs]
 
@@ -439,7 +474,7 @@ class RemoteListening:
             link.refuse(self._n)
 
     async def notices(self, limit: int, wait: float) -> list[Notice] | None:
-        """See base.Listening. Raises Moved when the link has ended."""
+        """See base.Listening. Raises Moved if the link has ended."""
         backend, link, sees = self._backend, self._link, self._wanted.sees
         assert link is not None
         until = backend.clock.now() + wait

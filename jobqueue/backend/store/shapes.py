@@ -1,6 +1,6 @@
-"""Jobs and errors as servers send them to each other, and back. Built as plain tuples, which costs half of making a struct first.
+"""Encodes and decodes jobs and errors between servers. Built as plain tuples, which costs half of making a struct first.
 
-What is not here goes as msgspec writes it, by the names of its fields.
+Everything else is encoded as msgspec does it, with field names.
 """
 
 from __future__ import annotations
@@ -45,12 +45,16 @@ class JobRow(msgspec.Struct, array_like=True, gc=False):
 
 
 class Item(msgspec.Struct, array_like=True, gc=False):
-    """What became of one item of a batch: a job, or an error."""
+    """The result of one item of a batch: a job, or an error."""
 
     job: JobRow | None
     error: ErrorRow | None = None
     created: bool = False
     handed_over: bool = False
+
+
+FILTERS = ("key", "tag", "worker", "error", "created_after", "created_before", "group", "parent", "retrying", "error_group", "by_end")
+"""The filters of a JobFilter that are sent last, in this order."""
 
 
 def job_row(job: Job) -> tuple[Any, ...]:
@@ -92,11 +96,11 @@ def job_of(row: JobRow) -> Job:
 
 
 _JOB_BYTES = 2_000
-"""More than names, ids, times and field names of almost any job take."""
+"""More than the names, ids, times and field names of almost any job take."""
 
 
 def held_bytes(job: Job) -> int:
-    """About what a job adds to a frame."""
+    """The approximate size that a job adds to a frame."""
     size = len(job.payload) + _JOB_BYTES
     if job.conclusion is not None and job.conclusion.result is not None:
         size += len(job.conclusion.result)
@@ -104,18 +108,27 @@ def held_bytes(job: Job) -> int:
         size += 4 * len(job.lease.message)
     details = job.details
     if details is not PLAIN:
-        size += 4 * len(details.description or "") + len(details.error or b"") + sum(len(one.error or b"") for one in details.past)
+        size += (
+            4 * len(details.description or "")
+            + len(details.error or b"")
+            + sum(len(one.error or b"") + 4 * len(one.traceback or "") for one in details.past)
+        )
+        extra = details.extra
+        size += sum(4 * len(text) for text in (*extra.tags, *extra.after))
+        size += sum(4 * len(parent.id) + 50 + len(parent.result or b"") for parent in extra.parents)
+        size += 0 if job.unique is None else 4 * len(job.unique.key)
+        size += sum(len(header.name) + 4 * len(header.type) + len(header.value) for header in extra.headers)
     return size
 
 
 KINDS: dict[str, type[QueueError]] = {
     kind.__name__: kind for kind in (*vars(errors).values(), Moved) if isinstance(kind, type) and issubclass(kind, QueueError)
 }
-"""Every error there is, by its name."""
+"""Every error class, by its name."""
 
 
 def error_row(error: QueueError) -> tuple[Any, ...]:
-    """An ErrorRow, as a tuple. An error of a class that `jobqueue.errors` does not have goes as the nearest that it has."""
+    """An ErrorRow, as a tuple. An error whose class is not in `jobqueue.errors` is sent as its nearest base class there."""
     kind = next(each.__name__ for each in type(error).__mro__ if KINDS.get(each.__name__) is each)
     return (
         kind,
@@ -129,7 +142,7 @@ def error_row(error: QueueError) -> tuple[Any, ...]:
 
 
 def error_of(row: ErrorRow) -> QueueError:
-    """The error of a row; of a class that only the other server knows, StorageUnavailable."""
+    """The error of a row; StorageUnavailable if only the other server knows the class."""
     kind = KINDS.get(row.kind)
     if kind is None:
         return StorageUnavailable(f"the owner refused with {row.kind[:80]!r}, which this server does not know: {row.detail}")

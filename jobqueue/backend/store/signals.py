@@ -1,4 +1,4 @@
-"""A signal that many wait for, each with an end to its patience, on an injected clock."""
+"""A signal that many tasks can wait for, each with a time limit, on an injected clock."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from jobqueue.clock import Clock
 
 
 class Signal:
-    """Something has changed: whoever waits looks again, in the order in which they came."""
+    """Something has changed: the waiting tasks check again, in the order in which they came."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._waiting: dict[asyncio.Future[None], None] = {}
 
     def notify(self) -> None:
-        """Wake everybody who waits now."""
+        """Wake all tasks that wait now."""
         waiting, self._waiting = self._waiting, {}
         for future in waiting:
             _settle(future)
 
     async def wait(self, until: float) -> None:
-        """Return at the next `notify`, or at engine time `until`."""
+        """Return at the next `notify`, or at the engine time `until`."""
         if self._clock.now() >= until:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""The link of a server, or of any other who may, that follows what the owner commits (feed.py)."""
+"""The link of a server, or of another program that may connect, that follows the owner's commits (feed.py)."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from jobqueue.limits import Limits
 
 
 class Ear(Protocol):
-    """Whoever is told. Called in the loop, in order; it must not wait."""
+    """The receiver of the groups. Called in the loop, in order; it must not wait."""
 
     def handed(self, number: int, changes: RowChanges) -> None:
         """A group is about to be committed."""
 
     def committed(self, number: int) -> None:
-        """The group of this number is committed; those before it are, or all that they held is in it."""
+        """The group of this number is committed. Earlier groups are too, or everything that they held is in it."""
 
     def over(self, reason: str) -> None:
-        """There will be no more. May come twice."""
+        """There will be no more groups. Can be called twice."""
 
 
 class Source(Protocol):
-    """The way to one owner, for one that follows. Whatever it raises is a QueueError: Moved when the owner cannot be reached."""
+    """The connection of a follower to one owner. Every error that it raises is a QueueError: Moved if the owner cannot be reached."""
 
     async def follow(self, ear: Ear, standby: bool) -> tuple[str, int]:
-        """Be told of all groups from now on, once; the reign, and the number of the group before the first. What is told may come before
-        this returns. standby: to take over, which is refused (StorageUnavailable) while somebody else does.
+        """Receive all groups from now on; call this once. Returns the reign, and the number of the group before the first. Groups can come
+        before this returns. standby: follow in order to take over, which is refused (StorageUnavailable) while another follower does.
         """
 
     async def mark(self) -> int:
-        """The number of the last group that the owner has handed to its writer; it has been told of by then."""
+        """The number of the last group that the owner has handed to its writer; by then the follower has received it."""
 
     def tell(self, behind: int, warm: bool) -> None:
-        """Say how one does."""
+        """Report the follower's state."""
 
     async def close(self) -> None:
-        """Follow no more."""
+        """Stop following."""
 
 
 class FollowLink(FrontLink):
-    """A link on which groups come, unasked for."""
+    """A link on which groups arrive without being requested."""
 
     def __init__(self, identity: Identity, limits: Limits, clock: Clock, address: str) -> None:
         super().__init__(identity, limits, clock, address)
@@ -85,7 +85,7 @@ class FollowLink(FrontLink):
 
 
 class LinkSource(RemoteBackend):
-    """A Source over a link of its own: what is told must not hold up what is asked, nor the other way round."""
+    """A Source over its own link: groups must not delay requests, and requests must not delay groups."""
 
     def _new_link(self, address: str) -> FollowLink:
         return FollowLink(self.identity, self.limits, self.clock, address)

@@ -1,10 +1,10 @@
-"""The warm standby: a server that follows the owner's groups, so that it can go on in the owner's place without reading a million rows.
+"""The warm standby: a server that follows the owner's groups, so that it can take over without reading a million rows.
 
-There is one at a time. The first server in the order to claim asks the owner for it at once, the others later; whoever is the standby
-stays it until it or the owner goes, whatever servers come meanwhile, since one that is up to date is worth more than the first in line.
+There is one at a time. The first server in the order to claim asks the owner for it at once, the others later. The standby stays the
+standby until it or the owner goes, whatever servers join meanwhile, since one that is up to date is worth more than the first in the order.
 
-It reads all rows once, beside the owner, and keeps an engine up to date from then on (following.py). Whatever is in doubt, a group that
-is missing, a link that broke, an engine that does not fit, ends that: it begins again, or a takeover reads all rows as it would without.
+It reads all rows once, independently of the owner, and then keeps an engine up to date (following.py). In any doubt (a missing group, a
+broken link, an engine that does not match) it stops: then it starts again, or a takeover reads all rows as it would without a standby.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ AGAIN_SECONDS = 2.0
 """How soon to ask again to be the standby."""
 
 SICK_SECONDS = 30.0
-"""How soon after something was wrong: it may be for long, and all rows are read each time."""
+"""How soon to try again after an error: it may persist, and all rows are read each time."""
 
 TURN_SECONDS = 1.0
-"""How long each member leaves to the one before it in the order to claim."""
+"""How long each member waits for the one before it in the order to claim."""
 
 TELL_SECONDS = 1.0
-"""How often the owner is told how far this server is."""
+"""How often this server reports to the owner how far it is."""
 
 HELD_BYTES_MAX = 256 * MIB
-"""What may wait to be applied. A standby that is further behind begins again from the rows."""
+"""The most data that can wait to be applied. A standby that is further behind starts again from the rows."""
 
 Aside = Callable[[Callable[[], None]], Awaitable[None]]
-"""Runs something long where it does not stop the loop."""
+"""Runs something long without blocking the loop."""
 
 Connect = Callable[[str], Source]
-"""Makes the way to the owner at an address. It connects by itself."""
+"""Makes the Source for the owner at an address. It connects by itself."""
 
 
 class _Over(Exception):
-    """Following has come to its end. str() says why."""
+    """Following has ended. str() gives the reason."""
 
 
 class Standby:
-    """One server's part in it. engine: makes an empty one; connect, aside: injected for tests.
+    """One server's part as the standby. engine: makes an empty one; connect, aside: injected for tests.
 
-    whom: the owner to follow now, None while there is none or this server is not to follow; turn: how many are to ask before this one.
-    ended: called when the owner tells nothing more, which may be the first that is heard of its end.
+    whom: the owner to follow now, None if there is none or this server should not follow; turn: how many servers should ask before this
+    one. ended: called when the owner sends nothing more, which can be the first sign that it has ended.
     """
 
     def __init__(
@@ -72,25 +72,25 @@ class Standby:
         self._store = store
         self._clock = clock
         self.rows_clock: Clock = clock
-        """What times in the rows go by."""
+        """The clock for times in the rows."""
         self._engine = engine
         self._connect = connect
         self._aside = aside
         self._twin: Twin | None = None
         self._heard: deque[tuple[int, RowChanges | None]] = deque()
-        """What the owner has said and is not looked at: groups, and numbers of those that are committed."""
+        """Messages of the owner that are not handled yet: groups, and numbers of those that are committed."""
         self._heard_bytes = 0
         self._over: str | None = None
         self._wake = Signal(clock)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Follow whomever there is to follow. Wants a running loop."""
+        """Follow the current owner, if there is one. Needs a running loop."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
-        """Follow no more."""
+        """Stop following."""
         if self._twin is not None:
             self._twin.abandon()
         self._twin = None
@@ -105,16 +105,16 @@ class Standby:
 
     @property
     def warm(self) -> bool:
-        """Whether there is an engine that has followed all there was."""
+        """Whether there is an engine that has followed everything so far."""
         return self._twin is not None and self._twin.loaded
 
     @property
     def behind(self) -> int:
-        """Groups that it has been told of and not applied."""
+        """Groups that it has received and not applied."""
         return 0 if self._twin is None else self._twin.behind + sum(changes is not None for _, changes in self._heard)
 
     async def take(self) -> Twin | None:
-        """Stop following, and give away what has been followed; None when that is of no use. `start` begins again."""
+        """Stop following, and hand out the result; None if that is not usable. `start` begins again."""
         if self._twin is not None and not self._twin.loaded:
             self._twin.abandon()
         await self._stop()
@@ -126,18 +126,18 @@ class Standby:
             for _ in twin.steps():
                 await asyncio.sleep(0)
         except (Inconsistent, BadRow) as error:
-            _logger.error("what was followed is of no use: %s", error)
+            _logger.error("the standby's copy cannot be used: %s", error)
             return None
         return twin
 
-    # An Ear.
+    # The methods of Ear.
 
     def handed(self, number: int, changes: RowChanges) -> None:
         """See Ear."""
         self._heard.append((number, changes))
         self._heard_bytes += changes.size
         if self._heard_bytes > HELD_BYTES_MAX:
-            # What comes after this does not fit, and ends it.
+            # Later groups do not fit, which ends following.
             self._heard.clear()
             self._heard_bytes = 0
         self._wake.notify()
@@ -169,8 +169,8 @@ class Standby:
             await _passing(self._clock, pause)
 
     async def _follow(self, owner: Owner) -> float:
-        """Follow an owner to the end; seconds until it may be tried again. What has been followed by then is kept, until there is another
-        to follow.
+        """Follow an owner to the end. Returns seconds until the next attempt. The result so far is kept until there is another owner to
+        follow.
         """
         source = self._connect(owner.address)
         self._heard.clear()
@@ -181,7 +181,7 @@ class Standby:
             await self._fill(source, self._twin)
             await self._keep_up(source, self._twin)
         except _Over as end:
-            _logger.info("follows %s no more: %s", owner.name, end)
+            _logger.info("no longer follows %s: %s", owner.name, end)
             if self._twin is not None and not self._twin.loaded:
                 self._twin = None
         except (QueueError, NotNow) as error:
@@ -192,7 +192,7 @@ class Standby:
             self._forget()
             return SICK_SECONDS
         except Exception:
-            # A defect. What it left behind is not to be trusted, and a takeover does without.
+            # A defect. What it left behind cannot be trusted, and a takeover works without it.
             _logger.exception("cannot follow %s, trying again in %g s", owner.name, SICK_SECONDS)
             self._forget()
             return SICK_SECONDS
@@ -205,7 +205,7 @@ class Standby:
         self._heard.clear()
 
     async def _fill(self, source: Source, twin: Twin) -> None:
-        """Read all rows, beside the owner and what it says meanwhile."""
+        """Read all rows, independently of the owner and of the groups that arrive meanwhile."""
         began = self._clock.now()
         rows = await self._store.beside()
         number = await source.mark()
@@ -231,7 +231,7 @@ class Standby:
                 await self._wake.wait(tell_at)
 
     def _hear(self, twin: Twin) -> None:
-        """Take in what the owner has said. Raises Inconsistent."""
+        """Handle the messages of the owner. Raises Inconsistent."""
         heard = self._heard
         while heard:
             number, changes = heard.popleft()

@@ -1,11 +1,11 @@
-"""What a server needs of a store: to be the only one that writes, to have its rows back, and to find the other servers.
+"""What a server needs of a store: to be the only one that writes, to get its rows back, and to find the other servers.
 
-Whoever claims gets an epoch, a number that grows with each claim. The store itself refuses a write under any epoch but the last, so a
-server that is no longer the owner acknowledges nothing, whatever its clock says. The lease, in seconds, only says when another may claim
-without being asked to; the store's own clock counts it.
+Each claim gets an epoch, a number that increases with each claim. The store itself refuses writes under any epoch except the last, so a
+server that is no longer the owner acknowledges nothing, whatever its clock shows. The lease, in seconds, only determines when another
+server can claim without the owner's consent; the store's own clock measures it.
 
-Every method has a deadline of its own and raises NotNow when it passes, when the connection breaks, or when the store says that it
-cannot now; a method that changes something may have been carried out then. None of them repeats by itself what may have been done.
+Every method has its own deadline. It raises NotNow when the deadline passes, when the connection breaks, or when the store reports that it
+cannot act now; a method that changes something may have been carried out then. No method repeats automatically what may have been done.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from jobqueue.backend.loading import LooseRows, Rows
 
 
 class Fenced(Fatal):
-    """Another server has claimed since: what was asked under the old epoch was refused and changed nothing."""
+    """Another server has claimed since: the operation under the old epoch was refused and changed nothing."""
 
 
 class Owner(NamedTuple):
-    """Who owns the queue. seconds: what is left of its lease by the store's clock, negative when it has passed."""
+    """The owner of the queue. seconds: the rest of its lease by the store's clock, negative if it has passed."""
 
     name: str
     address: str
@@ -31,7 +31,7 @@ class Owner(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A server on the store. seconds: since it last said that it is there, by the store's clock."""
+    """A server on the store. seconds: since it last announced itself, by the store's clock."""
 
     name: str
     address: str
@@ -39,7 +39,7 @@ class Member(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """What a store held at one moment beside its jobs. jobs: how many there were."""
+    """The content of a store at one moment, except its jobs. jobs: how many there were."""
 
     counters: bytes | None
     queues: dict[str, bytes]
@@ -47,64 +47,66 @@ class Whole(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Which group a store took last, by its row of counters; and how many jobs it has, None where counting them takes long."""
+    """Which group a store took last, by its row of counters; and its number of jobs, None if counting them takes long."""
 
     counters: bytes | None
     jobs: int | None
 
 
 class Store(Protocol):
-    """One queue's place in a store."""
+    """The place of one queue in a store."""
 
     @property
     def path(self) -> str:
-        """What it is called in messages and /stats: its URL without a password."""
+        """Its name in messages and /stats: its URL without a password."""
 
     async def open(self) -> None:
-        """Connect, check version, settings and rights, and bring what we install there up to date. Raises CannotOpen, NotNow."""
+        """Connect, check version, settings and rights, and upgrade what we install there. Raises CannotOpen, NotNow."""
 
     async def claim(self, name: str, address: str, seconds: float, force: bool = False) -> Owner:
-        """Own the queue if nobody does, the owner's lease has passed, `name` is the owner already (under a new epoch), or by `force`.
+        """Own the queue if nobody does, if the owner's lease has passed, if `name` is the owner already (under a new epoch), or with
+        `force`.
 
-        force: the owner is known to be dead, or agreed. The answer is who owns it now: `name` if the claim was granted. Raises NotNow.
+        force: the owner is known to be dead, or has agreed. Returns the owner after the call: `name` if the claim was granted. Raises
+        NotNow.
         """
 
     async def owner(self) -> Owner | None:
-        """Who owns it; None while nobody ever did or the last one released it. Raises NotNow."""
+        """The owner; None if there never was one, or if the last one released the queue. Raises NotNow."""
 
     async def renew(self, epoch: int, seconds: float) -> None:
-        """Hold it for `seconds` from now. Every commit does this too. Raises Fenced, NotNow."""
+        """Extend the lease to `seconds` from now. Every commit does this too. Raises Fenced, NotNow."""
 
     async def release(self, epoch: int) -> None:
-        """Let anybody claim at once. Raises Fenced, NotNow."""
+        """Let any server claim at once. Raises Fenced, NotNow."""
 
     async def rows(self, epoch: int) -> Rows:
         """All rows, read into memory, as they are for the owner of this epoch. Raises Fenced, NotNow, CannotOpen."""
 
     async def standing(self, epoch: int) -> Standing:
-        """Where it stands, for the owner of this epoch, at once. Raises Fenced, NotNow, CannotOpen."""
+        """The last group and the number of jobs, for the owner of this epoch; fast. Raises Fenced, NotNow, CannotOpen."""
 
     async def beside(self) -> LooseRows:
-        """All rows, read into memory while another server goes on writing, which need not wait for it. Raises NotNow, CannotOpen."""
+        """All rows, read into memory while another server continues to write, without making it wait. Raises NotNow, CannotOpen."""
 
     async def counters(self) -> bytes | None:
         """The row of counters as it is now, whoever owns the queue; None in a new store. Raises NotNow, CannotOpen."""
 
     async def moment(self, apply: Callable[[Group], Awaitable[object]]) -> Whole:
-        """All rows as they were at one moment after the call, whoever owns the queue and writes meanwhile; nobody waits for it.
+        """All rows as they were at one moment after the call, whoever owns the queue and writes meanwhile; no server waits for it.
 
-        apply: called with groups of jobs, one after the other. Written in that order to an empty place they leave the jobs of that moment;
-        a later one may change or delete what an earlier one held. Raises NotNow, CannotOpen, and what `apply` does.
+        apply: called with groups of jobs, one after the other. Written in that order to an empty place, they give the jobs of that moment;
+        a later one can change or delete what an earlier one contained. Raises NotNow, CannotOpen, and what `apply` raises.
         """
 
     def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
-        """What commits groups under an epoch, each holding the queue for `seconds` more. Fenced is its Fatal.
+        """A Writer that commits groups under an epoch, each extending the lease by `seconds`. It reports Fenced as its Fatal.
 
-        renewed: called after each commit with when it was sent, by `time.monotonic()`: the lease is good from then on.
+        renewed: called after each commit with the time when it was sent, by `time.monotonic()`: the lease counts from then.
         """
 
     async def announce(self, name: str, address: str) -> list[Member]:
-        """Say that a server is there; every server that said so in the last minute, itself included. Raises NotNow."""
+        """Announce a server. Returns every server that was announced in the last minute, including this one. Raises NotNow."""
 
     async def depart(self, name: str) -> None:
         """Take a server off the list. Raises NotNow."""
@@ -113,14 +115,14 @@ class Store(Protocol):
         """The store's wall clock: seconds since the epoch, UTC. Raises NotNow."""
 
     async def close(self) -> None:
-        """Let go of every connection. Calling it again changes nothing."""
+        """Close every connection. Calling it again has no effect."""
 
 
 class Inspected(Store, Protocol):
-    """A store that somebody can look at who is no server on it (`jobqueue check`)."""
+    """A store that a program can inspect without being a server on it (`jobqueue check`)."""
 
     async def inspect(self) -> None:
-        """Look at what `open` looks at, and change nothing. Raises NotNow; CannotOpen, also where no server has been on it yet."""
+        """Check what `open` checks, and change nothing. Raises NotNow; CannotOpen, also if no server has used it yet."""
 
     async def members(self) -> list[Member]:
-        """The servers that said in the last minute that they are there. Raises NotNow."""
+        """The servers that announced themselves in the last minute. Raises NotNow."""

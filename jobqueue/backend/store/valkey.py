@@ -1,15 +1,15 @@
-"""A Store in Valkey (or Redis): the rows of one queue in hashes, written by functions that check whose they are (valkey.lua).
+"""A Store in Valkey (or Redis): the rows of one queue in hashes, written by functions that check the caller's claim (valkey.lua).
 
-A commit is one FCALL, and with it, in the same packet, WAIT (or WAITAOF) for as many replicas as were asked for. It is acknowledged when
-both have answered. Nothing is sent twice under one number: a group that is committed again, since nobody knows whether it was, gets a
-new one, and a commit that arrives after it is refused by the store. So a packet that a stopped server finds in its buffers when it wakes
-does no harm.
+A commit is one FCALL, followed in the same packet by WAIT (or WAITAOF) for as many replicas as configured. It is acknowledged when both
+have been answered. Nothing is sent twice under one number: if a group is committed again, because the result is unknown, it gets a new
+number, and if the earlier commit arrives after that, the store refuses it. So a packet that a stopped server still has in its buffers when
+it wakes does no harm.
 
-**What a failover forgot.** A replica becomes primary that lacks the last commits, which were acknowledged. The owner keeps them for
-REDO_SECONDS; the first commit or renewal that comes to the new primary is told how far behind it is, and they are sent again before
-anything else. So what was acknowledged is lost only with both the owner and the primary.
+**What a failover lost.** A replica can become the primary without the last commits, which were acknowledged. The owner keeps commits for
+REDO_SECONDS. The first commit or renewal at the new primary returns how far behind it is, and the missing commits are sent again before
+anything else. So an acknowledged change is lost only if both the owner and the primary are lost.
 
-Every row begins with a CRC of itself, salted by its number or name, as in the SQLite file: what is damaged is not served.
+Every row begins with a CRC of itself, salted with its number or name, as in the SQLite file: damaged rows are not served.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from jobqueue.backend.store.valkey_writer import ValkeyWriter
 DEFAULT_PORT = 6379
 SCAN_ROWS = 2_000
 MEMBER_SECONDS = 60.0
-"""How long a server is on the list after it said that it is there, as in valkey.lua."""
+"""How long a server stays on the list after it announced itself, as in valkey.lua."""
 
 SCANS_AT_ONCE = 8
-"""Buckets read at a time."""
+"""Buckets that are read at the same time."""
 
 Pairs = dict[bytes, bytes]
 
@@ -88,7 +88,7 @@ class ValkeyStore:
     """A Store in Valkey.
 
     acknowledge: how many replicas must have a change before it is acknowledged, 0 to 2, or "aof": it is in the append-only files of the
-    primary and one replica. tls: in place of the default context, for a URL of valkeys://. name: what its keys begin with.
+    primary and one replica. tls: replaces the default context, for a URL of valkeys://. name: the prefix of its keys.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class ValkeyStore:
         self._members_key = f"{{{name}}}:members"
         self._meta_key = f"{{{name}}}:meta"
         self._claims: dict[int, tuple[str, int]] = {}
-        """By epoch: its token, and the number of the last commit when it was claimed."""
+        """By epoch: the claim's token, and the number of the last commit when it was claimed."""
         self._writers: dict[int, ValkeyWriter] = {}
 
     @property
@@ -134,7 +134,7 @@ class ValkeyStore:
     # Ownership.
 
     async def claim(self, name: str, address: str, seconds: float, force: bool = False) -> Owner:
-        """See Store.claim. A claim that fewer replicas have than a commit asks for is NotNow: a failover could forget it."""
+        """See Store.claim. Raises NotNow if fewer replicas have the claim than a commit requires: a failover could lose it."""
         nonce = secrets.token_hex(8)
         commands = [self._function("jo_claim", name, address, _seconds(seconds), "1" if force else "0", nonce)]
         commands.append(("HGET", self._owner_key, "change"))
@@ -154,7 +154,7 @@ class ValkeyStore:
         return None if found is None else Owner(found[0].decode(), found[1].decode(), int(found[2]), float(found[3]))
 
     async def renew(self, epoch: int, seconds: float) -> None:
-        """See Store.renew. Finds out, too, whether a failover forgot commits while there were no others."""
+        """See Store.renew. Also detects whether a failover lost commits, while there are no new ones."""
         writer = self._writers.get(epoch)
         acknowledged = 0 if writer is None else writer.acknowledged
         (change,) = await self._ask(self._function("jo_renew", self._token(epoch), _seconds(seconds)))
@@ -166,18 +166,18 @@ class ValkeyStore:
         await self._ask(self._function("jo_release", self._token(epoch)))
 
     def _token(self, epoch: int) -> str:
-        """What a claim was given; for one that was not made here, what no claim is given."""
+        """The token of a claim; for a claim that was not made here, a token that no claim has."""
         return self._claims[epoch][0] if epoch in self._claims else ""
 
     def _function(self, name: str, *arguments: str) -> Command:
         return ("FCALL", name, 1, self._owner_key, *arguments)
 
     async def _ask(self, *commands: Command, key: str | None = None, lane: str = "calls", seconds: float | None = None) -> list[Any]:
-        """Replies, none of them an error. Raises Fenced, NotNow."""
+        """The replies, none of them an error. Raises Fenced, NotNow."""
         key = key or self._owner_key
         replies = await self._link.ask(key, *commands, lane=lane, seconds=seconds)
         if lacks_functions(replies):
-            # A primary that joined since. Nothing was done.
+            # A primary that has joined since. It did nothing.
             await install(self._link)
             replies = await self._link.ask(key, *commands, lane=lane, seconds=seconds)
         for reply in replies:
@@ -197,7 +197,7 @@ class ValkeyStore:
         token = ("HGET", self._owner_key, "token")
         (before,) = await self._ask(token, lane="rows")
         rows, after = await self._read(token)
-        # Once before, since others' rows are no business of one who was deposed; once after, since they may have changed meanwhile.
+        # Checked before, since a deposed server must not read the rows of others; and after, since ownership may have changed meanwhile.
         if not before == after == self._token(epoch).encode():
             raise self._fenced()
         return rows
@@ -222,7 +222,7 @@ class ValkeyStore:
         return Fenced(f"{self._path}: another server owns the queue now")
 
     async def _read(self, token: Command) -> tuple[ValkeyRows, bytes | None]:
-        """All rows, bit by bit, and at the end what `token` asks for."""
+        """Read all rows in parts, and at the end the reply to `token`."""
         counts, queues = await asyncio.gather(self._scan(f"{self._keys}b"), self._scan(f"{self._keys}q"))
         gate = asyncio.Semaphore(SCANS_AT_ONCE)
 
@@ -245,7 +245,7 @@ class ValkeyStore:
         return ValkeyRows(self._path, counters, queues, jobs, buckets), after
 
     async def _scan(self, key: str) -> Pairs:
-        """A whole hash; fields that are changed meanwhile, as they were before or after that."""
+        """Read a whole hash. Fields that change meanwhile are as they were before or after the change."""
         found: Pairs = {}
         cursor = b"0"
         while True:
@@ -270,7 +270,7 @@ class ValkeyStore:
         self._writers[epoch] = made
         return made
 
-    # Members, time, the end.
+    # Members, time, closing.
 
     async def announce(self, name: str, address: str) -> list[Member]:
         """See Store.announce."""
@@ -305,7 +305,7 @@ class ValkeyStore:
 
 
 class ValkeyRows:
-    """Rows in memory, each looked at when it is asked for. buckets: number, states and payloads, in order."""
+    """Rows in memory, each checked when it is requested. buckets: number, states and payloads, in order."""
 
     def __init__(
         self, path: str, counters: bytes | None, queues: Pairs, counts: dict[int, int], buckets: list[tuple[int, Pairs, Pairs]]
@@ -369,7 +369,7 @@ class ValkeyRows:
 
 
 def _pairs(reply: Any) -> Iterable[tuple[bytes, bytes]]:
-    """The fields and values of a hash, however the protocol told them."""
+    """The fields and values of a hash, in either format that the protocol uses."""
     return reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
 
 

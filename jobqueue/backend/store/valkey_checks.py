@@ -1,6 +1,7 @@
-"""What is looked at before a server starts on Valkey. Each refusal says what to set.
+"""The checks before a server starts on Valkey. Each refusal says what to set.
 
-What a failover or a restart of a replica changes for a while is looked at only here: a server that runs says NotNow and goes on after it.
+Conditions that change for a while during a failover or a restart of a replica are checked only here: a running server reports NotNow, and
+continues afterwards.
 """
 
 from __future__ import annotations
@@ -20,20 +21,21 @@ from jobqueue.backend.store.valkey_wire import Command, Denied, Place, Wait, cod
 
 _logger = logging.getLogger("jobqueue.storage")
 
-FORMAT = 2
-"""Of the rows. Raised by a change that a server of the format before cannot read, or must not be let write. In 2 they may have keys and
-limits, which one that knows none reads over, and writes without."""
+FORMAT = 4
+"""The format of the rows. Increased by a change that a server of the previous format cannot read, or must not be allowed to write. From 2
+on, rows can have keys and limits; from 3 and 4 on, newer fields of jobs, queues and other things (listed in sqlite/file.py). A server that
+does not know these would ignore them when reading, and write rows without them."""
 
-USABLE_FROM = 2
-"""The oldest format that a server may know which is to read and write these rows. What was released before a change to a row that it can
-do with, goes on beside what came after."""
+USABLE_FROM = 4
+"""The oldest format that a server must know to read and write these rows. A version from before a change to a row can run beside newer
+ones, if it can handle the change."""
 
 PARTITIONS = 1
 
 VALKEY_MIN = 8
 REDIS_MIN = 7
 REDIS_AOF_MIN = (7, 2)
-"""Where WAITAOF begins."""
+"""The first version with WAITAOF."""
 
 CLOCK_SECONDS_MAX = 5.0
 CLOCK_SECONDS_NOTED = 0.5
@@ -42,11 +44,11 @@ RIGHTS = (
     "~{{{name}* +hello +auth +ping +info +role +cluster|slots +cluster|info +time +wait +fcall +fcall_ro +function|load "
     "+function|delete +hscan +hget +hmget +hgetall +hset +hsetnx +hdel +hincrby +get +set +del +exists +multi +exec"
 )
-"""What ACL SETUSER has to give a user, for keys that begin with a name."""
+"""The rights that ACL SETUSER must give a user, for keys that begin with a name."""
 
 
 class Keys(NamedTuple):
-    """Keys that are looked at. attempt: in the owner's slot, for nobody else to use."""
+    """Keys that are checked. attempt: a key in the owner's slot that nothing else uses."""
 
     owner: str
     attempt: str
@@ -54,9 +56,9 @@ class Keys(NamedTuple):
 
 
 async def check(link: Link, path: str, keys: Keys, wait: Wait, *, change: bool = True) -> None:
-    """Look at everything, and bring the functions and the format. Raises CannotOpen, NotNow.
+    """Check everything, and install the functions and the format. Raises CannotOpen, NotNow.
 
-    change: without it nothing is brought, and CannotOpen also says that there is nothing yet.
+    change: if False, nothing is installed, and CannotOpen is also raised if nothing is installed yet.
     """
     try:
         await link.refresh()
@@ -68,7 +70,7 @@ async def check(link: Link, path: str, keys: Keys, wait: Wait, *, change: bool =
         there = await _check_meta(link, path, keys.meta, change)
         await _check_clock(link, path, keys.owner)
         if not there:
-            raise CannotOpen(f"{path}: will do, but there are no jobs to check: no server has been on it yet")
+            raise CannotOpen(f"{path}: can be used, but has no jobs to check: no server has used it yet")
         if brought is None or brought < REVISION:
             raise CannotOpen(
                 f"{path}: has functions of revision {brought or 0}, and {REVISION} is needed: check it with the jobqueue that serves it, "
@@ -102,7 +104,9 @@ async def _check_nodes(link: Link, path: str, slot: int, wait: Wait) -> None:
 
 
 async def _check_replica(link: Link, path: str, place: Place, wait: Wait) -> None:
-    """What may be the primary tomorrow. One that cannot be reached is not looked at: that enough are there is looked at elsewhere."""
+    """Check a server that can become the primary. One that cannot be reached is skipped: whether enough replicas are there is checked
+    elsewhere.
+    """
     try:
         connection = await link.connection(place, "calls")
         replies = await connection.call(("INFO", "server"), ("INFO", "memory"), ("INFO", "replication"), seconds=link.patience.call)
@@ -168,18 +172,18 @@ async def _check_rights(link: Link, path: str, keys: Keys, wait: Wait, functions
     if functions:
         commands += [("FCALL", "jo_try", 1, keys.attempt), ("FCALL_RO", "jo_owner", 1, keys.attempt)]
     else:
-        # It registers no function, and so is refused even to those who may load one.
+        # It registers no function, and so is refused even for users that can load one.
         await link.ask(keys.attempt, ("FUNCTION", "LOAD", "#!lua name=jqtry\n"))
     for reply in await link.ask(keys.attempt, *commands, seconds=wait.deadline):
         if isinstance(reply, hiredis.ReplyError):
-            # As each version says it of what a function does.
+            # The messages of different versions for what a function does.
             if any(words in str(reply) for words in ("NOPERM", "ACL", "can't run this command")):
                 raise Denied(str(reply))
             raise CannotOpen(f"{path}: {reply}")
 
 
 async def _check_meta(link: Link, path: str, meta: str, change: bool) -> bool:
-    """Whether it is there, which it is if it may be made."""
+    """Whether the hash `meta` exists. With `change`, it is created if it is missing."""
     making: list[Command] = [("HSETNX", meta, "format", FORMAT), ("HSETNX", meta, "partitions", PARTITIONS)] if change else []
     there: list[Any]
     *_, there = await link.ask(meta, *making, ("HMGET", meta, "format", "partitions"))
@@ -194,13 +198,13 @@ async def _check_meta(link: Link, path: str, meta: str, change: bool) -> bool:
         )
     await check_format(link, path, meta)
     if kept < FORMAT and change:
-        # Only now may rows be written that an older server does not know.
+        # Only from here on can rows be written that an older server does not know.
         await link.ask(meta, ("HSET", meta, "format", FORMAT, "usable_from", USABLE_FROM))
     return True
 
 
 async def check_format(link: Link, path: str, meta: str) -> None:
-    """Look whether this server knows the rows. Looked at again by whoever claims: a newer server may have come since it started.
+    """Check whether this server knows the format of the rows. Each claim repeats this: a newer server may have come since this one started.
 
     Raises CannotOpen, NotNow.
     """
@@ -220,7 +224,7 @@ async def check_format(link: Link, path: str, meta: str) -> None:
 
 
 def _whole(value: bytes) -> int:
-    """A number of the table; what is none is of no format that is known here."""
+    """A number of the table; anything else does not belong to a known format."""
     return int(value) if value.isdigit() else 1 << 31
 
 

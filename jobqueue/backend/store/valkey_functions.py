@@ -1,9 +1,9 @@
-"""The function library of valkey.lua, brought to every primary.
+"""The function library of valkey.lua, installed on every primary.
 
-**Upgrades beside running servers.** A server calls no functions but those of its own library. What means something else than before is a
-new library, `jqown2` with functions `jo2_…`, since names of functions are Valkey's and not a library's: a server of the new version brings
-it beside the old one, and the two take turns in owning the same rows. A release later the old one's name goes to RETIRED. An old server
-whose library was deleted too soon brings it again.
+**Upgrades beside running servers.** A server calls only functions of its own library. A function whose meaning changes goes into a new
+library, `jqown2` with functions `jo2_…`, since function names are global in Valkey, not per library. A server of the new version installs
+it beside the old one, and the two take turns in owning the same rows. One release later, the old library's name goes to RETIRED. If an old
+server's library was deleted too soon, the server installs it again.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from jobqueue.backend.store.valkey_wire import Place, Refused, refusal
 
 LIBRARY = "jqown1"
 REVISION = 2
-"""REVISION of valkey.lua. A server brings its own where there is none or an older one, and leaves a newer one alone."""
+"""REVISION of valkey.lua. A server installs its own if there is none or an older one, and does not touch a newer one."""
 
 RETIRED: tuple[str, ...] = ()
-"""Libraries of earlier versions, deleted wherever this one is brought."""
+"""Libraries of earlier versions, deleted wherever this one is installed."""
 
 
 def lacks_functions(replies: Iterable[object]) -> bool:
-    """Whether a reply says that a server does not have the library, and so did nothing."""
+    """Whether a reply shows that a server does not have the library, and so did nothing."""
     return any(isinstance(reply, hiredis.ReplyError) and "Function not found" in str(reply) for reply in replies)
 
 
 async def revision_of(link: Link, key: str) -> int | None:
-    """Which revision the primary of a key has; None for none. Raises NotNow; Denied where the user may not ask."""
+    """The revision on the primary of a key; None if there is none. Raises NotNow; Denied if the user is not allowed to ask."""
     (there,) = await link.ask(key, ("FCALL_RO", "jo_revision", 0))
     if isinstance(there, hiredis.ReplyError):
         if lacks_functions([there]):
@@ -41,7 +41,7 @@ async def revision_of(link: Link, key: str) -> int | None:
 
 
 async def install(link: Link) -> None:
-    """Bring the library to every primary that has none, or an older one. Raises NotNow; Denied where the user may not."""
+    """Install the library on every primary that has none, or an older one. Raises NotNow; Denied if the user is not allowed to."""
     await link.refresh()
     code = resources.files(__package__).joinpath("valkey.lua").read_bytes()
     await asyncio.gather(*(_install(link, place, code) for place in link.primaries()))

@@ -1,16 +1,16 @@
-"""A link to Valkey: a cluster, or one primary with its replicas. Parser and packer are hiredis', the rest is here (docs/decisions/0020).
+"""A link to Valkey: a cluster, or one primary with its replicas. hiredis parses and packs, the rest is here (docs/decisions/0020).
 
-It finds the primary of a key's slot, keeps one connection to it for each *lane* (what must not wait behind something else), and knows
-after a failover where to go. What it must never do: send again what may have been done. A command is sent again by itself only where the
-server has said that it did not do it (MOVED, READONLY).
+The link finds the primary of a key's slot, keeps one connection to it for each *lane* (a kind of request that must not wait behind others),
+and finds the new primary after a failover. It must never send again what may have been done. It repeats a command automatically only if the
+server has reported that it did not do it (MOVED, READONLY).
 
-A server that stands still accepts connections and answers nothing, so every connect, greeting and question has a deadline, and a
-connection whose deadline passed is closed. The topology is asked of all nodes at once, since those that stand still are known only
-by their silence: the answers of the first moment count, and the highest epoch wins.
+A server that is stopped accepts connections and does not answer, so every connect, greeting and query has a deadline, and a connection
+whose deadline passed is closed. All nodes are asked for the topology at once, since stopped nodes can be recognised only by their silence:
+the answers of the first moment count, and the highest epoch wins.
 
-Not followed: ASK. Functions write keys that they name themselves, so half of a slot that is being migrated key by key cannot be
-written safely. It is NotNow until the migration is over, and so is TRYAGAIN, and what a function is told in their place; commits see to it
-that they find out before they write (valkey.lua). An atomic migration (Valkey 9) shows as MOVED alone.
+ASK is not followed. Functions write keys that they name themselves, so a slot that is being migrated key by key cannot be written safely.
+ASK is treated as NotNow until the migration is over, and so are TRYAGAIN and the errors that a function gets in their place; commits are
+written so that they get these errors before they write (valkey.lua). An atomic migration (Valkey 9) shows up only as MOVED.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from jobqueue.backend.store.valkey_wire import (
 T = TypeVar("T")
 
 REDIRECTS_MAX = 4
-"""How often a command that was not done is sent elsewhere, before its caller is told."""
+"""How often a command that was not done is sent to another node, before its caller gets an error."""
 
 
 class _View(NamedTuple):
-    """What one node says of the topology. rank: which of several is to be believed; nodes: all that it names."""
+    """One node's view of the topology. rank: decides which of several views is used; nodes: all nodes that it names."""
 
     rank: tuple[int, int]
     ranges: list[tuple[int, int, Place]]
@@ -57,13 +57,13 @@ class _View(NamedTuple):
 
 
 class Link:
-    """All connections to one store. seeds: nodes to ask first; one that answers is enough."""
+    """All connections to one store. seeds: nodes to ask first; an answer from one is enough."""
 
     def __init__(self, seeds: Sequence[Place], login: Login = Login(), patience: Patience = Patience()) -> None:  # noqa: B008 - both are immutable
         self.login = login
         self.patience = patience
         self.cluster = False
-        """Whether it is one, once it was asked."""
+        """Whether the store is a cluster, once this was asked."""
         self._seeds = tuple(seeds)
         self._nodes: frozenset[Place] = frozenset()
         self._primaries: list[Place | None] = [None] * SLOTS
@@ -72,30 +72,30 @@ class Link:
         self._learning: asyncio.Task[None] | None = None
         self._closed = False
 
-    # Where.
+    # Topology.
 
     def primary(self, slot: int) -> Place | None:
-        """The primary of a slot, as far as is known."""
+        """The primary of a slot, if it is known."""
         return self._primaries[slot]
 
     def primaries(self) -> set[Place]:
-        """All primaries that are known."""
+        """All known primaries."""
         return {place for place in self._primaries if place is not None}
 
     @property
     def nodes(self) -> frozenset[Place]:
-        """All nodes that are known, replicas too."""
+        """All known nodes, including replicas."""
         return self._nodes
 
     def moved(self, reply: object) -> None:
-        """Take a MOVED at its word until the topology is asked."""
+        """Follow a MOVED until the topology has been asked."""
         _, slot, where = str(reply).split(" ", 2)
         host, _, port = where.rpartition(":")
         old = self._primaries[int(slot)]
         self._primaries[int(slot)] = Place(host or (old.host if old else ""), int(port))
 
     async def refresh(self) -> None:
-        """Ask all nodes where the slots are; once for all who ask at a time. Raises NotNow when nobody can tell."""
+        """Ask all nodes where the slots are; concurrent callers share one query. Raises NotNow if no node can answer."""
         self._refuse_closed()
         if self._learning is None or self._learning.done():
             self._learning = _task(self._learn())
@@ -106,7 +106,7 @@ class Link:
         views, errors = await self._views(asked)
         named = frozenset().union(*(view.nodes for view in views)) - asked
         if views and named and not any(view.ranges for view in views):
-            # Replicas alone were known.
+            # Only replicas were known.
             more, worse = await self._views(named)
             views, errors = views + more, errors + worse
         if not views:
@@ -128,7 +128,7 @@ class Link:
             self._connections.pop(key).abort("is no node of the cluster any more")
 
     async def _views(self, places: Iterable[Place]) -> tuple[list[_View], list[Exception]]:
-        """What nodes say, gathered until the moment has passed in which those that can answer do."""
+        """The views of the nodes, collected until the time has passed in which working nodes answer."""
         tasks = {asyncio.ensure_future(self._view(place)) for place in places}
         try:
             done, late = await asyncio.wait(tasks, timeout=self.patience.settle)
@@ -167,7 +167,7 @@ class Link:
     # Connections.
 
     def at_once(self, slot: int, lane: str) -> Connection | None:
-        """The connection to a slot's primary, if it is there."""
+        """The connection to a slot's primary, if it exists."""
         place = self._primaries[slot]
         connection = None if place is None else self._connections.get((place, lane))
         return connection if connection is not None and connection.lost is None else None
@@ -191,7 +191,7 @@ class Link:
             return await self.connection(again, lane)
 
     async def connection(self, place: Place, lane: str) -> Connection:
-        """A connection to a node; one for all who ask at a time. Raises NotNow."""
+        """A connection to a node; concurrent callers share it. Raises NotNow."""
         self._refuse_closed()
         key = (place, lane)
         connection = self._connections.get(key)
@@ -210,9 +210,10 @@ class Link:
             self._connecting.pop(key, None)
 
     async def ask(self, key: str, *commands: Command, lane: str = "calls", seconds: float | None = None) -> list[Any]:
-        """Send commands to the primary of a key, in one packet; their replies, the errors among them that are not refusals.
+        """Send commands to the primary of a key, in one packet. Returns their replies, including errors that are not refusals.
 
-        Sent elsewhere when the server says that it is not the primary. seconds: in place of the usual deadline. Raises NotNow.
+        The commands are sent to another node if the server replies that it is not the primary. seconds: replaces the usual deadline. Raises
+        NotNow.
         """
         slot = slot_of(key)
         sent = 0
@@ -227,18 +228,18 @@ class Link:
                 raise refused
 
     async def found_elsewhere(self, replies: Iterable[object]) -> bool:
-        """Whether replies say that another node is the primary, which is looked for then. Raises NotNow."""
+        """Whether replies show that another node is the primary; if so, finds it. Raises NotNow."""
         for reply in replies:
             if (code := code_of(reply)) in ELSEWHERE:
                 await self.refresh()
                 if code == "MOVED":
-                    # The one who said so has seen it; those who were asked may not have yet.
+                    # The node that replied this has seen the change; the nodes that were asked may not have seen it yet.
                     self.moved(reply)
                 return True
         return False
 
     async def ping(self, place: Place) -> None:
-        """Whether a node answers. Raises NotNow, and closes its connections: what is under way on them is Lost."""
+        """Check that a node answers. If it does not, raises NotNow and closes its connections; everything that waits on them gets Lost."""
         try:
             connection = await self.connection(place, "calls")
             await connection.call(("PING",), seconds=self.patience.call)
@@ -251,10 +252,10 @@ class Link:
         for key in [key for key in self._connections if key[0] == place]:
             self._connections.pop(key).abort(reason)
 
-    # The end.
+    # Closing.
 
     async def close(self) -> None:
-        """Close every connection; all that is under way is Lost. Calling it again changes nothing."""
+        """Close every connection; everything that waits on them gets Lost. Calling it again has no effect."""
         self._closed = True
         tasks: list[asyncio.Task[Any]] = [*self._connecting.values()]
         if self._learning is not None:
@@ -274,7 +275,7 @@ class Link:
 
 
 def _task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task for all who wait for it, of whom none may be left to be told that it failed."""
+    """A task that several callers can wait for; possibly none is left to receive its error."""
     task = asyncio.ensure_future(work)
     assert isinstance(task, asyncio.Task)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -282,7 +283,7 @@ def _task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
 
 
 async def _shared(task: asyncio.Task[T]) -> T:
-    """Wait for what others wait for too: whoever is cancelled leaves it to them."""
+    """Wait for a task that others wait for too: if one caller is cancelled, the task continues for the others."""
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -292,6 +293,6 @@ async def _shared(task: asyncio.Task[T]) -> T:
 
 
 def _endpoint(node: Sequence[Any], asked: Place) -> Place:
-    """A node of CLUSTER SLOTS; one without a name is reached as the one who was asked."""
+    """A node of CLUSTER SLOTS; a node without a name has the address of the node that was asked."""
     host = text_of(node[0]) if node[0] else ""
     return Place(asked.host if host in ("", "?") else host, int(node[1]))

@@ -1,13 +1,13 @@
-"""All rows of a store in Valkey as they were at one moment, while its owner goes on.
+"""Reads all rows of a store in Valkey as they were at one moment, while its owner continues.
 
-Nothing in Valkey reads a million fields at once without letting everybody wait. So the rows are read bit by bit while they change, and the
-function that commits notes the numbers of what it changes meanwhile (`{jq0}:t`, valkey.lua). Those are read again, a bounded number at a
-time, in functions that take back the note with the same step; the last of them finds nothing more noted than it tells, and tells queues
-and counters too. That step is the moment.
+No command of Valkey reads a million fields at once without blocking all clients. So the rows are read in parts while they change, and the
+function that commits records the numbers of the jobs that it changes meanwhile (`{jq0}:t`, valkey.lua). These are read again, a bounded
+number at a time, by functions that remove the numbers from the record in the same step. The last of them finds no more numbers than it
+returns, and returns queues and counters too. That step is the moment.
 
-It counts only if one primary, without a break, has seen all of it: another one may lack commits, and the notes of them. And as many
-replicas as a commit waits for must have the first note and the last, so that a primary which was cut off from them does not pass for
-the one that has all that was acknowledged.
+The reading counts only if one primary, without a break, has seen all of it: another primary may lack commits, and their recorded numbers.
+And as many replicas as a commit waits for must have the first record and the last, so that a primary which was cut off from them is not
+taken for the one that has everything that was acknowledged.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from jobqueue.backend.store.valkey_wire import Command, Refused, Wait, info_of
 from jobqueue.limits import MIB
 
 NOTE_SECONDS = 60.0
-"""How long numbers are noted for a reader of which nothing is heard."""
+"""How long numbers are recorded for a reader that sends nothing."""
 
 SCAN_ROWS_MIN, SCAN_ROWS_MAX = 10, 2_000
 SCAN_BYTES = MIB
-"""About what one answer is to hold, however large payloads are."""
+"""The approximate size of one answer, however large payloads are."""
 
 NOTED_ROWS = 2_000
 NOTED_BYTES = 4 * MIB
@@ -39,14 +39,14 @@ Apply = Callable[[Group], Awaitable[object]]
 
 
 class Ask(Protocol):
-    """Sends commands to the primary of the rows; the replies, none of them an error. See ValkeyStore."""
+    """Sends commands to the primary of the rows. Returns the replies, none of them an error. See ValkeyStore."""
 
     async def __call__(self, *commands: Command, seconds: float | None = None) -> list[Any]:
         """Raises NotNow."""
 
 
 def whole(path: str, row: bytes, salt: int, what: str) -> bytes:
-    """What a row holds beside its checksum. Raises CannotOpen."""
+    """The content of a row without its checksum. Raises CannotOpen."""
     content = row[4:]
     if crc32(content, salt) != int.from_bytes(row[:4], "big") or len(row) < 4:
         raise CannotOpen(f"{path}: is damaged: {what} does not have its checksum")
@@ -54,7 +54,7 @@ def whole(path: str, row: bytes, salt: int, what: str) -> bytes:
 
 
 class Moment:
-    """One reading. keys: `{jq0}:`; path: what the store is called in errors."""
+    """One reading. keys: `{jq0}:`; path: the name of the store in errors."""
 
     def __init__(self, ask: Ask, keys: str, path: str, wait: Wait) -> None:
         self._ask = ask
@@ -84,20 +84,20 @@ class Moment:
         return ("FCALL", "jo_note", 1, f"{self._keys}t", self._token, f"{seconds:.6f}", "1" if again else "0")
 
     async def _give_up(self) -> None:
-        """Have nothing more noted, if the store can be told."""
-        # What went wrong is being raised; the note is forgotten by itself.
+        """Stop the recording of numbers, if the store can be reached."""
+        # The original error is being raised; the store drops the record by itself.
         with contextlib.suppress(NotNow, Fatal):
             await self._ask(self._note(0.0, again=True))
 
     async def _step(self, command: Command) -> Any:
-        """Ask what ties the reading to one primary and its replicas. Raises NotNow when it is another one than before."""
+        """Send a command that ties the reading to one primary and its replicas. Raises NotNow if the primary is not the same as before."""
         commands = [command, ("INFO", "server"), ("INFO", "replication")]
         if self._wait.command is not None:
             commands.append(self._wait.command)
         reply, server, replication, *waited = await self._ask(*commands, seconds=self._wait.deadline)
         if waited and (missing := self._wait.missing(waited[0])):
             raise Refused(f"{self._path}: {missing}")
-        # Each start of a server has another of the first, and each that becomes the primary another of the second.
+        # The first value is new at each start of a server, the second each time that a server becomes the primary.
         primary = f"{info_of(server).get('run_id')} {info_of(replication).get('master_replid')}"
         if self._primary and primary != self._primary:
             raise Refused(f"{self._path}: there was a failover while the jobs were read; begin again")
@@ -105,13 +105,13 @@ class Moment:
         return reply
 
     async def _go_on(self) -> None:
-        """Say now and then that this reader is still there."""
+        """Show from time to time that this reader is still there."""
         if time.monotonic() > self._renew_at:
             await self._ask(self._note(NOTE_SECONDS, again=True))
             self._renew_at = time.monotonic() + NOTE_SECONDS / 3
 
     async def _buckets(self) -> AsyncIterator[int]:
-        """Buckets that have jobs. One that is new since is noted whole."""
+        """Buckets that have jobs. A bucket that is created meanwhile is recorded completely."""
         found: set[bytes] = set()
         async for fields in self._scan(f"{self._keys}b"):
             found.update(key for key, _ in fields)
@@ -119,7 +119,7 @@ class Moment:
             yield number
 
     async def _scan(self, key: str) -> AsyncIterator[list[tuple[bytes, bytes]]]:
-        """Fields and values of a hash, some of them more than once."""
+        """Fields and values of a hash; some can appear more than once."""
         cursor, count = b"0", SCAN_ROWS_MIN * 10
         while True:
             await self._go_on()
@@ -132,7 +132,7 @@ class Moment:
             count = min(2 * count, SCAN_ROWS_MAX) if small else max(count // 2, SCAN_ROWS_MIN)
 
     async def _catch_up(self, apply: Apply) -> Whole:
-        """Read again what was noted, until that was all."""
+        """Read again what was recorded, until nothing is left."""
         while True:
             command = ("FCALL", "jo_noted", 1, f"{self._keys}t", self._token, f"{NOTE_SECONDS:.6f}", NOTED_ROWS, NOTED_BYTES)
             done, rows, *rest = await self._step(command)

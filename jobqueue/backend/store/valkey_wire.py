@@ -1,4 +1,4 @@
-"""One connection to a Valkey server: greeting, packets and their replies, and what errors mean. hiredis parses and packs."""
+"""One connection to a Valkey server: greeting, packets and their replies, and the meaning of errors. hiredis parses and packs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ SLOTS = 16_384
 
 
 class Patience(NamedTuple):
-    """Deadlines, in seconds. connect: TCP, TLS and greeting; call: an answer to something small; settle: how long the topology is
-    gathered once somebody can tell it; look: how long a commit may take before its server is looked at, and how often it is then;
-    commit: an answer to a group."""
+    """Deadlines, in seconds. connect: TCP, TLS and greeting; call: the answer to a small command; settle: how long to collect views of the
+    topology after the first node has answered; look: how long a commit can take before its server is checked, and how often it is checked
+    then; commit: the answer to a group.
+    """
 
     connect: float = 1.0
     call: float = 2.0
@@ -32,19 +33,21 @@ class Patience(NamedTuple):
 
 
 class Lost(NotNow):
-    """The connection broke, or an answer did not come in time: what was sent may have been done."""
+    """The connection broke, or an answer did not come in time: the commands may have been carried out."""
 
 
 class Refused(NotNow):
-    """The server said that it did not do it."""
+    """The server replied that it did not carry out the command."""
 
 
 class Denied(Refused):
-    """No waiting helps: the server does not know the user or password, the user may not do this, or it is too old for it."""
+    """Waiting does not help: the server does not know the user or password, the user lacks the right, or the server is too old for the
+    command.
+    """
 
 
 class Place(NamedTuple):
-    """Where a server listens."""
+    """The address at which a server listens."""
 
     host: str
     port: int
@@ -57,7 +60,7 @@ Acknowledge = Literal[0, 1, 2, "aof"]
 
 
 class Login(NamedTuple):
-    """How a connection begins. user None: the server's default user; password None: none is given."""
+    """The login of a connection. user None: the server's default user; password None: no password is sent."""
 
     user: str | None = None
     password: str | None = None
@@ -79,19 +82,21 @@ class Login(NamedTuple):
 
 
 def pack(*commands: Command) -> bytes:
-    """Commands as bytes."""
+    """Encode commands."""
     return b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]
 
 
 class Wait:
-    """What is asked of replicas. acknowledge: see ValkeyStore; seconds: the deadline of the whole question, of which they get half."""
+    """What is required of replicas. acknowledge: see ValkeyStore; seconds: the deadline of the whole command, of which the replicas get
+    half.
+    """
 
     def __init__(self, acknowledge: Acknowledge, seconds: float) -> None:
         if acknowledge not in (0, 1, 2, "aof"):
             raise ValueError(f"acknowledge is 0, 1, 2 or 'aof', not {acknowledge!r}")
         self.aof = acknowledge == "aof"
-        # Of a deadline replicas get half: the server looks every tenth of a second, and its answer has a way to go. Disks get more: with
-        # `appendfsync everysec` a change is on them a second or two later.
+        # Replicas get half of the deadline: the server checks every tenth of a second, and its answer takes time to arrive. Disks get more:
+        # with `appendfsync everysec` a change is on them a second or two later.
         self.deadline = seconds * 4 if self.aof else seconds
         milliseconds = int(self.deadline * 500)
         self.replicas = 1 if acknowledge == "aof" else acknowledge
@@ -103,7 +108,7 @@ class Wait:
         self.packed = b"" if self.command is None else pack(self.command)
 
     def missing(self, reply: Any) -> str | None:
-        """What its reply lacks; None when enough have it."""
+        """What the reply shows to be missing; None if enough replicas have the change."""
         if isinstance(reply, hiredis.ReplyError):
             return str(reply)
         local, replicas = reply if self.aof else (1, reply)
@@ -141,12 +146,12 @@ _HINTS = {
 
 
 def refusal(place: Place, reply: object) -> Refused | None:
-    """What an error reply means when it says that nothing was done; None for every other reply."""
+    """The meaning of an error reply that says that nothing was done; None for every other reply."""
     code = code_of(reply)
     if code in _DENIED:
         return Denied(f"{place}: {reply}")
     if code == "ERR" and "access a non local key" in str(reply):
-        # What a function is told in place of ASK and TRYAGAIN, about keys that it names itself.
+        # The error that a function gets in place of ASK and TRYAGAIN, for keys that it names itself.
         return Refused(f"{place}: {_MIGRATED}")
     if code in _LATER or code in ELSEWHERE:
         return Refused(f"{place}: {_HINTS.get(code, reply)}")
@@ -157,7 +162,7 @@ _MORE = object()
 
 
 class _Exchange:
-    """What was sent in one packet, and what has come back of it."""
+    """The commands of one packet, and the replies so far."""
 
     __slots__ = ("count", "done", "replies")
 
@@ -168,7 +173,7 @@ class _Exchange:
 
 
 class Connection(asyncio.Protocol):
-    """One connection. Replies come in the order of what was sent; each packet's go to its own `done`, once, or a Lost does."""
+    """One connection. Replies come in the order of the commands. Each packet's `done` is called once, with its replies or with Lost."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -217,14 +222,16 @@ class Connection(asyncio.Protocol):
         self._transport.write(packet)
 
     async def call(self, *commands: Command, seconds: float) -> list[Any]:
-        """Send commands in one packet; their replies, errors among them. Raises Lost; when the deadline passes, the connection is over."""
+        """Send commands in one packet. Returns their replies, including errors. Raises Lost; when the deadline passes, the connection is
+        closed.
+        """
         return await self.exchange(pack(*commands), len(commands), seconds)
 
     async def exchange(self, packet: bytes, count: int, seconds: float) -> list[Any]:
-        """As `call`, of `count` packed commands."""
+        """Like `call`, for `count` packed commands."""
         future: asyncio.Future[list[Any]] = self._loop.create_future()
 
-        # It belongs to what was sent, not to who asked: a server that does not answer is found out though they have gone.
+        # The deadline belongs to the packet, not to the caller: a server that does not answer is detected even if the caller has gone.
         timer = self._loop.call_later(seconds, self.abort, f"no answer in {seconds:g} s")
 
         def done(result: list[Any] | NotNow) -> None:
@@ -240,7 +247,7 @@ class Connection(asyncio.Protocol):
         return await future
 
     def abort(self, reason: str) -> None:
-        """Close it now; whoever waits is told why. Never called within `send`."""
+        """Close the connection now; all waiting callers get the reason. Never called within `send`."""
         if self._transport is not None:
             self._transport.abort()
         self._end(f"{self.place}: {reason}")
@@ -249,7 +256,7 @@ class Connection(asyncio.Protocol):
         if self.lost is None:
             self.lost = Lost(reason)
         while self._waiting:
-            # Each its own: an exception that several tasks raise gathers all their tracebacks.
+            # A separate exception for each: one that several tasks raise collects all their tracebacks.
             self._waiting.popleft().done(Lost(str(self.lost)))
 
 
@@ -275,7 +282,7 @@ async def connect(place: Place, login: Login, seconds: float) -> Connection:
         raise
     if isinstance(reply, hiredis.ReplyError):
         connection.abort("refused the greeting")
-        # An old server repeats the whole command in its complaint.
+        # An old server repeats the whole command in its error message.
         if "unknown command" in str(reply):
             raise Denied(f"{place}: does not know HELLO, so it is older than Redis 6")
         raise (Denied if code_of(reply) in _DENIED else Refused)(login.hidden(f"{place}: {reply}"))
@@ -283,7 +290,7 @@ async def connect(place: Place, login: Login, seconds: float) -> Connection:
 
 
 def text_of(reply: object) -> str:
-    """A text reply, verbatim ones included."""
+    """A text reply, including verbatim ones."""
     if isinstance(reply, tuple):
         reply = reply[-1]
     return reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)

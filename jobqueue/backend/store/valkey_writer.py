@@ -1,4 +1,4 @@
-"""The Writer of a store in Valkey: one commit at a time, each told to replicas; and what a failover forgot, sent again."""
+"""The Writer of a store in Valkey: sends one commit at a time and waits for its replicas, and sends commits again that a failover lost."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from jobqueue.backend.store.valkey_wire import Connection, Lost, Refused, Wait, 
 _logger = logging.getLogger("jobqueue.storage")
 
 BUCKET_BITS = 14
-"""16,384 numbers in a hash: one that grows to a million makes the server stand still for 0.65 s when it is resized."""
+"""16,384 numbers in a hash. With a hash that grows to a million, the server stops for 0.65 s when it resizes the hash."""
 
 PART_ROWS = 50_000
-"""Rows in one call of a function: a command has at most a million arguments. A larger group is several calls in one transaction."""
+"""Rows in one call of a function: a command has at most a million arguments. A larger group is sent as several calls in one transaction."""
 
 REDO_SECONDS = 15.0
 REDO_BYTES_MAX = 64 * 1024 * 1024
-"""Commits kept for a failover that forgets them: far longer than a replica that may become primary is behind."""
+"""Commits kept in case a failover loses them: far more than a replica that can become the primary is behind."""
 
 LANE = "commits"
 
@@ -44,7 +44,7 @@ class _Commit(NamedTuple):
 
 
 class _Rows:
-    """Rows of one bucket: fields and values, as a call takes them."""
+    """Rows of one bucket: fields and values, in the form that a call takes."""
 
     __slots__ = ("gone", "payloads", "states")
 
@@ -55,7 +55,7 @@ class _Rows:
 
 
 class ValkeyWriter:
-    """A Writer for one claim. keys: `{jq0}:`; change: the last commit's number when it was claimed; seconds: of a lease, as text."""
+    """A Writer for one claim. keys: `{jq0}:`; change: the number of the last commit when it was claimed; seconds: of a lease, as text."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class ValkeyWriter:
         self._wait = wait
         self._renewed = renewed
         self._number = change
-        """The highest number that was given."""
+        """The highest number that was given to a commit."""
         self.acknowledged = change
         """The number of the last commit that was acknowledged."""
         self._kept: deque[_Commit] = deque()
@@ -104,14 +104,14 @@ class ValkeyWriter:
             self._send(connection)
 
     async def close(self, tidy: bool) -> None:
-        """See Writer.close. The connections are the store's."""
+        """See Writer.close. The connections belong to the store."""
         self._closed = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._forget(len(self._kept))
 
-    # A group as commands.
+    # Encoding a group as commands.
 
     def _packed(self, group: Group) -> _Commit:
         base, calls = self.acknowledged, []
@@ -139,10 +139,10 @@ class ValkeyWriter:
             queues += (key, b"" if row is None else _row(row, crc32(key)))
         return queues
 
-    # Sending, and what comes back.
+    # Sending, and handling the replies.
 
     def _send(self, connection: Connection, before: Sequence[_Commit] = ()) -> None:
-        """Send the commit, after others that the server lacks."""
+        """Send the commit, after earlier ones that the server lacks."""
         assert self._commit is not None
         commit = self._commit = self._commit._replace(sent_at=time.monotonic())
         self._under_way = connection
@@ -155,7 +155,7 @@ class ValkeyWriter:
         try:
             self._replied(connection, before, result)
         except Exception as error:
-            # A defect, here or in `renewed`, which must not leave the journal waiting.
+            # A defect, here or in `renewed`; the journal must not be left waiting because of it.
             self._end(Fatal(f"{type(error).__name__}: {error}"))
             raise
 
@@ -201,22 +201,22 @@ class ValkeyWriter:
             self._end(refusal(connection.place, error) or Refused(f"{connection.place}: {error}"))
 
     def _end(self, error: Exception | None) -> None:
-        """Say how it went, once."""
+        """Report the result, once."""
         finished, self._finished, self._commit = self._finished, None, None
         if finished is not None:
             finished(error)
 
-    # When the way to the primary is not at hand.
+    # When there is no open connection to the primary.
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
-        """Go on with the commit by what takes time; should that fail, the commit has."""
+        """Continue the commit with work that takes time; if that work fails, the commit has failed."""
         self._background(work).add_done_callback(self._went_on)
 
     def _went_on(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             self._end(Lost("the store was closed"))
         elif (error := task.exception()) is not None:
-            # Anything else is a defect, which must not leave the journal waiting.
+            # Anything else is a defect; the journal must not be left waiting because of it.
             self._end(error if isinstance(error, NotNow | Fatal) else Fatal(f"{type(error).__name__}: {error}"))
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -236,15 +236,16 @@ class ValkeyWriter:
         await install(self._link)
         await self._reach()
 
-    # While an answer is late.
+    # When an answer is late.
 
     def _look(self, connection: Connection) -> None:
         self._background(self._look_after(connection))
 
     async def _look_after(self, connection: Connection) -> None:
-        """Find out whether the primary still answers, and still is one; if not, give up the commit on it.
+        """Check whether the primary still answers, and still is the primary; if not, give up the commit there.
 
-        Asked on another connection: a server that is busy with a large commit answers late on this one, and is not to be left for it.
+        Checked on another connection: a server that is busy with a large commit answers late on this one, and must not be abandoned for
+        that.
         """
         patience = self._link.patience
         give_up = time.monotonic() + patience.commit
@@ -272,7 +273,7 @@ class ValkeyWriter:
             ping.cancel()
             await asyncio.gather(ping, return_exceptions=True)
 
-    # What a failover forgot.
+    # Commits that a failover lost.
 
     def _keep(self, commit: _Commit) -> None:
         self._kept.append(commit)
@@ -285,7 +286,7 @@ class ValkeyWriter:
             self._kept_bytes -= len(self._kept.popleft().packet)
 
     def _lacking(self, stored: int) -> list[_Commit]:
-        """The commits after a number. Raises Fatal when they are not all here."""
+        """The commits after a number. Raises Fatal if they are not all here."""
         found = [one for one in self._kept if one.last > stored]
         if not found or found[0].base > stored:
             raise Fatal(f"the store has lost what was acknowledged since commit {stored}, and this server no longer has all of that")
@@ -304,7 +305,7 @@ class ValkeyWriter:
             self._end(connection.lost)
 
     def fell_back(self, stored: int) -> None:
-        """The store was seen at an earlier commit than was acknowledged. A commit that is under way finds that out itself."""
+        """The store was seen at an earlier commit than was acknowledged. A commit that is in progress detects this itself."""
         if self._finished is None and not self._closed:
             self._background(self._restore(stored))
 
@@ -316,10 +317,10 @@ class ValkeyWriter:
             replies = await connection.exchange(packet, sum(one.replies for one in lacking), self._link.patience.commit)
             error = _first_error(replies, past=True)
             if error is not None:
-                _logger.warning("they could not be sent again yet: %s", error)
+                _logger.warning("the lost commits could not be sent again yet: %s", error)
         except (NotNow, Fatal) as error:
-            # The next commit comes to the same, and says so to whom it concerns.
-            _logger.warning("what the store lost could not be sent again: %s", error)
+            # The next commit has the same result, and reports it.
+            _logger.warning("the commits that the store lost could not be sent again: %s", error)
 
 
 def _row(content: bytes, salt: int) -> bytes:
@@ -327,7 +328,9 @@ def _row(content: bytes, salt: int) -> bytes:
 
 
 def _parts(group: Group, rows_max: int) -> Iterator[dict[int, _Rows]]:
-    """A group's jobs by bucket, in parts of so many; one part even when there are none. A job's state and payload are in one part."""
+    """A group's jobs by bucket, in parts of limited size; one part even if there are no jobs. A job's state and payload are in the same
+    part.
+    """
     payloads = group.payloads
     buckets: dict[int, _Rows] = {}
     left = rows_max
@@ -351,7 +354,9 @@ def _parts(group: Group, rows_max: int) -> Iterator[dict[int, _Rows]]:
 
 
 def _first_error(replies: Iterable[Any], past: bool = False) -> hiredis.ReplyError | None:
-    """The first error among replies, those of a transaction included. past: that a commit is there already is none."""
+    """The first error among replies, including those of a transaction. past: an error that says that the commit is there already does not
+    count.
+    """
     for reply in replies:
         if isinstance(reply, list) and (found := _first_error(reply, past)) is not None:
             return found

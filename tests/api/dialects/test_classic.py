@@ -180,11 +180,11 @@ async def test_an_unknown_job_is_404(classic: Speaker) -> None:
     """Asked for or concluded, in either place."""
     await classic.refused("""
         > GET /jobs/5
-        < 404 {"Error": "Not Found", "message": "no job has the id '5'; …"}
+        < 404 {"Error": "Not Found", "message": "no job has the id '5': …"}
         > POST /jobs/5/conclude
-        < 404 {"Error": "Not Found", "message": "no job has the id '5'; …"}
+        < 404 {"Error": "Not Found", "message": "no job has the id '5': …"}
         > PATCH /jobs/conclude/9223372036854775807
-        < 404 {"Error": "Not Found", "message": "no job has the id '9223372036854775807'; …"}
+        < 404 {"Error": "Not Found", "message": "no job has the id '9223372036854775807': …"}
     """)
 
 
@@ -329,7 +329,7 @@ async def test_a_job_forgotten_during_its_conclude_is_404(serve: Serve, monkeypa
     monkeypatch.setattr(classic.api.backend, "conclude", later)
     await classic.talk("""
         > POST /jobs/1/conclude
-        < 404 {"Error": "Not Found", "message": "no job has the id '1'; …"}
+        < 404 {"Error": "Not Found", "message": "no job has the id '1': …"}
     """)
 
 
@@ -369,9 +369,9 @@ async def test_ids_are_never_given_again(serve: Serve) -> None:
         """)
     await classic.refused("""
         > GET /jobs/4
-        < 404 {"Error": "Not Found", "message": "no job has the id '4'; it never existed or history has forgotten it"}
+        < 404 {"Error": "Not Found", "message": "no job has the id '4': it never existed, or history has forgotten it"}
         > POST /jobs/4/conclude
-        < 404 {"Error": "Not Found", "message": "no job has the id '4'; it never existed or history has forgotten it"}
+        < 404 {"Error": "Not Found", "message": "no job has the id '4': it never existed, or history has forgotten it"}
         > GET /jobs/5
         < 200 {"ID": 5, "Type": "TIME_CRITICAL", "Status": "CONCLUDED"}
     """)

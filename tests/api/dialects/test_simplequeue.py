@@ -165,7 +165,7 @@ async def test_a_forgotten_id_is_free_again(serve: Serve) -> None:
             > POST /jobs/complete {"jobId": "a", "status": "succeeded"}
             < 200 {"jobId": "a", "state": "succeeded"}
             > GET /jobs/a
-            < 404 {"error": "no job has the id 'a'; it never existed or history has forgotten it"}
+            < 404 {"error": "no job has the id 'a': it never existed, or history has forgotten it"}
         """)
 
 
@@ -238,7 +238,7 @@ async def test_a_route_and_a_job_of_its_name_do_not_shadow_each_other(simplequeu
         > GET /jobs/next
         < 204
         > GET /jobs/submit
-        < 404 {"error": "no job has the id 'submit'; …"}
+        < 404 {"error": "no job has the id 'submit': …"}
     """)
 
 

@@ -12,17 +12,17 @@ from .conftest import Serve
 from .dialogue import Speaker
 
 BODIES = [
-    ("[]", "the body: …", None),
-    ("null", "the body: …", None),
-    ('"a"', "the body: …", None),
+    ("[]", "the body must be an object, not …", None),
+    ("null", "the body must be an object, not …", None),
+    ('"a"', "the body must be an object, not …", None),
     ("{", "the body is not valid JSON: …", None),
     ('{"jobId": "a", "status": "failed"} x', "the body is not valid JSON: …", None),
     ('{"jobId": "a", "status": "failed", "data": {"x": nul}}', "the body is not valid JSON: …", None),
     ("jobId=a&status=failed", "the body is not valid JSON: …", None),
     ('{"jobId": "\udcff", "status": "failed"}', "the body is not UTF-8: …", None),
     ("", "the body is empty; send a JSON object", None),
-    ('{"status": "failed"}', "jobId: is missing", "jobId"),
-    ('{"JobId": "a", "status": "failed"}', "jobId: is missing", "jobId"),
+    ('{"status": "failed"}', "missing field 'jobId'", "jobId"),
+    ('{"JobId": "a", "status": "failed"}', "missing field 'jobId'", "jobId"),
     ('{"jobId": null, "status": "failed"}', "jobId: …", "jobId"),
     ('{"jobId": 1, "status": "failed"}', "jobId: …", "jobId"),
     ('{"jobId": ["a"], "status": "failed"}', "jobId: …", "jobId"),
@@ -60,7 +60,7 @@ async def test_a_control_character_in_an_id_is_400(simplequeue: Speaker, escaped
     """It could be carried, and would spoil every log and terminal that shows it."""
     await simplequeue.refused(f"""
         > POST /jobs/submit {{"jobId": "{escaped}"}}
-        < 400 {{"error":"jobId: holds a control character or a lone surrogate","field":"jobId"}}
+        < 400 {{"error":"jobId: contains a control character or a lone surrogate","field":"jobId"}}
         """)
 
 
@@ -95,7 +95,7 @@ async def test_a_lone_surrogate_is_400(simplequeue: Speaker, escaped: str) -> No
         (f'"data": {{"x": {"[" * 100}{"]" * 100}}}', "data: is nested deeper than 100 levels", "data"),
         ('"description": 1', "description: is not a string", "description"),
         ('"description": {}', "description: is not a string", "description"),
-        ('"description": "\\u0000"', "description: holds a control character or a lone surrogate", "description"),
+        ('"description": "\\u0000"', "description: contains a control character or a lone surrogate", "description"),
         (f'"description": "{"x" * 1_025}"', "description: has 1025 characters; 0 to 1024 are allowed", "description"),
     ],
 )
@@ -111,7 +111,7 @@ async def test_a_job_that_is_not_right_is_400(simplequeue: Speaker, more: str, t
         > POST /jobs/submit {{{more}, "jobId": "known"}}
         < 400 {error(text, field)}
         > GET /jobs/a
-        < 404 {{"error": "no job has the id 'a'; …"}}
+        < 404 {{"error": "no job has the id 'a': …"}}
     """)
 
 
@@ -128,9 +128,9 @@ async def test_another_status_is_400(simplequeue: Speaker, status: str) -> None:
         > POST /jobs/complete {{"jobId": "a", "status": {status}}}
         < 400 {{"error": "status: …", "field": "status"}}
         > POST /jobs/complete {{"jobId": "a"}}
-        < 400 {{"error": "status: is missing", "field": "status"}}
+        < 400 {{"error": "missing field 'status'", "field": "status"}}
         > POST /jobs/complete {{"jobId": "a", "state": "failed"}}
-        < 400 {{"error": "status: is missing", "field": "status"}}
+        < 400 {{"error": "missing field 'status'", "field": "status"}}
     """)
 
 
@@ -138,9 +138,9 @@ async def test_an_unknown_job_is_404(simplequeue: Speaker) -> None:
     """Asked for or completed."""
     await simplequeue.refused("""
         > GET /jobs/a
-        < 404 {"error": "no job has the id 'a'; it never existed or history has forgotten it"}
+        < 404 {"error": "no job has the id 'a': it never existed, or history has forgotten it"}
         > POST /jobs/complete {"jobId": "a", "status": "failed"}
-        < 404 {"error": "no job has the id 'a'; it never existed or history has forgotten it"}
+        < 404 {"error": "no job has the id 'a': it never existed, or history has forgotten it"}
     """)
 
 
@@ -238,7 +238,7 @@ async def test_a_body_that_is_late_is_408(serve: Serve) -> None:
         await simplequeue.refused(f"""
             > POST /jobs/{call}
               Content-Length: 50
-            < 408 {{"error": "the request did not arrive whole within 0.01 seconds of its first byte"}}
+            < 408 {{"error": "the request did not arrive completely within 0.01 seconds of its first byte"}}
               Connection: close
         """)
 
@@ -286,7 +286,7 @@ async def test_an_encoded_body_is_415(simplequeue: Speaker) -> None:
     await simplequeue.refused("""
         > POST /jobs/submit {"jobId": "a"}
           Content-Encoding: gzip
-        < 415 {"error": "Content-Encoding 'gzip' is not supported; send the body as it is"}
+        < 415 {"error": "Content-Encoding 'gzip' is not supported; send the body uncompressed"}
     """)
 
 
@@ -315,7 +315,7 @@ async def test_a_crowd_of_connections_is_429(serve: Serve) -> None:
     assert (await first.ask(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")).status == 200
     await simplequeue.talk("""
         > GET /jobs
-        < 429 {"error": "the server has as many connections as it may"}
+        < 429 {"error": "the server has reached its limit of connections"}
           Retry-After: 1
     """)
 

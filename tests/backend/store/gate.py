@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar
 
 from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Listen, Listening, Notice, Taking
+from jobqueue.backend.requests.request import Request
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.passing import Ask, Passing, R
 from jobqueue.errors import Unconfirmed
@@ -75,6 +76,11 @@ class Gate(Passing):
     async def _pass(self, ask: Ask[R]) -> R:
         return await self.through(self._asked(ask), Moved("the link broke"))  # type: ignore[return-value]
 
+    async def _hold(self, request: Request[R], wait: float) -> R:
+        asked = request.waiting(0.0) if self._draining else request
+        answer = await self.through(self._asked(lambda to: to.ask(asked)), Moved("the link broke"), held=True)
+        return await self.there().ask(request.waiting(0.0)) if answer is None else answer
+
     async def _asked(self, ask: Ask[R]) -> R:
         target = self.there()
         await self.arrived()
@@ -82,7 +88,7 @@ class Gate(Passing):
 
     async def _change(self, ask: Ask[R]) -> R:
         self.there()
-        return await self.through(self._asked(ask), Unconfirmed("the link broke; it may have been done"))  # type: ignore[return-value]
+        return await self.through(self._asked(ask), Unconfirmed("the link broke; the change may have been made"))  # type: ignore[return-value]
 
     async def conclude(self, *given: Any) -> Job:
         return await self._change(lambda to: to.conclude(*given))
@@ -130,6 +136,7 @@ class GateTaking:
         self._taking: Taking | None = None
         self._broken: asyncio.Event | None = None
         self._settled = False
+        self.quiet = False
 
     async def __aenter__(self) -> list[Job]:
         gate = self._gate
@@ -139,7 +146,7 @@ class GateTaking:
         jobs = await gate.through(_entered(gate, taking), Moved("the link broke"), held=True)
         if jobs is None:
             return []
-        self._taking = taking
+        self._taking, self.quiet = taking, taking.quiet
         self._watching = asyncio.ensure_future(self._watch(taking, self._broken))
         return jobs
 

@@ -28,7 +28,8 @@ from jobqueue.backend.store.valkey_moment import Moment
 from jobqueue.backend.store.valkey_wire import Command, Wait
 from jobqueue.clock import ManualClock, SystemClock
 from jobqueue.engine.engine import Engine
-from jobqueue.model import JobSpec, Outcome, QueuePolicy, Verdict, Want
+from jobqueue.model import JobSpec, Outcome, Verdict, Want
+from jobqueue.policy import QueuePolicy
 from tests.conformance.durable import MEMORY, kept
 from tests.engine.test_machine import EngineMachine
 from tests.postgres import postgres_server, postgres_stores
@@ -179,7 +180,7 @@ async def test_a_store_that_has_jobs_is_left_as_it_is(store: Store, tmp_path: Pa
         await written(writer_of(store, epoch), rows)
         before = await kept_rows(store, epoch)
         await store.release(epoch)
-        with pytest.raises(CannotOpen, match=f"has {what} already, and only an empty store is filled"):
+        with pytest.raises(CannotOpen, match=f"has {what} already, and only an empty store can be filled"):
             await restored(store, first)
         assert await store.owner() is None
         assert await kept_rows(store, await claimed(store)) == before
@@ -200,7 +201,7 @@ async def test_a_store_that_servers_use_is_refused(store: Store, tmp_path: Path)
     """An owner, or a server that would become one, is named, and nothing is changed."""
     first = await jobs_file(tmp_path / "a.db")
     epoch = await claimed(store, "server-1")
-    with pytest.raises(CannotOpen, match="the server server-1 owns the queue: stop all servers first"):
+    with pytest.raises(CannotOpen, match="the server server-1 is the owner: stop all servers first"):
         await restored(store, first)
     await store.release(epoch)
     await store.announce("server-2", "b:1")
@@ -222,9 +223,9 @@ async def test_half_of_a_restore_is_nobodys(store: Store, tmp_path: Path) -> Non
     # All was committed but for the end; the same is left at any place before.
     epoch = await claimed(store)
     await written(writer_of(store, epoch), group({9_999: (b"s", b"p")}, queues={"left": b"row"}, counters=RESTORING))
-    with pytest.raises(CannotOpen, match="a restore into it is under way, or was broken off"):
+    with pytest.raises(CannotOpen, match="a restore into it is running, or was interrupted"):
         loading.load(await store.rows(epoch), Engine(), ManualClock())
-    with pytest.raises(CannotOpen, match="a restore into it is under way, or was broken off"):
+    with pytest.raises(CannotOpen, match="a restore into it is running, or was interrupted"):
         loading.check_whole(store.path, await store.counters())
     await store.release(epoch)
     await restored(store, second)
@@ -252,7 +253,7 @@ async def test_who_loses_the_store_meanwhile_says_so(make_store: MakeStore, stor
                 await claims[0]
             return whole
 
-    with pytest.raises(CannotOpen, match="the restore was broken off, and has to be run again"):
+    with pytest.raises(CannotOpen, match="the restore was interrupted; run it again"):
         await restored(Taken(), first)
     assert await outcome(rows(other, await claims[0]), group(counters=b"theirs")) is None
 

@@ -20,6 +20,7 @@ from jobqueue.clock import ManualClock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event
 from jobqueue.limits import Limits
+from jobqueue.model import JobChange, JobSpec
 from tests.conformance.durable import kept
 from tests.engine.invariants import invariants
 from tests.engine.test_machine import EngineMachine, live_long
@@ -262,3 +263,29 @@ def test_after_a_long_life_it_is_as_if_restored(seed: int) -> None:
         assert machine.owner.journal.number > 50
     finally:
         machine.teardown()
+
+
+def test_an_edit_that_changes_nothing_is_followed() -> None:
+    """A scheduled job that is edited stands behind the others: in the owner, in what follows it and after a restore."""
+    owner = Owner(Engine(Limits()))
+    try:
+        owner.join(Engine(Limits()))
+        owner.read()
+        owner.begin()
+        assert owner.twin is not None
+        engine = owner.engine
+        for name in ("a", "b"):
+            engine.enqueue(1.0, JobSpec(payload=b"1", id=name, delay=10.0))
+        for _ in range(2):
+            engine.edit(2.0, "a", JobChange(description="the same"))
+            owner.append(engine.take_events())
+            owner.commit()
+            for _ in owner.twin.steps():
+                pass
+            for one in (engine, owner.twin.engine, owner.restored(engine.limits)):
+                assert [job.id for job in one.queue("default").scheduled.values()] == ["b", "a"]
+            engine.edit(3.0, "b", JobChange(description="the same"))
+            owner.append(engine.take_events())
+            owner.commit()
+    finally:
+        owner.close()

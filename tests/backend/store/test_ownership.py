@@ -383,7 +383,7 @@ async def test_another_server_of_the_same_name_keeps_this_one_out(cluster: Clust
         await cluster.advance(3)
     assert cluster.owners == ["a"]
     assert twin.reign is None
-    assert "has its name" in caplog.text
+    assert "has the same name" in caplog.text
     await cluster.done(twin.close())
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jobqueue.backend.base import Listen
 from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.requests.tasks import Redrive
 from jobqueue.backend.store import messages as m
 from jobqueue.backend.store.frames import HEARTBEATS_MISSED, HELLO_SECONDS, Identity
 from jobqueue.backend.store.front import FrontLink
@@ -22,7 +23,8 @@ from jobqueue.backend.store.remote import CONNECT_SECONDS, RETRY_SECONDS, Remote
 from jobqueue.clock import ManualClock
 from jobqueue.errors import BadRequest, Draining, StorageUnavailable, StorageUnconfirmed, Unconfirmed
 from jobqueue.limits import KIB, Limits
-from jobqueue.model import JobFilter, QueuePolicy
+from jobqueue.model import JobFilter
+from jobqueue.policy import QueuePolicy
 from tests.conformance.remote import SECRET, RemoteRig
 from tests.conformance.rig import SUCCEEDED, Held, raised, spec, want
 
@@ -233,7 +235,8 @@ CHANGES: dict[str, Callable[[RemoteRig], Any]] = {
     "delete_queue": lambda rig: rig.backend.delete_queue("q"),
     "set_paused": lambda rig: rig.backend.set_paused("q", True),
     "purge": lambda rig: rig.backend.purge("q"),
-    "redrive": lambda rig: rig.backend.redrive("q"),
+    "retry_failed": lambda rig: rig.backend.retry_failed("q"),
+    "ask": lambda rig: rig.backend.ask(Redrive(queue="q", to="r")),
 }
 READS: dict[str, Callable[[RemoteRig], Any]] = {
     "job": lambda rig: rig.backend.job("j"),
@@ -404,7 +407,7 @@ async def test_an_owner_reads_no_more_than_it_can_answer() -> None:
 
 async def test_a_front_whose_owner_does_not_read_ends_the_link() -> None:
     """What it keeps for the owner is bounded; nothing of what was not sent was done."""
-    rig = RemoteRig(Limits(unwritten_bytes_max=KIB, answer_bytes_max=KIB, body_bytes_max=256 * KIB))
+    rig = RemoteRig(Limits(unwritten_bytes_max=KIB, answer_bytes_max=KIB, payload_bytes_max=256 * KIB, body_bytes_max=256 * KIB))
     await rig.backend.stats()
     front, owner = links(rig)
     assert owner.transport is not None

@@ -89,19 +89,20 @@ async def test_a_server_upgrades_the_schema_beside_one_that_commits(make: MakeSt
     await writer.close(tidy=True)
 
 
-async def test_servers_that_know_no_keys_are_kept_from_rows_with_keys(make: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first server that knows keys brings the schema to version 2, and none of before starts there, or owns it, from then on."""
+@pytest.mark.parametrize("known", [1, 2, 3])
+async def test_servers_that_know_less_are_kept_from_rows_with_more(make: MakeStore, known: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first server that knows more brings the schema to its version, and none of before starts there, or owns it, from then on."""
     old = make()
     with monkeypatch.context() as before:
         for module in (postgres_opening, postgres_schema):
-            before.setattr(module, "MIGRATIONS", MIGRATIONS[:1])
+            before.setattr(module, "MIGRATIONS", MIGRATIONS[:known])
         await old.open()
         owner = await old.claim("old", "old:1", 5)
         await make().open()
     await make().open()
     for module in (postgres_opening, postgres_schema):
-        monkeypatch.setattr(module, "MIGRATIONS", MIGRATIONS[:1])
-    assert "has version 2, for servers that know version 2 or later" in await refused(make())
+        monkeypatch.setattr(module, "MIGRATIONS", MIGRATIONS[:known])
+    assert "has version 4, for servers that know version 4 or later" in await refused(make())
     with pytest.raises(CannotOpen, match="It was used by a newer jobqueue"):
         await old.rows(owner.epoch)
 

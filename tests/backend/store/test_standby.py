@@ -57,7 +57,7 @@ async def enqueue(cluster: Cluster, *ids: str) -> None:
 
 def taken_over(caplog: pytest.LogCaptureFixture) -> str:
     """How the last owner came by the jobs."""
-    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("owns the queue, epoch")]
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("is now the owner, epoch")]
     return "followed" if "followed as the standby" in lines[-1] else "read"
 
 
@@ -370,6 +370,21 @@ async def test_a_large_group_comes_whole(linked: Linked) -> None:
     source = linked.source("standby")
     await source.follow(heard, standby=True)
     linked.hand_over(group := group_of(50, PART_BYTES // 8))
+    await source.mark()
+    ((_, rows),) = heard.groups
+    assert (rows.states, rows.payloads, rows.queues) == (group.states, group.payloads, group.queue_rows)
+
+
+async def test_large_rows_of_things_come_whole(linked: Linked) -> None:
+    """So do parts of logs and the like, which are larger than a frame together."""
+    heard = Heard()
+    source = linked.source("standby")
+    await source.follow(heard, standby=True)
+    assert source.link is not None
+    group = group_of(3)
+    part = b"x" * (PART_BYTES // 2)
+    group.queue_rows |= {f"log/{number}/0": part for number in range(2 + 2 * source.link.frame_bytes_max // PART_BYTES)}
+    linked.hand_over(group)
     await source.mark()
     ((_, rows),) = heard.groups
     assert (rows.states, rows.payloads, rows.queues) == (group.states, group.payloads, group.queue_rows)

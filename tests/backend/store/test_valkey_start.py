@@ -200,19 +200,20 @@ async def test_an_older_format_is_raised(node: Node, opened: Callable[..., Any],
     assert node.tell("HMGET", f"{{{name}}}:meta", "format", "usable_from") == [b"9", b"%d" % valkey_checks.USABLE_FROM]
 
 
-async def test_servers_that_know_no_keys_are_kept_from_rows_with_keys(
-    node: Node, opened: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("known", [1, 2, 3])
+async def test_servers_that_know_less_are_kept_from_rows_with_more(
+    node: Node, opened: Callable[..., Any], name: str, known: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first server that knows keys says so in the store at its start, and none of before starts there, or owns it, from then on."""
+    """The first server that knows more says so in the store at its start, and none of before starts there, or owns it, from then on."""
     with monkeypatch.context() as before:
-        before.setattr(valkey_checks, "FORMAT", 1)
-        before.setattr(valkey_checks, "USABLE_FROM", 1)
+        before.setattr(valkey_checks, "FORMAT", known)
+        before.setattr(valkey_checks, "USABLE_FROM", known)
         old = await opened(node.url)
         epoch = await claimed(old)
         await opened(node.url)
     await opened(node.url)
-    monkeypatch.setattr(valkey_checks, "FORMAT", 1)
-    assert "have format 2, for servers that know 2 or later" in await refused(opened, node.url)
+    monkeypatch.setattr(valkey_checks, "FORMAT", known)
+    assert "have format 4, for servers that know 4 or later" in await refused(opened, node.url)
     with pytest.raises(CannotOpen, match="written by a newer jobqueue"):
         await old.rows(epoch)
 

@@ -2,14 +2,14 @@
 
 import { call, may } from "./api.js";
 import { count } from "./format.js";
-import { blockWords, heldWords, limits, rateWords, soonWords } from "./held.js";
+import { blockWords, heldWords, limits, pausedNote, rateWords, soonWords } from "./held.js";
 import { attempt, button, number, sure, table } from "./parts.js";
 import { h } from "./view.js";
 
 const FEW = 8;
 const MANY = 200;
 
-const ORDERS = { fifo: "one after the other, in order", halt: "one after the other; a failure halts the key" };
+const ORDERS = { fifo: "one at a time, in order", halt: "one at a time; a failure halts the key" };
 
 const COLUMNS = [
   { label: "Key", kind: "row" },
@@ -70,10 +70,10 @@ export class QueueLimits {
       { class: "panel", "aria-label": "Limits" },
       h("div", { class: "head" }, h("h2", null, "Limits"), h("span", { class: "soft" }, queue.held === 0 ? "nothing is held back" : heldWords(queue) === said ? null : heldWords(queue))),
       h("dl", { class: "limits" }, [
-        concurrency === null ? null : pair("In progress", meter("Jobs in progress, of as many as may be", queue.in_progress, concurrency)),
+        concurrency === null ? null : pair("In progress", meter("Jobs in progress, of the maximum", queue.in_progress, concurrency)),
         rate === null ? null : pair("Rate", `${rateWords(rate)}; ${queue.rate_next_at === null ? "a slot is free" : `next slot ${soonWords(queue.rate_next_at)}`}`),
         each.length === 0 ? null : pair("Each key", each.join("; ")),
-        fair ? pair("Fair", weighed === 0 ? "each key as much as another" : `by weight, ${count(weighed)} ${weighed === 1 ? "key" : "keys"} named`) : null,
+        fair ? pair("Fair", weighed === 0 ? "all keys equally" : `by weight, ${count(weighed)} ${weighed === 1 ? "key" : "keys"} listed`) : null,
         queue.keys > 0 || perKey !== null || fair ? pair("Keys", count(queue.keys)) : null,
       ]),
     );
@@ -84,7 +84,7 @@ export class QueueLimits {
     const columns = may("admin") ? [...COLUMNS, { label: "", kind: "acts" }] : COLUMNS;
     const rows = this.keys.map((stats) => {
       const block = blockWords(stats);
-      const cells = [h("a", { href: link(stats.key) }, stats.key), block === null ? h("span", { class: "soft" }, "–") : h("span", { class: stats.block === "halted" ? "error" : null }, block), number(stats.queued), number(stats.in_progress), number(stats.scheduled)];
+      const cells = [h("a", { href: link(stats.key) }, stats.key), block === null ? h("span", { class: "soft" }, "–") : [h("span", { key: "block", class: stats.block === "halted" ? "error" : null }, block), pausedNote(stats)], number(stats.queued), number(stats.in_progress), number(stats.scheduled)];
       return { key: stats.key, cells: may("admin") ? [...cells, this.act(stats)] : cells };
     });
     const further = button("Show more keys", () => {
@@ -94,7 +94,7 @@ export class QueueLimits {
     return h(
       "section",
       { class: "panel keys", "aria-label": "Keys" },
-      h("div", { class: "head" }, h("h2", null, "Keys"), h("span", { class: "soft" }, this.more ? `the ${count(this.keys.length)} that hold most up` : "those first that hold most up"), this.more && this.most < MANY ? further : null),
+      h("div", { class: "head" }, h("h2", null, "Keys"), h("span", { class: "soft" }, this.more ? `the ${count(this.keys.length)} that hold back the most jobs` : "those that hold back the most jobs first"), this.more && this.most < MANY ? further : null),
       table({ label: "Keys", columns, rows }),
     );
   }
@@ -105,7 +105,7 @@ export class QueueLimits {
       if (await sure(`Pause the key ${key}?`, "None of its jobs is handed out until it is resumed. Jobs are still accepted, and those in progress go on.", "Pause")) (await attempt(`Paused ${key}`, () => call("POST", this.path(key, "pause")))) && this.context.again();
     };
     const resume = async () => {
-      const text = stats.block === "halted" ? `The job ${stats.holder} stays failed, and those behind it go on.` : "Its jobs are handed out again, at once.";
+      const text = stats.block === "halted" ? `The job ${stats.holder} stays failed, and the jobs behind it go on.` : "Its jobs are handed out again, at once.";
       if (await sure(`Resume the key ${key}?`, text, "Resume")) (await attempt(`Resumed ${key}`, () => call("POST", this.path(key, "resume")))) && this.context.again();
     };
     return stats.paused || stats.block === "halted" ? button("Resume", resume, { kind: "small", "aria-label": `Resume ${key}` }) : button("Pause", pause, { kind: "small", "aria-label": `Pause ${key}` });

@@ -1,16 +1,17 @@
-// When to look again: the server's events say so; where there are none, each second.
+// When to look again: the server's events say so; where there are none, each second. While nothing happens it is seldom, or never.
 //
 // An event is only a reason to look: what is shown is always read from the API. So nothing depends on every event being seen.
 
 import { address, headers, may } from "./api.js";
 
-const SOON_MS = 200;
-/** Between two looks that events asked for. */
+const BETWEEN_MS = 800;
+/** Between two looks that events asked for. The first one after a rest is at once. */
 
 const POLL_MS = 1000;
-const RATES_MS = 12_000;
-const IDLE_MS = 5000;
-/** While nothing happens: events do not tell of everything, such as who waits. And while nobody sees the page. */
+/** Between two looks where there are no events, and while the server is not reached. */
+
+const OPENING_MS = 500;
+/** How long the first look waits for the events, so that it need not be made again once they are there. */
 
 const FLOOD = 400;
 /** Events a second from which on looking each second is cheaper for both sides. */
@@ -18,16 +19,21 @@ const FLOOD = 400;
 const AGAIN_MS = 15_000;
 
 export class Live {
-  /** look: an async function that reads and shows everything. changed: called when `mode` is another. */
-  constructor(look, changed) {
+  /**
+   * look: an async function that reads and shows everything, and answers after how many ms to look again though no event was heard:
+   * Infinity for never. minds: whether events, as texts, are a reason to look; null are events that were missed. changed: called when
+   * `mode` is another.
+   */
+  constructor(look, minds, changed) {
     this.mode = "connecting";
     this.looking = false;
     this.due = Infinity;
     this.timer = null;
     this.last = 0;
     this.took = 0;
-    this.heardAt = -Infinity;
     this.look = look;
+    this.minds = minds;
+    this.opened = false;
     this.changed = changed;
     this.stream = null;
     document.addEventListener("visibilitychange", () => document.hidden || this.soon(0));
@@ -36,7 +42,8 @@ export class Live {
   start() {
     this.stop();
     this.running = true;
-    this.soon(0);
+    this.opened = false;
+    this.soon(may("read") ? OPENING_MS : 0);
     this.listen();
   }
 
@@ -59,26 +66,23 @@ export class Live {
 
   async turn() {
     this.due = Infinity;
-    if (this.looking) return this.soon(SOON_MS);
+    if (this.looking) return this.soon(BETWEEN_MS / 4);
     this.looking = true;
     const began = performance.now();
-    await this.look();
+    const rest = await this.look();
     this.last = performance.now();
     this.took = this.last - began;
     this.looking = false;
     // A server with much to tell is not asked more than a fifth of the time.
-    // While things happen, and until rates over the last ten seconds have come to rest, a look a second.
-    const quiet = this.mode === "events" && this.last - this.heardAt > RATES_MS;
-    const rest = document.hidden || quiet ? IDLE_MS : POLL_MS;
-    this.soon(Math.max(rest, this.took * 4));
+    const next = Math.max(rest === Infinity || this.mode === "events" ? rest : POLL_MS, this.took * 4);
+    if (next !== Infinity) this.soon(next);
     return undefined;
   }
 
-  heard() {
-    this.heardAt = performance.now();
-    if (document.hidden) return;
-    const wait = Math.max(SOON_MS, this.took * 4) - (performance.now() - this.last);
-    this.soon(Math.max(0, wait));
+  /** events: their texts, null for those that were missed. */
+  heard(events) {
+    if (!this.minds(events) || document.hidden) return;
+    this.soon(Math.max(0, Math.max(BETWEEN_MS, this.took * 4) - (performance.now() - this.last)));
   }
 
   to(mode) {
@@ -102,8 +106,10 @@ export class Live {
         if (answer.status === 404) again = 20 * AGAIN_MS;
       } else {
         this.to("events");
-        // What happened before the stream began.
-        this.heard();
+        // What happened before the stream began. The first look is still to come, or was only just made.
+        if (this.opened) this.heard(null);
+        else this.soon(0);
+        this.opened = true;
         if (await this.read(answer.body.getReader(), stream)) again = AGAIN_MS;
         else again = 1000;
       }
@@ -127,16 +133,16 @@ export class Live {
       if (done) return false;
       const blocks = (rest + decoder.decode(value, { stream: true })).split(/\r?\n\r?\n/);
       rest = blocks.pop();
-      const events = blocks.filter((block) => /^data:/m.test(block)).length;
-      if (events === 0) continue;
+      const events = blocks.filter((block) => /^data:/m.test(block));
+      if (events.length === 0) continue;
       const now = Math.floor(performance.now() / 1000);
-      heard = now === second ? heard + events : events;
+      heard = now === second ? heard + events.length : events.length;
       second = now;
       if (heard > FLOOD) {
         stream.abort();
         return true;
       }
-      this.heard();
+      this.heard(events);
     }
   }
 }

@@ -1,22 +1,25 @@
 // Everything at a glance: what is wrong, totals, charts, each queue, what failed last.
 
-import { absolute, list, may } from "./api.js";
-import { WHOLE, chart } from "./charts.js";
-import { age, count, fault, rate, since, span, time } from "./format.js";
-import { failedLately, state } from "./health.js";
+import { absolute, may } from "./api.js";
+import { Errors } from "./errors.js";
+import { age, count, fault, rate, since, time } from "./format.js";
+import { state, worse } from "./health.js";
+import { heldNote, pausedNote } from "./held.js";
 import { button, commandLine, curl, empty, jobLink, number, queueLink, table, trouble } from "./parts.js";
 import { items } from "./servers.js";
 import { h } from "./view.js";
 
 const SHOWN = 50;
+const WORST = 5;
 const LEVELS = ["bad", "warn", "ok", "idle"];
 
 const COLUMNS = [
   { label: "Queue", kind: "row", sort: (row) => row.queue.name },
-  { label: "State", kind: "state", sort: (row) => LEVELS.indexOf(row.state.level) },
+  { label: "State", kind: "state", sort: (row) => row.rank },
   { label: "Queued", kind: "number", sort: (row) => -row.queue.queued },
   { label: "In progress", kind: "number", sort: (row) => -row.queue.in_progress },
-  { label: "Scheduled", kind: "number", sort: (row) => -row.queue.scheduled },
+  { label: "Scheduled", kind: "number", sort: (row) => row.queue.failures.retrying - row.queue.scheduled },
+  { label: "Retrying", kind: "number", sort: (row) => -row.queue.failures.retrying },
   { label: "Waiters", kind: "number", sort: (row) => -row.queue.waiters },
   { label: "Oldest", kind: "number", sort: (row) => Date.parse(row.queue.oldest_queued_at ?? "9999-01-01") },
   { label: "In/s", kind: "number", sort: (row) => -(row.rates?.in ?? 0) },
@@ -29,7 +32,7 @@ const COLUMNS = [
 function well(rows) {
   const limited = rows.filter((row) => row.state.word === "Limited").length;
   if (limited === 0) return "Nothing fails, nothing waits for long, no queue is without workers.";
-  return `Nothing fails, no queue is without workers; ${limited === 1 ? "1 queue waits for its limits" : `${count(limited)} queues wait for their limits`}.`;
+  return `Nothing fails, no queue is without workers; ${limited === 1 ? "1 queue is held back by its limits" : `${count(limited)} queues are held back by their limits`}.`;
 }
 
 export class Overview {
@@ -37,43 +40,24 @@ export class Overview {
 
   constructor(context) {
     this.context = context;
-    this.sorted = { at: 0, down: false };
+    // By trouble.
+    this.sorted = { at: 1, down: false };
     this.wanted = "";
     this.from = 0;
-    this.scans = { in_progress: null, concluded: null };
-    this.taken = null;
+    this.errors = new Errors(context);
   }
 
-  /** Look at what the list of queues does not tell: how long jobs waited. */
   async look() {
-    const taken = this.context.queues.reduce((total, queue) => total + queue.totals.dequeued, 0);
-    if (taken !== this.taken || this.searching) {
-      this.taken = taken;
-      await this.scan();
-    }
-  }
-
-  /**
-   * The newest jobs that were taken. Behind a long line of queued jobs they are far back, so a look that found none goes on next time
-   * where it stopped.
-   */
-  async scan() {
-    this.searching = false;
-    for (const status of ["in_progress", "concluded"]) {
-      const page = await list({ status }, { limit: 100, looks: 1, cursor: this.scans[status] });
-      this.context.samples.notePickups(page.jobs);
-      if (page.jobs.length > 0) this.scans[status] = page.cursor === null && page.jobs.length < 100 ? null : page.jobs[0].number + 2000;
-      else {
-        this.scans[status] = page.cursor;
-        this.searching ||= page.cursor !== null;
-      }
-    }
+    await this.errors.look();
+    await this.context.samples.history(this.context, null).look();
   }
 
   draw() {
-    const { failures, queues, samples, servers } = this.context;
+    const { queues, samples, servers } = this.context;
     const old = servers.unavailable !== null;
-    const rows = queues.map((queue) => ({ queue, rates: samples.rates(queue), state: state(queue, failedLately(queue, samples, failures.jobs)) }));
+    const rows = queues.map((queue) => ({ queue, rates: samples.rates(queue), state: state(queue) }));
+    rows.sort((one, other) => worse(one.state, other.state));
+    for (const [rank, row] of rows.entries()) row.rank = rank;
     return [
       h("h1", { class: "unseen", tabindex: "-1" }, "Overview"),
       queues.length === 0 && servers.wrong().length === 0 ? null : this.verdict(old ? [] : rows),
@@ -81,16 +65,16 @@ export class Overview {
       this.charts(),
       servers.panel(),
       this.table(rows),
+      this.errors.draw(),
       this.failures(),
     ];
   }
 
   verdict(rows) {
     const wrong = rows.filter((row) => row.state.level === "bad" || row.state.level === "warn");
-    wrong.sort((one, other) => LEVELS.indexOf(one.state.level) - LEVELS.indexOf(other.state.level));
     const servers = this.context.servers.wrong();
     const level = LEVELS.find((level) => servers[0]?.level === level || wrong[0]?.state.level === level) ?? "ok";
-    const words = servers.length > 0 ? servers[0].what : wrong.length === 0 ? "All well" : wrong.length === 1 ? "1 queue needs a look" : `${count(wrong.length)} queues need a look`;
+    const words = [servers[0]?.what, wrong.length === 0 ? undefined : wrong.length === 1 ? "1 queue needs a look" : `${count(wrong.length)} queues need a look`].filter(Boolean).join("; ") || "All well";
     return h(
       "section",
       { class: `verdict ${level}`, "aria-label": "Health" },
@@ -100,8 +84,8 @@ export class Overview {
         "ul",
         null,
         items(servers),
-        wrong.slice(0, 6).map((row) => h("li", { key: row.queue.name, class: row.state.level }, h("a", { href: queueLink(row.queue.name) }, row.queue.name), " ", row.state.why)),
-        wrong.length > 6 ? h("li", { key: ":rest" }, `and ${count(wrong.length - 6)} more`) : null,
+        wrong.slice(0, WORST).map((row) => h("li", { key: row.queue.name, class: row.state.level }, h("a", { href: queueLink(row.queue.name) }, row.queue.name), " ", row.state.why)),
+        wrong.length > WORST ? h("li", { key: ":rest" }, `and ${count(wrong.length - WORST)} more`) : null,
       ),
     );
   }
@@ -109,6 +93,7 @@ export class Overview {
   totals(queues) {
     const sum = (name) => queues.reduce((total, queue) => total + queue[name], 0);
     const rates = this.context.samples.rates();
+    const retrying = queues.reduce((total, queue) => total + queue.failures.retrying, 0);
     const oldest = queues.reduce((found, queue) => Math.max(found, since(queue.oldest_queued_at) ?? -1), -1);
     const tile = (label, value, kind = "") => h("div", { class: "tile", key: label }, h("dt", null, label), h("dd", { class: kind }, value));
     return h(
@@ -116,7 +101,8 @@ export class Overview {
       { class: "tiles" },
       tile("Queued", count(sum("queued"))),
       tile("In progress", count(sum("in_progress"))),
-      tile("Scheduled", count(sum("scheduled"))),
+      tile("Scheduled", count(sum("scheduled") - retrying)),
+      tile("Retrying", count(retrying), retrying > 0 ? "bad" : ""),
       tile("Waiters", count(sum("waiters"))),
       tile("Oldest queued", oldest < 0 ? "–" : age(oldest)),
       tile("In per second", rate(rates?.in)),
@@ -126,49 +112,13 @@ export class Overview {
   }
 
   charts() {
-    const { samples } = this.context;
-    const from = samples.points[0]?.at ?? null;
-    return h(
-      "section",
-      { class: "charts", "aria-label": "The last five minutes" },
-      chart({
-        title: "Throughput",
-        unit: "jobs/s",
-        lines: [{ label: "in", color: "blue", fill: true }, { label: "out", color: "green" }, { label: "failed", color: "red" }],
-        write: rate,
-        columns: samples.columns("in", "out", "failed"),
-        from,
-        least: 1,
-        note: "Drawn while the page is open.",
-      }),
-      chart({
-        title: "Depth",
-        unit: "jobs",
-        lines: [{ label: "queued", color: "blue", fill: true }, { label: "in progress", color: "violet" }],
-        write: (value) => count(Math.round(value)),
-        columns: samples.columns("queued", "in_progress"),
-        from,
-        least: 4,
-        steps: WHOLE,
-        note: "Drawn while the page is open.",
-      }),
-      chart({
-        title: "Pickup latency",
-        unit: "",
-        lines: [{ label: "median", color: "blue", dots: true }, { label: "95 %", color: "violet", dots: true }],
-        write: (value) => span(value / 1000),
-        columns: samples.latency(),
-        from,
-        least: 10,
-        note: "No job was taken in the last five minutes.",
-      }),
-    );
+    return this.context.samples.history(this.context, null).draw();
   }
 
   table(rows) {
     if (rows.length === 0) {
       const command = curl("POST", absolute("jobs/enqueue"), '{"queue": "mail", "payload": {"to": "ann"}}');
-      return empty("No queues yet", h("p", null, "A queue is made by the first job that names it. Enqueue one:"), commandLine(command), may("enqueue") ? h("p", null, "Or ", h("a", { href: "#/enqueue" }, "enqueue a job by hand"), ".") : null);
+      return empty("No queues yet", h("p", null, "A queue is created by the first job that names it. Enqueue one:"), commandLine(command), may("enqueue") ? h("p", null, "Or ", h("a", { href: "#/enqueue" }, "enqueue a job by hand"), ".") : null);
     }
     const found = rows.filter((row) => row.queue.name.includes(this.wanted));
     const by = COLUMNS[this.sorted.at].sort;
@@ -208,10 +158,11 @@ export class Overview {
       key: queue.name,
       cells: [
         h("a", { href: queueLink(queue.name) }, queue.name),
-        h("span", { class: `state ${state.level}`, title: state.why || null }, state.word),
+        [h("span", { key: "state", class: `state ${state.level}`, title: state.why || null }, state.word), pausedNote(queue), state.word === "Limited" || state.word === "Halted" ? heldNote(queue) : null],
         number(queue.queued),
         number(queue.in_progress),
-        number(queue.scheduled),
+        number(queue.scheduled - queue.failures.retrying),
+        trouble(queue.failures.retrying),
         number(queue.waiters),
         number(oldest, age(oldest)),
         number(rates?.in, rate(rates?.in)),

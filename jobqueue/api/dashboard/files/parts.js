@@ -1,10 +1,11 @@
 // Pieces that several views use: tables, badges, questions, messages, copying.
 
-import { headers } from "./api.js";
+import { who } from "./api.js";
 import { count, quoted } from "./format.js";
 import { h, render } from "./view.js";
 
 export const queueLink = (name) => `#/queues/${encodeURIComponent(name)}`;
+export const scheduleLink = (name) => `#/schedules/${encodeURIComponent(name)}`;
 export const jobLink = (id) => `#/jobs/${encodeURIComponent(id)}`;
 
 /** A number that steps back when it is nothing. */
@@ -15,9 +16,12 @@ export const trouble = (value) => h("span", { class: value ? "number bad" : "num
 
 const WORDS = { in_progress: "in progress" };
 
+/** Whether a job waits for its next attempt, and not for a time that its producer gave it. */
+export const retries = (job) => job.status === "scheduled" && job.attempts > 0 && job.run_at !== null;
+
 /** Where a job is in its life: its status, or its outcome once it is concluded. */
 export function badge(job) {
-  const word = job.outcome ?? job.status;
+  const word = retries(job) ? "retrying" : (job.outcome ?? job.status);
   const stopping = job.cancel_requested && job.status === "in_progress";
   return h("span", { class: `badge ${word}` }, stopping ? "cancelling" : (WORDS[word] ?? word));
 }
@@ -51,7 +55,7 @@ export function table({ label, columns, rows, sorted, sort }) {
           row.cells.map((cell, at) =>
             h(
               columns[at].kind === "row" ? "th" : "td",
-              { role: columns[at].kind === "row" ? "rowheader" : "cell", scope: columns[at].kind === "row" ? "row" : null, class: columns[at].kind, "data-label": columns[at].label },
+              { role: columns[at].kind === "row" ? "rowheader" : "cell", scope: columns[at].kind === "row" ? "row" : null, class: columns[at].kind, "data-label": columns[at].name ?? columns[at].label },
               cell,
             ),
           ),
@@ -70,7 +74,7 @@ export function commandLine(command) {
 
 /** A curl line. body: JSON text to be sent, or null. */
 export function curl(method, url, body) {
-  const token = headers().Authorization === undefined ? "" : ' -H "Authorization: Bearer $JOBQUEUE_TOKEN"';
+  const token = who.name === null ? "" : ' -H "Authorization: Bearer $JOBQUEUE_TOKEN"';
   const how = body === null ? (method === "GET" ? "" : ` -X ${method}`) : `${method === "POST" ? "" : ` -X ${method}`} --json ${quoted(body)}`;
   return `curl -s${token}${how} ${quoted(url)}`;
 }

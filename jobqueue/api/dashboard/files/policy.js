@@ -13,27 +13,37 @@ const ORDERS = [
 
 /** name, label, hint, and how the text is read: a function that throws what is wrong with it. */
 const FIELDS = [
-  ["lease_seconds", "Lease, in seconds", "How long a lease holds, if neither the dequeue nor the job says.", needed],
-  ["max_attempts", "Attempts at most", "Before a failure is final.", needed],
+  ["lease_seconds", "Lease, in seconds", "How long a lease lasts, if neither the dequeue nor the job sets it.", needed],
+  ["max_attempts", "Attempts at most", "After these, a failure is final. Empty: no limit.", number],
   ["base", "Backoff: base, in seconds", "The longest wait before the second attempt.", needed],
-  ["factor", "Backoff: factor", "How many times longer each further wait may be.", needed],
-  ["cap", "Backoff: cap, in seconds", "What no wait exceeds.", needed],
-  ["max_jobs", "Jobs at most", "Live jobs it may hold. Empty: only the server’s bound.", number],
+  ["factor", "Backoff: factor", "How many times longer each further wait can be.", needed],
+  ["cap", "Backoff: cap, in seconds", "No wait is longer than this.", needed],
+  ["max_jobs", "Jobs at most", "Live jobs in the queue. Empty: only the server’s limit.", number],
+  ["delay", "New jobs wait, in seconds", "If they set neither a delay nor a time. Empty: no wait.", number],
+  ["expires_in", "Jobs expire after, in seconds", "Counted from creation, if they are still waiting then. Empty: never.", number],
+  ["dead_letter", "Dead letters to", "The queue that a job moves to when it has failed for good. Empty: it stays in history.", (text) => text.trim() || null],
+];
+
+const KEPT = [
+  ["keep_succeeded_seconds", "Succeeded: for how long", "Seconds. Empty: as long as the server keeps them.", number],
+  ["keep_succeeded_count", "Succeeded: how many", "Only the newest. Empty: as many as the server keeps.", number],
+  ["keep_failed_seconds", "Others: for how long", "Failed, cancelled and expired jobs. Seconds.", number],
+  ["keep_failed_count", "Others: how many", "Of each outcome.", number],
 ];
 
 const LIMITS = [
-  ["concurrency", "In progress at most", "Over all workers. Empty: no limit.", number],
-  ["rate", "Rate", "Jobs/seconds, as 100/60; 100/60:10 for 10 at once. Empty: no limit.", rate],
+  ["concurrency", "In progress at most", "Across all workers. Empty: no limit.", number],
+  ["rate", "Rate", "Jobs/seconds, such as 100/60; 100/60:10 for 10 at once. Empty: no limit.", rate],
 ];
 
 const KEYED = [
-  ["order", "Each: order of its jobs", "An order implies one in progress.", (text) => text],
-  ["key_concurrency", "Each: in progress", "At most so many. Empty: no limit.", number],
+  ["order", "Each: order of its jobs", "With an order, one job at a time is in progress.", (text) => text],
+  ["key_concurrency", "Each: in progress", "At most this many. Empty: no limit.", number],
   ["key_rate", "Each: rate", "As above.", rate],
-  ["key_max_jobs", "Each: live jobs", "At most so many. Empty: no bound.", number],
+  ["key_max_jobs", "Each: live jobs", "At most this many. Empty: no limit.", number],
 ];
 
-const ALL = [...FIELDS, ...LIMITS, ...KEYED];
+const ALL = [...FIELDS, ...KEPT, ...LIMITS, ...KEYED];
 /** Where the server names a field of a part of the policy, the one of the form that it is. */
 const NAMED = [
   [/^backoff\.(base|factor|cap)$/, "$1"],
@@ -42,24 +52,26 @@ const NAMED = [
   [/^per_key\.order$/, "order"],
   [/^per_key\.(\w+)$/, "key_$1"],
   [/^weights.*$/, "weights"],
+  [/^tags.*$/, "tags"],
+  [/^(keep_\w+)\.(\w+)$/, "$1_$2"],
 ];
 
 function number(text) {
   const value = text.trim() === "" ? null : Number(text);
-  if (Number.isNaN(value)) throw new TypeError("A number is needed.");
+  if (Number.isNaN(value)) throw new TypeError("Enter a number.");
   return value;
 }
 
 function needed(text) {
   const value = number(text);
-  if (value === null) throw new TypeError("A number is needed.");
+  if (value === null) throw new TypeError("Enter a number.");
   return value;
 }
 
 function rate(text) {
   if (text.trim() === "") return null;
   const found = /^(\d+)\s*\/\s*(\d+(?:\.\d+)?)(?:\s*:\s*(\d+))?$/.exec(text.trim());
-  if (found === null) throw new TypeError("Write jobs/seconds, as 100/60, or 100/60:10 for 10 at once.");
+  if (found === null) throw new TypeError("Write jobs/seconds, such as 100/60, or 100/60:10 for 10 at once.");
   return { limit: Number(found[1]), per: Number(found[2]), burst: Number(found[3] ?? 1) };
 }
 
@@ -71,8 +83,20 @@ function weights(text) {
   for (const line of text.split("\n").filter((one) => one.trim() !== "")) {
     const at = line.lastIndexOf("=");
     const weight = Number(line.slice(at + 1));
-    if (at < 1 || line.slice(at + 1).trim() === "" || Number.isNaN(weight)) throw new TypeError("Write a line for each key, as acme = 3.");
+    if (at < 1 || line.slice(at + 1).trim() === "" || Number.isNaN(weight)) throw new TypeError("Write one line for each key, such as acme = 3.");
     found[line.slice(0, at).trim()] = weight;
+  }
+  return found;
+}
+
+/** A line for each tag: its name, =, its value, which may be empty or hold an = itself. */
+function tags(text) {
+  const found = {};
+  for (const line of text.split("\n").filter((one) => one.trim() !== "")) {
+    const at = line.indexOf("=");
+    const name = (at < 0 ? line : line.slice(0, at)).trim();
+    if (name === "") throw new TypeError("Write one line for each tag, such as team = mail.");
+    found[name] = at < 0 ? "" : line.slice(at + 1).trim();
   }
   return found;
 }
@@ -88,6 +112,13 @@ function texts(policy) {
     factor: text(backoff.factor),
     cap: text(backoff.cap),
     max_jobs: text(policy.max_jobs),
+    delay: text(policy.delay),
+    expires_in: text(policy.expires_in),
+    dead_letter: text(policy.dead_letter),
+    keep_succeeded_seconds: text(policy.keep_succeeded?.seconds),
+    keep_succeeded_count: text(policy.keep_succeeded?.count),
+    keep_failed_seconds: text(policy.keep_failed?.seconds),
+    keep_failed_count: text(policy.keep_failed?.count),
     concurrency: text(policy.concurrency),
     rate: rateText(policy.rate),
     order: perKey?.order ?? "none",
@@ -96,13 +127,14 @@ function texts(policy) {
     key_max_jobs: text(perKey?.max_jobs),
     fair: policy.fair,
     weights: Object.entries(policy.weights).map(([key, weight]) => `${key} = ${weight}`).join("\n"),
+    tags: Object.entries(policy.tags).map(([name, value]) => `${name} = ${value}`).join("\n"),
   };
 }
 
 /** What a form asks for: the parts of a policy that are not as they were. */
 function change(values, before, wrong) {
   const read = {};
-  for (const [name, , , reads] of [...ALL, ["weights", "", "", weights]]) {
+  for (const [name, , , reads] of [...ALL, ["weights", "", "", weights], ["tags", "", "", tags]]) {
     try {
       read[name] = reads(values[name]);
     } catch (error) {
@@ -111,8 +143,13 @@ function change(values, before, wrong) {
   }
   const changed = (...names) => names.some((name) => values[name] !== before[name]);
   const asked = {};
-  for (const name of ["lease_seconds", "max_attempts", "max_jobs", "concurrency", "rate", "weights"]) if (changed(name)) asked[name] = read[name];
+  for (const name of ["lease_seconds", "max_attempts", "max_jobs", "delay", "expires_in", "dead_letter", "concurrency", "rate", "weights", "tags"]) if (changed(name)) asked[name] = read[name];
   if (changed("base", "factor", "cap")) asked.backoff = { base: read.base, factor: read.factor, cap: read.cap };
+  for (const name of ["keep_succeeded", "keep_failed"]) {
+    if (!changed(`${name}_seconds`, `${name}_count`)) continue;
+    const rule = { seconds: read[`${name}_seconds`], count: read[`${name}_count`] };
+    asked[name] = rule.seconds === null && rule.count === null ? null : rule;
+  }
   if (changed("fair")) asked.fair = values.fair;
   if (changed("order", "key_concurrency", "key_rate", "key_max_jobs")) {
     const rule = { order: read.order, concurrency: read.key_concurrency, rate: read.key_rate, max_jobs: read.key_max_jobs };
@@ -163,17 +200,19 @@ export async function editPolicy({ name: queue }) {
 
 function form(values, wrong) {
   const set = (name) => (event) => (values[name] = event.target.type === "checkbox" ? event.target.checked : event.target.value);
-  const input = ([name, label, hint]) => field(name, label, name === "order" ? choice(values, set) : h("input", { type: "text", ...(name.endsWith("rate") ? {} : NUMBER), autocomplete: "off", value: values[name], oninput: set(name) }), { hint, wrong: wrong[name] ?? null });
+  const input = ([name, label, hint]) => field(name, label, name === "order" ? choice(values, set) : h("input", { type: "text", ...(name.endsWith("rate") || name === "dead_letter" ? {} : NUMBER), autocomplete: "off", value: values[name], oninput: set(name) }), { hint, wrong: wrong[name] ?? null });
   const group = (title, ...rest) => h("fieldset", null, h("legend", null, title), rest);
   return [
-    h("p", { class: "soft" }, "It holds at once, also for jobs that are in the queue. Leases that are out keep their length. What is left as it is, is not sent."),
+    h("p", { class: "soft" }, "Changes apply at once, also to jobs that are already in the queue. Leases already given keep their length. Only the fields that you change are sent."),
     h("div", { class: "grid" }, FIELDS.map(input)),
+    field("tags", "Tags", h("textarea", { rows: "2", spellcheck: "false", value: values.tags, oninput: set("tags") }), { hint: "One line for each, such as team = mail.", wrong: wrong.tags ?? null }),
+    group("What history keeps", h("div", { class: "grid" }, KEPT.map(input))),
     group("Limits", h("div", { class: "grid" }, LIMITS.map(input))),
-    group("Each key by itself", h("div", { class: "grid" }, KEYED.map(input))),
+    group("Each key", h("div", { class: "grid" }, KEYED.map(input))),
     group(
       "Between keys",
       h("div", { class: "check" }, h("input", { type: "checkbox", id: "field-fair", name: "fair", checked: values.fair, onchange: set("fair") }), h("label", { for: "field-fair" }, "Fair: the key with the least in progress goes first")),
-      field("weights", "Weights", h("textarea", { rows: "3", spellcheck: "false", value: values.weights, oninput: set("weights") }), { hint: "A line for each key, as acme = 3. All others have 1.", wrong: wrong.weights ?? null }),
+      field("weights", "Weights", h("textarea", { rows: "3", spellcheck: "false", value: values.weights, oninput: set("weights") }), { hint: "One line for each key, such as acme = 3. All other keys have 1.", wrong: wrong.weights ?? null }),
     ),
     wrong[""] === undefined ? null : h("p", { class: "hint bad", role: "alert" }, wrong[""]),
   ];

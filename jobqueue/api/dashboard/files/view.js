@@ -73,13 +73,19 @@ function patch(element, node) {
 
 function set(element, name, value) {
   if (name === "key" || name === "hook" || name === "data") return;
-  if (name === "value" || name === "checked") element[name] = value ?? "";
-  else if (name.startsWith("on")) element[name] = value;
+  if (name === "value") element.value = value ?? "";
+  else if (name === "checked") element.checked = value === true;
+  else if (name.startsWith("on") && !(name in element)) {
+    // Events that bubble where those of the same kind do not, as focusout, have no such property.
+    const before = element.described.props[name];
+    if (before) element.removeEventListener(name.slice(2), before);
+    if (value) element.addEventListener(name.slice(2), value);
+  } else if (name.startsWith("on")) element[name] = value;
   else if (name === "style") for (const [property, given] of Object.entries(value ?? {})) element.style.setProperty(property, given);
   else if (value === null || value === undefined || value === false) element.removeAttribute(name);
   else {
-    // Only places of this page: an address is never taken from a job.
-    if (name === "href" && !value.startsWith("#")) throw new TypeError("addresses begin with #");
+    // Only places of this page, and the API's reference: an address is never taken from a job.
+    if (name === "href" && !value.startsWith("#") && value !== "docs") throw new TypeError("addresses begin with #");
     element.setAttribute(name, value === true ? "" : value);
   }
 }

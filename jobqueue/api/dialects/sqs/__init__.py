@@ -1,0 +1,1 @@
+"""Amazon SQS: both its protocols, with one set of actions. See docs/dialects.md."""
