@@ -26,6 +26,8 @@ from .process import Process
 from .test_datafile import cut_in_half, leave, opened
 from .wire import PATIENCE_SECONDS, call, until
 
+pytestmark = pytest.mark.long
+
 NOBODY = 65_534
 
 
