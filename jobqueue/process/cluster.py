@@ -89,7 +89,7 @@ async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[Clust
             reason = error.strerror or error
             raise CannotListenError(f"cannot listen on {settings.peer_host}:{settings.peer_port} for other servers: {reason}") from error
         host = f"[{settings.peer_host}]" if ":" in settings.peer_host else settings.peer_host
-        ownership.address = settings.peer_address or f"{host}:{port}"
+        ownership.membership.address = settings.peer_address or f"{host}:{port}"
         stack.push_async_callback(leave, backend, peers)
         # Closed only now: the others take a port that refuses connections for that of a dead server.
         ownership.start()

@@ -276,7 +276,7 @@ class ClusterBackend(Passing):
         return totals
 
     def cluster(self) -> ClusterStats | None:
-        ownership = self.ownership
+        ownership, membership = self.ownership, self.ownership.membership
         owner, lease = ownership.owner, ownership.lease
         left = renewed = None
         if lease is not None:
@@ -286,7 +286,7 @@ class ClusterBackend(Passing):
             left = owner.seconds - (self.clock.now() - ownership.owner_seen_at)
         if owner is None or left is None or left <= 0:
             owner, left = None, None
-        since = self.clock.now() - ownership.members_seen_at
+        since = self.clock.now() - membership.seen_at
         standby, behind = self._standby()
         return ClusterStats(
             name=ownership.name,
@@ -295,14 +295,14 @@ class ClusterBackend(Passing):
             owner=None if owner is None else owner.name,
             owner_address=None if owner is None else owner.address,
             epoch=ownership.epoch,
-            members=[MemberStats(name, address, max(0.0, seconds) + since) for name, address, seconds in sorted(ownership.members)],
+            members=[MemberStats(name, address, max(0.0, seconds) + since) for name, address, seconds in sorted(membership.members)],
             lease_left_seconds=left,
             problem=ownership.problem,
             standby=standby,
             behind=behind,
             renewed_seconds=renewed,
             link_seconds=None if self.target() in (self.own, None) else self._link_seconds,
-            clock_seconds=ownership.clock_seconds,
+            clock_seconds=membership.clock_seconds,
         )
 
     def _standby(self) -> tuple[str | None, int]:

@@ -1,8 +1,8 @@
 """Ownership of the queue: how a server finds the owner, claims, holds, loses and hands over ownership.
 
-Two tasks run. One announces this server once a second. The other checks who owns the queue. It claims if nobody does, if the owner's lease
-has passed by the store's clock, or if the owner's peer port refuses connections; this is safe because the store fences the previous owner.
-When ownership is free, the members try in an order given by a rendezvous hash, a moment apart, so that they do not all read a million rows.
+A task checks who owns the queue. It claims if nobody does, if the owner's lease has passed by the store's clock, or if the owner's peer
+port refuses connections; this is safe because the store fences the previous owner. When ownership is free, the members (membership.py) try
+in an order given by a rendezvous hash, a moment apart, so that they do not all read a million rows.
 
 As the owner it reads the rows, starts a local backend on them, and renews its lease whenever no commit has for a third of it. It is deposed
 at once when the store reports that another server has claimed, and gives up by its own clock before its lease ends (lease.py). In both
@@ -26,12 +26,12 @@ from jobqueue.backend.group import Fatal, NotNow
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.loading import CannotOpen, load
 from jobqueue.backend.rows import BadRow
-from jobqueue.backend.store.clocks import StoreClock
 from jobqueue.backend.store.lease import MARGIN_SECONDS, Lease, LeasedWriter
+from jobqueue.backend.store.membership import Membership
 from jobqueue.backend.store.own import Reign, ReigningBackend
 from jobqueue.backend.store.signals import Signal
 from jobqueue.backend.store.standby import Standby
-from jobqueue.backend.store.store import Member, Owner, Store
+from jobqueue.backend.store.store import Owner, Store
 from jobqueue.clock import Clock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.restore import Inconsistent
@@ -43,9 +43,7 @@ _logger = logging.getLogger("jobqueue.cluster")
 
 R = TypeVar("R")
 
-LEASE_SECONDS, ANNOUNCE_SECONDS = 5.0, 1.0
-MEMBER_SECONDS = 3.5
-"""A member that has not announced itself for this long is not expected to claim."""
+LEASE_SECONDS = 5.0
 
 STAGGER_SECONDS = 0.15
 """How long each member waits for the one before it in the order to claim."""
@@ -64,9 +62,6 @@ MODEST_SECONDS = 10.0
 
 SICK_SECONDS = 30.0
 """How long a server does not claim after the rows could not be read."""
-
-CLOCK_WARN_SECONDS, CLOCK_SECONDS_MAX = 0.5, 5.0
-"""How far this server's UTC can be from the store's: clients see its UTC, and use it to say when a job is to run."""
 
 Probe = Callable[[str], Awaitable[bool]]
 """Whether the peer port of an address refuses connections. False if it does not answer."""
@@ -100,7 +95,7 @@ class Ownership:
     """One server's part. name: unique among the servers; address: of its peer port, as others reach it.
 
     changed: notified whenever `reign` or `owner` has changed. probe, aside and ids are injected for tests. standby: its part in following
-    the owner, None if it never follows. rows_clock: the clock for times in the rows.
+    the owner, None if it never follows.
     """
 
     def __init__(
@@ -121,9 +116,8 @@ class Ownership:
             raise ValueError(f"a lease of {lease_seconds:g} s is too short: an owner gives up {MARGIN_SECONDS:g} s before its end")
         self.store = store
         self.name = name
-        self.address = address
         self.clock = clock
-        self.rows_clock = StoreClock(clock)
+        self.membership = Membership(store, name, address, clock)
         self.limits = limits or Limits()
         self.lease_seconds = lease_seconds
         self.changed = Signal(clock)
@@ -133,17 +127,12 @@ class Ownership:
         self.owner: Owner | None = None
         """The owner at the last check; this server too, while it still reads the rows."""
         self.owner_seen_at = clock.now()
-        self.members: list[Member] = []
-        self.members_seen_at = clock.now()
-        self.clock_seconds: float | None = None
-        """How far this server's UTC is ahead of the store's, at least; None until they were compared."""
         self.returned: Callable[[Reign, list[Job]], object] = lambda reign, jobs: None
         """Called with jobs that were put back in a reign, which may end before that is committed."""
         self.leaving = False
         self._closed = False
         self._ruling: Reign | None = None
         """The reign until its backend is closed; `reign` is set only while it accepts requests."""
-        self._clock_off: str | None = None
         self._sick: str | None = None
         self._modest_until = -math.inf
         """Until then it does not claim from a living owner: two servers that cannot reach each other would alternate as owners."""
@@ -153,7 +142,7 @@ class Ownership:
         self.standby = standby
         if standby is not None:
             standby.whom, standby.turn, standby.ended = self._to_follow, self._place, self.doubt
-            standby.rows_clock = self.rows_clock
+            standby.rows_clock = self.membership.rows_clock
         self._last_owner: str | None = None
         self.epoch = 0
         """The last epoch that was seen, which decides the order to claim."""
@@ -161,15 +150,15 @@ class Ownership:
         self._wake = Signal(clock)
         self._silent: str | None = None
         """Why the store does not answer, while it does not."""
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     # Called from outside.
 
     def start(self) -> None:
         """Start to take part. Needs a running loop and an open store."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._take_part()), loop.create_task(self._announce())]
+        self._task = asyncio.get_running_loop().create_task(self._take_part())
+        self.membership.start()
         if self.standby is not None:
             self.standby.start()
 
@@ -179,14 +168,19 @@ class Ownership:
         self._wake.notify()
 
     @property
+    def address(self) -> str:
+        """Where the others reach this server."""
+        return self.membership.address
+
+    @property
     def problem(self) -> str | None:
         """Why this server does not claim ownership; None if it would."""
-        return self._silent or self._clock_off or self._sick
+        return self._silent or self.membership.clock_off or self._sick
 
     @property
     def others(self) -> bool:
         """Whether another server can take over."""
-        return any(member.name != self.name and member.seconds < MEMBER_SECONDS for member in self.members)
+        return any(name != self.name for name in self.membership.present)
 
     def hand_over(self) -> None:
         """Stop claiming, and let another server have the queue once all running operations have ended and are committed.
@@ -199,61 +193,22 @@ class Ownership:
     async def handed_over(self) -> None:
         """Return when this server no longer owns anything, after `hand_over` was called."""
         self.hand_over()
-        while self._tasks and self._ruling is not None:
+        while self._task is not None and self._ruling is not None:
             await self.changed.wait(self.clock.now() + LOOK_SECONDS)
 
     async def close(self) -> None:
         """Hand over, take this server off the list, and wait for all tasks to end. The store stays open."""
         self.hand_over()
-        if not self._tasks:
+        task, self._task = self._task, None
+        if task is None:
             return
-        (taking_part, announcing), self._tasks = self._tasks, []
         self._closed = True
         if self.standby is not None:
             await self.standby.close()
         self._wake.notify()
-        await taking_part
-        announcing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await announcing
+        await task
         await asyncio.gather(*self._closing)
-        try:
-            await self.store.depart(self.name)
-        except NotNow as error:
-            _logger.info("this server stays on the list of members for a minute: %s", error)
-
-    # Announcing this server.
-
-    async def _announce(self) -> None:
-        rounds = 0
-        while True:
-            due = self.clock.now() + ANNOUNCE_SECONDS
-            with contextlib.suppress(NotNow):
-                self.members = await self.store.announce(self.name, self.address)
-                self.members_seen_at = self.clock.now()
-                if rounds % 30 == 0:
-                    await self._clock_agrees()
-                rounds += 1
-            await _passing(self.clock, due)
-
-    async def _clock_agrees(self) -> bool:
-        """Whether this server's UTC is close enough to the store's to own the queue. Raises NotNow."""
-        before, there, after = self.clock.now(), await self.store.now(), self.clock.now()
-        self.rows_clock.compared(before, after, there)
-        took = after - before
-        off = before + took / 2 + self.clock.skew() - there
-        # The moment in that time at which the store read its clock is not known.
-        certain = abs(off) - took / 2
-        self.clock_seconds = math.copysign(max(0.0, certain), off)
-        if certain > CLOCK_SECONDS_MAX:
-            if self._clock_off is None:
-                _logger.error("this server does not claim ownership: its clock is %+.1f s off the store's", off)
-            self._clock_off = f"its clock is {off:+.1f} s off the store's; {CLOCK_SECONDS_MAX:g} s are allowed"
-            return False
-        if certain > CLOCK_WARN_SECONDS:
-            _logger.warning("this server's clock is %+.1f s off the store's; from %g s on it cannot be the owner", off, CLOCK_SECONDS_MAX)
-        self._clock_off = None
-        return True
+        await self.membership.close()
 
     # Checking and claiming.
 
@@ -323,7 +278,7 @@ class Ownership:
         free = owner is None or owner.seconds <= 0
         modest = self.clock.now() < self._modest_until
         dead = owner is not None and doubted and not (ours or free or modest) and await self._probe(owner.address)
-        if self.leaving or not (ours or free or dead) or not await self._clock_agrees():
+        if self.leaving or not (ours or free or dead) or not await self.membership.clock_agrees():
             return poll if owner is None else min(poll, max(owner.seconds, LOOK_SECONDS))
         turn = 0 if ours else self._turn()
         if turn or dead:  # In a probe's time another may have claimed.
@@ -341,14 +296,14 @@ class Ownership:
         if self.standby is not None and self.standby.warm:
             return 0
         gone = self._last_owner
-        another = any(one.seconds < MEMBER_SECONDS and one.name not in (self.name, gone) for one in self.members)
+        another = any(name not in (self.name, gone) for name in self.membership.present)
         # This server does not know whether another one is the standby.
         return self._place() + another
 
     def _place(self) -> int:
         """How many members come before this one in the order to claim."""
         gone = self._last_owner
-        there = {member.name for member in self.members if member.seconds < MEMBER_SECONDS and member.name != gone} | {self.name}
+        there = {name for name in self.membership.present if name != gone} | {self.name}
         return order(sorted(there), self.epoch).index(self.name)
 
     def _to_follow(self) -> Owner | None:
@@ -389,14 +344,14 @@ class Ownership:
             else:
                 engine = self._engine()
                 rows = await self.store.rows(lease.epoch)
-                offset, change = await self._aside(lambda: load(rows, engine, self.rows_clock))
+                offset, change = await self._aside(lambda: load(rows, engine, self.membership.rows_clock))
         except (CannotOpen, NotNow):
             # Another server may succeed.
             await self._release(lease)
             raise
         if not lease.held():
             return
-        journal = GroupJournal(engine, self.rows_clock, "store", offset=offset, change=change, reign=secrets.token_hex(8))
+        journal = GroupJournal(engine, self.membership.rows_clock, "store", offset=offset, change=change, reign=secrets.token_hex(8))
         writer = self.store.writer(lease.epoch, lease.seconds, lambda _sent: None)
         journal.use(LeasedWriter(writer, lease, self.clock))
         local = ReigningBackend(engine=engine, clock=self.clock, journal=journal)
