@@ -1,4 +1,4 @@
-"""Ownership of the queue: how a server finds the owner, claims, holds, loses and hands over ownership.
+"""Ownership of the queue, or of one partition: how a server finds the owner, claims, holds, loses and hands over ownership.
 
 A task checks who owns the queue. It claims if nobody does, if the owner's lease has passed by the store's clock, or if the owner's peer
 port refuses connections; this is safe because the store fences the previous owner. When ownership is free, the members (membership.py) try
@@ -7,13 +7,15 @@ in an order given by a rendezvous hash, a moment apart, so that they do not all 
 As the owner it reads the rows, starts a local backend on them, and renews its lease whenever no commit has for a third of it. It is deposed
 at once when the store reports that another server has claimed, and gives up by its own clock before its lease ends (lease.py). In both
 cases all waiting requests are answered in that same step, and nothing is written any more.
+
+A partition can also be given to another server that asks for it (balancing.py). Then the owner commits and stops, but keeps its lease in
+the store until the other server claims by force, so nobody else gets in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import math
 import secrets
@@ -26,8 +28,11 @@ from jobqueue.backend.group import Fatal, NotNow
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.loading import CannotOpen, load
 from jobqueue.backend.rows import BadRow
-from jobqueue.backend.store.lease import MARGIN_SECONDS, Lease, LeasedWriter
+from jobqueue.backend.store.balance import order, salt_of
+from jobqueue.backend.store.gift import Gift, Probe, refuses
+from jobqueue.backend.store.lease import MARGIN_SECONDS, RETRY_SECONDS, Lease, LeasedWriter, keep
 from jobqueue.backend.store.membership import Membership
+from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.own import Reign, ReigningBackend
 from jobqueue.backend.store.signals import Signal
 from jobqueue.backend.store.standby import Standby
@@ -35,9 +40,11 @@ from jobqueue.backend.store.store import Owner, Store
 from jobqueue.clock import Clock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.restore import Inconsistent
+from jobqueue.errors import StorageUnavailable
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
 from jobqueue.model import Job
+from jobqueue.partition import ALONE, Place
 
 _logger = logging.getLogger("jobqueue.cluster")
 
@@ -51,51 +58,28 @@ STAGGER_SECONDS = 0.15
 LOOK_SECONDS = 0.1
 """The least time between two checks of who owns the queue, however many ask for one."""
 
-RETRY_SECONDS = 0.5
-"""How soon to try again when the store could not answer."""
-
 HAND_OVER_SECONDS = 2.0
 """How long running operations can take to end before the last commit."""
 
 MODEST_SECONDS = 10.0
 """How long a deposed server does not claim from an owner whose port refuses its connections."""
 
+HAND_OVERS = 4
+"""How many partitions a server that ends hands over at the same time. It serves the others meanwhile."""
+
 SICK_SECONDS = 30.0
 """How long a server does not claim after the rows could not be read."""
 
-Probe = Callable[[str], Awaitable[bool]]
-"""Whether the peer port of an address refuses connections. False if it does not answer."""
-
 Aside = Callable[[Callable[[], R]], Awaitable[R]]
 """Runs something long without blocking the loop."""
-
-PROBE_SECONDS = 1.0
-
-
-async def refuses(address: str) -> bool:
-    """Whether the machine reports that nobody listens at `host:port`. A time-out proves nothing."""
-    host, _, port = address.rpartition(":")
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    except ConnectionRefusedError:
-        return True
-    except (OSError, TimeoutError, ValueError):
-        return False
-    writer.close()
-    return False
-
-
-def order(members: list[str], epoch: int) -> list[str]:
-    """The order in which members claim after an epoch: by rendezvous hash, so that it differs each time and needs no communication."""
-    return sorted(members, key=lambda name: hashlib.blake2b(f"{epoch} {name}".encode(), digest_size=8).digest())
 
 
 class Ownership:
     """One server's part. name: unique among the servers; address: of its peer port, as others reach it.
 
     changed: notified whenever `reign` or `owner` has changed. probe, aside and ids are injected for tests. standby: its part in following
-    the owner, None if it never follows.
+    the owner, None if it never follows. place: the partition that this is about. membership, turns: what the partitions of one server
+    share: without them it makes its own, and announces this server itself.
     """
 
     def __init__(
@@ -111,13 +95,19 @@ class Ownership:
         aside: Aside[tuple[float, int]] = asyncio.to_thread,
         ids: Ids | None = None,
         standby: Standby | None = None,
+        place: Place = ALONE,
+        membership: Membership | None = None,
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
         if lease_seconds < 2 * MARGIN_SECONDS:
             raise ValueError(f"a lease of {lease_seconds:g} s is too short: an owner gives up {MARGIN_SECONDS:g} s before its end")
         self.store = store
         self.name = name
         self.clock = clock
-        self.membership = Membership(store, name, address, clock)
+        self.place = place
+        self.alone = membership is None
+        """Whether it announces this server itself, and its store is nobody else's."""
+        self.membership = membership or Membership(store, name, address, clock)
         self.limits = limits or Limits()
         self.lease_seconds = lease_seconds
         self.changed = Signal(clock)
@@ -129,6 +119,10 @@ class Ownership:
         self.owner_seen_at = clock.now()
         self.returned: Callable[[Reign, list[Job]], object] = lambda reign, jobs: None
         """Called with jobs that were put back in a reign, which may end before that is committed."""
+        self.agrees: Callable[[str], bool] = lambda name: False
+        """Whether this server, as the owner, gives the partition to another one that asks for it."""
+        self.prefers: Callable[[str, str], bool] = lambda name, other: False
+        """Whether the first of two servers should be the standby rather than the second."""
         self.leaving = False
         self._closed = False
         self._ruling: Reign | None = None
@@ -143,6 +137,8 @@ class Ownership:
         if standby is not None:
             standby.whom, standby.turn, standby.ended = self._to_follow, self._place, self.doubt
             standby.rows_clock = self.membership.rows_clock
+        self._gift = Gift(clock)
+        self._turns = turns or asyncio.Semaphore(HAND_OVERS)
         self._last_owner: str | None = None
         self.epoch = 0
         """The last epoch that was seen, which decides the order to claim."""
@@ -158,7 +154,8 @@ class Ownership:
     def start(self) -> None:
         """Start to take part. Needs a running loop and an open store."""
         self._task = asyncio.get_running_loop().create_task(self._take_part())
-        self.membership.start()
+        if self.alone:
+            self.membership.start()
         if self.standby is not None:
             self.standby.start()
 
@@ -171,6 +168,11 @@ class Ownership:
     def address(self) -> str:
         """Where the others reach this server."""
         return self.membership.address
+
+    @property
+    def what(self) -> str:
+        """What this is about, in messages."""
+        return "the queue" if self.place.count == 1 else f"partition {self.place.index}"
 
     @property
     def problem(self) -> str | None:
@@ -208,7 +210,30 @@ class Ownership:
         self._wake.notify()
         await task
         await asyncio.gather(*self._closing)
-        await self.membership.close()
+        if self.alone:
+            await self.membership.close()
+
+    async def give(self, name: str, epoch: int) -> None:
+        """Give what this server owns under an epoch to another server, which asks for it; returns once that one can claim it, with `take`.
+
+        Raises Moved if this server is not the owner of that epoch, or has not remained it, StorageUnavailable if it does not agree.
+        """
+        reign = self.reign
+        if reign is None or reign.lease.epoch != epoch:
+            raise Moved("this server is not the owner")
+        if self.leaving or self._gift.heir not in (None, name) or not self.agrees(name):
+            raise StorageUnavailable(f"this server does not give {name} this partition now")
+        self._gift.heir = name
+        self._wake.notify()
+        while self._ruling is reign:
+            await self.changed.wait(self.clock.now() + LOOK_SECONDS)
+        if not self._gift.was_given(epoch):
+            raise Moved("this server is no longer the owner")
+
+    def take(self, epoch: int) -> None:
+        """Claim at once: the owner of this epoch has given its partition to this server."""
+        self._gift.granted = epoch
+        self.doubt()
 
     # Checking and claiming.
 
@@ -252,7 +277,8 @@ class Ownership:
             self.epoch = max(self.epoch, owner.epoch)
             self._last_owner = owner.name
         if (old and (old.name, old.address, old.epoch)) != (owner and (owner.name, owner.address, owner.epoch)):
-            _logger.info("owner of the queue: %s", "nobody" if owner is None else f"{owner.name} at {owner.address}, epoch {owner.epoch}")
+            said = "nobody" if owner is None else f"{owner.name} at {owner.address}, epoch {owner.epoch}"
+            _logger.info("owner of %s: %s", self.what, said)
             self.changed.notify()
 
     async def _look(self) -> float:
@@ -277,11 +303,15 @@ class Ownership:
         ours = owner is not None and owner.name == self.name
         free = owner is None or owner.seconds <= 0
         modest = self.clock.now() < self._modest_until
-        dead = owner is not None and doubted and not (ours or free or modest) and await self._probe(owner.address)
+        given = owner is not None and not ours and owner.epoch == self._gift.granted
+        dead = given or (owner is not None and doubted and not (ours or free or modest) and await self._probe(owner.address))
+        if ours and owner is not None and self._gift.waits(owner.epoch):
+            return LOOK_SECONDS
         if self.leaving or not (ours or free or dead) or not await self.membership.clock_agrees():
             return poll if owner is None else min(poll, max(owner.seconds, LOOK_SECONDS))
-        turn = 0 if ours else self._turn()
-        if turn or dead:  # In a probe's time another may have claimed.
+        self._gift.granted = 0
+        turn = 0 if ours or given else self._turn()
+        if turn or (dead and not given):  # In a probe's time another may have claimed.
             await self._rest(self.clock.now() + turn * STAGGER_SECONDS, doubts=False)
             now = await self.store.owner()
             if (now and now.epoch) != (owner and owner.epoch) or (now is not None and now.seconds > 0 and not dead):
@@ -304,7 +334,7 @@ class Ownership:
         """How many members come before this one in the order to claim."""
         gone = self._last_owner
         there = {name for name in self.membership.present if name != gone} | {self.name}
-        return order(sorted(there), self.epoch).index(self.name)
+        return order(there, self.epoch if self.place.count == 1 else salt_of(self.place.index)).index(self.name)
 
     def _to_follow(self) -> Owner | None:
         """The owner whose standby this server should be, if it can."""
@@ -320,7 +350,7 @@ class Ownership:
         if owner.name != self.name:
             return
         lease = self.lease = Lease(self.clock, owner.epoch, self.lease_seconds, asked_at, self._lost)
-        renewing = asyncio.get_running_loop().create_task(self._renew(lease))
+        renewing = asyncio.get_running_loop().create_task(keep(lease, self.store, self.clock))
         try:
             await self._serve(lease)
         finally:
@@ -356,23 +386,27 @@ class Ownership:
         journal.use(LeasedWriter(writer, lease, self.clock))
         local = ReigningBackend(engine=engine, clock=self.clock, journal=journal)
         reign = Reign(lease, local, journal, self.clock)
+        reign.feeds.prefers = self.prefers
         local.returned = partial(self.returned, reign)
-        self.reign = self._ruling = reign
+        self.reign, self._ruling, self._gift.heir = reign, reign, None
         local.resume()
         how, jobs = "read" if twin is None else "followed as the standby, taken over", len(engine.jobs.by_id)
-        _logger.warning("is now the owner, epoch %d: %d jobs %s in %.2f s", lease.epoch, jobs, how, self.clock.now() - began)
+        seconds = self.clock.now() - began
+        _logger.warning("is now the owner%s, epoch %d: %d jobs %s in %.2f s", self._of, lease.epoch, jobs, how, seconds)
         self.changed.notify()
-        while lease.gone is None and not self.leaving:
+        while lease.gone is None and not self.leaving and self._gift.heir is None:
             await self._wake.wait(self.clock.now() + lease.seconds)
-        if lease.gone is None:
-            await self._hand_over(reign)
-        else:
+        if lease.gone is not None or not await self._hand_over_in_turn(reign):
             self._let_go(reign)
         self._ruling = None
         self.changed.notify()
 
+    @property
+    def _of(self) -> str:
+        return "" if self.place.count == 1 else f" of partition {self.place.index}"
+
     def _engine(self) -> Engine:
-        return Engine(self.limits) if self._ids is None else Engine(self.limits, self._ids)
+        return Engine(self.limits, self._ids, place=self.place)
 
     async def _followed(self, lease: Lease) -> Twin | None:
         """What this server followed as the standby, if it matches the store. Raises NotNow, Fatal, CannotOpen."""
@@ -394,7 +428,7 @@ class Ownership:
         reign, self.reign = self._ruling, None
         if reign is not None:
             self._modest_until = self.clock.now() + MODEST_SECONDS
-            _logger.error("is no longer the owner, epoch %d: %s", reign.lease.epoch, why)
+            _logger.error("is no longer the owner%s, epoch %d: %s", self._of, reign.lease.epoch, why)
             reign.depose(f"this server is no longer the owner: {why}")
         self._doubted = True
         self._wake.notify()
@@ -406,8 +440,18 @@ class Ownership:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
+    async def _hand_over_in_turn(self, reign: Reign) -> bool:
+        """Hand over when it is this partition's turn. Returns whether the lease lasted until then."""
+        async with self._turns:
+            if reign.lease.gone is not None:
+                return False
+            await self._hand_over(reign)
+            return True
+
     async def _hand_over(self, reign: Reign) -> None:
-        """End running operations, commit them, and let another server claim. From the first step on nothing new is started here."""
+        """End running operations, commit them, and let another server claim: any server, or the one that it is given to. From the first
+        step on nothing new is started here.
+        """
         self.reign = None
         reign.local.drain()
         self.changed.notify()
@@ -416,13 +460,16 @@ class Ownership:
         reign.over = True
         await reign.local.close()
         held = reign.lease.held()
-        if held:
+        if held and self._gift.heir is not None and not self.leaving:
+            reign.lease.end("it was given to another server")
+            self._gift.given(reign.lease.epoch)
+        elif held:
             await self._release(reign.lease)
         # Only now, since the standby claims when it receives this.
         reign.feeds.leaving = False
         reign.feeds.over()
         if held:
-            _logger.warning("gave up ownership, epoch %d", reign.lease.epoch)
+            _logger.warning("gave up ownership%s, epoch %d", self._of, reign.lease.epoch)
 
     async def _release(self, lease: Lease) -> None:
         lease.end("it was given back")
@@ -430,26 +477,3 @@ class Ownership:
             await self.store.release(lease.epoch)
         except (NotNow, Fatal) as error:
             _logger.warning("ownership was not released and ends with its lease: %s", error)
-
-    async def _renew(self, lease: Lease) -> None:
-        """Renew the lease whenever nothing else has renewed it for a third of its time."""
-        while lease.held():
-            due = self.clock.now() + lease.renewed_at + lease.seconds / 3 - lease.time(self.clock)
-            if self.clock.now() < due:
-                await _passing(self.clock, due)
-                continue
-            asked_at = lease.time(self.clock)
-            try:
-                await self.store.renew(lease.epoch, lease.seconds)
-            except NotNow as error:
-                _logger.warning("the lease was not renewed, %.1f s are left: %s", lease.left, error)
-                await _passing(self.clock, self.clock.now() + RETRY_SECONDS)
-            except Fatal as error:
-                lease.lose(str(error))
-            else:
-                lease.renewed(asked_at)
-
-
-async def _passing(clock: Clock, until: float) -> None:
-    """Return at the engine time `until`."""
-    await Signal(clock).wait(until)
