@@ -1,242 +1,251 @@
-"""Enqueues on a store with several partitions: which partition, and under which claim of the id.
+"""Enqueues to a store of several partitions: no two jobs get one id, in whatever queues they are.
 
-The rules, and why they are safe, are in engine/claims.py and docs/decisions/0044-partitions.md. A server that stops anywhere in between
-leaves at most a claim of a job that was not made: the next enqueue of the id, or the sweep, finds out that it is void.
+A job without an id goes straight to its queue's partition, and so does one whose id has this partition as its home. Any other id is claimed
+at its home first, and the job is enqueued under the claim's number. docs/decisions/0044-partitions.md has the proof, and says what is found
+after each step at which a server can stop; what matters here is the order of the steps:
+
+- A job is enqueued only under a claim that its home has confirmed.
+- A claim is replaced or dropped only after its partition has said that it has no job of this id, and makes none under this claim any more.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import random
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
-from jobqueue.backend.base import Backend, Enqueued, SentSpec
+from jobqueue.backend.base import Backend, Enqueued, SentSpec, claimed
 from jobqueue.backend.requests.claims import ClaimIds, Drop, DropClaims, GetClaims, VoidClaims, Wanted
-from jobqueue.backend.requests.groups import GetGroup
-from jobqueue.backend.store.finding import Finder
-from jobqueue.engine.alike import check_same
-from jobqueue.engine.claims import IdClaim
-from jobqueue.errors import (
-    ClaimVoid,
-    QueueError,
-    QueueFull,
-    StorageUnavailable,
-    Unconfirmed,
-    UnknownGroup,
-    UnknownJob,
-    UnknownParent,
-    Unsupported,
-)
+from jobqueue.backend.requests.request import R, Request
+from jobqueue.engine import checks
+from jobqueue.errors import ClaimVoid, IdConflict, QueueError, QueueFull, StorageUnavailable, Unconfirmed
+from jobqueue.limits import Limits
 from jobqueue.model import JobSpec
 from jobqueue.partition import home_of, partition_of
 
-TRIES = 6
-"""How often an enqueue is tried whose claim turns out to be void. Two are enough unless another enqueue of the id runs at the same time."""
+ROUNDS_MAX = 10
+"""How often an enqueue goes through its steps. A second round is needed if an earlier claim was void, a third if others claim the same id
+at the same moment."""
 
-R = TypeVar("R")
+_PAUSE_SECONDS = 0.02
 
-
-def no_room() -> QueueFull:
-    """The error for an id that its home has no room to claim."""
-    return QueueFull("the server remembers as many ids in other partitions as it may")
+T = TypeVar("T")
 
 
-async def _between(asked: Awaitable[R]) -> R:
-    """An answer about claims. That a claim may not be stored changes nothing for a client, since no job was made under it."""
-    try:
-        return await asked
-    except StorageUnavailable:
-        raise
-    except Unconfirmed as error:
-        raise StorageUnavailable(f"which job has the id is not known: {error.detail}") from None
+class _Entry:
+    """A job on its way. index: its queue's partition; number: of the claim that it can be enqueued under, 0 before; void: the number of a
+    claim of its id that is void; above: the lowest number that its claim must be above; end: what became of it."""
 
+    __slots__ = ("above", "end", "home", "id", "index", "number", "spec", "void")
 
-def under(spec: JobSpec, claim: int) -> SentSpec:
-    """The spec of a job that is enqueued under a claim."""
-    return SentSpec(**{name: getattr(spec, name) for name in JobSpec.__struct_fields__}, there=spec.there, claim=claim)
+    def __init__(self, spec: JobSpec, count: int, limits: Limits) -> None:
+        self.spec = spec
+        self.id = spec.id or ""
+        self.index = partition_of(spec.queue, count)
+        self.home = self.index if spec.id is None else home_of(spec.id, count)
+        self.number = self.void = self.above = 0
+        self.end: Enqueued | QueueError | None = None
+        if self.claims:
+            # An id is not claimed for a job that cannot be made.
+            checks.spec(spec, limits)
+
+    @property
+    def claims(self) -> bool:
+        """Whether the id must be claimed."""
+        return self.home != self.index
+
+    @property
+    def sent(self) -> JobSpec | SentSpec:
+        """What is enqueued."""
+        return claimed(self.spec, self.number) if self.number else self.spec
+
+    def conflicts(self) -> None:
+        """A job of another queue has the id."""
+        self.end = IdConflict(self.id, "queue")
+
+    def replace(self, void: int, above: int = 0) -> None:
+        """The claim with the number `void` is void, so claim the id again."""
+        self.number, self.void, self.above = 0, void, max(self.above, above)
 
 
 class Claiming:
-    """Enqueues for `backends`, one for each partition."""
+    """Enqueues to partitions. pause: waits so many seconds, between attempts of several servers to claim the same id."""
 
-    def __init__(self, backends: Sequence[Backend], finder: Finder) -> None:
-        self._backends = backends
-        self._finder = finder
-        self._count = len(backends)
-
-    # One job.
+    def __init__(self, partitions: Sequence[Backend], limits: Limits, pause: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        self._partitions = partitions
+        self._limits = limits
+        self._pause = pause
 
     async def enqueue(self, spec: JobSpec) -> Enqueued:
-        """See Backend. Also raises Unsupported."""
-        index = partition_of(spec.queue, self._count)
-        try:
-            if spec.id is None:
-                return await self._backends[index].enqueue(spec)
-            home = home_of(spec.id, self._count)
-            made = await (self._at_home(spec, spec.id, home) if home == index else self._away(spec, spec.id, home, index))
-        except (UnknownParent, UnknownGroup) as error:
-            raise await self._apart(spec, index, error) from None
-        self._finder.places.seen(made.job, index)
-        return made
-
-    async def _at_home(self, spec: JobSpec, job_id: str, home: int) -> Enqueued:
-        """The queue is in the partition that decides about the id. Only if a job elsewhere has or had the id, others are asked."""
-        backend = self._backends[home]
-        for _ in range(TRIES):
-            try:
-                return await backend.enqueue(spec)
-            except ClaimVoid:
-                pass
-            (stands,) = await backend.ask(GetClaims(ids=(job_id,)))
-            if stands is None or not stands.number:
-                continue
-            if (known := await self._holder(spec, job_id, home, stands)) is not None:
-                return known
-            await _between(backend.ask(DropClaims(claims=(Drop(job_id, stands.number),))))
-        raise ClaimVoid(job_id)
-
-    async def _away(self, spec: JobSpec, job_id: str, home: int, index: int) -> Enqueued:
-        """The queue is in another partition than the one that decides about the id."""
-        void = above = 0
-        for _ in range(TRIES):
-            asked = ClaimIds(items=(Wanted(job_id, index, void),), above=above)
-            (stands,) = await _between(self._backends[home].ask(asked))
-            if stands is None:
-                raise no_room()
-            if stands.number and stands.partition == index:
+        """See Backend.enqueue."""
+        entry = _Entry(spec, len(self._partitions), self._limits)
+        if spec.id is None:
+            return await self._partitions[entry.index].enqueue(spec)
+        error: QueueError = ClaimVoid(entry.id)
+        for count in range(ROUNDS_MAX):
+            await self._before(count)
+            await self._claim([entry])
+            if entry.end is None and (entry.number or not entry.claims):
                 try:
-                    return await self._backends[index].enqueue(under(spec, stands.number))
-                except ClaimVoid:
-                    below = await self._voided(index, home, job_id, stands.number)
-                    if below is not None:
-                        void, above = stands.number, below - 1
-                    continue
-            if (known := await self._holder(spec, job_id, home, stands)) is not None:
-                return known
-            void = stands.number
-        raise ClaimVoid(job_id)
-
-    async def _holder(self, spec: JobSpec, job_id: str, home: int, stands: IdClaim) -> Enqueued | None:
-        """The job of another queue that has the id, if it is what an edited job is to a repeated enqueue; None if there is none, and the
-        claim is void. Raises IdConflict.
-        """
-        if stands.number and await self._voided(stands.partition, home, job_id, stands.number) is not None:
-            return None
-        try:
-            job = await self._backends[stands.partition].job(job_id)
-        except UnknownJob:
-            # Forgotten between the two questions. The next try finds out.
-            return None
-        check_same(job, spec)
-        return Enqueued(job, False)
-
-    async def _voided(self, index: int, home: int, job_id: str, number: int) -> int | None:
-        """Void a claim, and return the number below which all claims of the home are void there; None if there is a job."""
-        voided = await _between(self._backends[index].ask(VoidClaims(home=home, ids=(job_id,), below=number + 1)))
-        return None if voided.known[0] else voided.below
-
-    async def _apart(self, spec: JobSpec, index: int, error: QueueError) -> QueueError:
-        """The error for a job that hangs on what is unknown in its partition: Unsupported, if another partition knows it."""
-        if isinstance(error, UnknownGroup):
-            assert spec.group is not None
-            try:
-                await self._finder.found(GetGroup(id=spec.group), UnknownGroup)
-            except UnknownGroup:
-                return error
-            return Unsupported("group", f"the group {spec.group!r} is in another partition than the queue {spec.queue!r}")
-        for parent in spec.after:
-            try:
-                place = await self._finder.where(parent)
-            except UnknownJob:
-                continue
-            if place != index:
-                return Unsupported("after", f"the job {parent!r} is in another partition than the queue {spec.queue!r}")
-        return error
-
-    # Many jobs.
+                    return await self._partitions[entry.index].enqueue(entry.sent)
+                except ClaimVoid as refused:
+                    error = refused
+                    await self._refused([entry])
+            if isinstance(entry.end, QueueError):
+                raise entry.end
+        raise error
 
     async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
-        """See Backend. One step in each partition; items whose ids are taken elsewhere come after all others."""
-        replies: list[Enqueued | QueueError | None] = [spec if isinstance(spec, QueueError) else None for spec in specs]
-        places = {at: partition_of(spec.queue, self._count) for at, spec in enumerate(specs) if not isinstance(spec, QueueError)}
-        if not places:
-            return await self._backends[0].enqueue_batch(specs)
-        sent: dict[int, JobSpec] = {at: spec for at, spec in enumerate(specs) if not isinstance(spec, QueueError)}
-        late = await self._claim_all(sent, places, replies)
-        parts: dict[int, list[int]] = {}
-        for at in sent:
-            if replies[at] is None and at not in late:
-                parts.setdefault(places[at], []).append(at)
-        answers = await asyncio.gather(
-            *(self._backends[index].enqueue_batch([sent[at] for at in part]) for index, part in parts.items()), return_exceptions=True
-        )
-        in_place(replies, parts, answers, alone=not late)
-        for at, spec in sent.items():
-            reply = replies[at]
-            if at in late or isinstance(reply, ClaimVoid):
-                try:
-                    replies[at] = await self.enqueue(specs[at])  # type: ignore[arg-type] # errors are not in `sent`
-                except QueueError as error:
-                    replies[at] = error.bare()
-            elif isinstance(reply, UnknownParent | UnknownGroup):
-                replies[at] = (await self._apart(spec, places[at], reply)).bare()
-            elif isinstance(reply, Enqueued):
-                self._finder.places.seen(reply.job, places[at])
-        return [reply for reply in replies if reply is not None]
+        """See Backend.enqueue_batch. An error of one partition is that of each of its jobs; it is raised only if no job got any further."""
+        entries, replies = list[_Entry](), list[Enqueued | QueueError | _Entry]()
+        for spec in specs:
+            try:
+                replies.append(spec if isinstance(spec, QueueError) else _Entry(spec, len(self._partitions), self._limits))
+            except QueueError as error:
+                replies.append(error.bare())
+        entries = [reply for reply in replies if isinstance(reply, _Entry)]
+        failed: list[QueueError] = []
+        for count in range(ROUNDS_MAX):
+            going = _one_partition_per_id(entry for entry in entries if entry.end is None)
+            if not going:
+                break
+            await self._before(count)
+            await self._claim([entry for entry in going if entry.claims and not entry.number])
+            ready = [entry for entry in going if entry.end is None and (entry.number or not entry.claims)]
+            failed += await self._send(ready)
+            await self._refused([entry for entry in ready if isinstance(entry.end, ClaimVoid)])
+        if failed and all(entry.end in failed for entry in entries) and len(entries) == len(replies):
+            raise failed[0]
+        return [reply if not isinstance(reply, _Entry) else reply.end or ClaimVoid(reply.id) for reply in replies]
 
-    async def _claim_all(
-        self, sent: dict[int, JobSpec], places: dict[int, int], replies: list[Enqueued | QueueError | None]
-    ) -> frozenset[int]:
-        """Claim the ids of a batch, and put the claims into what is sent. Returns the items that must be enqueued one by one."""
-        late: set[int] = set()
-        homes: dict[int, dict[str, Wanted]] = {}
-        items: dict[str, list[int]] = {}
-        for at, spec in sent.items():
-            if spec.id is None or (home := home_of(spec.id, self._count)) == places[at]:
-                continue
-            wanted = homes.setdefault(home, {}).setdefault(spec.id, Wanted(spec.id, places[at]))
-            if wanted.partition == places[at]:
-                items.setdefault(spec.id, []).append(at)
-            else:
-                # The same id for two queues: the second finds out when the first is there.
-                late.add(at)
-        asked = [ClaimIds(items=tuple(wanted.values())) for wanted in homes.values()]
-        answers = await asyncio.gather(
-            *(_between(self._backends[home].ask(request)) for home, request in zip(homes, asked, strict=True)), return_exceptions=True
-        )
-        for request, answer in zip(asked, answers, strict=True):
-            if isinstance(answer, BaseException) and not isinstance(answer, QueueError):
-                raise answer
-            for count, wanted in enumerate(request.items):
-                stands = answer if isinstance(answer, QueueError) else answer[count]
-                for at in items[wanted.id]:
-                    if isinstance(stands, QueueError):
-                        replies[at] = stands.bare()
-                    elif stands is None:
-                        replies[at] = no_room()
-                    elif stands.number and stands.partition == wanted.partition:
-                        sent[at] = under(sent[at], stands.number)
-                    else:
-                        late.add(at)
-        return frozenset(late)
+    async def _before(self, count: int) -> None:
+        if count > 1:
+            # Others claim the same id. Whoever waits less gets it.
+            await self._pause(random.random() * _PAUSE_SECONDS * count)
+
+    async def _send(self, entries: Sequence[_Entry]) -> list[QueueError]:
+        """Enqueue what can be. Returns the errors of whole partitions."""
+        failed: list[QueueError] = []
+
+        async def one(index: int, part: Sequence[_Entry]) -> None:
+            try:
+                ends = await self._partitions[index].enqueue_batch([entry.sent for entry in part])
+            except QueueError as error:
+                failed.append(error)
+                ends = [error.bare()] * len(part)
+            for entry, end in zip(part, ends, strict=True):
+                entry.end = end
+
+        await _all(one(*group) for group in _grouped(entries, lambda entry: entry.index))
+        return failed
+
+    async def _ask(self, index: int, request: Request[R]) -> R:
+        """Ask a partition. If it is not known whether it was carried out, no job was made all the same."""
+        try:
+            return await self._partitions[index].ask(request)
+        except Unconfirmed as error:
+            raise StorageUnavailable(f"it could not be decided which job has the id: {error.detail}") from None
+
+    async def _claim(self, entries: Sequence[_Entry]) -> None:
+        """Claim the ids of those that need it. An entry has the number of its claim then, or its end, or needs another round."""
+
+        async def one(home: int, part: Sequence[_Entry]) -> None:
+            request = ClaimIds(
+                items=tuple(Wanted(entry.id, entry.index, entry.void) for entry in part), above=max(entry.above for entry in part)
+            )
+            rivals: list[tuple[_Entry, int, int]] = []
+            standing = await self._ask(home, request)
+            for entry, claim in zip(part, standing, strict=True):
+                if claim is None:
+                    entry.end = QueueFull("there is no room for more ids of clients' own; try again, or leave out the id")
+                elif claim.number == 0:
+                    entry.conflicts()
+                elif claim.partition == entry.index:
+                    entry.number = claim.number
+                else:
+                    rivals.append((entry, *claim))
+            await self._void(home, rivals)
+
+        wanting = [entry for entry in entries if entry.claims and not entry.number]
+        await _all(_ended(one(*group), group[1]) for group in _grouped(wanting, lambda entry: entry.home))
+
+    async def _void(self, home: int, rivals: Sequence[tuple[_Entry, int, int]]) -> None:
+        """Other partitions have claimed these ids: the entry, which partition, and the claim's number. Those that have a job keep it."""
+
+        async def one(partition: int, part: Sequence[tuple[_Entry, int, int]]) -> None:
+            request = VoidClaims(home=home, ids=tuple(entry.id for entry, *_ in part), below=1 + max(number for *_, number in part))
+            voided = await self._ask(partition, request)
+            for (entry, _, number), known in zip(part, voided.known, strict=True):
+                if known:
+                    entry.conflicts()
+                else:
+                    entry.replace(number)
+
+        await _all(_ended(one(*group), [entry for entry, *_ in group[1]]) for group in _grouped(rivals, lambda rival: rival[1]))
+
+    async def _refused(self, entries: Sequence[_Entry]) -> None:
+        """Partitions refused these with ClaimVoid: find out why, so that the next round succeeds, or there is an end."""
+        for entry in entries:
+            entry.end = None
+
+        async def under_claims(home: int, index: int, part: Sequence[_Entry]) -> None:
+            request = VoidClaims(home=home, ids=tuple(entry.id for entry in part), below=1 + max(entry.number for entry in part))
+            voided = await self._ask(index, request)
+            for entry, known in zip(part, voided.known, strict=True):
+                # If another enqueue has made the job meanwhile, this one is compared with it, whatever its number.
+                if not known:
+                    entry.replace(entry.number, voided.below - 1)
+
+        async def at_home(home: int, part: Sequence[_Entry]) -> None:
+            stand = await self._ask(home, GetClaims(ids=tuple(entry.id for entry in part)))
+            rivals = [(entry, *claim) for entry, claim in zip(part, stand, strict=True) if claim is not None and claim.number]
+            await self._void(home, rivals)
+            drops = tuple(Drop(entry.id, entry.void) for entry, *_ in rivals if entry.end is None)
+            if drops:
+                await self._ask(home, DropClaims(claims=drops))
+
+        away = [entry for entry in entries if entry.claims]
+        await _all(_ended(under_claims(*pair, part), part) for pair, part in _grouped(away, lambda entry: (entry.home, entry.index)))
+        near = [entry for entry in entries if not entry.claims]
+        await _all(_ended(at_home(*group), group[1]) for group in _grouped(near, lambda entry: entry.home))
 
 
-def in_place(
-    replies: list[R | QueueError | None], parts: dict[int, list[int]], answers: Sequence[list[R | QueueError] | BaseException], alone: bool
-) -> None:
-    """Put the answers to the parts of a batch where their items were. If no part was done, the error applies to the whole: it is raised.
+Key = TypeVar("Key", bound=Hashable)
 
-    alone: whether there is nothing else in the batch.
-    """
-    failed = [answer for answer in answers if isinstance(answer, BaseException)]
-    for error in failed:
-        if not isinstance(error, QueueError) or (alone and len(failed) == len(answers)):
-            raise error
-    for part, answer in zip(parts.values(), answers, strict=True):
-        if isinstance(answer, QueueError):
-            for at in part:
-                replies[at] = answer.bare()
-        else:
-            assert not isinstance(answer, BaseException)
-            for at, reply in zip(part, answer, strict=True):
-                replies[at] = reply
+
+def _grouped(items: Iterable[T], key: Callable[[T], Key]) -> list[tuple[Key, list[T]]]:
+    """The items by key, in order."""
+    groups: dict[Key, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.items())
+
+
+def _one_partition_per_id(entries: Iterable[_Entry]) -> list[_Entry]:
+    """The entries without those whose id an earlier one wants for another partition: these wait until that is decided."""
+    first: dict[str, int] = {}
+    return [entry for entry in entries if not entry.id or first.setdefault(entry.id, entry.index) == entry.index]
+
+
+async def _ended(work: Awaitable[None], entries: Sequence[_Entry]) -> None:
+    """Do something for entries; an error of the whole is that of each."""
+    try:
+        await work
+    except QueueError as error:
+        error.bare()
+        for entry in entries:
+            if entry.end is None:
+                entry.end = error
+
+
+async def _all(work: Iterable[Awaitable[None]]) -> None:
+    """Do all at the same time."""
+    first, *others = [*work] or [_nothing()]
+    if others:
+        await asyncio.gather(first, *others)
+    else:
+        await first
+
+
+async def _nothing() -> None: ...

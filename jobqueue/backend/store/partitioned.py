@@ -15,12 +15,12 @@ from typing import TypeVar
 from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Conclude, Enqueued, Extend, Listen, Listening, Release, Taking
 from jobqueue.backend.merging import by_name, merged_cluster, summed_stats
 from jobqueue.backend.requests.request import R, Request
-from jobqueue.backend.store.claiming import Claiming, in_place
 from jobqueue.backend.store.finding import Finder
 from jobqueue.backend.store.paging import Pages
 from jobqueue.backend.store.partitioned_listening import MergedListening
 from jobqueue.backend.store.partitioned_taking import MergedTaking, PlacedTaking
 from jobqueue.backend.store.places import Places
+from jobqueue.backend.store.placing import Placing, in_place
 from jobqueue.clock import Clock, SystemClock
 from jobqueue.errors import QueueError, UnknownJob, Unsupported
 from jobqueue.limits import Limits
@@ -55,7 +55,7 @@ class PartitionedBackend:
         self.clock = clock or SystemClock()
         self.places = Places(self.count)
         self._finder = Finder(backends, self.places)
-        self._claiming = Claiming(backends, self._finder)
+        self._placing = Placing(self._finder, limits)
         self._pages = Pages(self._finder, limits)
 
     @property
@@ -97,10 +97,10 @@ class PartitionedBackend:
     # Submitting and taking.
 
     async def enqueue(self, spec: JobSpec) -> Enqueued:
-        return await self._claiming.enqueue(spec)
+        return await self._placing.enqueue(spec)
 
     async def enqueue_batch(self, specs: Sequence[JobSpec | QueueError]) -> list[Enqueued | QueueError]:
-        return await self._claiming.enqueue_batch(specs)
+        return await self._placing.enqueue_batch(specs)
 
     def dequeue(self, want: Want, wait: float) -> Taking:
         first = self.index_of(want.queues[0]) if want.queues else 0
