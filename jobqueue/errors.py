@@ -5,14 +5,14 @@ No HTTP here: `api/problems.py` maps codes to statuses, and the client maps them
 QueueError
 ├── CallerError        the request is wrong; repeating it as it is will fail again
 │   ├── BadRequest  UnknownJob  UnknownQueue  UnknownSchedule  UnknownGroup  UnknownTask  IdConflict  TooLarge  QueueNotEmpty
-│   └── Unauthorized  Forbidden
+│   └── Unauthorized  Forbidden  Unsupported
 ├── LostRace           the request was valid, but the job has changed since
 │   └── LeaseLost  NotInProgress  InProgress  NotRetryable  NotForgettable  Duplicate  GroupClosed
 ├── Full               a limit is reached; try again later
 │   └── QueueFull  TooManyQueues  TooManySchedules  TooManyGroups  TooManyTasks  TooManyWaiters  TooManyListeners
 │       TooManyConnections  RateLimited
 └── Unavailable        the server cannot do it now; try again elsewhere or later
-    ├── Draining  StorageUnavailable
+    ├── Draining  StorageUnavailable ── ClaimVoid
     └── Unconfirmed ── StorageUnconfirmed, also a StorageUnavailable
 """
 
@@ -200,6 +200,25 @@ class Forbidden(CallerError):
     code = "forbidden"
 
 
+class Unsupported(CallerError):
+    """The request joins queues that are in different partitions of the store, which only one partition could do. field: what names the
+    other queue or job.
+    """
+
+    code = "unsupported"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+
+    @classmethod
+    def of_queues(cls, field: str, queue: str, other: str) -> Self:
+        """The error for a request about `queue` that names `other` in a field."""
+        return cls(
+            field, f"the queue {other!r} is in another partition than {queue!r}; queues whose names begin alike, up to a colon, share one"
+        )
+
+
 class LostRace(QueueError):
     """Something else happened to the job first. Nothing was changed."""
 
@@ -357,6 +376,14 @@ class StorageUnavailable(Unavailable):
     (StorageUnconfirmed): then the change may have been made."""
 
     code = "storage_unavailable"
+
+
+class ClaimVoid(StorageUnavailable):
+    """Between servers: another partition may have this id, so no job was made. The server that sent the enqueue finds out, and enqueues
+    again; only if that keeps failing does a client see this, as a StorageUnavailable."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"which job has the id {job_id!r} is being decided; nothing was changed, try again")
 
 
 class Unconfirmed(Unavailable):

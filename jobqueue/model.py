@@ -77,7 +77,8 @@ class JobSpec(msgspec.Struct, gc=False, kw_only=True):
     run_at is UTC (seconds since the epoch); delay and run_at exclude each other. traceparent: the trace that the job belongs to (W3C Trace
     Context), for the worker to continue. key: what the job is about; order, limits and fairness apply per key. tags: words to search by.
     unique: see Unique. after: ids of the jobs that must end before this one runs; after_failure: see AfterFailure; group: the group that it
-    joins. headers: see Header. there: the queue must exist already."""
+    joins. headers: see Header. there: the queue must exist already. claim: the number of the claim of its id
+    (engine/claims.py), 0 for none."""
 
     payload: bytes
     id: str | None = None
@@ -100,6 +101,7 @@ class JobSpec(msgspec.Struct, gc=False, kw_only=True):
     group: str | None = None
     headers: tuple[Header, ...] = ()
     there: ClassVar[bool] = False
+    claim: ClassVar[int] = 0
 
 
 class JobChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -407,8 +409,9 @@ class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     Newest first, the jobs created before the one with the number `before`; or, with `after`, oldest first, those created after the job with
     that number, 0 for all. sees: only jobs of queues for which it returns true. payloads: the listing shows payloads and results, which
-    then count towards the limit of an answer. tag: one of its tags; group: its group; parent: a job that it is after; worker: who has or
-    had it; error: a piece of the last error, see `engine/filters.py`; error_group: the id of its ErrorGroup; created_after, created_before:
+    then count towards the limit of an answer. cursor: with several partitions, where to continue, in place of `before` and `after`; whether
+    `after` is set decides the order. tag: one of its tags; group: its group; parent: a job that it is after; worker: who has or had it;
+    error: a piece of the last error, see `engine/filters.py`; error_group: the id of its ErrorGroup; created_after, created_before:
     at or after the first, before the second. retrying: whether it was attempted and waits for its next attempt. by_end: see
     engine/ended.py."""
 
@@ -431,6 +434,7 @@ class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     payloads: bool = False
     error_group: str | None = None
     by_end: bool = False
+    cursor: str | None = None
     sees: Callable[[str], bool] | None = None
 
 

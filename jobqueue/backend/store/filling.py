@@ -22,7 +22,7 @@ from typing import Protocol
 from jobqueue.backend.group import Fatal, Group, NotNow, Writer
 from jobqueue.backend.loading import PROGRESS_JOBS, CannotOpen, JobRows, Progress, Rows, no_progress
 from jobqueue.backend.rows import RESTORING
-from jobqueue.backend.store.ownership import MEMBER_SECONDS
+from jobqueue.backend.store.membership import MEMBER_SECONDS
 from jobqueue.backend.store.store import Store
 
 LEASE_SECONDS = 15.0

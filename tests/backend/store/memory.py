@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from jobqueue.backend.group import Finished, Group, NotNow, Writer
-from jobqueue.backend.loading import JobRows
+from jobqueue.backend.loading import CannotOpen, JobRows
 from jobqueue.backend.store.signals import Signal
 from jobqueue.backend.store.store import Fenced, Member, Owner, Standing, Whole
+from jobqueue.backend.store.stores import other_number
 from jobqueue.clock import Clock
 
 DEADLINE = 1.0
@@ -35,14 +36,14 @@ class _Image(NamedTuple):
 class Shared:
     """What the store holds. off: its clock less the injected one's UTC."""
 
-    def __init__(self, clock: Clock, off: float = 0.0) -> None:
+    def __init__(self, clock: Clock, off: float = 0.0, members: dict[str, tuple[str, float]] | None = None) -> None:
         self.clock = clock
         self.off = off
         self.commits = 0
         self.epoch = 0
         self._owner: tuple[str, str, float] | None = None
         """Name, address, and until when, by `now`."""
-        self._members: dict[str, tuple[str, float]] = {}
+        self._members = {} if members is None else members
         self.states: dict[int, bytes] = {}
         self.payloads: dict[int, bytes] = {}
         self.queues: dict[str, bytes] = {}
@@ -84,6 +85,9 @@ class Shared:
 
     def announce(self, name: str, address: str) -> list[Member]:
         self._members[name] = address, self.now()
+        return self.members()
+
+    def members(self) -> list[Member]:
         return [Member(one, where, self.now() - seen) for one, (where, seen) in self._members.items() if self.now() - seen < 60]
 
     def depart(self, name: str) -> None:
@@ -249,6 +253,9 @@ class MemoryStore:
     async def announce(self, name: str, address: str) -> list[Member]:
         return await self.call("announce", lambda: self.shared.announce(name, address))  # type: ignore[return-value]
 
+    async def members(self) -> list[Member]:
+        return await self.call("members", self.shared.members)  # type: ignore[return-value]
+
     async def depart(self, name: str) -> None:
         await self.call("depart", lambda: self.shared.depart(name))
 
@@ -298,3 +305,91 @@ class MemoryWriter:
     async def close(self, tidy: bool) -> None:
         for task in list(self._tasks):
             await task
+
+
+class SharedSet:
+    """What a store of several partitions holds: a Shared for each, once their number is known, and who uses them."""
+
+    def __init__(self, clock: Clock, off: float = 0.0, partitions: int | None = None) -> None:
+        self.clock = clock
+        self.off = off
+        self.parts: list[Shared] = []
+        self._members: dict[str, tuple[str, float]] = {}
+        self.common = Shared(clock, off, self._members)
+        if partitions is not None:
+            self.open(partitions)
+
+    def open(self, partitions: int | None) -> None:
+        if not self.parts:
+            self.parts = [Shared(self.clock, self.off, self._members) for _ in range(partitions or 1)]
+        elif partitions not in (None, len(self.parts)):
+            raise other_number(MemoryStore.path, len(self.parts), partitions)
+
+
+class MemoryStores:
+    """One server's way to a store of several partitions: one MemoryStore for each, and one, `common`, for what is of no partition. `ways`
+    are all of these; what is wrong with each is set there.
+    """
+
+    path = MemoryStore.path
+
+    def __init__(self, shared: SharedSet, name: str | None = None) -> None:
+        self.shared = shared
+        self.common = MemoryStore(shared.common, name)
+        self._name = name
+        self._parts: list[MemoryStore] = []
+
+    def prepare(self) -> None:
+        """Open it at once, where its number of partitions is known."""
+        self._parts = [MemoryStore(shared, self._name) for shared in self.shared.parts]
+
+    @property
+    def ways(self) -> list[MemoryStore]:
+        return [self.common, *self._parts]
+
+    @property
+    def partitions(self) -> int:
+        if not self._parts:
+            raise RuntimeError("the store is not open")
+        return len(self._parts)
+
+    async def open(self, partitions: int | None = None) -> None:
+        await self.common.call("open", lambda: self.shared.open(partitions))
+        self._parts = self._parts or [MemoryStore(shared, self._name) for shared in self.shared.parts]
+
+    async def inspect(self) -> None:
+        if not self.shared.parts:
+            raise CannotOpen(f"{self.path}: can be used, but has no jobs to check: no server has used it yet")
+        await self.open()
+
+    def __getitem__(self, index: int) -> MemoryStore:
+        return self._parts[index]
+
+    def __iter__(self) -> Iterator[MemoryStore]:
+        return iter(self._parts)
+
+    async def owners(self) -> list[Owner | NotNow | None]:
+        return [await _owner(part) for part in self._parts]
+
+    async def announce(self, name: str, address: str) -> list[Member]:
+        return await self.common.announce(name, address)
+
+    async def members(self) -> list[Member]:
+        return await self.common.members()
+
+    async def depart(self, name: str) -> None:
+        await self.common.depart(name)
+
+    async def now(self) -> float:
+        return await self.common.now()
+
+    async def close(self) -> None:
+        for way in self.ways:
+            await way.close()
+
+
+async def _owner(part: MemoryStore) -> Owner | NotNow | None:
+    try:
+        return await part.owner()
+    except NotNow as error:
+        return error
