@@ -45,9 +45,17 @@ def crc16(text: bytes) -> int:
     return crc_hqx(text, 0)
 
 
+def slot_of(queue: str) -> int:
+    """The slot of a queue, from 0 to 16,383: the one that its name up to the first colon has as a key in a Valkey Cluster.
+
+    An id that has this slot in its fourteen bits has the queue's partition as its home, however many partitions there are.
+    """
+    return crc16(queue.partition(":")[0].encode("utf-8", "surrogatepass")) & NODE_MASK
+
+
 def partition_of(queue: str, count: int) -> int:
     """The partition of a queue, of `count`."""
-    return crc16(queue.partition(":")[0].encode("utf-8", "surrogatepass")) % count
+    return slot_of(queue) % count
 
 
 def is_ours(job_id: str) -> bool:
