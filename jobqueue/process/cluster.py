@@ -38,8 +38,8 @@ _logger = logging.getLogger("jobqueue.cluster")
 LOOPBACK_SECRET = "jobqueue-on-this-machine"
 """The shared secret of servers on one machine's loopback if none is configured: anyone who can connect there can use the queue anyway."""
 
-PARTITIONS_A_SECOND = 8
-"""For how many partitions a server asks, in each second, to follow their owners, while other servers do."""
+AGAIN_SECONDS_EACH, PARTITIONS_A_SECOND = 10.0, 8
+"""How often a server asks to follow the owner of a partition, which another server may follow; and for how many in each second."""
 
 _ACKNOWLEDGE: dict[str, Literal[0, 1, 2, "aof"]] = {"0": 0, "1": 1, "2": 2, "aof": "aof"}
 
@@ -88,7 +88,7 @@ class _Stacks:
         def follow(address: str) -> LinkSource:
             return LinkSource(lambda: address, identity, limits, clock=clock, tls=tls, partition=index)
 
-        again = max(AGAIN_SECONDS, place.count / PARTITIONS_A_SECOND)
+        again = AGAIN_SECONDS if place.count == 1 else max(AGAIN_SECONDS_EACH, place.count / PARTITIONS_A_SECOND)
         standby = Standby(store, clock, lambda: Engine(limits, place=place), follow, again_seconds=again) if self.settings.standby else None
         ownership = Ownership(
             store,
