@@ -22,6 +22,8 @@ from jobqueue.backend.store.partitioned import PartitionedBackend
 from jobqueue.backend.store.peer import PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
 from jobqueue.backend.store.several import Several
+from jobqueue.backend.store.sharing import TURN_SECONDS, Sharing
+from jobqueue.backend.store.signals import Signal
 from jobqueue.backend.store.source import LinkSource
 from jobqueue.backend.store.standby import AGAIN_SECONDS, Standby
 from jobqueue.backend.store.stores import StoreSet
@@ -38,8 +40,8 @@ _logger = logging.getLogger("jobqueue.cluster")
 LOOPBACK_SECRET = "jobqueue-on-this-machine"
 """The shared secret of servers on one machine's loopback if none is configured: anyone who can connect there can use the queue anyway."""
 
-PARTITIONS_A_SECOND = 8
-"""For how many partitions a server asks, in each second, to follow their owners, while other servers do."""
+AGAIN_SECONDS_EACH, PARTITIONS_A_SECOND = 10.0, 8
+"""How often a server asks to follow the owner of a partition, which another server may follow; and for how many in each second."""
 
 _ACKNOWLEDGE: dict[str, Literal[0, 1, 2, "aof"]] = {"0": 0, "1": 1, "2": 2, "aof": "aof"}
 
@@ -88,7 +90,7 @@ class _Stacks:
         def follow(address: str) -> LinkSource:
             return LinkSource(lambda: address, identity, limits, clock=clock, tls=tls, partition=index)
 
-        again = max(AGAIN_SECONDS, place.count / PARTITIONS_A_SECOND)
+        again = AGAIN_SECONDS if place.count == 1 else max(AGAIN_SECONDS_EACH, place.count / PARTITIONS_A_SECOND)
         standby = Standby(store, clock, lambda: Engine(limits, place=place), follow, again_seconds=again) if self.settings.standby else None
         ownership = Ownership(
             store,
@@ -107,8 +109,10 @@ class _Stacks:
         return backend
 
     async def _whole(self) -> None:
-        """A restore marks the first partition first, and finishes it last: the others are whole only with it. Raises CannotOpen, NotNow."""
-        check_whole(self.stores.path, await self.stores[0].counters())
+        """A restore marks the first partition first, and finishes it last: the others are whole only with it. Raises CannotOpen."""
+        # If it cannot answer now: it was whole when this server started, and only an empty store that no server uses is restored to.
+        with contextlib.suppress(NotNow):
+            check_whole(self.stores.path, await self.stores[0].counters())
 
     async def listen(self, peers: PeerServer, tls: PeerTls | None) -> str:
         """Listen for the other servers. Returns the address at which they reach this one. Raises CannotListenError."""
@@ -166,7 +170,7 @@ async def _several(stacks: _Stacks, tls: PeerTls | None) -> AsyncIterator[Backen
     first, *more = [(backend.own, backend.feeds) for backend in backends]
     peers = PeerServer(first[0], stacks.identity, stacks.limits, clock=stacks.clock, feeds=first[1], more=more)
     membership.address = await stacks.listen(peers, tls)
-    chores = [Sweeping(backends, several.owns, stacks.clock).run()]
+    chores = [Sweeping(backends, several.owns, stacks.clock).run(), _share(several, stacks)]
     tasks = [asyncio.create_task(chore) for chore in chores]
     try:
         several.start()
@@ -180,6 +184,24 @@ async def _several(stacks: _Stacks, tls: PeerTls | None) -> AsyncIterator[Backen
         await several.handed_over()
         await peers.close()
         await several.close()
+
+
+async def _share(several: Several, stacks: _Stacks) -> None:
+    """Divide the bounds between the partitions, while this server owns the first one. Ends when it is cancelled."""
+    sharing: tuple[int, Sharing] | None = None
+    while True:
+        await Signal(stacks.clock).wait(stacks.clock.now() + TURN_SECONDS)
+        reign = several.backends[0].ownership.reign
+        if reign is None:
+            sharing = None
+            continue
+        if sharing is None or sharing[0] != reign.lease.epoch:
+            sharing = reign.lease.epoch, Sharing([backend.hasty for backend in several.backends], stacks.limits, reign.lease.epoch)
+        try:
+            await sharing[1].turn()
+        except Exception:
+            # A defect. The shares stay as they are.
+            _logger.exception("the bounds could not be divided between the partitions")
 
 
 def _say(stacks: _Stacks, address: str) -> None:
