@@ -10,10 +10,12 @@ A partition that cannot be asked keeps what it had. If that is not known, no sha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jobqueue.backend.base import Backend
 from jobqueue.backend.requests.shares import GetShare, Held, SetShare
+from jobqueue.backend.store.signals import Signal
+from jobqueue.clock import Clock
 from jobqueue.engine.shares import Share, base, whole
 from jobqueue.errors import QueueError
 from jobqueue.limits import Limits
@@ -109,3 +111,34 @@ class Sharing:
             elif not isinstance(answer, QueueError):
                 raise answer
         return found
+
+
+class Lending:
+    """Runs a Sharing on the server that owns the first partition. epoch: of this server's ownership of it now, None if it is not the owner.
+
+    A new epoch begins anew: what the partitions have is asked again before any share becomes larger.
+    """
+
+    def __init__(self, backends: Sequence[Backend], limits: Limits, epoch: Callable[[], int | None], clock: Clock) -> None:
+        self._backends = backends
+        self._limits = limits
+        self._epoch = epoch
+        self._clock = clock
+        self._signal = Signal(clock)
+        self._sharing: tuple[int, Sharing] | None = None
+
+    async def run(self) -> None:
+        """Move shares until cancelled."""
+        while True:
+            await self.turn()
+            await self._signal.wait(self._clock.now() + TURN_SECONDS)
+
+    async def turn(self) -> None:
+        """Move shares once, if this server is the owner."""
+        epoch = self._epoch()
+        if epoch is None:
+            self._sharing = None
+            return
+        if self._sharing is None or self._sharing[0] != epoch:
+            self._sharing = epoch, Sharing(self._backends, self._limits, epoch)
+        await self._sharing[1].turn()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.requests.shares import GetShare, SetShare
-from jobqueue.backend.store.sharing import Sharing, divided, due
+from jobqueue.backend.store.sharing import Lending, Sharing, divided, due
 from jobqueue.clock import ManualClock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.shares import Share, base
@@ -204,3 +204,32 @@ def test_small_bounds_have_no_base() -> None:
     """Then a partition waits for its share."""
     assert base(Limits(jobs_max=5), COUNT).jobs == 0
     assert base(Limits(jobs_max=5), 1) == (5, Limits().payload_total_bytes_max)
+
+
+async def test_the_owner_of_the_first_partition_moves_shares_each_second() -> None:
+    """Nobody else does; a new epoch of ownership goes on from what the partitions have."""
+    parts = locals_of()
+    clock = ManualClock()
+    epoch: int | None = None
+    lending = Lending(parts, LIMITS, lambda: epoch, clock)
+    running = asyncio.create_task(lending.run())
+
+    async def second() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        clock.advance(1)
+        for _ in range(30):
+            await asyncio.sleep(0)
+
+    await second()
+    assert shares(parts) == [10, 10, 10]
+    epoch = 1
+    await second()
+    assert shares(parts) == [40, 40, 40]
+    await fill(parts[0], 0)
+    await second()
+    assert shares(parts) == [100, 10, 10]
+    epoch = 2
+    await second()
+    assert (shares(parts), parts[2].engine.share_turn[0]) == ([100, 10, 10], 2)
+    running.cancel()
