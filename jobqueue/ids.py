@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from jobqueue.partition import ALONE, NODE_MASK, Place
+
 _POOL = 256
 """For how many ids, or half as many tokens, random bytes are requested and converted to text at once, in C."""
 
@@ -20,14 +22,17 @@ _BYTES = [f"{byte:02x}" for byte in range(256)]
 
 _CLEAR = int.from_bytes(b"\x3f\xff" * _POOL)
 _VARIANT = int.from_bytes(b"\x80\x00" * _POOL)
-"""The two variant bits are 10; the fourteen bits after them, and the 48 node bits, are random."""
+"""The two variant bits are 10; the fourteen bits after them, and the 48 node bits, are random. With several partitions, the remainder of
+the fourteen names the partition (partition.py)."""
 
 
 class Ids:
-    """Makes ids and tokens from `entropy`, a function that returns a given number of random bytes."""
+    """Makes ids and tokens from `entropy`, a function that returns a given number of random bytes. place: the partition that is to be the
+    home of the ids."""
 
-    def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(self, entropy: Callable[[int], bytes] = os.urandom, place: Place = ALONE) -> None:
         self._entropy = entropy
+        self.place = place
         self._tokens: list[str] = []
         self._starts = bytearray()
         self._variants: list[str] = []
@@ -63,6 +68,8 @@ class Ids:
         self._starts = bytearray(self._entropy(_POOL))
         bits = int.from_bytes(self._entropy(2 * _POOL)) & _CLEAR | _VARIANT
         self._variants = bits.to_bytes(2 * _POOL).hex("-", 2).split("-")
+        if self.place.count > 1:
+            self._variants = [_placed(int(variant, 16), self.place) for variant in self._variants]
         self._nodes = self._entropy(6 * _POOL).hex("-", 6).split("-")
 
     def _begin(self, ms: int, counter: int) -> None:
@@ -70,3 +77,12 @@ class Ids:
         self._last_ms = ms
         self._counter = counter
         self._head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"
+
+
+def _placed(variant: int, place: Place) -> str:
+    """The variant and the bits after it, with other bits near them that name the partition."""
+    bits = variant & NODE_MASK
+    bits += place.index - bits % place.count
+    if bits > NODE_MASK:
+        bits -= place.count
+    return f"{bits | 0x8000:04x}"

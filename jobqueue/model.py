@@ -77,7 +77,8 @@ class JobSpec(msgspec.Struct, gc=False, kw_only=True):
     run_at is UTC (seconds since the epoch); delay and run_at exclude each other. traceparent: the trace that the job belongs to (W3C Trace
     Context), for the worker to continue. key: what the job is about; order, limits and fairness apply per key. tags: words to search by.
     unique: see Unique. after: ids of the jobs that must end before this one runs; after_failure: see AfterFailure; group: the group that it
-    joins. headers: see Header. there: the queue must exist already."""
+    joins. headers: see Header. there: the queue must exist already. claim: the number of the claim of its id
+    (engine/claims.py), 0 for none."""
 
     payload: bytes
     id: str | None = None
@@ -100,6 +101,7 @@ class JobSpec(msgspec.Struct, gc=False, kw_only=True):
     group: str | None = None
     headers: tuple[Header, ...] = ()
     there: ClassVar[bool] = False
+    claim: ClassVar[int] = 0
 
 
 class JobChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):

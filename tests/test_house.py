@@ -62,6 +62,7 @@ WORD_FILES = frozenset(
         "limits",
         "clock",
         "ids",
+        "partition",
         "histogram",
         "streams",
         "logsink",

@@ -41,9 +41,17 @@ from jobqueue.schedule import ScheduleTotals
 
 
 class SentSpec(JobSpec, gc=False, kw_only=True):
-    """A JobSpec as servers pass it to each other. It can set `there`; no producer can."""
+    """A JobSpec as servers pass it to each other. It can set `there` and `claim`; no producer can."""
 
     there: bool = False  # type: ignore[misc]
+    claim: int = 0  # type: ignore[misc]
+
+
+def claimed(spec: JobSpec, number: int) -> SentSpec:
+    """The same spec, under the claim of its id with this number."""
+    sent = SentSpec(**{name: getattr(spec, name) for name in JobSpec.__struct_fields__})
+    sent.there, sent.claim = spec.there, number
+    return sent
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 from jobqueue.model import Job
+from jobqueue.partition import ALONE, Place
 
 _CHUNK_BITS = 7
 """A job takes 9 bytes of a full chunk; a chunk with a single old job takes a kilobyte."""
@@ -28,11 +29,12 @@ class _Chunk:
 class Catalogue:
     """Jobs by id and by number. Numbers can be skipped."""
 
-    __slots__ = ("_chunks", "by_id", "next_number")
+    __slots__ = ("_chunks", "_stride", "by_id", "next_number")
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place = ALONE) -> None:
         self.by_id: dict[str, Job] = {}
-        self.next_number = 1
+        self.next_number = place.first
+        self._stride = place.count
         self._chunks: dict[int, _Chunk] = {}
 
     def add(self, job: Job) -> None:
@@ -44,7 +46,13 @@ class Catalogue:
             chunk = self._chunks[number >> _CHUNK_BITS] = _Chunk()
         chunk.jobs[number & _CHUNK_MASK] = job
         chunk.live += 1
-        self.next_number = number + 1
+        self.next_number = number + self._stride
+
+    def take_number(self) -> int:
+        """Take a number that no job is given then."""
+        number = self.next_number
+        self.next_number = number + self._stride
+        return number
 
     def exchange(self, job: Job, other: Job) -> None:
         """Replace a job's object by another one with the same id and number."""

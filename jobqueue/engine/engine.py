@@ -16,6 +16,7 @@ from jobqueue.engine.admin import QueueAdmin
 from jobqueue.engine.ages import Cursor
 from jobqueue.engine.alike import asked, check_same, in_order
 from jobqueue.engine.chore import Chore
+from jobqueue.engine.claims import Claims
 from jobqueue.engine.editing import JobEditing
 from jobqueue.engine.events import K_CANCEL_REQUESTED, K_DEQUEUED, K_ENQUEUED, K_EXTENDED, Event
 from jobqueue.engine.flow import FlowQueue
@@ -51,6 +52,7 @@ from jobqueue.model import (
     Outcome,
     Want,
 )
+from jobqueue.partition import ALONE, Place
 from jobqueue.policy import QueuePolicy
 
 PASSED_OVER_MAX = 500
@@ -64,14 +66,15 @@ class Engine(LeaseOperations, QueueAdmin, JobEditing):
     """The whole queue. See `State` for its data, `LeaseOperations` and `QueueAdmin` for its other operations on jobs and queues, and
     `schedules` for those on schedules."""
 
-    __slots__ = ("graph", "groups", "schedules", "uniques")
+    __slots__ = ("claims", "graph", "groups", "schedules", "uniques")
 
-    def __init__(self, limits: Limits | None = None, ids: Ids | None = None, random: Random | None = None) -> None:
-        super().__init__(limits, ids, random)
-        self.schedules = Schedules(self, self.enqueue, self.cancel)
+    def __init__(self, limits: Limits | None = None, ids: Ids | None = None, random: Random | None = None, place: Place = ALONE) -> None:
+        super().__init__(limits, ids, random, place)
+        self.claims = Claims(self)
+        self.schedules = Schedules(self, self._enqueue_ours, self.cancel)
         self.uniques = Uniques(self, self)
         self.graph = Graph(self, self)
-        self.groups = Groups(self, self.enqueue, self.cancel)
+        self.groups = Groups(self, self._enqueue_ours, self.cancel)
 
     def ended(self, job: Job, now: float) -> None:
         """See State."""
@@ -125,13 +128,14 @@ class Engine(LeaseOperations, QueueAdmin, JobEditing):
         If another job holds its unique key, that job can be the answer, also with False; the enqueue may have changed it.
 
         skew: UTC minus engine time, for `spec.run_at`. Raises BadRequest, TooLarge, IdConflict, Duplicate, QueueFull, TooManyQueues,
-        UnknownQueue (`spec.there`)."""
+        UnknownQueue (`spec.there`), ClaimVoid."""
         plain = not checks.spec(spec, self.limits)
         if spec.id is not None:
             known = self.jobs.by_id.get(spec.id)
             if known is not None:
                 check_same(known, spec)
                 return known, False
+            self.claims.check(spec)
         kind = spec.type
         if kind is not None:
             kind = self.types.get(kind) or self._new_type(kind)
@@ -176,6 +180,9 @@ class Engine(LeaseOperations, QueueAdmin, JobEditing):
         if not plain and details.extra is not NOTHING:
             self._entered(job, now)
         return job, True
+
+    def _enqueue_ours(self, now: float, spec: JobSpec, skew: float = 0.0) -> tuple[Job, bool]:
+        return self.enqueue(now, self.claims.ours(spec), skew)
 
     def _entered(self, job: Job, now: float) -> None:
         """A job that has something in `extra` was made."""

@@ -57,6 +57,7 @@ from jobqueue.model import (
     Outcome,
     Status,
 )
+from jobqueue.partition import ALONE, Place
 from jobqueue.past import Origin
 from jobqueue.policy import QueuePolicy
 
@@ -73,22 +74,22 @@ _TYPES_MAX = 1_000
 
 
 class State:
-    """Jobs, queues, due times and history. Not thread-safe; every method is one synchronous step."""
+    """Jobs, queues, due times and history. Not thread-safe; every method is one synchronous step. place: that of `ids`, if given."""
 
     # From 30 attributes on, CPython looks up each one in a dict, which costs a tenth of every operation. The cost of a slot does not grow.
     __slots__ = (
         "__dict__", "__weakref__", "ages", "attempts", "bytes_max", "dead_letters_refused_total", "deadlines", "default_policy",
         "edges", "errors_left_out_total", "events", "failed_forgotten", "failed_forgotten_total", "failing", "follows", "history",
         "ids", "jobs", "jobs_max", "kept", "lease_ends", "leases_expired_total", "limits", "live", "live_bytes", "logs",
-        "messages_left_out_total", "names", "now", "parents", "pinned", "queues", "quiet", "random", "samples", "tasks", "time_in_progress",
-        "time_in_queue", "types",
+        "messages_left_out_total", "names", "now", "parents", "pinned", "place", "queues", "quiet", "random", "samples", "tasks",
+        "time_in_progress", "time_in_queue", "types",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits | None = None, ids: Ids | None = None, random: Random | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, ids: Ids | None = None, random: Random | None = None, place: Place = ALONE) -> None:
         self.limits = limits or Limits()
-        self.ids = ids or Ids()
-        self.random = random or Random()
-        self.jobs = Catalogue()
+        self.ids = ids or Ids(place=place)
+        self.random, self.place = random or Random(), self.ids.place
+        self.jobs = Catalogue(self.ids.place)
         self.queues: dict[str, QueueState] = {}
         self.deadlines: Deadlines[object] = Deadlines()
         """When waiting jobs are due: run_at, expires_at. Also queues and keys that wait for a rate, and chores."""
@@ -342,8 +343,7 @@ class State:
             queue.give_back(job)
         else:
             # From the counter of job numbers, which then skips one: so the number of a job that never joined late is also its place.
-            seq = self.jobs.next_number
-            self.jobs.next_number = seq + 1
+            seq = self.jobs.take_number()
             job.details = replace(job.details, seq=seq)
             queue.append(job)
         expires_at = job.details.expires_at

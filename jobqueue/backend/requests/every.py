@@ -6,6 +6,7 @@ from typing import Any
 
 from jobqueue.backend.requests.amend import AMEND
 from jobqueue.backend.requests.bulk import BULK
+from jobqueue.backend.requests.claims import CLAIMS
 from jobqueue.backend.requests.errors import ERRORS
 from jobqueue.backend.requests.groups import GROUPS
 from jobqueue.backend.requests.logs import LOGS
@@ -16,4 +17,4 @@ from jobqueue.backend.requests.schedules import SCHEDULES
 from jobqueue.backend.requests.tasks import TASKS
 from jobqueue.backend.requests.workers import WORKERS
 
-ALL: tuple[type[Request[Any]], ...] = (*AMEND, *BULK, *QUEUES, *GROUPS, *SCHEDULES, *LOGS, *ERRORS, *TASKS, *WORKERS, *SAMPLES)
+ALL: tuple[type[Request[Any]], ...] = (*AMEND, *BULK, *QUEUES, *GROUPS, *SCHEDULES, *LOGS, *ERRORS, *TASKS, *WORKERS, *SAMPLES, *CLAIMS)

@@ -170,6 +170,7 @@ SPEC = full(
         after_failure="hold",
         group="g",
         there=True,
+        claim=7,
         headers=(HEADER,),
     )
 )
