@@ -9,7 +9,7 @@ MessagePack arrays, by position, as in rows.py; except for tasks, which are few 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from jobqueue.backend.rows import BadRow, decode_queue, encode_queue
 from jobqueue.backend.windows import decode_window, encode_window
 from jobqueue.engine import logs, samples, unique
+from jobqueue.engine.claims import IdClaim
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.groups import KIND as GROUP
 from jobqueue.engine.groups import OUTCOMES, TALLY, StoredCallback, StoredGroup, Tally
@@ -154,7 +155,7 @@ def encode_named(engine: Engine, name: str, offset: float = 0.0) -> bytes | None
         return None if task is None else _encode(task)
     if name.startswith(samples.KIND):
         rows = engine.samples.row(name)
-        return None if rows is None else _encode(rows)
+        return None if rows is None else encode_samples(rows)
     table = engine.schedules.tables.get(name.removeprefix(KIND))
     return None if table is None else encode_schedule(table.stored)
 
@@ -181,6 +182,8 @@ def decode_named(rows: Iterable[tuple[str, bytes]], offset: float = 0.0) -> Name
             named.tasks.append(decode_task(name, row))
         elif name.startswith(samples.KIND):
             named.samples.update(decode_samples(name, row))
+        elif name.startswith("claim/"):
+            pass
         else:
             raise BadRow(f"{name!r} is of a kind that this server does not know")
     return named
@@ -215,6 +218,16 @@ def decode_samples(name: str, row: bytes) -> dict[int, dict[str, bytes]]:
         if queue != samples.REFUSED and (len(sample) != samples.ROW_BYTES or samples.step_of(sample) != number):
             raise BadRow(f"{name!r}: the sample of {queue!r} is none of this step")
     return {number: rows}
+
+
+def encode_claim(claim: IdClaim) -> bytes:
+    """A claim's row."""
+    return _encode(tuple(claim))
+
+
+def encode_samples(rows: Mapping[str, bytes]) -> bytes:
+    """The row of the samples of one step, by queue."""
+    return _encode(rows)
 
 
 def samples_of(names: Iterable[str]) -> list[int]:

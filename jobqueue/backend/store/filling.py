@@ -16,11 +16,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
 from jobqueue.backend.group import Fatal, Group, NotNow, Writer
-from jobqueue.backend.loading import PROGRESS_JOBS, CannotOpen, JobRows, Progress, Rows, no_progress
+from jobqueue.backend.loading import PROGRESS_JOBS, CannotOpen, Progress, Rows, Source, no_progress
 from jobqueue.backend.rows import RESTORING
 from jobqueue.backend.store.ownership import MEMBER_SECONDS
 from jobqueue.backend.store.store import Store
@@ -58,13 +57,6 @@ async def copy(store: Store, write: Callable[[Group], object]) -> int:
         raise CannotOpen(f"{store.path}: holds nothing yet")
     await asyncio.to_thread(write, _group(whole.counters, queues=whole.queues))
     return whole.jobs
-
-
-class Source(Rows, Protocol):
-    """Rows that can be looked up by number."""
-
-    def these(self, numbers: Sequence[int]) -> Iterable[JobRows]:
-        """The rows of these jobs, without those that do not exist."""
 
 
 class _Comparison:
