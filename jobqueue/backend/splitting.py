@@ -18,9 +18,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from jobqueue.backend.id_claims import encode_claim
 from jobqueue.backend.loading import CannotOpen, JobRows, Source
 from jobqueue.backend.rows import BadRow, decode_counters, decode_job, decode_queue, encode_counters
-from jobqueue.backend.things import decode_group, decode_samples, decode_schedule, decode_task, encode_claim, encode_samples
+from jobqueue.backend.things import decode_group, decode_samples, decode_schedule, decode_task, encode_samples
 from jobqueue.engine import logs, samples, unique
 from jobqueue.engine.claims import CLAIM, FLOOR, IdClaim
 from jobqueue.engine.groups import KIND as GROUP
