@@ -9,9 +9,10 @@ from pathlib import Path
 from random import Random
 
 from jobqueue.backend.base import SentSpec
+from jobqueue.backend.contents import Contents
 from jobqueue.backend.group import Finished, Group
 from jobqueue.backend.group_journal import GroupJournal
-from jobqueue.backend.loading import JobRows
+from jobqueue.backend.loading import JobRows, Source
 from jobqueue.backend.sqlite import file as sqlite
 from jobqueue.clock import ManualClock
 from jobqueue.engine.engine import Engine
@@ -31,6 +32,10 @@ from jobqueue.unique import Unique
 
 FAMILIES = tuple(f"f{number}" for number in range(10))
 """What stands before the colon in the names of queues."""
+
+
+ALL = Limits(history_jobs_max=1 << 62, history_bytes_max=1 << 62, groups_kept_max=1 << 30)
+"""Limits under which nothing is forgotten."""
 
 
 class Kept:
@@ -239,6 +244,20 @@ class Life:
             self.engine.events.append(Event(K_THING_CHANGED, TASK + stats.id))
 
 
-def lived(seed: int, steps: int, place: Place = ALONE, limits: Limits | None = None) -> Kept:
+async def living(seed: int, steps: int, place: Place = ALONE) -> Kept:
     """The rows of an engine in which so many things happened."""
-    return asyncio.run(Life(seed, place, limits).live(steps))
+    return await Life(seed, place).live(steps)
+
+
+def lived(seed: int, steps: int, place: Place = ALONE) -> Kept:
+    """The same, where no loop runs."""
+    return asyncio.run(living(seed, steps, place))
+
+
+def contents(rows: Source) -> Contents:
+    """What rows hold."""
+    found = Contents()
+    found.add_named(rows.queues())
+    for job in rows.jobs():
+        found.add_job(*job)
+    return found

@@ -82,8 +82,11 @@ def _check_count(path: str, expected: int, found: int) -> None:
         raise CannotOpen(f"{path}: is damaged: it should have {expected} jobs, and {found} could be read")
 
 
-def restore(settings: Settings, source: str) -> str:
-    """Fill an empty store from a file that no server uses. Returns lines that say what it holds. Raises CannotOpen."""
+def restore(settings: Settings, source: str, partitions: int | None = None) -> str:
+    """Fill an empty store from a file that no server uses. Returns lines that say what it holds. Raises CannotOpen.
+
+    partitions: how many a new store gets, 1 if this is None; a store that exists must have that many.
+    """
     if not os.path.isfile(source):
         raise CannotOpen(f"{source}: no such file")
     with nobody_serves(source) as idle:
@@ -102,8 +105,8 @@ def restore(settings: Settings, source: str) -> str:
 
         try:
             # Before the store is made, since it keeps its number of partitions from then on.
-            parts = None if settings.partitions is None else split(file, settings.partitions)
-            _with_store(settings, filled, settings.partitions)
+            parts = None if partitions is None else split(file, partitions)
+            _with_store(settings, filled, partitions)
         finally:
             file.close(tidy=False)
     return said

@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobqueue.backend.base import SentSpec
-from jobqueue.backend.contents import Contents
 from jobqueue.backend.group import Group
 from jobqueue.backend.joining import Joining
 from jobqueue.backend.loading import CannotOpen, Source, load
@@ -28,7 +27,6 @@ from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_THING_CHANGED, Event
 from jobqueue.engine.tasks import Task, TaskStats
 from jobqueue.group import GroupSpec
-from jobqueue.limits import Limits
 from jobqueue.model import JobSpec, Outcome, Want
 from jobqueue.partition import ALONE, Place, home_of, partition_of
 from jobqueue.policy import QueuePolicy
@@ -37,21 +35,10 @@ from jobqueue.unique import Unique
 from tests.conformance.durable import kept as kept_of
 from tests.engine.invariants import invariants
 from tests.factories import NOW, SUCCEEDED, enqueue, token_of
-from tests.moving import FAMILIES, Kept, Life, lived
-
-ALL = Limits(history_jobs_max=1 << 62, history_bytes_max=1 << 62, groups_kept_max=1 << 30)
+from tests.moving import ALL, FAMILIES, Kept, Life, contents, lived
 
 places = st.integers(1, 9)
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def contents(rows: Source) -> Contents:
-    """What rows hold."""
-    found = Contents()
-    found.add_named(rows.queues())
-    for job in rows.jobs():
-        found.add_job(*job)
-    return found
 
 
 def engine_of(rows: Source, place: Place = ALONE) -> Engine:
