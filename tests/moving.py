@@ -30,6 +30,8 @@ from jobqueue.policy import Keep, PerKey, QueuePolicy
 from jobqueue.schedule import Schedule
 from jobqueue.unique import Unique
 
+from .factories import NOW
+
 FAMILIES = tuple(f"f{number}" for number in range(10))
 """What stands before the colon in the names of queues."""
 
@@ -112,11 +114,11 @@ class _Writer:
 class Life:
     """What a random number of clients do, in an engine of one partition. Queues of one family only refer to each other."""
 
-    def __init__(self, seed: int, place: Place = ALONE, limits: Limits | None = None) -> None:
+    def __init__(self, seed: int, place: Place = ALONE, start: float = NOW) -> None:
         self.random = Random(seed)
         self.families = [name for name in FAMILIES if partition_of(name, place.count) == place.index]
-        self.engine = Engine(limits, Ids(self.random.randbytes, place), Random(seed), place)
-        self.clock = ManualClock()
+        self.engine = Engine(None, Ids(self.random.randbytes, place), Random(seed), place)
+        self.clock = ManualClock(start)
         self.kept = Kept()
         self._name = f"p{place.index}"
         self._journal = GroupJournal(self.engine, self.clock, "always")
@@ -244,14 +246,14 @@ class Life:
             self.engine.events.append(Event(K_THING_CHANGED, TASK + stats.id))
 
 
-async def living(seed: int, steps: int, place: Place = ALONE) -> Kept:
+async def living(seed: int, steps: int, place: Place = ALONE, start: float = NOW) -> Kept:
     """The rows of an engine in which so many things happened."""
-    return await Life(seed, place).live(steps)
+    return await Life(seed, place, start).live(steps)
 
 
-def lived(seed: int, steps: int, place: Place = ALONE) -> Kept:
+def lived(seed: int, steps: int, place: Place = ALONE, start: float = NOW) -> Kept:
     """The same, where no loop runs."""
-    return asyncio.run(living(seed, steps, place))
+    return asyncio.run(living(seed, steps, place, start))
 
 
 def contents(rows: Source) -> Contents:
