@@ -53,7 +53,7 @@ class _Rows:
 
 
 class ValkeyWriter:
-    """A Writer for one claim. keys: `{jq0}:`; change: the number of the last commit when it was claimed; seconds: of a lease, as text;
+    """A Writer for one claim. keys: `{jqN}:`; change: the number of the last commit when it was claimed; seconds: of a lease, as text;
     lane: that of this partition's commits alone.
     """
 
