@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
-from jobqueue.backend.store.ownership import CLOCK_SECONDS_MAX
+from jobqueue.backend.store.membership import CLOCK_SECONDS_MAX
 from jobqueue.limits import Limits
 
 from .checker import EPSILON, Checker, Seen

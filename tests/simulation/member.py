@@ -21,8 +21,9 @@ from jobqueue.backend.store import ownership as ownership_module
 from jobqueue.backend.store.cluster import ClusterBackend
 from jobqueue.backend.store.frames import Identity
 from jobqueue.backend.store.front import FrontLink
+from jobqueue.backend.store.gift import refuses
 from jobqueue.backend.store.own import OwnTaking, Reign, ReigningBackend
-from jobqueue.backend.store.ownership import Ownership, refuses
+from jobqueue.backend.store.ownership import Ownership
 from jobqueue.backend.store.peer import OwnerLink, PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
 from jobqueue.backend.store.source import LinkSource

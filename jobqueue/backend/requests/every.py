@@ -10,6 +10,7 @@ from jobqueue.backend.requests.claims import CLAIMS
 from jobqueue.backend.requests.errors import ERRORS
 from jobqueue.backend.requests.groups import GROUPS
 from jobqueue.backend.requests.logs import LOGS
+from jobqueue.backend.requests.moves import MOVES
 from jobqueue.backend.requests.queues import QUEUES
 from jobqueue.backend.requests.request import Request
 from jobqueue.backend.requests.samples import SAMPLES
@@ -20,5 +21,5 @@ from jobqueue.backend.requests.workers import WORKERS
 
 ALL: tuple[type[Request[Any]], ...] = (
     *(*AMEND, *BULK, *QUEUES, *GROUPS, *SCHEDULES, *LOGS, *ERRORS, *TASKS, *WORKERS, *SAMPLES),
-    *(*SCOUTING, *CLAIMS),
+    *(*SCOUTING, *CLAIMS, *MOVES),
 )

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Self
+from typing import Any
 
 from msgspec.structs import replace
 
-from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Listen, Listening, MemberStats, Notice, Taking
+from jobqueue.backend.base import Backend, BackendStats, ClusterStats, Listen, Listening, MemberStats, Taking
 from jobqueue.backend.requests.request import R, Request
 from jobqueue.backend.store.feed import Feeds
+from jobqueue.backend.store.hasty import HastyBackend
+from jobqueue.backend.store.held import ClusterListening, ClusterTaking
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.own import OwnBackend, Reign
 from jobqueue.backend.store.ownership import Ownership
@@ -40,22 +41,22 @@ REVIVE_SECONDS = 0.05
 REVIVE_SECONDS_MAX = 0.5
 """How long to wait before trying an unreachable owner again: at first, and after several failures."""
 
-UNKNOWN_PLACE = "none"
-"""The cursor of a listener that has not found an owner yet. No owner recognises it."""
-
 Connect = Callable[[str], Backend]
 """Makes the backend that forwards to the server at an address. It connects when it is first used."""
 
 
 class ClusterBackend(Passing):
-    """The Backend of one of several servers; the methods are documented at `Backend`. own: the backend that it serves to the other servers.
+    """The Backend of one of several servers, for the queue or one partition of it; the methods are documented at `Backend`. own: the
+    backend that it serves to the other servers; hasty: this one without patience.
 
-    It owns the objects that it is given: closing it hands the queue over, and closes the connections to the other servers and the store.
+    It owns the objects that it is given: closing it hands over, and closes the connections to the other servers. It closes the store too,
+    unless that has more partitions.
     """
 
     def __init__(self, ownership: Ownership, connect: Connect, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self.ownership = ownership
-        self.own = OwnBackend(lambda: ownership.reign, self.return_jobs)
+        self.own = OwnBackend(lambda: ownership.reign, self.return_jobs, ownership.give)
+        self.hasty: Backend = HastyBackend(self)
         ownership.returned = self.follow
         self.draining = False
         self._closed = False
@@ -148,11 +149,12 @@ class ClusterBackend(Passing):
         """The error for requests that have waited long enough."""
         owner, problem = self.ownership.owner, self.ownership.problem
         if owner is None or (owner.name == self.ownership.name and self.ownership.lease is None):
-            said = "there is no owner at the moment"
+            several = self.ownership.place.count > 1
+            said = f"{self.ownership.what} has no owner at the moment" if several else "there is no owner at the moment"
         elif owner.name == self.ownership.name:
             said = "this server is becoming the owner and is not ready yet"
         else:
-            said = f"the server that owns the queue, {owner.name}, cannot be reached"
+            said = f"the server that owns {self.ownership.what}, {owner.name}, cannot be reached"
         return StorageUnavailable(said if problem is None else f"{said}; this one does not claim ownership: {problem}")
 
     # Operations with one request and one answer.
@@ -275,18 +277,22 @@ class ClusterBackend(Passing):
         self._link_seconds = None if target is self.own else self.clock.now() - began
         return totals
 
-    def cluster(self) -> ClusterStats | None:
+    @property
+    def lease_left(self) -> float:
+        """Seconds until the store lets another server claim, as far as this server knows; 0 or less if it does already."""
         ownership = self.ownership
+        if ownership.lease is not None:
+            return ownership.lease.seconds - ownership.lease.renewed_ago
+        owner = ownership.owner
+        return 0.0 if owner is None else owner.seconds - (self.clock.now() - ownership.owner_seen_at)
+
+    def cluster(self) -> ClusterStats | None:
+        ownership, membership = self.ownership, self.ownership.membership
         owner, lease = ownership.owner, ownership.lease
-        left = renewed = None
-        if lease is not None:
-            renewed = lease.renewed_ago
-            left = lease.seconds - renewed
-        elif owner is not None:
-            left = owner.seconds - (self.clock.now() - ownership.owner_seen_at)
+        left: float | None = self.lease_left
         if owner is None or left is None or left <= 0:
             owner, left = None, None
-        since = self.clock.now() - ownership.members_seen_at
+        since = self.clock.now() - membership.seen_at
         standby, behind = self._standby()
         return ClusterStats(
             name=ownership.name,
@@ -295,14 +301,14 @@ class ClusterBackend(Passing):
             owner=None if owner is None else owner.name,
             owner_address=None if owner is None else owner.address,
             epoch=ownership.epoch,
-            members=[MemberStats(name, address, max(0.0, seconds) + since) for name, address, seconds in sorted(ownership.members)],
+            members=[MemberStats(name, address, max(0.0, seconds) + since) for name, address, seconds in sorted(membership.members)],
             lease_left_seconds=left,
             problem=ownership.problem,
             standby=standby,
             behind=behind,
-            renewed_seconds=renewed,
+            renewed_seconds=None if lease is None else lease.renewed_ago,
             link_seconds=None if self.target() in (self.own, None) else self._link_seconds,
-            clock_seconds=ownership.clock_seconds,
+            clock_seconds=membership.clock_seconds,
         )
 
     def _standby(self) -> tuple[str | None, int]:
@@ -347,152 +353,9 @@ class ClusterBackend(Passing):
         remotes, self._remotes = self._remotes, {}
         for remote in remotes.values():
             await remote.close()
-        await self.ownership.store.close()
+        if self.ownership.alone:
+            await self.ownership.store.close()
 
 
 def _give_back(job_id: str, token: str) -> Ask[bool]:
     return lambda to: to.give_back(job_id, token)
-
-
-class ClusterTaking:
-    """One dequeue at a front; see base.Taking. Each owner is asked to wait for the rest of the time."""
-
-    def __init__(self, backend: ClusterBackend, want: Want, wait: float) -> None:
-        self._backend = backend
-        self._want = want
-        self._wait = wait
-        self._taking: Taking | None = None
-        self._jobs: list[Job] = []
-        self._epoch = 0
-        self.quiet = False
-
-    def at_once(self) -> list[Job] | None:
-        """See base.Taking.at_once."""
-        return None
-
-    def leave(self) -> None:
-        """See base.Taking.leave."""
-
-    async def __aenter__(self) -> list[Job]:
-        backend = self._backend
-        backend.check_open()
-        began = backend.clock.now()
-        until = began + max(self._wait, backend.wait_seconds)
-        while await backend.found(until, held=True):
-            target = backend.target()
-            if target is None:
-                continue
-            if self._want.attempt_id is None and target is not backend.own:
-                # So that a repeated request, after a link broke while the answer was on its way, gets the same jobs.
-                self._want = replace(self._want, attempt_id=secrets.token_hex(16))
-            taking = target.dequeue(self._want, max(0.0, began + self._wait - backend.clock.now()))
-            try:
-                jobs = await taking.__aenter__()
-            except Moved:
-                backend.moved(target)
-                if backend.draining:
-                    return []
-                continue
-            self._taking, self._jobs, self._epoch, self.quiet = taking, jobs, backend.epoch, taking.quiet
-            return jobs
-        if backend.draining:
-            return []
-        raise backend.nobody()
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        if self._taking is not None:
-            await self._taking.__aexit__(*exc_info)
-        if self._jobs and self._epoch != self._backend.epoch:
-            # The owner that handed them out may be gone, and its messages lost. A job that was put back has another lease by now, or none.
-            self._backend.return_jobs(self._jobs)
-
-    def delivered(self) -> None:
-        """See base.Taking.delivered."""
-        self._jobs = []
-        if self._taking is not None:
-            self._taking.delivered()
-
-
-class ClusterListening:
-    """One listener at a front; see base.Listening.
-
-    The events that an owner remembers are its own. So after a change of owner there are no more events for this listener, unless the new
-    owner knows its cursor. The listener then connects again with its cursor, and learns that it missed some events.
-    """
-
-    def __init__(self, backend: ClusterBackend, wanted: Listen, after: str | None) -> None:
-        self._backend = backend
-        self._wanted = wanted
-        self._cursor = after
-        self._listening: Listening | None = None
-        self._target: Backend | None = None
-        self.missed = False
-
-    @property
-    def cursor(self) -> str:
-        """See base.Listening."""
-        return self._cursor or UNKNOWN_PLACE if self._listening is None else self._listening.cursor
-
-    async def __aenter__(self) -> Self:
-        await self._attach()
-        if self._listening is None:
-            # It is not known whether events that happen until an owner is found are missed.
-            self.missed = self._cursor is not None
-        else:
-            self.missed = self._listening.missed
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._detach()
-
-    async def _attach(self) -> bool:
-        """Listen at the current owner, if one can be reached."""
-        target = self._backend.target()
-        if target is None:
-            return False
-        try:
-            listening = target.listen(self._wanted, self._cursor)
-            await listening.__aenter__()
-        except Moved:
-            self._backend.moved(target)
-            return False
-        self._target, self._listening = target, listening
-        return True
-
-    async def _detach(self, told: bool = True) -> None:
-        """Stop listening there. told: whether events came from there, so that its cursor is the place to continue from."""
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            if told:
-                self._cursor = listening.cursor
-            await listening.__aexit__(None, None, None)
-
-    async def notices(self, limit: int, wait: float) -> list[Notice] | None:
-        """See base.Listening."""
-        backend = self._backend
-        until = backend.clock.now() + wait
-        while True:
-            if self._listening is None:
-                knew = self._cursor is not None
-                if not await self._attach():
-                    if backend.draining:
-                        return None
-                    if not await backend.found(until, held=True) and not backend.draining:
-                        return []
-                    continue
-                if knew and self._missed():
-                    await self._detach(told=False)
-                    return None
-            listening, target = self._listening, self._target
-            assert listening is not None
-            assert target is not None
-            try:
-                return await listening.notices(limit, max(0.0, until - backend.clock.now()))
-            except Moved:
-                await self._detach()
-                backend.moved(target)
-                if backend.draining:
-                    return None
-
-    def _missed(self) -> bool:
-        return self._listening is not None and self._listening.missed

@@ -7,7 +7,7 @@ the followers: one that does not read is cut off when more than the limit is unw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from jobqueue.backend.group import Group
@@ -55,6 +55,8 @@ class Feeds:
         self._over = False
         self.leaving = False
         """Whether to delay the notice that the journal has ended: the queue is being handed over, and is not free yet."""
+        self.prefers: Callable[[str, str], bool] = lambda name, other: False
+        """Whether the first of two servers should be the standby rather than the second, which is it."""
         journal.feed = self
 
     @property
@@ -78,9 +80,12 @@ class Feeds:
         """
         if self._over:
             raise Moved("this server is no longer the owner")
-        there = next((follower.name for follower in self._followers.values() if follower.standby), None)
+        there = next(((known, follower.name) for known, follower in self._followers.items() if follower.standby), None)
         if standby and there is not None:
-            raise StorageUnavailable(f"{there} is the standby already")
+            if not self.prefers(name, there[1]):
+                raise StorageUnavailable(f"{there[1]} is the standby already")
+            self.leave(there[0])
+            there[0].over()
         self._followers[sink] = _Follower(name, standby)
         return self._journal.reign, self.number - (self._journal.writing is not None)
 
@@ -147,7 +152,7 @@ class LinkSink:
 
     def over(self) -> None:
         """See Sink."""
-        self._link.send((m.FAILED, self._n, error_row(Moved("another server is the owner now, or will be soon"))))
+        self._link.send((m.FAILED, self._n, error_row(Moved("another server is the owner or the standby now, or will be soon"))))
 
 
 _Part = tuple[dict[int, bytes | None], dict[int, bytes], dict[str, bytes | None], bool]

@@ -27,7 +27,7 @@ from jobqueue.backend.group import Fatal, Group, NotNow, Writer
 from jobqueue.backend.joining import Joining
 from jobqueue.backend.loading import PROGRESS_JOBS, CannotOpen, Progress, Rows, Source, no_progress
 from jobqueue.backend.rows import RESTORING
-from jobqueue.backend.store.ownership import MEMBER_SECONDS
+from jobqueue.backend.store.membership import MEMBER_SECONDS
 from jobqueue.backend.store.store import Store
 
 LEASE_SECONDS = 15.0

@@ -81,7 +81,10 @@ class Identity(msgspec.Struct, frozen=True):
 
     def mac(self, side: bytes, front: Hello, owner: Hello) -> bytes:
         """The proof of one side."""
-        parts = (b"jobqueue-peer", side, b"%d" % VERSION, front.name.encode(), front.nonce, owner.name.encode(), owner.nonce)
+        parts = [b"jobqueue-peer", side, b"%d" % VERSION, front.name.encode(), front.nonce, owner.name.encode(), owner.nonce]
+        if front.partition:
+            # Older servers, which have no partitions, give their proofs without it.
+            parts.append(b"%d" % front.partition)
         told = b"".join(len(part).to_bytes(_LENGTH) + part for part in parts)
         return hmac.digest((self.secret or "").encode(), told, hashlib.sha256)
 
@@ -106,11 +109,14 @@ class _Transport(Protocol):
 class Link(asyncio.Protocol):
     """One side of a connection. Subclasses handle messages once both sides are proven.
 
-    front: whether this is the side that connected. decode: decodes what the other side sends from then on. broken: why the link has ended,
-    None while it is open. Counts of frames, bytes and writes are for tests and metrics.
+    front: whether this is the side that connected. partition: what the link is about; the owner learns it from the front. decode: decodes
+    what the other side sends from then on. broken: why the link has ended, None while it is open. Counts of frames, bytes and writes are
+    for tests and metrics.
     """
 
-    def __init__(self, identity: Identity, limits: Limits, clock: Clock, *, front: bool, decode: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, identity: Identity, limits: Limits, clock: Clock, *, front: bool, decode: Callable[[Any], Any], partition: int = 0
+    ) -> None:
         self.identity = identity
         self.clock = clock
         self.loop = asyncio.get_running_loop()
@@ -124,7 +130,7 @@ class Link(asyncio.Protocol):
         self.bytes_in = self.bytes_out = self.writes = 0
         self.transport: _Transport | None = None
         self._decode = decode
-        self._hello = Hello(0, VERSION, identity.name, os.urandom(NONCE_BYTES), KNOWS)
+        self._hello = Hello(0, VERSION, identity.name, os.urandom(NONCE_BYTES), KNOWS, partition)
         self._theirs: Hello | None = None
         self._buffer = bytearray()
         self._out: list[bytes] = []
@@ -138,6 +144,12 @@ class Link(asyncio.Protocol):
     def knows(self) -> int:
         """What the other side supports, once it is proven; see known.py."""
         return 0 if self._theirs is None else self._theirs.knows
+
+    @property
+    def partition(self) -> int:
+        """The partition that the link is about, once the front has said it."""
+        hello = self._hello if self.front else self._theirs
+        return 0 if hello is None else hello.partition
 
     def __repr__(self) -> str:
         state = self.broken or ("proven" if self.proven else "hello")
@@ -238,7 +250,8 @@ class Link(asyncio.Protocol):
 
     def _say_hello(self) -> None:
         hello = self._hello
-        self.send((HELLO, 0, hello.version, hello.name, hello.nonce, hello.knows))
+        about = (hello.partition,) if hello.partition else ()
+        self.send((HELLO, 0, hello.version, hello.name, hello.nonce, hello.knows, *about))
 
     def _late(self) -> None:
         self._timer = None

@@ -54,8 +54,9 @@ class FrontLink(Link):
         clock: Clock,
         address: str,
         return_jobs: Callable[[Sequence[Job]], object] = lambda _jobs: None,
+        partition: int = 0,
     ) -> None:
-        super().__init__(identity, limits, clock, front=True, decode=m.decode_answer)
+        super().__init__(identity, limits, clock, front=True, decode=m.decode_answer, partition=partition)
         self.address = address
         self._return_jobs = return_jobs
         self._refused: deque[tuple[float, Sequence[JobRow]]] = deque()

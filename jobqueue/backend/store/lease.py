@@ -11,13 +11,22 @@ what the store had accepted while the lease was valid.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
-from jobqueue.backend.group import Fatal, Finished, Group, Writer
+from jobqueue.backend.group import Fatal, Finished, Group, NotNow, Writer
+from jobqueue.backend.store.signals import Signal
+from jobqueue.backend.store.store import Store
 from jobqueue.clock import Clock, Timer
+
+_logger = logging.getLogger("jobqueue.cluster")
 
 MARGIN_SECONDS = 1.0
 """How long before its lease ends an owner gives up, to allow for clocks that run at different speeds, and for answers on their way."""
+
+
+RETRY_SECONDS = 0.5
+"""How soon to try again when the store could not answer."""
 
 
 class LeasePassed(Fatal):
@@ -118,3 +127,22 @@ class LeasedWriter:
     async def close(self, tidy: bool) -> None:
         """See Writer.close."""
         await self._writer.close(tidy)
+
+
+async def keep(lease: Lease, store: Store, clock: Clock) -> None:
+    """Renew a lease whenever nothing else has renewed it for a third of its time, until it is no longer held."""
+    while lease.held():
+        due = clock.now() + lease.renewed_at + lease.seconds / 3 - lease.time(clock)
+        if clock.now() < due:
+            await Signal(clock).wait(due)
+            continue
+        asked_at = lease.time(clock)
+        try:
+            await store.renew(lease.epoch, lease.seconds)
+        except NotNow as error:
+            _logger.warning("the lease was not renewed, %.1f s are left: %s", lease.left, error)
+            await Signal(clock).wait(clock.now() + RETRY_SECONDS)
+        except Fatal as error:
+            lease.lose(str(error))
+        else:
+            lease.renewed(asked_at)

@@ -23,8 +23,7 @@ VERSION = 1
 HELLO, PROOF, PING, PONG, CANCEL, DELIVERED, FAILED = 1, 2, 3, 4, 5, 6, 7
 ENQUEUE, ENQUEUE_BATCH, DEQUEUE, CONCLUDE, CONCLUDE_BATCH, EXTEND, EXTEND_BATCH, RELEASE, END, RETRY = range(10, 20)
 JOB, NUMBERED, JOBS, QUEUE_PAGE, QUEUE, PUT_POLICY, DELETE_QUEUE, SET_PAUSED, PURGE, RETRY_FAILED = range(20, 30)
-LISTEN, NOTICES, STATS, CHECK, DISMISS = 30, 31, 32, 33, 34
-FOLLOW, MARK, FOLLOWED, GIVE_BACK, RELEASE_BATCH = range(35, 40)
+LISTEN, NOTICES, STATS, CHECK, DISMISS, FOLLOW, MARK, FOLLOWED, GIVE_BACK, RELEASE_BATCH = range(30, 40)
 CHANGE_POLICY, KEYS, SET_KEY_PAUSED, WHY, EDIT, ASK, ASK_HELD, ASK_CHANGE = range(70, 78)
 DONE, GOT_ENQUEUED, GOT_JOB, GOT_JOBS, GOT_PART, GOT_COUNT, GOT_QUEUE, GOT_QUEUES, GOT_STATS, GOT_LISTENER, GOT_NOTICES = range(40, 51)
 GOT_FOLLOWING, GOT_GROUP, GOT_COMMITTED, GOT_KEYS, GOT_KEY, GOT_REASONS, GOT_VALUE = 51, 52, 53, 60, 61, 62, 63
@@ -45,12 +44,13 @@ class Message(msgspec.Struct, array_like=True, gc=False, tag_field="what"):
 
 
 class Hello(Message, tag=HELLO):
-    """The first message of each side. version: of this protocol; nonce: random, for the other side's proof; knows: see known.py."""
+    """The first message of each side. nonce: for the other side's proof; knows: see known.py; partition: what the front's link is about."""
 
     version: int
     name: str
     nonce: bytes
     knows: int = 0
+    partition: int = 0
 
 
 class Proof(Message, tag=PROOF):

@@ -6,12 +6,13 @@ request gets Moved, and continues at the new owner with the rest of its wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
 from jobqueue.backend.base import BackendStats, ClusterStats, Listen, Listening, Notice, Taking
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.local import LocalBackend
+from jobqueue.backend.requests.moves import GivePartition
 from jobqueue.backend.requests.request import R, Request
 from jobqueue.backend.store.feed import Feeds
 from jobqueue.backend.store.lease import Lease
@@ -78,14 +79,20 @@ class OwnBackend(Passing):
     """A Backend that exists as long as the process, whoever owns the queue; the methods are documented at `Backend`.
 
     Each method also raises Moved, having changed nothing, if this server is not the owner, not yet, or no longer. reign: the current one;
-    return_jobs: called with jobs that were handed out in a reign that has ended and could not be delivered.
+    return_jobs: called with jobs that were handed out in a reign that has ended and could not be delivered; give: see Ownership.give.
     """
 
     at_once = True
 
-    def __init__(self, reign: Callable[[], Reign | None], return_jobs: Callable[[Sequence[Job]], object]) -> None:
+    def __init__(
+        self,
+        reign: Callable[[], Reign | None],
+        return_jobs: Callable[[Sequence[Job]], object],
+        give: Callable[[str, int], Awaitable[None]] | None = None,
+    ) -> None:
         self._reign = reign
         self.return_jobs = return_jobs
+        self._give = give
 
     def now(self) -> Reign:
         """The current reign, after checking that its lease is held at this moment. Raises Moved."""
@@ -93,6 +100,13 @@ class OwnBackend(Passing):
         if reign is None or not reign.lease.held():
             raise Moved("this server is not the owner")
         return reign
+
+    async def ask(self, request: Request[R]) -> R:
+        if self._give is not None and isinstance(request, GivePartition):
+            # Not an operation on the reign, which it ends.
+            await self._give(request.to, request.epoch)
+            return True  # type: ignore[return-value] # what a GivePartition is answered with
+        return await super().ask(request)
 
     async def _pass(self, ask: Ask[R]) -> R:
         reign = self.now()

@@ -1,19 +1,21 @@
-"""Ownership of the queue: how a server finds the owner, claims, holds, loses and hands over ownership.
+"""Ownership of the queue, or of one partition: how a server finds the owner, claims, holds, loses and hands over ownership.
 
-Two tasks run. One announces this server once a second. The other checks who owns the queue. It claims if nobody does, if the owner's lease
-has passed by the store's clock, or if the owner's peer port refuses connections; this is safe because the store fences the previous owner.
-When ownership is free, the members try in an order given by a rendezvous hash, a moment apart, so that they do not all read a million rows.
+A task checks who owns the queue. It claims if nobody does, if the owner's lease has passed by the store's clock, or if the owner's peer
+port refuses connections; this is safe because the store fences the previous owner. When ownership is free, the members (membership.py) try
+in an order given by a rendezvous hash, a moment apart, so that they do not all read a million rows.
 
 As the owner it reads the rows, starts a local backend on them, and renews its lease whenever no commit has for a third of it. It is deposed
 at once when the store reports that another server has claimed, and gives up by its own clock before its lease ends (lease.py). In both
 cases all waiting requests are answered in that same step, and nothing is written any more.
+
+A partition can also be given to another server that asks for it (balancing.py). Then the owner commits and stops, but keeps its lease in
+the store until the other server claims by force, so nobody else gets in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import math
 import secrets
@@ -26,26 +28,29 @@ from jobqueue.backend.group import Fatal, NotNow
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.loading import CannotOpen, load
 from jobqueue.backend.rows import BadRow
-from jobqueue.backend.store.clocks import StoreClock
-from jobqueue.backend.store.lease import MARGIN_SECONDS, Lease, LeasedWriter
+from jobqueue.backend.store.balance import order, salt_of
+from jobqueue.backend.store.gift import Gift, Probe, refuses
+from jobqueue.backend.store.lease import MARGIN_SECONDS, RETRY_SECONDS, Lease, LeasedWriter, keep
+from jobqueue.backend.store.membership import Membership
+from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.own import Reign, ReigningBackend
 from jobqueue.backend.store.signals import Signal
 from jobqueue.backend.store.standby import Standby
-from jobqueue.backend.store.store import Member, Owner, Store
+from jobqueue.backend.store.store import Owner, Store
 from jobqueue.clock import Clock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.restore import Inconsistent
+from jobqueue.errors import StorageUnavailable
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
 from jobqueue.model import Job
+from jobqueue.partition import ALONE, Place
 
 _logger = logging.getLogger("jobqueue.cluster")
 
 R = TypeVar("R")
 
-LEASE_SECONDS, ANNOUNCE_SECONDS = 5.0, 1.0
-MEMBER_SECONDS = 3.5
-"""A member that has not announced itself for this long is not expected to claim."""
+LEASE_SECONDS = 5.0
 
 STAGGER_SECONDS = 0.15
 """How long each member waits for the one before it in the order to claim."""
@@ -53,54 +58,29 @@ STAGGER_SECONDS = 0.15
 LOOK_SECONDS = 0.1
 """The least time between two checks of who owns the queue, however many ask for one."""
 
-RETRY_SECONDS = 0.5
-"""How soon to try again when the store could not answer."""
-
 HAND_OVER_SECONDS = 2.0
 """How long running operations can take to end before the last commit."""
 
 MODEST_SECONDS = 10.0
 """How long a deposed server does not claim from an owner whose port refuses its connections."""
 
+HAND_OVERS = 4
+"""How many partitions a server that ends hands over at the same time. It serves the others meanwhile."""
+
 SICK_SECONDS = 30.0
 """How long a server does not claim after the rows could not be read."""
 
-CLOCK_WARN_SECONDS, CLOCK_SECONDS_MAX = 0.5, 5.0
-"""How far this server's UTC can be from the store's: clients see its UTC, and use it to say when a job is to run."""
-
-Probe = Callable[[str], Awaitable[bool]]
-"""Whether the peer port of an address refuses connections. False if it does not answer."""
-
 Aside = Callable[[Callable[[], R]], Awaitable[R]]
 """Runs something long without blocking the loop."""
-
-PROBE_SECONDS = 1.0
-
-
-async def refuses(address: str) -> bool:
-    """Whether the machine reports that nobody listens at `host:port`. A time-out proves nothing."""
-    host, _, port = address.rpartition(":")
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    except ConnectionRefusedError:
-        return True
-    except (OSError, TimeoutError, ValueError):
-        return False
-    writer.close()
-    return False
-
-
-def order(members: list[str], epoch: int) -> list[str]:
-    """The order in which members claim after an epoch: by rendezvous hash, so that it differs each time and needs no communication."""
-    return sorted(members, key=lambda name: hashlib.blake2b(f"{epoch} {name}".encode(), digest_size=8).digest())
 
 
 class Ownership:
     """One server's part. name: unique among the servers; address: of its peer port, as others reach it.
 
     changed: notified whenever `reign` or `owner` has changed. probe, aside and ids are injected for tests. standby: its part in following
-    the owner, None if it never follows. rows_clock: the clock for times in the rows.
+    the owner, None if it never follows. place: the partition that this is about. membership, turns: what the partitions of one server
+    share: without them it makes its own, and announces this server itself. ready: called after a claim; raises CannotOpen if what is there
+    must not be served.
     """
 
     def __init__(
@@ -116,14 +96,20 @@ class Ownership:
         aside: Aside[tuple[float, int]] = asyncio.to_thread,
         ids: Ids | None = None,
         standby: Standby | None = None,
+        place: Place = ALONE,
+        membership: Membership | None = None,
+        turns: asyncio.Semaphore | None = None,
+        ready: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         if lease_seconds < 2 * MARGIN_SECONDS:
             raise ValueError(f"a lease of {lease_seconds:g} s is too short: an owner gives up {MARGIN_SECONDS:g} s before its end")
         self.store = store
         self.name = name
-        self.address = address
         self.clock = clock
-        self.rows_clock = StoreClock(clock)
+        self.place = place
+        self.alone = membership is None
+        """Whether it announces this server itself, and its store is nobody else's."""
+        self.membership = membership or Membership(store, name, address, clock)
         self.limits = limits or Limits()
         self.lease_seconds = lease_seconds
         self.changed = Signal(clock)
@@ -133,27 +119,29 @@ class Ownership:
         self.owner: Owner | None = None
         """The owner at the last check; this server too, while it still reads the rows."""
         self.owner_seen_at = clock.now()
-        self.members: list[Member] = []
-        self.members_seen_at = clock.now()
-        self.clock_seconds: float | None = None
-        """How far this server's UTC is ahead of the store's, at least; None until they were compared."""
         self.returned: Callable[[Reign, list[Job]], object] = lambda reign, jobs: None
         """Called with jobs that were put back in a reign, which may end before that is committed."""
+        self.agrees: Callable[[str], bool] = lambda name: False
+        """Whether this server, as the owner, gives the partition to another one that asks for it."""
+        self.prefers: Callable[[str, str], bool] = lambda name, other: False
+        """Whether the first of two servers should be the standby rather than the second."""
         self.leaving = False
         self._closed = False
         self._ruling: Reign | None = None
         """The reign until its backend is closed; `reign` is set only while it accepts requests."""
-        self._clock_off: str | None = None
         self._sick: str | None = None
         self._modest_until = -math.inf
         """Until then it does not claim from a living owner: two servers that cannot reach each other would alternate as owners."""
         self._probe = probe
         self._aside = aside
+        self._ready = ready
         self._ids = ids
         self.standby = standby
         if standby is not None:
             standby.whom, standby.turn, standby.ended = self._to_follow, self._place, self.doubt
-            standby.rows_clock = self.rows_clock
+            standby.rows_clock = self.membership.rows_clock
+        self._gift = Gift(clock)
+        self._turns = turns or asyncio.Semaphore(HAND_OVERS)
         self._last_owner: str | None = None
         self.epoch = 0
         """The last epoch that was seen, which decides the order to claim."""
@@ -161,15 +149,16 @@ class Ownership:
         self._wake = Signal(clock)
         self._silent: str | None = None
         """Why the store does not answer, while it does not."""
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     # Called from outside.
 
     def start(self) -> None:
         """Start to take part. Needs a running loop and an open store."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._take_part()), loop.create_task(self._announce())]
+        self._task = asyncio.get_running_loop().create_task(self._take_part())
+        if self.alone:
+            self.membership.start()
         if self.standby is not None:
             self.standby.start()
 
@@ -179,14 +168,24 @@ class Ownership:
         self._wake.notify()
 
     @property
+    def address(self) -> str:
+        """Where the others reach this server."""
+        return self.membership.address
+
+    @property
+    def what(self) -> str:
+        """What this is about, in messages."""
+        return "the queue" if self.place.count == 1 else f"partition {self.place.index}"
+
+    @property
     def problem(self) -> str | None:
         """Why this server does not claim ownership; None if it would."""
-        return self._silent or self._clock_off or self._sick
+        return self._silent or self.membership.clock_off or self._sick
 
     @property
     def others(self) -> bool:
         """Whether another server can take over."""
-        return any(member.name != self.name and member.seconds < MEMBER_SECONDS for member in self.members)
+        return any(name != self.name for name in self.membership.present)
 
     def hand_over(self) -> None:
         """Stop claiming, and let another server have the queue once all running operations have ended and are committed.
@@ -199,61 +198,45 @@ class Ownership:
     async def handed_over(self) -> None:
         """Return when this server no longer owns anything, after `hand_over` was called."""
         self.hand_over()
-        while self._tasks and self._ruling is not None:
+        while self._task is not None and self._ruling is not None:
             await self.changed.wait(self.clock.now() + LOOK_SECONDS)
 
     async def close(self) -> None:
         """Hand over, take this server off the list, and wait for all tasks to end. The store stays open."""
         self.hand_over()
-        if not self._tasks:
+        task, self._task = self._task, None
+        if task is None:
             return
-        (taking_part, announcing), self._tasks = self._tasks, []
         self._closed = True
         if self.standby is not None:
             await self.standby.close()
         self._wake.notify()
-        await taking_part
-        announcing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await announcing
+        await task
         await asyncio.gather(*self._closing)
-        try:
-            await self.store.depart(self.name)
-        except NotNow as error:
-            _logger.info("this server stays on the list of members for a minute: %s", error)
+        if self.alone:
+            await self.membership.close()
 
-    # Announcing this server.
+    async def give(self, name: str, epoch: int) -> None:
+        """Give what this server owns under an epoch to another server, which asks for it; returns once that one can claim it, with `take`.
 
-    async def _announce(self) -> None:
-        rounds = 0
-        while True:
-            due = self.clock.now() + ANNOUNCE_SECONDS
-            with contextlib.suppress(NotNow):
-                self.members = await self.store.announce(self.name, self.address)
-                self.members_seen_at = self.clock.now()
-                if rounds % 30 == 0:
-                    await self._clock_agrees()
-                rounds += 1
-            await _passing(self.clock, due)
+        Raises Moved if this server is not the owner of that epoch, or has not remained it, StorageUnavailable if it does not agree.
+        """
+        reign = self.reign
+        if reign is None or reign.lease.epoch != epoch:
+            raise Moved("this server is not the owner")
+        if self.leaving or self._gift.heir not in (None, name) or not self.agrees(name):
+            raise StorageUnavailable(f"this server does not give {name} this partition now")
+        self._gift.heir = name
+        self._wake.notify()
+        while self._ruling is reign:
+            await self.changed.wait(self.clock.now() + LOOK_SECONDS)
+        if not self._gift.was_given(epoch):
+            raise Moved("this server is no longer the owner")
 
-    async def _clock_agrees(self) -> bool:
-        """Whether this server's UTC is close enough to the store's to own the queue. Raises NotNow."""
-        before, there, after = self.clock.now(), await self.store.now(), self.clock.now()
-        self.rows_clock.compared(before, after, there)
-        took = after - before
-        off = before + took / 2 + self.clock.skew() - there
-        # The moment in that time at which the store read its clock is not known.
-        certain = abs(off) - took / 2
-        self.clock_seconds = math.copysign(max(0.0, certain), off)
-        if certain > CLOCK_SECONDS_MAX:
-            if self._clock_off is None:
-                _logger.error("this server does not claim ownership: its clock is %+.1f s off the store's", off)
-            self._clock_off = f"its clock is {off:+.1f} s off the store's; {CLOCK_SECONDS_MAX:g} s are allowed"
-            return False
-        if certain > CLOCK_WARN_SECONDS:
-            _logger.warning("this server's clock is %+.1f s off the store's; from %g s on it cannot be the owner", off, CLOCK_SECONDS_MAX)
-        self._clock_off = None
-        return True
+    def take(self, epoch: int) -> None:
+        """Claim at once: the owner of this epoch has given its partition to this server."""
+        self._gift.granted = epoch
+        self.doubt()
 
     # Checking and claiming.
 
@@ -297,7 +280,8 @@ class Ownership:
             self.epoch = max(self.epoch, owner.epoch)
             self._last_owner = owner.name
         if (old and (old.name, old.address, old.epoch)) != (owner and (owner.name, owner.address, owner.epoch)):
-            _logger.info("owner of the queue: %s", "nobody" if owner is None else f"{owner.name} at {owner.address}, epoch {owner.epoch}")
+            said = "nobody" if owner is None else f"{owner.name} at {owner.address}, epoch {owner.epoch}"
+            _logger.info("owner of %s: %s", self.what, said)
             self.changed.notify()
 
     async def _look(self) -> float:
@@ -322,11 +306,15 @@ class Ownership:
         ours = owner is not None and owner.name == self.name
         free = owner is None or owner.seconds <= 0
         modest = self.clock.now() < self._modest_until
-        dead = owner is not None and doubted and not (ours or free or modest) and await self._probe(owner.address)
-        if self.leaving or not (ours or free or dead) or not await self._clock_agrees():
+        given = owner is not None and not ours and owner.epoch == self._gift.granted
+        dead = given or (owner is not None and doubted and not (ours or free or modest) and await self._probe(owner.address))
+        if ours and owner is not None and self._gift.waits(owner.epoch):
+            return LOOK_SECONDS
+        if self.leaving or not (ours or free or dead) or not await self.membership.clock_agrees():
             return poll if owner is None else min(poll, max(owner.seconds, LOOK_SECONDS))
-        turn = 0 if ours else self._turn()
-        if turn or dead:  # In a probe's time another may have claimed.
+        self._gift.granted = 0
+        turn = 0 if ours or given else self._turn()
+        if turn or (dead and not given):  # In a probe's time another may have claimed.
             await self._rest(self.clock.now() + turn * STAGGER_SECONDS, doubts=False)
             now = await self.store.owner()
             if (now and now.epoch) != (owner and owner.epoch) or (now is not None and now.seconds > 0 and not dead):
@@ -341,15 +329,15 @@ class Ownership:
         if self.standby is not None and self.standby.warm:
             return 0
         gone = self._last_owner
-        another = any(one.seconds < MEMBER_SECONDS and one.name not in (self.name, gone) for one in self.members)
+        another = any(name not in (self.name, gone) for name in self.membership.present)
         # This server does not know whether another one is the standby.
         return self._place() + another
 
     def _place(self) -> int:
         """How many members come before this one in the order to claim."""
         gone = self._last_owner
-        there = {member.name for member in self.members if member.seconds < MEMBER_SECONDS and member.name != gone} | {self.name}
-        return order(sorted(there), self.epoch).index(self.name)
+        there = {name for name in self.membership.present if name != gone} | {self.name}
+        return order(there, self.epoch if self.place.count == 1 else salt_of(self.place.index)).index(self.name)
 
     def _to_follow(self) -> Owner | None:
         """The owner whose standby this server should be, if it can."""
@@ -365,7 +353,7 @@ class Ownership:
         if owner.name != self.name:
             return
         lease = self.lease = Lease(self.clock, owner.epoch, self.lease_seconds, asked_at, self._lost)
-        renewing = asyncio.get_running_loop().create_task(self._renew(lease))
+        renewing = asyncio.get_running_loop().create_task(keep(lease, self.store, self.clock))
         try:
             await self._serve(lease)
         finally:
@@ -383,41 +371,47 @@ class Ownership:
         """Read the rows and serve until the lease is lost or handed over. Before it serves, raises NotNow, Fatal, CannotOpen."""
         began = self.clock.now()
         try:
+            if self._ready is not None:
+                await self._ready()
             twin = await self._followed(lease)
             if twin is not None:
                 engine, offset, change = twin.engine, twin.offset, twin.change
             else:
                 engine = self._engine()
                 rows = await self.store.rows(lease.epoch)
-                offset, change = await self._aside(lambda: load(rows, engine, self.rows_clock))
+                offset, change = await self._aside(lambda: load(rows, engine, self.membership.rows_clock))
         except (CannotOpen, NotNow):
             # Another server may succeed.
             await self._release(lease)
             raise
         if not lease.held():
             return
-        journal = GroupJournal(engine, self.rows_clock, "store", offset=offset, change=change, reign=secrets.token_hex(8))
+        journal = GroupJournal(engine, self.membership.rows_clock, "store", offset=offset, change=change, reign=secrets.token_hex(8))
         writer = self.store.writer(lease.epoch, lease.seconds, lambda _sent: None)
         journal.use(LeasedWriter(writer, lease, self.clock))
         local = ReigningBackend(engine=engine, clock=self.clock, journal=journal)
         reign = Reign(lease, local, journal, self.clock)
+        reign.feeds.prefers = self.prefers
         local.returned = partial(self.returned, reign)
-        self.reign = self._ruling = reign
+        self.reign, self._ruling, self._gift.heir = reign, reign, None
         local.resume()
         how, jobs = "read" if twin is None else "followed as the standby, taken over", len(engine.jobs.by_id)
-        _logger.warning("is now the owner, epoch %d: %d jobs %s in %.2f s", lease.epoch, jobs, how, self.clock.now() - began)
+        seconds = self.clock.now() - began
+        _logger.warning("is now the owner%s, epoch %d: %d jobs %s in %.2f s", self._of, lease.epoch, jobs, how, seconds)
         self.changed.notify()
-        while lease.gone is None and not self.leaving:
+        while lease.gone is None and not self.leaving and self._gift.heir is None:
             await self._wake.wait(self.clock.now() + lease.seconds)
-        if lease.gone is None:
-            await self._hand_over(reign)
-        else:
+        if lease.gone is not None or not await self._hand_over_in_turn(reign):
             self._let_go(reign)
         self._ruling = None
         self.changed.notify()
 
+    @property
+    def _of(self) -> str:
+        return "" if self.place.count == 1 else f" of partition {self.place.index}"
+
     def _engine(self) -> Engine:
-        return Engine(self.limits) if self._ids is None else Engine(self.limits, self._ids)
+        return Engine(self.limits, self._ids, place=self.place)
 
     async def _followed(self, lease: Lease) -> Twin | None:
         """What this server followed as the standby, if it matches the store. Raises NotNow, Fatal, CannotOpen."""
@@ -439,7 +433,7 @@ class Ownership:
         reign, self.reign = self._ruling, None
         if reign is not None:
             self._modest_until = self.clock.now() + MODEST_SECONDS
-            _logger.error("is no longer the owner, epoch %d: %s", reign.lease.epoch, why)
+            _logger.error("is no longer the owner%s, epoch %d: %s", self._of, reign.lease.epoch, why)
             reign.depose(f"this server is no longer the owner: {why}")
         self._doubted = True
         self._wake.notify()
@@ -451,8 +445,18 @@ class Ownership:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
+    async def _hand_over_in_turn(self, reign: Reign) -> bool:
+        """Hand over when it is this partition's turn. Returns whether the lease lasted until then."""
+        async with self._turns:
+            if reign.lease.gone is not None:
+                return False
+            await self._hand_over(reign)
+            return True
+
     async def _hand_over(self, reign: Reign) -> None:
-        """End running operations, commit them, and let another server claim. From the first step on nothing new is started here."""
+        """End running operations, commit them, and let another server claim: any server, or the one that it is given to. From the first
+        step on nothing new is started here.
+        """
         self.reign = None
         reign.local.drain()
         self.changed.notify()
@@ -461,13 +465,16 @@ class Ownership:
         reign.over = True
         await reign.local.close()
         held = reign.lease.held()
-        if held:
+        if held and self._gift.heir is not None and not self.leaving:
+            reign.lease.end("it was given to another server")
+            self._gift.given(reign.lease.epoch)
+        elif held:
             await self._release(reign.lease)
         # Only now, since the standby claims when it receives this.
         reign.feeds.leaving = False
         reign.feeds.over()
         if held:
-            _logger.warning("gave up ownership, epoch %d", reign.lease.epoch)
+            _logger.warning("gave up ownership%s, epoch %d", self._of, reign.lease.epoch)
 
     async def _release(self, lease: Lease) -> None:
         lease.end("it was given back")
@@ -475,26 +482,3 @@ class Ownership:
             await self.store.release(lease.epoch)
         except (NotNow, Fatal) as error:
             _logger.warning("ownership was not released and ends with its lease: %s", error)
-
-    async def _renew(self, lease: Lease) -> None:
-        """Renew the lease whenever nothing else has renewed it for a third of its time."""
-        while lease.held():
-            due = self.clock.now() + lease.renewed_at + lease.seconds / 3 - lease.time(self.clock)
-            if self.clock.now() < due:
-                await _passing(self.clock, due)
-                continue
-            asked_at = lease.time(self.clock)
-            try:
-                await self.store.renew(lease.epoch, lease.seconds)
-            except NotNow as error:
-                _logger.warning("the lease was not renewed, %.1f s are left: %s", lease.left, error)
-                await _passing(self.clock, self.clock.now() + RETRY_SECONDS)
-            except Fatal as error:
-                lease.lose(str(error))
-            else:
-                lease.renewed(asked_at)
-
-
-async def _passing(clock: Clock, until: float) -> None:
-    """Return at the engine time `until`."""
-    await Signal(clock).wait(until)

@@ -39,7 +39,7 @@ NOTICES_MAX = 500
 """Events in one answer."""
 
 LINKS_MAX = 256
-"""Links open at the same time, including those that have not proven anything yet."""
+"""Links open at the same time for each partition, including those that have not proven anything yet."""
 
 _TLS_SECONDS = 5.0
 
@@ -50,10 +50,11 @@ _Serving = Coroutine[Any, Any, None]
 
 
 class PeerServer:
-    """Lets other servers use a backend. A protocol factory, for loop.create_server; `listen` does everything.
+    """Lets other servers use a backend, or those of several partitions. A protocol factory, for loop.create_server; `listen` does
+    everything.
 
     backend: carries out the operations. While this server owns nothing, the backend raises Moved, which is sent over the link as it is.
-    feeds: those of its reign, None while it owns nothing.
+    feeds: those of its reign, None while it owns nothing. more: backends and feeds of the partitions from 1 on.
     """
 
     def __init__(
@@ -65,14 +66,14 @@ class PeerServer:
         clock: Clock | None = None,
         links_max: int = LINKS_MAX,
         feeds: Callable[[], Feeds | None] = lambda: None,
+        more: Sequence[tuple[Backend, Callable[[], Feeds | None]]] = (),
     ) -> None:
-        self.backend = backend
-        self.feeds = feeds
+        self.served = [(backend, feeds), *more]
         self.identity = identity
         self.limits = limits
         self.clock = clock or SystemClock()
         self.links: set[OwnerLink] = set()
-        self.links_max = links_max
+        self.links_max = links_max * len(self.served)
         self._listener: asyncio.Server | None = None
 
     def __call__(self) -> OwnerLink:
@@ -111,6 +112,7 @@ class OwnerLink(Link):
     def __init__(self, server: PeerServer) -> None:
         super().__init__(server.identity, server.limits, server.clock, front=False, decode=m.decode_asked)
         self._server = server
+        self._backend, self._of_reign = server.served[0]
         self._newest = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._takings: dict[int, Taking] = {}
@@ -150,7 +152,11 @@ class OwnerLink(Link):
 
     def opened(self) -> None:
         """See Link."""
-        logger.info("link from %s", self.peer)
+        served = self._server.served
+        if self.partition not in range(len(served)):
+            raise BadFrame(f"asks for partition {self.partition} of a store that has {len(served)}")
+        self._backend, self._of_reign = served[self.partition]
+        logger.info("link from %s%s", self.peer, "" if len(served) == 1 else f", partition {self.partition}")
 
     def got(self, message: Any) -> None:
         """See Link."""
@@ -174,7 +180,7 @@ class OwnerLink(Link):
             if n <= self._newest:
                 raise BadFrame(f"used the number {n} for two requests")
             self._newest = n
-            backend = self._server.backend
+            backend = self._backend
             op, serve = _SERVES[kind]
             self._begin(n, serve(self, backend, message), op, backend.at_once)
 
@@ -407,7 +413,7 @@ class OwnerLink(Link):
         self._answer((m.GOT_COUNT, op.n, self._feeds().number))
 
     def _feeds(self) -> Feeds:
-        feeds = self._server.feeds()
+        feeds = self._of_reign()
         if feeds is None:
             raise Moved("this server is not the owner")
         return feeds

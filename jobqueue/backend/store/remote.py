@@ -87,7 +87,7 @@ class RemoteBackend:
 
     address: returns the owner's current address, host:port; None while there is no owner. Called for each request; when it changes, new
     requests go to the new owner, and running requests at the old one can finish. dial: connects, for tests. return_jobs: called with jobs
-    that were not delivered and that a broken link may have left leased; without it, they return when their leases end.
+    that were not delivered and that a broken link may have left leased; without it, they return when their leases end. partition: of links.
     """
 
     at_once = True
@@ -102,11 +102,13 @@ class RemoteBackend:
         tls: Tls | None = None,
         dial: Dial | None = None,
         return_jobs: Callable[[Sequence[Job]], object] = lambda _jobs: None,
+        partition: int = 0,
     ) -> None:
         if identity.secret is None and tls is None and dial is None:
             raise ValueError("servers need a secret, or TLS that asks for certificates, to know each other by")
         self.identity = identity
         self.limits = limits
+        self.partition = partition
         self.clock = clock or SystemClock()
         self.draining = False
         self.link: FrontLink | None = None
@@ -152,7 +154,7 @@ class RemoteBackend:
         return made
 
     def _new_link(self, address: str) -> FrontLink:
-        return FrontLink(self.identity, self.limits, self.clock, address, self._return_jobs)
+        return FrontLink(self.identity, self.limits, self.clock, address, self._return_jobs, self.partition)
 
     async def _connect(self, address: str) -> FrontLink | str:
         """A new link, or the reason why there is none."""

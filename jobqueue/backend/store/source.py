@@ -47,8 +47,8 @@ class Source(Protocol):
 class FollowLink(FrontLink):
     """A link on which groups arrive without being requested."""
 
-    def __init__(self, identity: Identity, limits: Limits, clock: Clock, address: str) -> None:
-        super().__init__(identity, limits, clock, address)
+    def __init__(self, identity: Identity, limits: Limits, clock: Clock, address: str, partition: int = 0) -> None:
+        super().__init__(identity, limits, clock, address, partition=partition)
         self.ear: Ear | None = None
         self.follows = 0
         """The number of the request to follow."""
@@ -88,7 +88,7 @@ class LinkSource(RemoteBackend):
     """A Source over its own link: groups must not delay requests, and requests must not delay groups."""
 
     def _new_link(self, address: str) -> FollowLink:
-        return FollowLink(self.identity, self.limits, self.clock, address)
+        return FollowLink(self.identity, self.limits, self.clock, address, self.partition)
 
     async def follow(self, ear: Ear, standby: bool) -> tuple[str, int]:
         """See Source."""

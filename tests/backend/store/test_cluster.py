@@ -9,8 +9,9 @@ import pytest
 
 from jobqueue.backend.base import Listen
 from jobqueue.backend.store.cluster import WAIT_SECONDS
+from jobqueue.backend.store.membership import MEMBER_SECONDS
 from jobqueue.backend.store.moved import Moved
-from jobqueue.backend.store.ownership import LEASE_SECONDS, MEMBER_SECONDS
+from jobqueue.backend.store.ownership import LEASE_SECONDS
 from jobqueue.errors import Draining, QueueError, StorageUnavailable, Unconfirmed, UnknownJob
 from jobqueue.model import CONCLUDED, Job
 from tests.conformance.rig import SUCCEEDED, Held, spec, token, want

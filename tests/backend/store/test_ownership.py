@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from jobqueue.backend.store.balance import order
 from jobqueue.backend.store.cluster import ClusterBackend
+from jobqueue.backend.store.gift import refuses
 from jobqueue.backend.store.lease import MARGIN_SECONDS
-from jobqueue.backend.store.ownership import LEASE_SECONDS, Ownership, order, refuses
+from jobqueue.backend.store.ownership import LEASE_SECONDS, Ownership
 from jobqueue.clock import SystemClock
 from jobqueue.errors import StorageUnavailable, Unconfirmed
 from jobqueue.model import Job
