@@ -12,6 +12,7 @@ import click
 
 from jobqueue import __version__
 from jobqueue.commands.lazy import LazyGroup
+from jobqueue.partition import PARTITIONS_MAX
 from jobqueue.process.config import GROUPS, SETTINGS, BadSetting, Setting, Settings, load
 from jobqueue.process.units import SWITCH
 
@@ -100,7 +101,8 @@ def _of_store(command: Callable[..., Any]) -> Callable[..., Any]:
 def backup(file: str, data: str | None, store: str | None, acknowledge: str | None) -> None:
     """Copy the jobs into FILE; servers can run meanwhile.
 
-    The copy is of one moment. Serve it with `jobqueue serve --data`, or fill a store from it with `jobqueue restore`.
+    The copy is of one moment; of a store with several partitions, each is copied at a moment of its own. Serve it with
+    `jobqueue serve --data`, or fill a store from it with `jobqueue restore`.
 
     \b
     Examples:
@@ -124,22 +126,27 @@ def backup(file: str, data: str | None, store: str | None, acknowledge: str | No
 @main.command()
 @click.argument("file")
 @_of_store
-def restore(file: str, store: str | None, acknowledge: str | None) -> None:
+@click.option("--partitions", type=click.IntRange(1, PARTITIONS_MAX), metavar="N", help="Partitions of a new store; 1 without it.")
+def restore(file: str, store: str | None, acknowledge: str | None, partitions: int | None) -> None:
     """Fill an empty store from a backup or a data file.
 
     FILE is a backup, or the data file of a stopped server. No server can use the store meanwhile. If this command is interrupted, no
-    server starts on the incomplete store; run the command again.
+    server starts on the incomplete store; run the command again, and it goes on where it ended.
+
+    With --partitions, jobs, queues, schedules and groups are divided. What would be in two partitions is refused, with its name, and
+    nothing is written. At the end everything is read back and compared with FILE.
 
     \b
-    Example:
+    Examples:
       jobqueue restore jobs.db --store valkey://10.0.0.1:6379
+      jobqueue restore jobs.db --store valkey://10.0.0.1:6379 --partitions 8
     """
     settings = _settings({"store": store, "acknowledge": acknowledge}, {"data"})
     if settings.store is None:
         raise _Refused(
             "no store given: use --store URL, or set JOBQUEUE_STORE. To serve the backup itself, use `jobqueue serve --data FILE`"
         )
-    _told(lambda _: _moving().restore(settings, file))
+    _told(lambda _: _moving().restore(settings, file, partitions))
 
 
 def _moving() -> Any:
