@@ -40,12 +40,12 @@ from jobqueue.errors import (
 )
 from jobqueue.group import GroupSpec
 from jobqueue.limits import Limits
-from jobqueue.model import JobChange, JobFilter, Status
+from jobqueue.model import JobChange, JobFilter, Outcome, Status
 from jobqueue.partition import home_of, partition_of
 from jobqueue.policy import PolicyChange, QueuePolicy
 from jobqueue.schedule import Schedule, ScheduleChange
 from tests.conformance.partitioned import COUNT, PartitionedRig
-from tests.conformance.rig import SUCCEEDED, raised, spec, token, want
+from tests.conformance.rig import FAILED_FOR_GOOD, SUCCEEDED, raised, spec, token, want
 
 A, B, C = ({partition_of(f"q{number}", COUNT): f"q{number}" for number in range(100)}[index] for index in range(COUNT))
 """A queue in each partition."""
@@ -554,3 +554,14 @@ def test_one_partition_is_none() -> None:
     """It needs no backend over it."""
     with pytest.raises(ValueError, match="one partition"):
         PartitionedBackend([LocalBackend()], Limits())
+
+
+async def test_no_queue_is_made_where_nobody_would_find_it(rig: PartitionedRig) -> None:
+    """As for dead letters in a store that was moved from another number of partitions: they stay, or are kept in history."""
+    index = partition_of(A, COUNT)
+    engine = rig.locals[index].engine
+    assert isinstance(await raised(rig.locals[index].enqueue(spec(queue=B))), Unsupported)
+    engine.put_policy(A, QueuePolicy(max_attempts=1, dead_letter=B))
+    failed = await rig.finish("x", FAILED_FOR_GOOD, queue=A)
+    assert (failed.outcome, failed.queue) == (Outcome.FAILED, A)
+    assert B not in engine.queues
