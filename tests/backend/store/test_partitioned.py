@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from jobqueue.about import About
-from jobqueue.backend.base import Conclude, Enqueued, Listen
+from jobqueue.backend.base import Backend, Conclude, Enqueued, Listen
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.requests.amend import AmendQueue
 from jobqueue.backend.requests.bulk import BulkJobs
@@ -511,6 +511,20 @@ async def test_the_others_go_on(rig: PartitionedRig) -> None:
     replies = await backend.enqueue_batch([spec(queue=A), spec(queue=B)])
     assert isinstance(replies[0], Enqueued)
     assert isinstance(replies[1], StorageUnavailable)
+
+
+async def test_when_none_can_be_asked_they_are_asked_patiently(rig: PartitionedRig) -> None:
+    """Also by a dequeue that does not wait; only if none answers then, it fails."""
+    nobody = [cast(Backend, away(rig, index).backends[index]) for index in range(COUNT)]
+    await rig.put("a", queue=A)
+    backend = PartitionedBackend(rig.locals, Limits(), clock=rig.clock, hasty=nobody)
+    taking = backend.dequeue(want(B, A), 0)
+    async with taking as jobs:
+        assert [job.id for job in jobs] == ["a"]
+        taking.delivered()
+    backend = PartitionedBackend(nobody, Limits(), clock=rig.clock)
+    for wait in (0, 5):
+        assert isinstance(await raised(backend.dequeue(want(B, A), wait).__aenter__()), StorageUnavailable)
 
 
 # Events.
