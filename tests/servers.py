@@ -82,11 +82,44 @@ ONE_ONLY = {
 """Tests that are about one server alone, by file or file::function (no parameters), and why."""
 
 
+_NUMBERS = "numbers go up in steps, one for each partition"
+_ONE_ENGINE = "looks into one partition's engine, and uses a queue of another"
+_BOUND = "a bound is divided between the partitions"
+_JOINS = "joins queues of two partitions"
+
+ONE_PARTITION = {
+    "tests/api/test_batches.py::test_a_batch_dequeue_takes_at_most_its_limit": _NUMBERS,
+    "tests/api/test_dequeue.py::test_a_waiter_stands_in_all_its_queues": _ONE_ENGINE,
+    "tests/api/test_dequeue.py::test_one_waiter_too_many_is_429": _BOUND,
+    "tests/api/test_enqueue.py::test_a_full_server_is_429": _BOUND,
+    "tests/api/test_enqueue.py::test_a_server_full_of_bytes_is_429": _BOUND,
+    "tests/api/test_events.py::test_a_listener_that_does_not_read_is_cut": _NUMBERS,
+    "tests/api/test_events.py::test_a_stream_says_what_happens": _NUMBERS,
+    "tests/api/test_events.py::test_silence_is_broken_by_a_comment": "a comment has no id before the first event",
+    "tests/api/test_jobs.py::test_a_forgotten_job_is_404": _BOUND,
+    "tests/api/test_jobs.py::test_a_page_looks_at_a_bounded_number_of_jobs": _BOUND,
+    "tests/api/test_jobs.py::test_a_retry_needs_room": _BOUND,
+    "tests/api/test_queues.py::test_a_hand_out_that_is_put_back_stays_counted": _ONE_ENGINE,
+    "tests/api/test_queues.py::test_a_waiter_outlives_its_queue": _ONE_ENGINE,
+    "tests/api/test_schedules.py::test_fields_are_changed_one_by_one": _JOINS,
+    "tests/api/test_schedules.py::test_it_is_run_by_hand_beside_its_slots": _NUMBERS,
+    "tests/api/test_schedules.py::test_there_is_a_bound": _BOUND,
+    "tests/client/test_bulk.py::test_a_dead_letter_says_where_it_comes_from_and_is_redriven": _JOINS,
+    "tests/client/test_bulk.py::test_a_job_that_waits_is_edited": _JOINS,
+}
+"""Tests that several partitions keep differently, and why, among the files that have been looked through: CHECKED_PARTITIONED."""
+
+CHECKED_PARTITIONED = ("test_batches", "test_bulk", "test_dequeue", "test_enqueue", "test_events", "test_flow", "test_groups", "test_jobs")
+CHECKED_PARTITIONED += ("test_leases", "test_listening", "test_operations", "test_queues", "test_schedules", "test_workers")
+
+
 def why_one_only(nodeid: str) -> str | None:
-    """The reason not to run a test over two servers."""
+    """The reason not to run a test over two servers, or over their partitions."""
     path, _, name = nodeid.partition("::")
     function = name.rpartition("::")[2].partition("[")[0]
-    return ONE_ONLY.get(path) or ONE_ONLY.get(f"{path}::{function}")
+    here = f"{path}::{function}"
+    several = ONE_PARTITION.get(here) if current == "partitioned" else None
+    return ONE_ONLY.get(path) or ONE_ONLY.get(here) or several
 
 
 class Member:
