@@ -8,7 +8,8 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Literal
 
 from jobqueue.backend.base import Backend
@@ -22,13 +23,13 @@ from jobqueue.backend.store.partitioned import PartitionedBackend
 from jobqueue.backend.store.peer import PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
 from jobqueue.backend.store.several import Several
-from jobqueue.backend.store.sharing import TURN_SECONDS, Sharing
+from jobqueue.backend.store.sharing import Lending
 from jobqueue.backend.store.signals import Signal
 from jobqueue.backend.store.source import LinkSource
 from jobqueue.backend.store.standby import AGAIN_SECONDS, Standby
 from jobqueue.backend.store.stores import StoreSet
 from jobqueue.backend.store.sweeping import Sweeping
-from jobqueue.clock import SystemClock
+from jobqueue.clock import Clock, SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.partition import ALONE, Place
 from jobqueue.process.certificates import PeerTls
@@ -39,6 +40,9 @@ _logger = logging.getLogger("jobqueue.cluster")
 
 LOOPBACK_SECRET = "jobqueue-on-this-machine"
 """The shared secret of servers on one machine's loopback if none is configured: anyone who can connect there can use the queue anyway."""
+
+CHORE_SECONDS = 30.0
+"""How soon to begin again what failed in the background."""
 
 AGAIN_SECONDS_EACH, PARTITIONS_A_SECOND = 10.0, 8
 """How often a server asks to follow the owner of a partition, which another server may follow; and for how many in each second."""
@@ -170,12 +174,14 @@ async def _several(stacks: _Stacks, tls: PeerTls | None) -> AsyncIterator[Backen
     first, *more = [(backend.own, backend.feeds) for backend in backends]
     peers = PeerServer(first[0], stacks.identity, stacks.limits, clock=stacks.clock, feeds=first[1], more=more)
     membership.address = await stacks.listen(peers, tls)
-    chores = [Sweeping(backends, several.owns, stacks.clock).run(), _share(several, stacks)]
-    tasks = [asyncio.create_task(chore) for chore in chores]
+    hasty = [backend.hasty for backend in backends]
+    lending = Lending(hasty, stacks.limits, partial(_epoch_of_first, several), stacks.clock)
+    chores = (Sweeping(backends, several.owns, stacks.clock).run, lending.run)
+    tasks = [asyncio.create_task(_lasting(chore, stacks.clock)) for chore in chores]
     try:
         several.start()
         _say(stacks, membership.address)
-        yield PartitionedBackend(backends, stacks.limits, clock=stacks.clock, hasty=[backend.hasty for backend in backends])
+        yield PartitionedBackend(backends, stacks.limits, clock=stacks.clock, hasty=hasty)
     finally:
         for task in tasks:
             task.cancel()
@@ -186,22 +192,21 @@ async def _several(stacks: _Stacks, tls: PeerTls | None) -> AsyncIterator[Backen
         await several.close()
 
 
-async def _share(several: Several, stacks: _Stacks) -> None:
-    """Divide the bounds between the partitions, while this server owns the first one. Ends when it is cancelled."""
-    sharing: tuple[int, Sharing] | None = None
+async def _lasting(run: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Do something as long as this server runs, whatever happens to it."""
     while True:
-        await Signal(stacks.clock).wait(stacks.clock.now() + TURN_SECONDS)
-        reign = several.backends[0].ownership.reign
-        if reign is None:
-            sharing = None
-            continue
-        if sharing is None or sharing[0] != reign.lease.epoch:
-            sharing = reign.lease.epoch, Sharing([backend.hasty for backend in several.backends], stacks.limits, reign.lease.epoch)
         try:
-            await sharing[1].turn()
+            await run()
         except Exception:
-            # A defect. The shares stay as they are.
-            _logger.exception("the bounds could not be divided between the partitions")
+            # A defect. The partitions are served without it.
+            _logger.exception("%s begins again in %g s", getattr(run, "__qualname__", run), CHORE_SECONDS)
+        await Signal(clock).wait(clock.now() + CHORE_SECONDS)
+
+
+def _epoch_of_first(several: Several) -> int | None:
+    """The epoch of this server as the owner of the first partition; None if it is not."""
+    reign = several.backends[0].ownership.reign
+    return None if reign is None else reign.lease.epoch
 
 
 def _say(stacks: _Stacks, address: str) -> None:

@@ -126,7 +126,7 @@ def test_every_request_says_what_it_does_with_partitions() -> None:
     """Each struct has a way of its own, or is between servers."""
     assert [kind.__name__ for kind in ALL if kind.spread is Request.spread] == []
     assert {kind.__name__ for kind in ALL if issubclass(kind, BetweenServers)} == {
-        *("ClaimIds", "VoidClaims", "DropClaims", "GetClaims", "ListClaims", "Scout", "GetShare", "SetShare")
+        *("ClaimIds", "VoidClaims", "DropClaims", "GetClaims", "ListClaims", "Scout", "GetShare", "SetShare", "GivePartition")
     }
 
 
