@@ -135,9 +135,6 @@ def test_no_server_starts_on_a_cut_restore(node: Node, tmp_path: Path) -> None:
     assert ended.returncode == 9
     for command in (("serve", "--port", "0", "--peer-port", "0"), ("check",), ("backup", "copy.db")):
         refused = run(*command, *there, cwd=tmp_path)
-        if command[0] == "serve":
-            assert refused.returncode == 1
-            continue
         assert (refused.returncode, "a restore into it is running, or was interrupted" in refused.stderr) == (1, True), refused.stderr
     other = run("restore", "jobs.db", *there, "--partitions", "4", cwd=tmp_path)
     assert (other.returncode, "was made with --partitions 3" in other.stderr) == (1, True), other.stderr
