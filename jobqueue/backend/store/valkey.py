@@ -147,7 +147,7 @@ class ValkeyStores:
         replies = await self.link.ask(key, *commands, lane=lane, seconds=seconds)
         if lacks_functions(replies):
             # A primary that has joined since. It did nothing.
-            await install(self.link)
+            await install(self.link, key)
             replies = await self.link.ask(key, *commands, lane=lane, seconds=seconds)
         for reply in replies:
             if code_of(reply) == "FENCED":

@@ -235,7 +235,7 @@ class ValkeyWriter:
         await self._reach()
 
     async def _install(self) -> None:
-        await install(self._link)
+        await install(self._link, self._key)
         await self._reach()
 
     # When an answer is late.
