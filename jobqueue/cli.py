@@ -12,7 +12,6 @@ import click
 
 from jobqueue import __version__
 from jobqueue.commands.lazy import LazyGroup
-from jobqueue.partition import PARTITIONS_MAX
 from jobqueue.process.config import GROUPS, SETTINGS, BadSetting, Setting, Settings, load
 from jobqueue.process.units import SWITCH
 
@@ -113,7 +112,7 @@ def backup(file: str, data: str | None, store: str | None, acknowledge: str | No
     other = "store" if data is not None else "data" if store is not None else ""
     if data is not None and store is not None:
         raise _Refused("give either --data or --store, not both")
-    settings = _settings({"data": data, "store": store, "acknowledge": acknowledge}, {other})
+    settings = _settings({"data": data, "store": store, "acknowledge": acknowledge}, {other, "partitions"})
     source = settings.data
     if settings.store is not None:
         _told(lambda _: f"{file}: {_moving().backup(settings, file)}")
@@ -126,8 +125,8 @@ def backup(file: str, data: str | None, store: str | None, acknowledge: str | No
 @main.command()
 @click.argument("file")
 @_of_store
-@click.option("--partitions", type=click.IntRange(1, PARTITIONS_MAX), metavar="N", help="Partitions of a new store; 1 without it.")
-def restore(file: str, store: str | None, acknowledge: str | None, partitions: int | None) -> None:
+@click.option("--partitions", metavar="N", help="Partitions of a new store; else JOBQUEUE_PARTITIONS, or 1.")
+def restore(file: str, store: str | None, acknowledge: str | None, partitions: str | None) -> None:
     """Fill an empty store from a backup or a data file.
 
     FILE is a backup, or the data file of a stopped server. No server can use the store meanwhile. If this command is interrupted, no
@@ -141,12 +140,12 @@ def restore(file: str, store: str | None, acknowledge: str | None, partitions: i
       jobqueue restore jobs.db --store valkey://10.0.0.1:6379
       jobqueue restore jobs.db --store valkey://10.0.0.1:6379 --partitions 8
     """
-    settings = _settings({"store": store, "acknowledge": acknowledge}, {"data"})
+    settings = _settings({"store": store, "acknowledge": acknowledge, "partitions": partitions}, {"data"})
     if settings.store is None:
         raise _Refused(
             "no store given: use --store URL, or set JOBQUEUE_STORE. To serve the backup itself, use `jobqueue serve --data FILE`"
         )
-    _told(lambda _: _moving().restore(settings, file, partitions))
+    _told(lambda _: _moving().restore(settings, file))
 
 
 def _moving() -> Any:
@@ -173,7 +172,7 @@ def check(file: str | None, store: str | None, acknowledge: str | None) -> None:
             raise _Refused("give either a FILE or a store, not both")
         _told(lambda durable: f"{file}: whole; {durable.check(file)}")
         return
-    settings = _settings({"store": store, "acknowledge": acknowledge}, {"data"})
+    settings = _settings({"store": store, "acknowledge": acknowledge}, {"data", "partitions"})
     if settings.store is None:
         raise _Refused("nothing to check: give FILE, or --store URL, or set JOBQUEUE_STORE")
     # Imported here, so that checking a file loads nothing that only stores need.

@@ -232,7 +232,7 @@ class Life:
             job = JobSpec(payload=b"0", queue=self._queue(family))
             self.engine.schedules.put(name, Schedule(job=job, every=random.choice((60.0, 3600.0)), overlap="allow"))
         elif what == "group":
-            then = random.choice((None, JobSpec(payload=b"then", queue=self._queue(family))))
+            then = random.choice((None, JobSpec(payload=b'"then"', queue=self._queue(family))))
             spec = GroupSpec(id=name, queue=self._queue(family), on_concluded=then)
             self.engine.groups.create(spec, self.clock.now(), lambda: name)
         elif what == "close":

@@ -271,7 +271,7 @@ class _Splitting:
         return (
             f"{self._source.path}: cannot be divided into {self._count} partitions: {shown}{f'; and {more} more' if more > 0 else ''}. "
             "Queues are in one partition if their names are the same up to a colon, such as mail and mail:dead: use such names, "
-            "let the jobs end, or restore with another number of partitions"
+            "let the jobs end (and forget them, if a group is named), or restore with another number of partitions"
         )
 
 

@@ -79,7 +79,7 @@ class _Ids:
         self._twice = 0
 
     def add(self, path: str, index: int, rows: _Gathered, engine: Engine) -> None:
-        """Add a partition. Raises CannotOpen for what belongs to another one."""
+        """Add a partition. Raises CannotOpen for what belongs to another one; claims were checked when the engine was loaded."""
         for name in engine.queues:
             self._check(path, index, partition_of(name, self._count), f"queue {name!r}")
         for job in engine.jobs.by_id.values():
@@ -88,9 +88,6 @@ class _Ids:
         for name, row in rows.queues():
             if name.startswith(CLAIM):
                 job_id, claim = decode_claim(name, row)
-                self._check(path, index, home_of(job_id, self._count), f"the claim of the id {job_id!r}")
-                if claim.partition == index or claim.partition >= self._count:
-                    raise CannotOpen(f"{path}: is damaged: partition {index} has a claim of the id {job_id!r} for {claim.partition}")
                 self._claims[job_id] = claim.partition
 
     @staticmethod

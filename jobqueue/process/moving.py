@@ -82,11 +82,9 @@ def _check_count(path: str, expected: int, found: int) -> None:
         raise CannotOpen(f"{path}: is damaged: it should have {expected} jobs, and {found} could be read")
 
 
-def restore(settings: Settings, source: str, partitions: int | None = None) -> str:
-    """Fill an empty store from a file that no server uses. Returns lines that say what it holds. Raises CannotOpen.
-
-    partitions: how many a new store gets, 1 if this is None; a store that exists must have that many.
-    """
+def restore(settings: Settings, source: str) -> str:
+    """Fill an empty store from a file that no server uses. Returns lines that say what it holds. Raises CannotOpen."""
+    partitions = settings.partitions
     if not os.path.isfile(source):
         raise CannotOpen(f"{source}: no such file")
     with nobody_serves(source) as idle:

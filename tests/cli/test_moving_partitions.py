@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import re
 import subprocess
@@ -12,9 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from jobqueue import Client, Retrying
+from jobqueue.backend.rows import decode_job
 from jobqueue.backend.sqlite import file as sqlite
-from jobqueue.partition import partition_of
+from jobqueue.errors import IdConflict
+from jobqueue.partition import home_of, partition_of
 from jobqueue.policy import QueuePolicy
+from tests.faults.process import Process
 from tests.moving import Life, contents, lived
 from tests.postgres import SETTINGS, PostgresServer
 from tests.valkey import Node, needs_valkey
@@ -135,9 +141,6 @@ def test_no_server_starts_on_a_cut_restore(node: Node, tmp_path: Path) -> None:
     assert ended.returncode == 9
     for command in (("serve", "--port", "0", "--peer-port", "0"), ("check",), ("backup", "copy.db")):
         refused = run(*command, *there, cwd=tmp_path)
-        if command[0] == "serve":
-            assert refused.returncode == 1
-            continue
         assert (refused.returncode, "a restore into it is running, or was interrupted" in refused.stderr) == (1, True), refused.stderr
     other = run("restore", "jobs.db", *there, "--partitions", "4", cwd=tmp_path)
     assert (other.returncode, "was made with --partitions 3" in other.stderr) == (1, True), other.stderr
@@ -146,3 +149,45 @@ def test_no_server_starts_on_a_cut_restore(node: Node, tmp_path: Path) -> None:
         node.tell("HSET", f"{{jq{index}}}:o", "until", "0")
     assert done("restore", "jobs.db", *there, cwd=tmp_path)[1:] == [f"before: {expected}", f"after: {expected}"]
     assert done("backup", "copy.db", *there, cwd=tmp_path)[1] == f"contents: {expected}"
+
+
+def test_the_steps_of_the_docs_lead_there(node: Node, tmp_path: Path) -> None:
+    """The commands that docs/scale-out.md gives for moving, in their order, with two stores of those addresses."""
+    page = (Path(__file__).parents[2] / "docs/scale-out.md").read_text()
+    section = page.partition("## Moving to another number of partitions\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^ +jobqueue (.*)$", section, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["backup", "restore", "check"]
+    other = Node()
+    try:
+        lived(12, 300, start=LONG_AGO).file(tmp_path / "first.db")
+        done("restore", "first.db", "--store", node.url, "--acknowledge", "0", "--partitions", "2", cwd=tmp_path)
+        expected = numbers(tmp_path / "first.db")
+        for command in commands:
+            words = command.replace("valkey://10.0.0.1:6379", node.url).replace("valkey://10.0.0.2:6379", other.url).split()
+            assert done(*words, "--acknowledge", "0", cwd=tmp_path)[1].partition(": ")[2] == expected
+    finally:
+        other.remove()
+
+
+def test_servers_find_every_job_after_the_move(node: Node, tmp_path: Path) -> None:
+    """By its id, wherever the id's home is; an id that is taken stays taken, and new jobs come behind the old ones."""
+    rows = lived(13, 400, start=LONG_AGO)
+    rows.file(tmp_path / "jobs.db")
+    jobs = [decode_job(number, state, b"").job for number, state, _ in rows.jobs()]
+    there = ("--store", node.url, "--acknowledge", "0")
+    done("restore", "jobs.db", *there, "--partitions", "3", cwd=tmp_path)
+    with (
+        contextlib.closing(Process(*there, "--peer-port", "0")) as server,
+        Client(f"http://127.0.0.1:{server.port}", retrying=Retrying(tries=50, cap=1.0)) as client,
+    ):
+        for job in jobs:
+            found = client.job(job.id)
+            # Its lease may end meanwhile, and it become a dead letter.
+            assert found.queue.partition(":")[0] == job.queue.partition(":")[0]
+            assert (found.number, found.payload) == (job.number, json.loads(rows.payloads[job.number]))
+        name = next(job.id for job in jobs if home_of(job.id, 3) != partition_of(job.queue, 3))
+        other = next(f"other{n}" for n in range(99) if partition_of(f"other{n}", 3) == home_of(name, 3))
+        with pytest.raises(IdConflict):
+            client.enqueue("another", id=name, queue=other)
+        new = client.job(client.enqueue("new", queue="new").id)
+        assert new.number > max(job.number for job in jobs)
