@@ -93,6 +93,7 @@ if TYPE_CHECKING:
         UnknownSchedule,
         UnknownTask,
         UnknownWorker,
+        Unsupported,
     )
     from jobqueue.model import Outcome, Status
     from jobqueue.policy import Backoff, Keep, PerKey, QueuePolicy, Rate
@@ -202,6 +203,7 @@ __all__ = [
     "UnknownSchedule",
     "UnknownTask",
     "UnknownWorker",
+    "Unsupported",
     "WaitTimeout",
     "Worker",
     "WorkerInfo",

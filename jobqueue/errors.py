@@ -5,7 +5,7 @@ No HTTP here: `api/problems.py` maps codes to statuses, and the client maps them
 QueueError
 ├── CallerError        the request is wrong; repeating it as it is will fail again
 │   ├── BadRequest  UnknownJob  UnknownQueue  UnknownSchedule  UnknownGroup  UnknownTask  IdConflict  TooLarge  QueueNotEmpty
-│   └── Unauthorized  Forbidden
+│   └── Unauthorized  Forbidden  Unsupported
 ├── LostRace           the request was valid, but the job has changed since
 │   └── LeaseLost  NotInProgress  InProgress  NotRetryable  NotForgettable  Duplicate  GroupClosed
 ├── Full               a limit is reached; try again later
@@ -198,6 +198,25 @@ class Forbidden(CallerError):
     """The token does not permit this, or the origin of the request is not allowed."""
 
     code = "forbidden"
+
+
+class Unsupported(CallerError):
+    """The request joins queues that are in different partitions of the store, which only one partition could do. field: what names the
+    other queue or job.
+    """
+
+    code = "unsupported"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+
+    @classmethod
+    def of_queues(cls, field: str, queue: str, other: str) -> Self:
+        """The error for a request about `queue` that names `other` in a field."""
+        return cls(
+            field, f"the queue {other!r} is in another partition than {queue!r}; queues whose names begin alike, up to a colon, share one"
+        )
 
 
 class LostRace(QueueError):

@@ -409,8 +409,9 @@ class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     Newest first, the jobs created before the one with the number `before`; or, with `after`, oldest first, those created after the job with
     that number, 0 for all. sees: only jobs of queues for which it returns true. payloads: the listing shows payloads and results, which
-    then count towards the limit of an answer. tag: one of its tags; group: its group; parent: a job that it is after; worker: who has or
-    had it; error: a piece of the last error, see `engine/filters.py`; error_group: the id of its ErrorGroup; created_after, created_before:
+    then count towards the limit of an answer. cursor: with several partitions, where to continue, in place of `before` and `after`; whether
+    `after` is set decides the order. tag: one of its tags; group: its group; parent: a job that it is after; worker: who has or had it;
+    error: a piece of the last error, see `engine/filters.py`; error_group: the id of its ErrorGroup; created_after, created_before:
     at or after the first, before the second. retrying: whether it was attempted and waits for its next attempt. by_end: see
     engine/ended.py."""
 
@@ -433,6 +434,7 @@ class JobFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     payloads: bool = False
     error_group: str | None = None
     by_end: bool = False
+    cursor: str | None = None
     sees: Callable[[str], bool] | None = None
 
 

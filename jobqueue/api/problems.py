@@ -56,6 +56,7 @@ PROBLEMS: dict[str, Entry] = {
     "too_many_connections": Entry(429, "Too many connections"),
     "rate_limited": Entry(429, "Too many requests"),
     "internal_error": Entry(500, "Internal error in the server"),
+    "unsupported": Entry(501, "Not possible across partitions"),
     "draining": Entry(503, "The server is shutting down"),
     "storage_unavailable": Entry(503, "Changes cannot be stored at the moment"),
     "http_version": Entry(505, "Only HTTP/1.0 and HTTP/1.1 are supported"),

@@ -114,6 +114,21 @@ class MemberStats(msgspec.Struct, frozen=True):
     seen_seconds: float
 
 
+class PartitionStats(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition, as a server sees it; the fields are those of ClusterStats."""
+
+    index: int
+    owner: str | None
+    owner_address: str | None
+    epoch: int
+    lease_left_seconds: float | None = None
+    problem: str | None = None
+    standby: str | None = None
+    behind: int = 0
+    renewed_seconds: float | None = None
+    link_seconds: float | None = None
+
+
 class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
     """One of several servers on a store: its view of itself and of the others.
 
@@ -122,6 +137,9 @@ class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
     lease_left_seconds: time until another server can claim the queue if the owner is not heard from again. problem: why this server would
     not own the queue, None if it would. standby: the server that follows the owner closely enough to take over without reading the rows,
     None if there is none. behind: commits that the standby has yet to follow, according to its last message.
+
+    partitions: of a store that has several, each of them; [] otherwise. With several, owner and standby are None, epoch is the sum, and the
+    other fields have the worst value of any partition.
 
     About this server only: renewed_seconds: time since it renewed its lease, None if it is not the owner. link_seconds: how long the owner
     took to answer this server's last request for its totals; None at the owner, and while the owner cannot be reached. clock_seconds: a
@@ -142,6 +160,7 @@ class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
     renewed_seconds: float | None = None
     link_seconds: float | None = None
     clock_seconds: float | None = None
+    partitions: list[PartitionStats] = []
 
 
 class BackendStats(msgspec.Struct, frozen=True):
@@ -382,8 +401,10 @@ class Backend(Protocol):
     async def numbered(self, number: int) -> Job:
         """The job with this number, live or in history. Numbers start at 1 and are never reused. Raises UnknownJob."""
 
-    async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
-        """A page of jobs, and the cursor of the next page: a `before` or an `after`. A page can be short although there is a next one."""
+    async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | str | None]:
+        """A page of jobs, and the cursor of the next page: a number (a `before` or an `after`), or, with several partitions, a text (a
+        `cursor`). A page can be short although there is a next one. Raises BadRequest (cursor).
+        """
 
     async def queues(self) -> list[QueueStats]:
         """Every queue, by name. If there are many, they are read in slices, each at a different moment."""

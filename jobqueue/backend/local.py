@@ -14,7 +14,7 @@ from jobqueue.backend.keys import KeyPlace, key_cursor, key_cursor_of, key_place
 from jobqueue.backend.listening import LocalListening
 from jobqueue.backend.requests.request import R, Request
 from jobqueue.backend.shell import SLICE
-from jobqueue.backend.snapshots import copied, later_at, on_line, pause_at
+from jobqueue.backend.snapshots import copied, later_at, numbers_only, on_line, pause_at
 from jobqueue.backend.taking import Taker
 from jobqueue.backend.waiters import Waiter, check_room
 from jobqueue.engine.flow import FlowQueue
@@ -213,6 +213,7 @@ class LocalBackend(Taker):
         return self.snapshot(self.engine.numbered(number))
 
     async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
+        numbers_only(wanted)
         found, cursor = self.engine.page(on_line(wanted, self.clock.skew()))
         return [self.snapshot(job) for job in found], cursor
 

@@ -219,7 +219,7 @@ class RestrictedBackend:
     async def numbered(self, number: int) -> Job:
         return await self._look(self._backend.numbered, number, reading=True)
 
-    async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
+    async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | str | None]:
         if wanted.queue is not None:
             self.allow(wanted.queue)
         return await self._backend.jobs(msgspec.structs.replace(wanted, sees=self.sees))

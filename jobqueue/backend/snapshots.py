@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from jobqueue.errors import BadRequest
 from jobqueue.model import PLAIN, Conclusion, Job, JobFilter, Lease
 from jobqueue.policy import Pause
 
@@ -35,6 +36,12 @@ def shifted(job: Job, skew: float) -> Job:
     elif type(hold) is Conclusion:
         job.hold = replace(hold, concluded_at=hold.concluded_at + skew, started_at=later_at(hold.started_at, skew))
     return job
+
+
+def numbers_only(wanted: JobFilter) -> None:
+    """Raise BadRequest for a cursor of several partitions: there is one."""
+    if wanted.cursor is not None:
+        raise BadRequest("cursor", "is not a cursor of this listing")
 
 
 def on_line(wanted: JobFilter, skew: float) -> JobFilter:

@@ -371,7 +371,7 @@ class AsyncClient(AsyncBatches, AsyncQueues, AsyncLogs, AsyncServer, AsyncWorker
         order: Literal["created", "concluded"] = "created",
         waiting_for: bool = False,
         limit: int | None = None,
-        cursor: int | None = None,
+        cursor: int | str | None = None,
     ) -> Page:
         """One page of jobs, newest first, without payloads and results.
 
@@ -430,7 +430,7 @@ class AsyncClient(AsyncBatches, AsyncQueues, AsyncLogs, AsyncServer, AsyncWorker
         order: Literal["created", "concluded"] = "created",
         waiting_for: bool = False,
         limit: int | None = None,
-        cursor: int | None = None,
+        cursor: int | str | None = None,
     ) -> AsyncIterator[JobInfo]:
         """Every matching job, newest first. Pages are requested as they are needed. The parameters are those of jobs.
 

@@ -366,7 +366,7 @@ class Client(SyncBatches, SyncQueues, SyncLogs, SyncServer, SyncWorkers):
         order: Literal["created", "concluded"] = "created",
         waiting_for: bool = False,
         limit: int | None = None,
-        cursor: int | None = None,
+        cursor: int | str | None = None,
     ) -> Page:
         """One page of jobs, newest first, without payloads and results.
 
@@ -425,7 +425,7 @@ class Client(SyncBatches, SyncQueues, SyncLogs, SyncServer, SyncWorkers):
         order: Literal["created", "concluded"] = "created",
         waiting_for: bool = False,
         limit: int | None = None,
-        cursor: int | None = None,
+        cursor: int | str | None = None,
     ) -> Iterator[JobInfo]:
         """Every matching job, newest first. Pages are requested as they are needed. The parameters are those of jobs.
 

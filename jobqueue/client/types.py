@@ -497,4 +497,4 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """A page of jobs, newest first. cursor: pass it to get the next page, None at the end; a short or empty page can have one too."""
 
     jobs: list[JobInfo]
-    cursor: int | None
+    cursor: int | str | None

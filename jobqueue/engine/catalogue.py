@@ -10,31 +10,30 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 from jobqueue.model import Job
-from jobqueue.partition import ALONE, Place
 
 _CHUNK_BITS = 7
 """A job takes 9 bytes of a full chunk; a chunk with a single old job takes a kilobyte."""
 
-_CHUNK_MASK = (1 << _CHUNK_BITS) - 1
+CHUNK_JOBS = 1 << _CHUNK_BITS
+_CHUNK_MASK = CHUNK_JOBS - 1
 
 
 class _Chunk:
     __slots__ = ("jobs", "live")
 
     def __init__(self) -> None:
-        self.jobs: list[Job | None] = [None] * (1 << _CHUNK_BITS)
+        self.jobs: list[Job | None] = [None] * CHUNK_JOBS
         self.live = 0
 
 
 class Catalogue:
-    """Jobs by id and by number. Numbers can be skipped."""
+    """Jobs by id and by number. Numbers can be skipped. See sparse.py for one of several partitions."""
 
-    __slots__ = ("_chunks", "_stride", "by_id", "next_number")
+    __slots__ = ("_chunks", "by_id", "next_number")
 
-    def __init__(self, place: Place = ALONE) -> None:
+    def __init__(self) -> None:
         self.by_id: dict[str, Job] = {}
-        self.next_number = place.first
-        self._stride = place.count
+        self.next_number = 1
         self._chunks: dict[int, _Chunk] = {}
 
     def add(self, job: Job) -> None:
@@ -46,12 +45,16 @@ class Catalogue:
             chunk = self._chunks[number >> _CHUNK_BITS] = _Chunk()
         chunk.jobs[number & _CHUNK_MASK] = job
         chunk.live += 1
-        self.next_number = number + self._stride
+        self.next_number = number + 1
+
+    def go_on(self, number: int) -> None:
+        """Give out numbers from this one on, which is above all that were given."""
+        self.next_number = number
 
     def take_number(self) -> int:
         """Take a number that no job is given then."""
         number = self.next_number
-        self.next_number = number + self._stride
+        self.next_number = number + 1
         return number
 
     def exchange(self, job: Job, other: Job) -> None:

@@ -92,7 +92,7 @@ class Claims:
         """Let the next claims have higher numbers than this one, and not be below a floor that it was learnt from."""
         jobs = self._state.jobs
         if jobs.next_number <= number:
-            jobs.next_number = self._state.place.number_from(number + 1)
+            jobs.go_on(number + 1)
 
     def drop(self, job_id: str, number: int) -> bool:
         """Drop the claim of an id that has this number. Returns whether it stood."""

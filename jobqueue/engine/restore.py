@@ -113,7 +113,7 @@ def restore(
         add(engine, job, next_number, next_seq)
         places.add(stored)
     # Older servers took numbers and places from separate counters, and stored two.
-    engine.jobs.next_number = max(next_number, next_seq)
+    engine.jobs.go_on(max(next_number, next_seq))
     for _ in places.settle():
         pass
     for state in engine.queues.values():

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from jobqueue.engine import checks
 from jobqueue.engine.ages import Ages
-from jobqueue.engine.catalogue import Catalogue
 from jobqueue.engine.chore import Chore
 from jobqueue.engine.deadlines import Deadlines
 from jobqueue.engine.edges import Edges
@@ -36,6 +35,7 @@ from jobqueue.engine.logs import Logs
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.samples import Samples
 from jobqueue.engine.sizes import conclusion_bytes, job_bytes, lease_bytes, own_bytes
+from jobqueue.engine.sparse import catalogue
 from jobqueue.engine.tasks import Task
 from jobqueue.errors import QueueFull, TooManyQueues, UnknownJob, UnknownQueue
 from jobqueue.histogram import JOB_SECONDS, Histogram
@@ -89,7 +89,7 @@ class State:
         self.limits = limits or Limits()
         self.ids = ids or Ids(place=place)
         self.random, self.place = random or Random(), self.ids.place
-        self.jobs = Catalogue(self.ids.place)
+        self.jobs = catalogue(self.place)
         self.queues: dict[str, QueueState] = {}
         self.deadlines: Deadlines[object] = Deadlines()
         """When waiting jobs are due: run_at, expires_at. Also queues and keys that wait for a rate, and chores."""

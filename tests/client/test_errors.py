@@ -50,6 +50,7 @@ PARTICULAR: list[QueueError] = [
     errors.NotRetryable("a", "queued"),
     errors.NotForgettable("a", "is queued, and only a concluded job can be forgotten"),
     errors.Duplicate("k", "a"),
+    errors.Unsupported("after", "the job is in another partition"),
     errors.StorageUnavailable("no room"),
     errors.StorageUnconfirmed("no room, and it may have been stored"),
 ]

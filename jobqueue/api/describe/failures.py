@@ -114,6 +114,21 @@ def _queue_full(route: Route, limits: Limits) -> e.QueueError:
     return e.QueueFull(*special.get(f"{route.method} {route.template}", plain))
 
 
+def _unsupported(route: Route, _: Limits) -> e.QueueError:
+    named = {
+        "PATCH /jobs/{id}": "queue",
+        "POST /jobs/bulk": "edit.queue",
+        "POST /queues/{name}/redrive": "to",
+        "POST /groups": "on_concluded.queue",
+        "PUT /schedules/{name}": "job.queue",
+        "PATCH /schedules/{name}": "job.queue",
+    }
+    place = f"{route.method} {route.template}"
+    if place == "POST /jobs/enqueue":
+        return e.Unsupported("after", f"the job 'figures' is in another partition than the queue {QUEUE!r}")
+    return e.Unsupported.of_queues(named.get(place, "dead_letter"), QUEUE, "letters")
+
+
 def _not_in_progress(route: Route, _: Limits) -> e.QueueError:
     if route.api == "classic":
         return e.NotInProgress(NUMBER, "CONCLUDED")
@@ -169,6 +184,7 @@ _EXAMPLES: Mapping[str, Callable[[Route, Limits], e.QueueError]] = {
     "too_many_connections": lambda route, limits: e.TooManyConnections("the server has reached its limit of connections"),
     "rate_limited": lambda route, limits: e.RateLimited(f"too many requests; {RATE}, are allowed"),
     "internal_error": lambda route, limits: InternalError("internal error in the server; see its log"),
+    "unsupported": _unsupported,
     "draining": lambda route, limits: e.Draining("the server is shutting down"),
     "storage_unavailable": _storage,
     "http_version": lambda route, limits: HttpVersionNotSupported("speak HTTP/1.1 or HTTP/1.0"),

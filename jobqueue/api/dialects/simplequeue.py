@@ -163,9 +163,10 @@ async def submit(site: Site, request: Request, _: str) -> Answer:
             continue
 
 
-async def _page(site: Site, after: int) -> tuple[bytes, int | None]:
-    """Jobs created after the one with this number, oldest first, as the inside of a list, and the number to continue from."""
-    page, cursor = await site.backend.jobs(JobFilter(limit=site.limits.page_jobs_max, after=after, payloads=True))
+async def _page(site: Site, place: int | str) -> tuple[bytes, int | str | None]:
+    """Jobs after this place, oldest first, as the inside of a list, and the place to continue from; 0 for the beginning."""
+    after, text = (place, None) if isinstance(place, int) else (0, place)
+    page, cursor = await site.backend.jobs(JobFilter(limit=site.limits.page_jobs_max, after=after, cursor=text, payloads=True))
     return b",".join(map(_view, page)), cursor
 
 

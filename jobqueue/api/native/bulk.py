@@ -176,7 +176,7 @@ def routes(route: Any) -> list[Route]:
             "Do one operation on many jobs",
             body=BulkBody,
             answers={200: BulkView},
-            errors=("too_large", *closed),
+            errors=("too_large", "unsupported", *closed),
         ),
         route(
             "POST",
@@ -186,7 +186,7 @@ def routes(route: Any) -> list[Route]:
             "Move dead letters back",
             body=RedriveBody,
             answers={200: TaskView, 202: TaskView},
-            errors=("unknown_queue", "too_many_tasks", *closed),
+            errors=("unknown_queue", "too_many_tasks", "unsupported", *closed),
         ),
         route("GET", "/tasks", tasks, Scope.READ, "List tasks, newest first", answers={200: TasksView}),
         route("GET", "/tasks/{id}", task, Scope.READ, "Look at a task", answers={200: TaskView}, errors=("unknown_task",)),

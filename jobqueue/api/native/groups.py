@@ -185,7 +185,7 @@ def routes(route: Callable[..., Route]) -> list[Route]:
     unknown, closed = "unknown_group", "draining"
     return [
         route("POST", "/groups", create, E, "Create a group", body=GroupBody, answers={201: GroupView, 200: GroupView},
-              errors=("id_conflict", "too_large", "too_many_groups", "queue_full", closed)),
+              errors=("id_conflict", "too_large", "too_many_groups", "queue_full", "unsupported", closed)),
         route("GET", "/groups", groups, R, "List groups, by id", query=GroupsQuery, answers={200: GroupsView}),
         route("GET", "/groups/{id}", group, R, "Look at a group, or wait for its end", query=GroupQuery, answers={200: GroupView},
               errors=(unknown, "too_many_waiters", "storage_unavailable")),

@@ -133,11 +133,19 @@ async def edit(site: Site, request: Request, job_id: str) -> Answer:
 # Reading.
 
 
+def position(cursor: str | None) -> tuple[int | None, str | None]:
+    """A cursor of `GET /jobs` as a number, or as a text: it is a number unless the store has several partitions. Raises BadRequest."""
+    if cursor is None or "." in cursor:
+        return None, cursor
+    return wire.decode_query([("cursor", cursor)], wire.ListPlace).cursor, None
+
+
 async def jobs(site: Site, request: Request, _: str) -> Answer:
     """GET /jobs."""
     asked = wire.decode_query(wire.query_of(request.head.path), wire.ListQuery)
     limit = site.limits.page_jobs_default if asked.limit is None else asked.limit
     checks.number("limit", limit, 1, site.limits.page_jobs_max)
+    before, cursor = position(asked.cursor)
     wanted = JobFilter(
         status=asked.status,
         outcome=asked.outcome,
@@ -153,16 +161,17 @@ async def jobs(site: Site, request: Request, _: str) -> Answer:
         created_before=wire.seconds(asked.created_before),
         retrying=asked.retrying,
         limit=limit,
-        before=asked.cursor,
+        before=before,
+        cursor=cursor,
         error_group=asked.error_group,
         by_end=asked.order == "concluded",
     )
-    found, cursor = await site.backend.jobs(wanted)
+    found, following = await site.backend.jobs(wanted)
     reasons: list[list[Reason] | None] = [None] * len(found)
     if asked.waiting_for:
         reasons = [*await site.backend.waiting_for([job.number for job in found])]
     shown = [views.job_view(job, whole=False, reasons=why) for job, why in zip(found, reasons, strict=True)]
-    return Answer(200, views.encode(views.PageView(shown, cursor)))
+    return Answer(200, views.encode(views.PageView(shown, following)))
 
 
 # Queues.

@@ -26,6 +26,8 @@ from jobqueue.api.routes import Route, Scope
 _LEASE_ERRORS = ("unknown_job", "lease_lost", "not_in_progress")
 _ROOM_ERRORS = ("queue_full", "too_many_queues")
 _CLOSED = ("draining",)
+_APART = ("unsupported",)
+"""Of what joins queues, which can be in different partitions."""
 
 
 def unmatched_route() -> Route:
@@ -68,7 +70,10 @@ def native_routes(prefix: str) -> list[Route]:
             "Submit a job",
             body=wire.EnqueueBody,
             answers={201: views.EnqueuedView, 200: views.EnqueuedView},
-            errors=("unknown_job", "unknown_group", "group_closed", "id_conflict", "duplicate", "too_large", *_ROOM_ERRORS, *_CLOSED),
+            errors=(
+                *("unknown_job", "unknown_group", "group_closed", "id_conflict", "duplicate", "too_large"),
+                *(*_ROOM_ERRORS, *_APART, *_CLOSED),
+            ),
         ),
         route(
             "POST",
@@ -157,7 +162,7 @@ def native_routes(prefix: str) -> list[Route]:
             "Edit a job that waits",
             body=wire.EditBody,
             answers={200: job},
-            errors=("unknown_job", "in_progress", "not_in_progress", "too_large", *_ROOM_ERRORS, *_CLOSED),
+            errors=("unknown_job", "in_progress", "not_in_progress", "too_large", *_ROOM_ERRORS, *_APART, *_CLOSED),
         ),
         shortening(
             route(
@@ -235,7 +240,7 @@ def native_routes(prefix: str) -> list[Route]:
             "Create a queue, or set its whole policy",
             body=policies.PolicyBody,
             answers={200: queue},
-            errors=("too_many_queues", *_CLOSED),
+            errors=("too_many_queues", *_APART, *_CLOSED),
         ),
         route(
             "PATCH",
@@ -245,7 +250,7 @@ def native_routes(prefix: str) -> list[Route]:
             "Change some fields of a queue's policy",
             body=policies.PolicyPatch,
             answers={200: queue},
-            errors=("unknown_queue", *_CLOSED),
+            errors=("unknown_queue", *_APART, *_CLOSED),
         ),
         route(
             "GET",

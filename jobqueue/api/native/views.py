@@ -284,7 +284,7 @@ class PageView(msgspec.Struct, frozen=True):
     """A page of jobs, newest first. cursor is for the next page, null at the end; a page can be short and still have a next one."""
 
     jobs: list[JobView]
-    cursor: int | None
+    cursor: int | str | None
 
 
 def raw(value: bytes | None) -> Raw | None:

@@ -197,6 +197,12 @@ class ListQuery(_Body, kw_only=True):
     order: Literal["created", "concluded"] = "created"
     waiting_for: bool = False
     limit: Int | None = None
+    cursor: str | None = None
+
+
+class ListPlace(_Body, kw_only=True):
+    """The cursor of GET /jobs, unless the store has several partitions."""
+
     cursor: Int | None = None
 
 

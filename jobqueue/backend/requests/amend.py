@@ -11,7 +11,7 @@ from typing import ClassVar
 import msgspec
 from msgspec.structs import replace
 
-from jobqueue.backend.requests.request import Guard, Owner, Request
+from jobqueue.backend.requests.request import Front, Guard, Owner, Request
 from jobqueue.policy import PolicyChange
 
 
@@ -41,6 +41,11 @@ class AmendQueue(Request[None], frozen=True, tag="queues.amend"):
         if isinstance(self.change.dead_letter, str):
             guard.allow(self.change.dead_letter, "dead_letter")
         await guard.beneath(self)
+
+    async def spread(self, front: Front) -> None:
+        if isinstance(self.change.dead_letter, str):
+            front.check_together("dead_letter", self.name, self.change.dead_letter)
+        await front.for_queue(self.name, self)
 
 
 def _amended(old: Mapping[str, str], asked: Mapping[str, str | None]) -> dict[str, str]:

@@ -7,13 +7,14 @@ stop.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import msgspec
 
-from jobqueue.backend.requests.request import Guard, Owner, Request
+from jobqueue.backend.requests.request import Front, Guard, Owner, Request
 from jobqueue.engine.bulk import Action, Bulk
 from jobqueue.engine.filters import Matching
-from jobqueue.errors import Forbidden, UnknownJob
+from jobqueue.errors import BadRequest, Forbidden, Unavailable, UnknownJob, Unsupported
 from jobqueue.model import Job, JobChange
 
 
@@ -63,6 +64,49 @@ class BulkJobs(Request[BulkDone], frozen=True, tag="bulk"):
             guard.allow(self.change.queue, "edit.queue")
         return await guard.beneath(self)
 
+    async def spread(self, front: Front) -> BulkDone:
+        queue, to = self.matching.queue, self.change.queue
+        if isinstance(to, str):
+            if queue is None:
+                raise Unsupported("edit.queue", "with several partitions, give the queue of the jobs too, as filter.queue")
+            front.check_together("edit.queue", queue, to)
+        if queue is not None:
+            return await front.for_queue(queue, self)
+        # In all partitions at the same time, so that in each the jobs count that exist when the operation begins.
+        cursors = _cursors(self.cursor, front.count)
+        going = [index for index, cursor in enumerate(cursors) if cursor is not None]
+        parts = await asyncio.gather(
+            *(front.at(index, msgspec.structs.replace(self, cursor=cursors[index] or None)) for index in going), return_exceptions=True
+        )
+        failed = [part for part in parts if isinstance(part, BaseException)]
+        done = [part for part in parts if isinstance(part, BulkDone)]
+        for error in failed:
+            if not isinstance(error, Unavailable) or not done or self.cursor is None:
+                raise error
+        # A partition that cannot be reached now goes on with a later part, where this one began.
+        for index, part in zip(going, parts, strict=True):
+            if isinstance(part, BulkDone):
+                cursors[index] = part.cursor
+        refused: Counter[str] = Counter()
+        for part in done:
+            refused.update(part.refused)
+        return BulkDone(
+            matched=sum(part.matched for part in done),
+            done=sum(part.done for part in done),
+            refused=dict(refused),
+            cursor=None if cursors.count(None) == len(cursors) else ".".join("" if cursor is None else cursor for cursor in cursors),
+        )
+
+
+def _cursors(cursor: str | None, count: int) -> list[str | None]:
+    """The cursor of each partition: "" to begin, None for one that has ended. Raises BadRequest."""
+    if cursor is None:
+        return [""] * count
+    cursors = cursor.split(".")
+    if len(cursors) != count:
+        raise BadRequest("cursor", "is not a cursor that this server returned")
+    return [each or None for each in cursors]
+
 
 class ForgetJob(Request[Job], frozen=True, tag="forget"):
     """Remove one concluded job from history, with its payload, result, errors and log. Returns the job as it was. Raises UnknownJob,
@@ -84,6 +128,9 @@ class ForgetJob(Request[Job], frozen=True, tag="forget"):
             # They can read it, since it was enqueued in a queue of theirs.
             raise UnknownJob(self.id)
         return await guard.beneath(self)
+
+    async def spread(self, front: Front) -> Job:
+        return await front.for_job(self.id, self)
 
 
 def named_queue(guard: Guard, matching: Matching, field: str) -> None:

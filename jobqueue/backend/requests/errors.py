@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from jobqueue.backend.requests.request import Guard, Owner, Request
+from jobqueue.backend.requests.request import Front, Guard, Owner, Request
 from jobqueue.past import ErrorGroup
 
 
@@ -31,6 +31,12 @@ class ListErrors(Request[list[ErrorGroup]], frozen=True, tag="errors.list"):
         # All groups: any of them may be one that the caller can see.
         found = await guard.beneath(replace(self, limit=ALL))
         return [group for group in found if guard.sees(group.queue)][: self.limit]
+
+    async def spread(self, front: Front) -> list[ErrorGroup]:
+        if self.queue is not None:
+            return await front.for_queue(self.queue, self)
+        found = [group for groups in await front.everywhere(self) for group in groups]
+        return sorted(found, key=lambda group: group.last_at, reverse=True)[: self.limit]
 
 
 ALL = 1_000_000_000

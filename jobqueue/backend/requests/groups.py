@@ -7,13 +7,15 @@ group, with all its members: whoever lets a job of another queue join accepts th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections.abc import Iterator
 
-from jobqueue.backend.requests.request import PAGE, Guard, Owner, Request
+from jobqueue.backend.merging import by_name
+from jobqueue.backend.requests.request import PAGE, Front, Guard, Owner, Request
 from jobqueue.backend.shell import group_key
 from jobqueue.engine.groups import KIND
-from jobqueue.errors import StorageUnavailable, Unconfirmed, UnknownGroup
+from jobqueue.errors import IdConflict, StorageUnavailable, Unconfirmed, UnknownGroup
 from jobqueue.group import GroupSpec, GroupStats
 from jobqueue.model import JobSpec
 
@@ -50,6 +52,18 @@ class CreateGroup(Request[tuple[GroupStats, bool]], frozen=True, tag="groups.cre
                 guard.allow(job.queue, f"{field}.queue")
         return await guard.beneath(self)
 
+    async def spread(self, front: Front) -> tuple[GroupStats, bool]:
+        spec = self.spec
+        for field, job in (("on_concluded", spec.on_concluded), ("on_succeeded", spec.on_succeeded)):
+            if job is not None:
+                front.check_together(f"{field}.queue", spec.queue, job.queue)
+        if spec.id is not None:
+            with contextlib.suppress(UnknownGroup):
+                index, _ = await front.found(GetGroup(id=spec.id), UnknownGroup)
+                if index != front.index_of(spec.queue):
+                    raise IdConflict.told(f"a different group already has the id {spec.id!r}: it differs in queue", "queue")
+        return await front.for_queue(spec.queue, self)
+
 
 class GetGroup(Request[GroupStats], frozen=True, tag="groups.get"):
     """A group, once it is closed and all members have ended, or once the wait has passed. Raises UnknownGroup, TooManyWaiters."""
@@ -77,6 +91,10 @@ class GetGroup(Request[GroupStats], frozen=True, tag="groups.get"):
             raise UnknownGroup(self.id)
         return stats if self.wait <= 0 or stats.concluded else await guard.beneath(self)
 
+    async def spread(self, front: Front) -> GroupStats:
+        index, stats = await front.found(GetGroup(id=self.id), UnknownGroup)
+        return stats if self.wait <= 0 or stats.concluded else await front.at(index, self)
+
 
 class ListGroups(Request[Page], frozen=True, tag="groups.list"):
     """Up to `limit` groups by id, starting after the id `after`; and the next `after`."""
@@ -102,6 +120,9 @@ class ListGroups(Request[Page], frozen=True, tag="groups.list"):
         more, found = cursor is not None or len(found) > self.limit, found[: self.limit]
         return found, found[-1].id if more and found else None
 
+    async def spread(self, front: Front) -> Page:
+        return by_name(await front.everywhere(self), lambda stats: stats.id, self.limit)
+
 
 class CloseGroup(Request[GroupStats], frozen=True, tag="groups.close"):
     """Let no more jobs join a group. Raises UnknownGroup."""
@@ -119,6 +140,10 @@ class CloseGroup(Request[GroupStats], frozen=True, tag="groups.close"):
         await GetGroup(id=self.id).guarded(guard)
         return await guard.beneath(self)
 
+    async def spread(self, front: Front) -> GroupStats:
+        index, _ = await front.found(GetGroup(id=self.id), UnknownGroup)
+        return await front.at(index, self)
+
 
 class CancelGroup(Request[GroupStats], frozen=True, tag="groups.cancel"):
     """Close a group, and cancel all its members soon after. Raises UnknownGroup."""
@@ -135,6 +160,10 @@ class CancelGroup(Request[GroupStats], frozen=True, tag="groups.cancel"):
     async def guarded(self, guard: Guard) -> GroupStats:
         await GetGroup(id=self.id).guarded(guard)
         return await guard.beneath(self)
+
+    async def spread(self, front: Front) -> GroupStats:
+        index, _ = await front.found(GetGroup(id=self.id), UnknownGroup)
+        return await front.at(index, self)
 
 
 GROUPS = (CreateGroup, GetGroup, ListGroups, CloseGroup, CancelGroup)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from jobqueue.backend.requests.request import Guard, Owner, Request
+from jobqueue.backend.requests.request import Front, Guard, Owner, Request
 from jobqueue.engine.logs import log_key
 from jobqueue.errors import UnknownJob
 from jobqueue.joblog import LINES_MAX, LoggedLine, LogPart, LogState
@@ -60,6 +60,9 @@ class AppendLog(Request[LogState], frozen=True, tag="logs.append"):
             raise UnknownJob(self.id)
         return await guard.beneath(self)
 
+    async def spread(self, front: Front) -> LogState:
+        return await front.for_job(self.id, self)
+
 
 class ReadLog(Request[LogPage], frozen=True, tag="logs.read"):
     """Up to `limit` lines of a job's log after the line with the number `after`. With a wait: as soon as there are any, or the job is
@@ -89,6 +92,9 @@ class ReadLog(Request[LogPage], frozen=True, tag="logs.read"):
             # The job may have moved to another queue meanwhile.
             await guard.job(self.id)
         return page
+
+    async def spread(self, front: Front) -> LogPage:
+        return await front.for_job(self.id, self)
 
 
 LOGS = (AppendLog, ReadLog)

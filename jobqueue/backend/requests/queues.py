@@ -6,7 +6,8 @@ import asyncio
 
 import msgspec
 
-from jobqueue.backend.requests.request import PAGE, Guard, Owner, Request
+from jobqueue.backend.merging import by_name
+from jobqueue.backend.requests.request import PAGE, Front, Guard, Owner, Request
 from jobqueue.engine.purging import Purge
 from jobqueue.model import QueueStats
 from jobqueue.policy import QueuePolicy
@@ -30,6 +31,9 @@ class GetPolicy(Request[QueuePolicy], frozen=True, tag="queues.policy"):
     async def guarded(self, guard: Guard) -> QueuePolicy:
         guard.allow(self.name)
         return await guard.beneath(self)
+
+    async def spread(self, front: Front) -> QueuePolicy:
+        return await front.for_queue(self.name, self)
 
 
 async def _purged(owner: Owner, name: str) -> int:
@@ -55,6 +59,9 @@ class PurgeAll(Request[int], frozen=True, tag="queues.purge"):
     async def guarded(self, guard: Guard) -> int:
         guard.allow(self.name)
         return await guard.beneath(self)
+
+    async def spread(self, front: Front) -> int:
+        return await front.for_queue(self.name, self)
 
 
 class DeleteQueue(Request[int], frozen=True, tag="queues.delete"):
@@ -94,6 +101,9 @@ class DeleteQueue(Request[int], frozen=True, tag="queues.delete"):
         guard.allow(self.name)
         return await guard.beneath(self)
 
+    async def spread(self, front: Front) -> int:
+        return await front.for_queue(self.name, self)
+
 
 class Made(msgspec.Struct, frozen=True):
     """A queue, and whether it was created now."""
@@ -128,6 +138,11 @@ class MakeQueue(Request[Made], frozen=True, tag="queues.make"):
             guard.allow(self.policy.dead_letter, "dead_letter")
         return await guard.beneath(self)
 
+    async def spread(self, front: Front) -> Made:
+        if self.policy.dead_letter is not None:
+            front.check_together("dead_letter", self.name, self.policy.dead_letter)
+        return await front.for_queue(self.name, self)
+
 
 class QueueNames(Request[tuple[list[str], str | None]], frozen=True, tag="queues.names"):
     """Up to `limit` names of queues that begin with `prefix`, in order, starting after the name `after`; and the next `after`."""
@@ -149,6 +164,9 @@ class QueueNames(Request[tuple[list[str], str | None]], frozen=True, tag="queues
             found += [name for name in page if guard.sees(name)]
         # The name of a queue that they cannot see must not be revealed either.
         return found[: self.limit], found[self.limit - 1] if len(found) > self.limit else None
+
+    async def spread(self, front: Front) -> tuple[list[str], str | None]:
+        return by_name(await front.everywhere(self), str, self.limit)
 
 
 QUEUES = (GetPolicy, PurgeAll, DeleteQueue, MakeQueue, QueueNames)

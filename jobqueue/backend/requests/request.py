@@ -12,6 +12,7 @@ from jobqueue.backend.tasks import Tasks
 from jobqueue.backend.workers import Workers
 from jobqueue.clock import Clock
 from jobqueue.engine.engine import Engine
+from jobqueue.errors import QueueError
 from jobqueue.joblog import LogPart
 from jobqueue.limits import Limits
 from jobqueue.model import Job, JobSpec, QueueStats
@@ -91,6 +92,35 @@ class Guard(Protocol):
         """A job that the caller can read. Raises UnknownJob."""
 
 
+class Front(Protocol):
+    """What requests need of a backend over several partitions. Partitions are numbered from 0 to count - 1."""
+
+    count: int
+
+    def index_of(self, queue: str) -> int:
+        """The partition of a queue."""
+
+    def check_together(self, field: str, queue: str, other: str) -> None:
+        """Raise Unsupported, naming the field, unless both queues are in one partition."""
+
+    async def at(self, index: int, request: Request[R]) -> R:
+        """Carry out a request in one partition."""
+
+    async def for_queue(self, queue: str, request: Request[R]) -> R:
+        """Carry out a request in the partition of a queue."""
+
+    async def for_job(self, job_id: str, request: Request[R]) -> R:
+        """Carry out a request in the partition that has this job. Raises UnknownJob."""
+
+    async def everywhere(self, request: Request[R]) -> list[R]:
+        """Carry out a request in all partitions at the same time. Raises the error of any."""
+
+    async def found(self, request: Request[R], unknown: type[QueueError]) -> tuple[int, R]:
+        """Carry out a request that changes nothing in all partitions, and return the first answer that is not the error `unknown`, with its
+        partition. Raises `unknown` only if all partitions answered that.
+        """
+
+
 class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True, tag_field="ask"):
     """One operation; R is the type of its answer. A subclass has a `tag`, which identifies it between servers.
 
@@ -111,6 +141,12 @@ class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True, tag_field="
     async def guarded(self, guard: Guard) -> R:
         """Carry it out for a caller limited to some queues, with `guard.beneath`. Also raises Forbidden."""
         raise TypeError(f"{type(self).__name__} says nothing about who may ask it")
+
+    async def spread(self, front: Front) -> R:
+        """Carry it out on a store with several partitions: in one of them, or in all, with the answers put together. Also raises
+        Unsupported.
+        """
+        raise TypeError(f"{type(self).__name__} says nothing about partitions")
 
     def needs(self) -> int:
         """What an owner must support for this request."""

@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from jobqueue.backend.requests.request import Guard, Owner, Request
+from jobqueue.backend.merging import summed_columns
+from jobqueue.backend.requests.request import Front, Guard, Owner, Request
 from jobqueue.engine.samples import DAY, HOUR, Value
 
 SpanName = Literal["hour", "day"]
@@ -48,6 +49,18 @@ class GetHistory(Request[History], frozen=True, tag="samples.get"):
         seen = tuple(await Sampled().guarded(guard))
         return await guard.beneath(msgspec.structs.replace(self, among=seen))
 
+    async def spread(self, front: Front) -> History:
+        if self.queue is not None:
+            return await front.for_queue(self.queue, self)
+        parts = await front.everywhere(self)
+        # The clock of one can be in the next step already: that one's first step is not the others'.
+        begins_at, step, steps = max(part.begins_at for part in parts), parts[0].step_seconds, len(next(iter(parts[0].columns.values())))
+        shifted = []
+        for part in parts:
+            late = round((begins_at - part.begins_at) / step)
+            shifted.append({name: [*values[late:], *[None] * late][:steps] for name, values in part.columns.items()})
+        return History(step, begins_at, summed_columns(shifted))
+
 
 class Sampled(Request[list[str]], frozen=True, tag="samples.queues"):
     """The names of the queues that have their own samples."""
@@ -60,6 +73,9 @@ class Sampled(Request[list[str]], frozen=True, tag="samples.queues"):
     async def guarded(self, guard: Guard) -> list[str]:
         names = await guard.beneath(self)
         return [name for name in names if guard.sees(name)]
+
+    async def spread(self, front: Front) -> list[str]:
+        return [name for names in await front.everywhere(self) for name in names]
 
 
 SAMPLES = (GetHistory, Sampled)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from jobqueue.backend.requests.request import PAGE, Guard, Owner, Request
+from jobqueue.backend.merging import by_name
+from jobqueue.backend.requests.request import PAGE, Front, Guard, Owner, Request
 from jobqueue.engine.schedules import Schedules
 from jobqueue.errors import UnknownSchedule
 from jobqueue.model import Job, JobSpec
@@ -65,6 +66,9 @@ class ListSchedules(Request[Page], frozen=True, tag="schedules.list"):
         more, found = cursor is not None or len(found) > self.limit, found[: self.limit]
         return found, found[-1].name if more and found else None
 
+    async def spread(self, front: Front) -> Page:
+        return by_name(await front.everywhere(self), lambda stats: stats.name, self.limit)
+
 
 class GetSchedule(Request[ScheduleStats], frozen=True, tag="schedules.get"):
     """One schedule, with its next five slots. Raises UnknownSchedule."""
@@ -78,6 +82,10 @@ class GetSchedule(Request[ScheduleStats], frozen=True, tag="schedules.get"):
         stats = await guard.beneath(self)
         if not guard.sees(stats.schedule.job.queue):
             raise UnknownSchedule(self.name)
+        return stats
+
+    async def spread(self, front: Front) -> ScheduleStats:
+        _, stats = await front.found(self, UnknownSchedule)
         return stats
 
 
@@ -107,6 +115,13 @@ class PutSchedule(Request[ScheduleStats], frozen=True, tag="schedules.put"):
             guard.allow((await guard.beneath(GetSchedule(name=self.name))).schedule.job.queue)
         return await guard.beneath(self)
 
+    async def spread(self, front: Front) -> ScheduleStats:
+        queue = self.schedule.job.queue
+        with contextlib.suppress(UnknownSchedule):
+            _, stats = await front.found(GetSchedule(name=self.name), UnknownSchedule)
+            front.check_together("job.queue", stats.schedule.job.queue, queue)
+        return await front.for_queue(queue, self)
+
 
 class ChangeSchedule(Request[ScheduleStats], frozen=True, tag="schedules.change"):
     """Change some fields of a schedule, such as whether it is paused. by: see PutSchedule. Raises UnknownSchedule, BadRequest, TooLarge."""
@@ -131,6 +146,12 @@ class ChangeSchedule(Request[ScheduleStats], frozen=True, tag="schedules.change"
             guard.allow(self.change.job.queue)
         return await guard.beneath(self)
 
+    async def spread(self, front: Front) -> ScheduleStats:
+        index, stats = await front.found(GetSchedule(name=self.name), UnknownSchedule)
+        if isinstance(self.change.job, JobSpec):
+            front.check_together("job.queue", stats.schedule.job.queue, self.change.job.queue)
+        return await front.at(index, self)
+
 
 class DeleteSchedule(Request[None], frozen=True, tag="schedules.delete"):
     """Delete a schedule; the jobs that it made remain. Raises UnknownSchedule."""
@@ -145,6 +166,10 @@ class DeleteSchedule(Request[None], frozen=True, tag="schedules.delete"):
     async def guarded(self, guard: Guard) -> None:
         await GetSchedule(name=self.name).guarded(guard)
         await guard.beneath(self)
+
+    async def spread(self, front: Front) -> None:
+        index, _ = await front.found(GetSchedule(name=self.name), UnknownSchedule)
+        await front.at(index, self)
 
 
 class RunSchedule(Request[tuple[Job, bool]], frozen=True, tag="schedules.run"):
@@ -164,6 +189,10 @@ class RunSchedule(Request[tuple[Job, bool]], frozen=True, tag="schedules.run"):
     async def guarded(self, guard: Guard) -> tuple[Job, bool]:
         await GetSchedule(name=self.name).guarded(guard)
         return await guard.beneath(self)
+
+    async def spread(self, front: Front) -> tuple[Job, bool]:
+        index, _ = await front.found(GetSchedule(name=self.name), UnknownSchedule)
+        return await front.at(index, self)
 
 
 class Backfill(Request[list[str]], frozen=True, tag="schedules.backfill"):
@@ -186,6 +215,10 @@ class Backfill(Request[list[str]], frozen=True, tag="schedules.backfill"):
     async def guarded(self, guard: Guard) -> list[str]:
         await GetSchedule(name=self.name).guarded(guard)
         return await guard.beneath(self)
+
+    async def spread(self, front: Front) -> list[str]:
+        index, _ = await front.found(GetSchedule(name=self.name), UnknownSchedule)
+        return await front.at(index, self)
 
 
 SCHEDULES = (ListSchedules, GetSchedule, PutSchedule, ChangeSchedule, DeleteSchedule, RunSchedule, Backfill)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobqueue.backend.requests.request import Guard, Owner, Request
+from jobqueue.backend.requests.request import Front, Guard, Owner, Request
 from jobqueue.backend.tasks import letters
 from jobqueue.engine import checks
 from jobqueue.engine.filters import Matching
@@ -74,6 +74,12 @@ class Redrive(Request[TaskStats], frozen=True, tag="redrive"):
         guard.allow(self.to, "to")
         return await guard.beneath(self)
 
+    async def spread(self, front: Front) -> TaskStats:
+        # Without `to`, each goes back to the queue that it came from, which is in the same partition.
+        if self.to is not None:
+            front.check_together("to", self.queue, self.to)
+        return await front.for_queue(self.queue, self)
+
 
 def _sees(guard: Guard, stats: TaskStats) -> bool:
     return guard.sees(stats.queue) and (stats.to is None or guard.sees(stats.to))
@@ -88,6 +94,10 @@ class ListTasks(Request[list[TaskStats]], frozen=True, tag="tasks.list"):
     async def guarded(self, guard: Guard) -> list[TaskStats]:
         return [stats for stats in await guard.beneath(self) if _sees(guard, stats)]
 
+    async def spread(self, front: Front) -> list[TaskStats]:
+        found = [stats for tasks in await front.everywhere(self) for stats in tasks]
+        return sorted(found, key=lambda stats: stats.started_at, reverse=True)
+
 
 class GetTask(Request[TaskStats], frozen=True, tag="tasks.get"):
     """One task. Raises UnknownTask."""
@@ -101,6 +111,10 @@ class GetTask(Request[TaskStats], frozen=True, tag="tasks.get"):
         stats = await guard.beneath(self)
         if not _sees(guard, stats):
             raise UnknownTask(self.id)
+        return stats
+
+    async def spread(self, front: Front) -> TaskStats:
+        _, stats = await front.found(self, UnknownTask)
         return stats
 
 
@@ -121,6 +135,10 @@ class CancelTask(Request[TaskStats], frozen=True, tag="tasks.cancel"):
     async def guarded(self, guard: Guard) -> TaskStats:
         await GetTask(id=self.id).guarded(guard)
         return await guard.beneath(self)
+
+    async def spread(self, front: Front) -> TaskStats:
+        index, _ = await front.found(GetTask(id=self.id), UnknownTask)
+        return await front.at(index, self)
 
 
 TASKS = (Redrive, ListTasks, GetTask, CancelTask)

@@ -75,7 +75,7 @@ class Passing(ABC):
     async def numbered(self, number: int) -> Job:
         return await self._pass(lambda to: to.numbered(number))
 
-    async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
+    async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | str | None]:
         return await self._pass(lambda to: to.jobs(wanted))
 
     async def queues(self) -> list[QueueStats]:

@@ -20,6 +20,7 @@ import msgspec
 
 from jobqueue.backend.base import BackendStats, ClusterStats, Conclude, Enqueued, Extend, Listen, Notice, Release
 from jobqueue.backend.requests.request import R, Request
+from jobqueue.backend.snapshots import numbers_only
 from jobqueue.backend.store import messages as m
 from jobqueue.backend.store import parts as batches
 from jobqueue.backend.store.asking import decode_answer, op_of
@@ -287,6 +288,7 @@ class RemoteBackend:
         return job_of((await self._ask(m.GotJob, m.NUMBERED, number)).job)
 
     async def jobs(self, wanted: JobFilter) -> tuple[list[Job], int | None]:
+        numbers_only(wanted)
         sees = wanted.sees
         found: list[Job] = []
         before, after = wanted.before, wanted.after
