@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from . import run
-from .cluster import TROUBLES, cluster_plan_of, simulate_cluster
+from .cluster import cluster_plan_of, simulate_cluster
 from .plants import PLANTS, ROOT, Plant, hunt
 from .world import Plan, World, plan_of, simulate
 
