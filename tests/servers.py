@@ -30,13 +30,14 @@ from jobqueue.backend.store.ownership import Ownership
 from jobqueue.backend.store.peer import OwnerLink, PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
 from jobqueue.backend.store.store import Store
+from jobqueue.backend.store.stores import StoreSet
 from jobqueue.clock import ManualClock, SystemClock
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
 from jobqueue.process import cluster, server
 from jobqueue.process.exposure import Exposure
 from jobqueue.process.settings import Settings
-from tests.backend.store.memory import MemoryStore, Shared
+from tests.backend.store.memory import MemoryStore, MemoryStores, Shared, SharedSet
 
 VARIABLE = "JOBQUEUE_TEST_SERVERS"
 
@@ -252,16 +253,16 @@ async def behind(limits: Limits, clock: ManualClock) -> tuple[Backend, LocalBack
 
 
 _numbers = itertools.count()
-_shared: dict[str, Shared] = {}
+_shared: dict[str, SharedSet] = {}
 """The stores of this process, by URL."""
 
 _backend = server._backend
 _open_store = cluster.open_store
 
 
-def _open(settings: Settings) -> Store:
+def _open(settings: Settings) -> StoreSet:
     shared = _shared.get(settings.store or "")
-    return _open_store(settings) if shared is None else MemoryStore(shared)
+    return _open_store(settings) if shared is None else MemoryStores(shared)
 
 
 @contextlib.asynccontextmanager
@@ -273,7 +274,7 @@ async def _behind(settings: Settings, exposure: Exposure) -> AsyncIterator[Backe
         return
     url = f"memory://{next(_numbers)}"
     both = msgspec.structs.replace(settings, store=url, peer_host="127.0.0.1", peer_port=0, owner_lease_seconds=LEASE_SECONDS)
-    _shared[url] = Shared(SystemClock())
+    _shared[url] = SharedSet(SystemClock())
     try:
         async with _backend(both, exposure) as owner:
             await _found(owner)
@@ -358,7 +359,7 @@ class Pair:
 
     async def __aenter__(self) -> Self:
         assert self.settings.store is not None
-        _shared[self.settings.store] = Shared(SystemClock())
+        _shared[self.settings.store] = SharedSet(SystemClock())
         cluster.open_store = _open
         for number in (0, 1):
             await self.start(number)

@@ -17,6 +17,7 @@ from jobqueue.backend.loading import CannotOpen, JobRows, LooseRows, load, offse
 from jobqueue.backend.rows import Counters, decode_counters, decode_job
 from jobqueue.backend.snapshots import shifted
 from jobqueue.backend.things import (
+    claims_of,
     decode_named,
     groups_of,
     in_their_order,
@@ -261,6 +262,9 @@ class Twin:
                 named.groups,
                 named.tallies,
                 groups_of(gone),
+                named.claims,
+                claims_of(gone),
+                named.floors,
             ),
         )
         for worker in quiet_of(gone):

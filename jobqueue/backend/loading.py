@@ -120,7 +120,7 @@ def load(rows: Rows, engine: Engine, clock: Clock, progress: Progress = no_progr
         reader = _Reader(rows, offset, progress)
         named = decode_named(rows.queues(), offset)
         jobs, following = reader.jobs(), counters.next_number
-        things = named.schedules, named.logs, named.windows, named.groups, named.tallies
+        things = named.schedules, named.logs, named.windows, named.groups, named.tallies, named.claims, named.floors
         restore(engine, named.queues, jobs, following, counters.next_seq, *things)
         engine.quiet = dict(sorted(named.quiet, key=lambda told: told[1]))
         engine.tasks = in_their_order(named.tasks)

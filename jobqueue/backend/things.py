@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from jobqueue.backend.id_claims import decode_claim, decode_floor, encode_claim, encode_floor
 from jobqueue.backend.rows import BadRow, decode_queue, encode_queue
 from jobqueue.backend.windows import decode_window, encode_window
 from jobqueue.engine import logs, samples, unique
+from jobqueue.engine.claims import CLAIM, FLOOR, IdClaim
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.groups import KIND as GROUP
 from jobqueue.engine.groups import OUTCOMES, TALLY, StoredCallback, StoredGroup, Tally
@@ -111,6 +113,8 @@ class Named(NamedTuple):
     tallies: list[Tally]
     tasks: list[Task]
     samples: dict[int, dict[str, bytes]]
+    claims: list[tuple[str, IdClaim]]
+    floors: dict[int, int]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -155,13 +159,18 @@ def encode_named(engine: Engine, name: str, offset: float = 0.0) -> bytes | None
     if name.startswith(samples.KIND):
         rows = engine.samples.row(name)
         return None if rows is None else _encode(rows)
+    if name.startswith(CLAIM):
+        claim = engine.claims.get(name.removeprefix(CLAIM))
+        return None if claim is None else encode_claim(claim)
+    if name.startswith(FLOOR):
+        return encode_floor(engine.claims.floors[int(name.removeprefix(FLOOR))])
     table = engine.schedules.tables.get(name.removeprefix(KIND))
     return None if table is None else encode_schedule(table.stored)
 
 
 def decode_named(rows: Iterable[tuple[str, bytes]], offset: float = 0.0) -> Named:
     """The content of rows. offset: see `encode_named`. Raises BadRow, also for an unknown kind."""
-    named = Named([], [], [], [], [], [], [], [], {})
+    named = Named([], [], [], [], [], [], [], [], {}, [], {})
     for name, row in rows:
         if "/" not in name:
             named.queues.append(decode_queue(name, row, offset))
@@ -181,9 +190,19 @@ def decode_named(rows: Iterable[tuple[str, bytes]], offset: float = 0.0) -> Name
             named.tasks.append(decode_task(name, row))
         elif name.startswith(samples.KIND):
             named.samples.update(decode_samples(name, row))
+        elif name.startswith((CLAIM, FLOOR)):
+            _decode_claims(named, name, row)
         else:
             raise BadRow(f"{name!r} is of a kind that this server does not know")
     return named
+
+
+def _decode_claims(named: Named, name: str, row: bytes) -> None:
+    if name.startswith(CLAIM):
+        named.claims.append(decode_claim(name, row))
+    else:
+        home, floor = decode_floor(name, row)
+        named.floors[home] = floor
 
 
 def decode_quiet(name: str, row: bytes) -> tuple[str, float]:
@@ -266,6 +285,11 @@ def queues_of(names: Iterable[str]) -> list[str]:
 def schedules_of(names: Iterable[str]) -> list[str]:
     """The names of schedules among these names."""
     return [name.removeprefix(KIND) for name in names if name.startswith(KIND)]
+
+
+def claims_of(names: Iterable[str]) -> list[str]:
+    """The claimed ids among these names."""
+    return [name.removeprefix(CLAIM) for name in names if name.startswith(CLAIM)]
 
 
 def groups_of(names: Iterable[str]) -> list[str]:

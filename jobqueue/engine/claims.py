@@ -137,10 +137,6 @@ class Claims:
 
     # Restoring and following.
 
-    def stored(self, job_id: str) -> IdClaim | None:
-        """See `get`; for storage."""
-        return self.get(job_id)
-
     def follow(self, claims: Iterable[tuple[str, IdClaim]], dropped: Iterable[str], floors: Mapping[int, int]) -> None:
         """Take over claims and floors as they are stored."""
         for job_id in dropped:
@@ -149,6 +145,24 @@ class Claims:
             self._claims.pop(job_id, None)
             self._claims[job_id] = claim.number * PARTITIONS_MAX + claim.partition
         self.floors.update(floors)
+
+    def fault(self) -> str | None:
+        """What is wrong with these claims and floors; None if they can be. Every job is restored."""
+        state = self._state
+        index, count = state.place.index, state.place.count
+        for job_id, packed in self._claims.items():
+            partition, number = _unpacked(packed)
+            if job_id in state.jobs.by_id:
+                return f"the id {job_id!r} is claimed for partition {partition}, and job number {state.jobs.by_id[job_id].number} has it"
+            if home_of(job_id, count) != index or partition == index or partition >= count:
+                return f"the id {job_id!r} is claimed for partition {partition} in partition {index} of {count}"
+            # A store that was divided later has one number for all claims from then.
+            if not 0 < number < state.jobs.next_number:
+                return f"the claim of the id {job_id!r} has the number {number}, which was never given"
+        for home, floor in self.floors.items():
+            if home == index or not 0 <= home < count or floor < 1:
+                return f"partition {index} of {count} has the floor {floor} for partition {home}"
+        return None
 
 
 def _number(item: tuple[str, IdClaim]) -> int:

@@ -11,10 +11,12 @@ An engine that follows forgets nothing on its own: the other server's history ma
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from jobqueue.engine.chore import Chore
+from jobqueue.engine.claims import IdClaim
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.groups import StoredGroup, Tally
 from jobqueue.engine.logs import StoredChunk
@@ -46,6 +48,9 @@ class Changes(NamedTuple):
     groups: Sequence[StoredGroup] = ()
     tallies: Sequence[Tally] = ()
     groups_gone: Sequence[str] = ()
+    claims: Sequence[tuple[str, IdClaim]] = ()
+    claims_gone: Sequence[str] = ()
+    floors: Mapping[int, int] = MappingProxyType({})
 
 
 def begin(engine: Engine) -> None:
@@ -89,6 +94,7 @@ def follow(engine: Engine, changes: Changes) -> Iterator[None]:
     engine.schedules.follow(changes.schedules, changes.schedules_gone)
     engine.uniques.follow(changes.windows, changes.windows_gone)
     engine.groups.follow(changes.groups, changes.tallies, changes.groups_gone)
+    engine.claims.follow(changes.claims, changes.claims_gone, changes.floors)
     for name in changes.queues_gone:
         deleted = engine.queues.pop(name, None)
         keep_by(engine, name, engine.default_policy)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from jobqueue.engine.claims import IdClaim
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import K_CHANGED, Event
 from jobqueue.engine.flow import FlowQueue
@@ -89,6 +90,8 @@ def restore(
     windows: Iterable[Window] = (),
     groups: Iterable[StoredGroup] = (),
     tallies: Iterable[Tally] = (),
+    claims: Iterable[tuple[str, IdClaim]] = (),
+    floors: Mapping[int, int] = MappingProxyType({}),
 ) -> None:
     """Fill an empty engine. jobs: in order of their numbers. Raises Inconsistent.
 
@@ -116,6 +119,9 @@ def restore(
     engine.jobs.go_on(max(next_number, next_seq))
     for _ in places.settle():
         pass
+    engine.claims.follow(claims, (), floors)
+    if (fault := engine.claims.fault()) is not None:
+        raise Inconsistent(fault)
     for state in engine.queues.values():
         check_totals(state)
     check_logs(engine, engine.logs.by_job)

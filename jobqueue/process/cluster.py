@@ -19,7 +19,7 @@ from jobqueue.backend.store.peer import PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
 from jobqueue.backend.store.source import LinkSource
 from jobqueue.backend.store.standby import Standby
-from jobqueue.backend.store.store import Inspected
+from jobqueue.backend.store.stores import StoreSet
 from jobqueue.clock import SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.process.certificates import PeerTls
@@ -35,17 +35,17 @@ LOOPBACK_SECRET = "jobqueue-on-this-machine"
 _ACKNOWLEDGE: dict[str, Literal[0, 1, 2, "aof"]] = {"0": 0, "1": 1, "2": 2, "aof": "aof"}
 
 
-def open_store(settings: Settings) -> Inspected:
+def open_store(settings: Settings) -> StoreSet:
     """The store that the settings name, not connected yet. Raises CannotOpen."""
     assert settings.store is not None
     try:
         if settings.store.startswith("valkey"):
-            from jobqueue.backend.store.valkey import ValkeyStore
+            from jobqueue.backend.store.valkey import ValkeyStores
 
-            return ValkeyStore(settings.store, _ACKNOWLEDGE[settings.acknowledge])
-        from jobqueue.backend.store.postgres import PostgresStore
+            return ValkeyStores(settings.store, _ACKNOWLEDGE[settings.acknowledge])
+        from jobqueue.backend.store.postgres import PostgresStores
 
-        return PostgresStore(settings.store)
+        return PostgresStores(settings.store)
     except ImportError as error:
         extra = "store-valkey" if settings.store.startswith("valkey") else "store-postgres"
         raise CannotOpen(f"--store needs {error.name}: pip install '.[{extra}]' in a clone of the repository") from None
@@ -59,14 +59,15 @@ async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[Clust
 
     On exit it hands over the queue, closes the links to the others, and closes the store.
     """
-    store = open_store(settings)
+    stores = open_store(settings)
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(store.close)
+        stack.push_async_callback(stores.close)
         try:
-            await store.open()
+            await stores.open(1)
+            store = stores[0]
             check_whole(store.path, await store.counters())
         except NotNow as error:
-            raise CannotOpen(f"{store.path}: {error}") from None
+            raise CannotOpen(f"{stores.path}: {error}") from None
         clock, limits = SystemClock(), settings.limits
         secret = settings.peer_secret or (LOOPBACK_SECRET if tls is None else None)
         # Unique for each process: two processes with one name would take the queue from each other.

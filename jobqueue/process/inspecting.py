@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from jobqueue.backend.group import Fatal, Group, NotNow
 from jobqueue.backend.loading import CannotOpen, JobRows, load
-from jobqueue.backend.store.store import Inspected, Member, Owner, Whole
+from jobqueue.backend.store.store import Member, Owner, Whole
+from jobqueue.backend.store.stores import StoreSet
 from jobqueue.clock import SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.process.cluster import open_store
@@ -66,16 +67,17 @@ def check_store(settings: Settings) -> str:
     return asyncio.run(_check(open_store(settings)))
 
 
-async def _check(store: Inspected) -> str:
+async def _check(stores: StoreSet) -> str:
     try:
-        await store.inspect()
-        owner, members = await store.owner(), await store.members()
+        await stores.inspect()
+        store = stores[0]
+        owner, members = await store.owner(), await stores.members()
         rows = _Gathered(store.path)
         rows.whole = await store.moment(rows.add)
     except (NotNow, Fatal) as error:
-        raise CannotOpen(f"{store.path}: {str(error).removeprefix(f'{store.path}: ')}") from error
+        raise CannotOpen(f"{stores.path}: {str(error).removeprefix(f'{stores.path}: ')}") from error
     finally:
-        await store.close()
+        await stores.close()
     engine = Engine(ALL)
     with progress_shown(store.path) as progress:
         load(rows, engine, SystemClock(), progress)

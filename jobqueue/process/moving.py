@@ -75,14 +75,14 @@ def _with_store(settings: Settings, use: Callable[[Store], Awaitable[object]]) -
     """Open the store, use it and close it, in a loop of its own."""
 
     async def run() -> None:
-        store = open_store(settings)
+        stores = open_store(settings)
         try:
-            await store.open()
-            await use(store)
+            await stores.open(1)
+            await use(stores[0])
         except (NotNow, Fatal) as error:
             said = str(error)
-            raise CannotOpen(said if said.startswith(store.path) else f"{store.path}: {said}") from error
+            raise CannotOpen(said if said.startswith(stores.path) else f"{stores.path}: {said}") from error
         finally:
-            await store.close()
+            await stores.close()
 
     asyncio.run(run())

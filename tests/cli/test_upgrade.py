@@ -43,7 +43,7 @@ class Later:
             f"import sys; sys.path.insert(0, {str(self._folder)!r}); import jobqueue; assert {str(self._folder)!r} in jobqueue.__file__; "
         )
 
-    def of_valkey(self, usable_from: int = 4) -> None:
+    def of_valkey(self, kept_out: bool) -> None:
         """A library of its own, in which commits also say `by`, and a later format of rows."""
         for path in self.store.glob("valkey*"):
             path.write_text(re.sub(r"\bjo_", "jo2_", path.read_text()).replace("jqown1", "jqown2"))
@@ -51,18 +51,18 @@ class Later:
             path = self.store / name
             path.write_text(re.sub(r"REVISION = \d+", "REVISION = 1", path.read_text(), count=1))
         self.change("valkey.lua", ("redis.call('HSET', o, 'change', a[2],", "redis.call('HSET', o, 'by', 'later', 'change', a[2],"))
-        self.change("valkey_checks.py", ("FORMAT = 4", "FORMAT = 5"), ("USABLE_FROM = 4", f"USABLE_FROM = {usable_from}"))
+        self.change("valkey_checks.py", ("FORMAT = 4", "FORMAT = 5"), ("USABLE_FROM = 4", f"USABLE_FROM = {5 if kept_out else 4}"))
 
-    def of_postgres(self, usable_from: int = 4) -> None:
+    def of_postgres(self, kept_out: bool) -> None:
         """A column more, and a function that fills it beside the one that does not know it."""
         path = self.store / "postgres_schema.py"
-        found = re.search(r"CREATE FUNCTION \{schema\}\.commit_1\(.*?END \$\$;", path.read_text(), re.DOTALL)
+        found = re.search(r"CREATE FUNCTION \{schema\}\.commit_1\{part\}\(.*?END \$\$;", path.read_text(), re.DOTALL)
         assert found is not None
         commit = found[0].replace("commit_1", "commit_2").replace("attempt = number_of_try", "attempt = number_of_try, by = 'later'")
-        more = f"_FIFTH = {f'ALTER TABLE {{schema}}.owner ADD COLUMN by text;{commit}'!r}\n\nMIGRATIONS"
+        more = f"_SIXTH = {f'ALTER TABLE {{schema}}.owner{{part}} ADD COLUMN by text;{commit}'!r}\n\nMIGRATIONS"
         self.change(
             path.name,
-            ("Migration(_FOURTH, 4))", f"Migration(_FOURTH, 4), Migration(_FIFTH, {usable_from}))"),
+            ("    Migration(_FIFTH, 4),\n", f'    Migration(_FIFTH, 4),\n    Migration("SELECT 1", {6 if kept_out else 4}, _SIXTH),\n'),
             ("\nMIGRATIONS", f"\n{more}"),
         )
         self.change("postgres.py", ("commit_1", "commit_2"))
@@ -71,9 +71,7 @@ class Later:
 class Kept:
     """A store, and who committed to it last: a server of the later version, which says so, or of this one, which knows nothing of it."""
 
-    def __init__(
-        self, flags: tuple[str, ...], by: Callable[[], object], forget: Callable[[], object], later: Callable[[int], Later]
-    ) -> None:
+    def __init__(self, flags: tuple[str, ...], by: Callable[[], object], forget: Callable[[], object], later: Callable[..., Later]) -> None:
         self.flags = (*flags, "--peer-port", "0", "--owner-lease", "10s")
         self.by = by
         self.forget = forget
@@ -84,16 +82,16 @@ class Kept:
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     """An empty store of each kind."""
 
-    def later(usable_from: int) -> Later:
+    def later(kept_out: bool) -> Later:
         made = Later(tmp_path)
-        made.of_valkey(usable_from) if request.param == "valkey" else made.of_postgres(usable_from)
+        made.of_valkey(kept_out) if request.param == "valkey" else made.of_postgres(kept_out)
         return made
 
     with contextlib.ExitStack() as stack:
         yield _valkey(stack, later) if request.param == "valkey" else _postgres(stack, later)
 
 
-def _valkey(stack: contextlib.ExitStack, later: Callable[[int], Later]) -> Kept:
+def _valkey(stack: contextlib.ExitStack, later: Callable[..., Later]) -> Kept:
     needs_valkey()
     node = Node()
     stack.callback(node.remove)
@@ -101,7 +99,7 @@ def _valkey(stack: contextlib.ExitStack, later: Callable[[int], Later]) -> Kept:
     return Kept(("--store", node.url, "--acknowledge", "0"), by, lambda: node.tell("HDEL", "{jq0}:o", "by"), later)
 
 
-def _postgres(stack: contextlib.ExitStack, later: Callable[[int], Later]) -> Kept:
+def _postgres(stack: contextlib.ExitStack, later: Callable[..., Later]) -> Kept:
     server: PostgresServer = postgres_server()
     drop = "DROP SCHEMA IF EXISTS jobqueue CASCADE"
     server.sql(drop)
@@ -118,7 +116,7 @@ def client(server: Process) -> Client:
 
 def test_an_old_server_and_a_new_one_own_a_queue_in_turns(kept: Kept) -> None:
     """Each finds the other's jobs and leases, with what it calls in the store of its own, however often they change."""
-    later = kept.later(4)
+    later = kept.later(kept_out=False)
     with contextlib.ExitStack() as stack:
 
         def start(before: str) -> Process:
@@ -149,7 +147,7 @@ def test_an_old_server_and_a_new_one_own_a_queue_in_turns(kept: Kept) -> None:
 
 def test_an_old_server_is_refused_what_is_not_for_it_any_more(kept: Kept) -> None:
     """Once a version has been there that older ones cannot read after, they do not start, and say why."""
-    later = kept.later(5)
+    later = kept.later(kept_out=True)
     with contextlib.closing(Process(*kept.flags, before=later.before)) as server:
         with client(server) as asking:
             asking.enqueue(1)

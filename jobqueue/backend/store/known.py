@@ -18,11 +18,11 @@ from jobqueue.errors import StorageUnavailable
 from jobqueue.model import JobSpec
 from jobqueue.policy import QueuePolicy
 
-KNOWS = 6
+KNOWS = 7
 """0: what the first servers supported. 1: keys, limits and fairness, and what a job waits for. 2: tags, filters by more than key, edits,
 and every Request. 3: headers, a queue's delay, expiry, tags and attributes, and ending a lease late or at once. 4: batches of releases; an
 older owner gets these one by one. 5: dead letters that are moved as new jobs. 6: removing one job from history, samples of what queues
-counted, groups of errors, filters by these and by whether jobs are retried, and order by end."""
+counted, groups of errors, filters by these and by whether jobs are retried, and order by end. 7: claims of ids, for several partitions."""
 
 RELEASE_BATCHES = 4
 """Owners that support less are sent each release of a batch separately."""
@@ -37,6 +37,7 @@ _WORDS = {
     4: "no batches of releases",
     5: "no dead letters that are moved as new jobs",
     6: "no history of numbers, no groups of errors, no filter by retrying and no forgetting of one job",
+    7: "no partitions",
 }
 
 _POLICY = ("delay", "expires_in", "tags", "attributes")
@@ -50,6 +51,8 @@ def check_known(knows: int, op: int, arguments: tuple[Any, ...]) -> None:
 
 
 def _spec_needs(spec: JobSpec) -> int:
+    if spec.claim:
+        return 7
     if spec.headers or spec.there or (spec.unique is not None and spec.unique.until not in ("started", "concluded")):
         return 3
     needs = spec.tags or spec.unique is not None or spec.after or spec.group is not None

@@ -17,8 +17,8 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -129,6 +129,13 @@ def translated(error: psycopg.Error) -> Exception:
     return NotNow(text) if state.startswith(_PATIENCE) else Fatal(f"PostgreSQL: {text}")
 
 
+class Runs(Protocol):
+    """What runs statements."""
+
+    async def run(self, sql: str, values: Sequence[object] | None = (), seconds: float | None = None) -> list[Any]:
+        """Run one statement and return its rows. Raises Fenced, NotNow, Fatal. values: None for a script."""
+
+
 class Refused(NotNow):
     """An error that a person must correct: who can connect, to what, with what rights. Trying again does no harm, but fails until then."""
 
@@ -146,6 +153,8 @@ class Link:
         self._granted = 0.0
         """The time that the server currently allows a statement."""
         self._one = asyncio.Lock()
+        self.waiting = 0
+        """How many statements run or wait."""
         self._unreplicated: str | None = None
         """The server's warning, while the statement ran, that its commit is not what was asked for."""
 
@@ -161,15 +170,19 @@ class Link:
     async def run(self, sql: str, values: Sequence[object] | None = (), seconds: float | None = None) -> list[Any]:
         """Run one statement and return its rows. Raises Fenced, NotNow, Fatal. values: None for a script."""
         allowed = self.seconds if seconds is None else seconds
+        self.waiting += 1
         try:
-            async with asyncio.timeout(allowed):
-                await self._one.acquire()
-        except TimeoutError:
-            raise NotNow(f"what came before has taken {allowed:g} s already") from None
-        try:
-            return await self._run(sql, values, allowed)
+            try:
+                async with asyncio.timeout(allowed):
+                    await self._one.acquire()
+            except TimeoutError:
+                raise NotNow(f"what came before has taken {allowed:g} s already") from None
+            try:
+                return await self._run(sql, values, allowed)
+            finally:
+                self._one.release()
         finally:
-            self._one.release()
+            self.waiting -= 1
 
     async def _run(self, sql: str, values: Sequence[object] | None, allowed: float) -> list[Any]:
         connection = await self._usable()
@@ -275,6 +288,33 @@ class Link:
         self.closed = True
         async with self._one:
             self._drop()
+
+
+class Links:
+    """Up to `most` connections for small statements of several partitions. A statement takes one that is free, so that one which waits for
+    a lock, as behind a large commit, holds up no other partition; it makes one only if there is none.
+    """
+
+    def __init__(self, make: Callable[[], Link], most: int = 1) -> None:
+        self.most = most
+        self._make = make
+        self._links = [make()]
+
+    @property
+    def first(self) -> Link:
+        """The one that is always there."""
+        return self._links[0]
+
+    async def run(self, sql: str, values: Sequence[object] | None = (), seconds: float | None = None) -> list[Any]:
+        """See Link.run."""
+        link = next((link for link in self._links if not link.waiting), None)
+        if link is None:
+            if len(self._links) < self.most:
+                link = self._make()
+                self._links.append(link)
+            else:
+                link = min(self._links, key=lambda link: link.waiting)
+        return await link.run(sql, values, seconds)
 
 
 async def _carry_out(connection: psycopg.AsyncConnection[Any], sql: str, values: Sequence[object] | None) -> list[Any]:

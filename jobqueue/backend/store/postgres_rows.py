@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from jobqueue.backend.group import Group
 from jobqueue.backend.loading import CannotOpen, JobRows
-from jobqueue.backend.store.postgres_link import Link
-from jobqueue.backend.store.postgres_schema import too_new
+from jobqueue.backend.store.postgres_link import Runs
+from jobqueue.backend.store.postgres_schema import suffix, too_new
 from jobqueue.backend.store.store import Fenced, Standing, Whole
 
 READ_ROWS = 1_000
@@ -49,25 +49,29 @@ class ReadRows:
 
 
 class PostgresReading:
-    """Reads a schema over a link. Except for `counters`, the link must not be used by anybody else: a transaction is left open on it."""
+    """Reads a partition over a link. Except for `counters` and `standing`, the link must not be used by anybody else: a transaction is left
+    open on it.
+    """
 
-    def __init__(self, link: Link, path: str, schema: str) -> None:
+    def __init__(self, link: Runs, path: str, schema: str, index: int) -> None:
         self._link = link
         self._path = path
         self._schema = schema
+        self._part = suffix(index)
 
     async def counters(self) -> bytes | None:
         """See Store.counters."""
-        for state, crc in await self._link.run(f"SELECT state, crc FROM {self._schema}.counters"):
+        for state, crc in await self._link.run(f"SELECT state, crc FROM {self._schema}.counters{self._part}"):
             return self._whole(state, crc, 0, "the counters")
         return None
 
     async def standing(self, epoch: int) -> Standing:
         """See Store.standing."""
-        schema = self._schema
+        schema, part = self._schema, self._part
         await self._check_format()
         ((last, state, crc),) = await self._link.run(
-            f"SELECT CASE WHEN name IS NOT NULL THEN epoch END, state, crc FROM {schema}.owner LEFT JOIN {schema}.counters ON true"
+            "SELECT CASE WHEN name IS NOT NULL THEN epoch END, state, crc"
+            f" FROM {schema}.owner{part} LEFT JOIN {schema}.counters{part} ON true"
         )
         self._check(last, epoch)
         return Standing(None if state is None else self._whole(state, crc, 0, "the counters"), None)
@@ -83,7 +87,7 @@ class PostgresReading:
         rows = ReadRows(self._path)
         await self._begin()
         await self._check_format()
-        found = await self._link.run(f"SELECT epoch FROM {self._schema}.owner WHERE name IS NOT NULL")
+        found = await self._link.run(f"SELECT epoch FROM {self._schema}.owner{self._part} WHERE name IS NOT NULL")
         last = found[0][0] if found else None
         if epoch is not None:
             self._check(last, epoch)
@@ -116,19 +120,19 @@ class PostgresReading:
 
     async def _read(self, take: Callable[[list[JobRows]], Awaitable[object]]) -> Whole:
         """Read everything as of the transaction's moment."""
-        run, path, schema = self._link.run, self._path, self._schema
+        run, path, schema, part = self._link.run, self._path, self._schema, self._part
         ((jobs, payloads),) = await run(
-            f"SELECT (SELECT count(*) FROM {schema}.jobs), (SELECT count(*) FROM {schema}.payloads)", (), READ_SECONDS
+            f"SELECT (SELECT count(*) FROM {schema}.jobs{part}), (SELECT count(*) FROM {schema}.payloads{part})", (), READ_SECONDS
         )
         if jobs != payloads:
             raise CannotOpen(f"{path}: is damaged: it has {jobs} jobs and {payloads} payloads")
         counters = await self.counters()
         queues: dict[str, bytes] = {}
-        for name, state, crc in await run(f"SELECT name, state, crc FROM {schema}.queues ORDER BY name", (), READ_SECONDS):
+        for name, state, crc in await run(f"SELECT name, state, crc FROM {schema}.queues{part} ORDER BY name", (), READ_SECONDS):
             queues[name] = self._whole(state, crc, zlib.crc32(name.encode()), f"queue {name!r}")
         await run(
             "DECLARE everything NO SCROLL CURSOR FOR SELECT number, state, j.crc, payload, p.crc"
-            f" FROM {schema}.jobs AS j LEFT JOIN {schema}.payloads AS p USING (number) ORDER BY number"
+            f" FROM {schema}.jobs{part} AS j LEFT JOIN {schema}.payloads{part} AS p USING (number) ORDER BY number"
         )
         read = 0
         while read < jobs:

@@ -209,7 +209,8 @@ class Standby:
         began = self._clock.now()
         rows = await self._store.beside()
         number = await source.mark()
-        self._hear(twin)
+        # Groups that came right behind that answer are no part of what was read.
+        self._hear(twin, number)
         fill = twin.begin(number, rows)
         del rows
         await self._aside(fill)
@@ -230,10 +231,10 @@ class Standby:
                     raise _Over(self._over)
                 await self._wake.wait(tell_at)
 
-    def _hear(self, twin: Twin) -> None:
-        """Handle the messages of the owner. Raises Inconsistent."""
+    def _hear(self, twin: Twin, last: int | None = None) -> None:
+        """Handle the messages of the owner, or those up to the group of the number `last`. Raises Inconsistent."""
         heard = self._heard
-        while heard:
+        while heard and (last is None or heard[0][0] <= last):
             number, changes = heard.popleft()
             if changes is None:
                 twin.committed(number)

@@ -54,7 +54,7 @@ class Standing(NamedTuple):
 
 
 class Store(Protocol):
-    """The place of one queue in a store."""
+    """The place of one partition in a store, which has at least one (stores.py). Its owner is here called the owner of the queue."""
 
     @property
     def path(self) -> str:
@@ -116,13 +116,3 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Close every connection. Calling it again has no effect."""
-
-
-class Inspected(Store, Protocol):
-    """A store that a program can inspect without being a server on it (`jobqueue check`)."""
-
-    async def inspect(self) -> None:
-        """Check what `open` checks, and change nothing. Raises NotNow; CannotOpen, also if no server has used it yet."""
-
-    async def members(self) -> list[Member]:
-        """The servers that announced themselves in the last minute. Raises NotNow."""

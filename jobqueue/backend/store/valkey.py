@@ -21,17 +21,18 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
-from zlib import crc32
 
 import hiredis
 
-from jobqueue.backend.group import Group, Writer
-from jobqueue.backend.loading import CannotOpen, JobRows
-from jobqueue.backend.store import valkey_checks
+from jobqueue.backend.group import Group, NotNow, Writer
+from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.store.store import Fenced, Member, Owner, Standing, Whole
+from jobqueue.backend.store.valkey_checks import check, check_format
 from jobqueue.backend.store.valkey_functions import install, lacks_functions
+from jobqueue.backend.store.valkey_keys import Keys
 from jobqueue.backend.store.valkey_link import Link
 from jobqueue.backend.store.valkey_moment import Moment, whole
+from jobqueue.backend.store.valkey_rows import LooseValkeyRows, Pairs, ValkeyRows
 from jobqueue.backend.store.valkey_wire import Acknowledge, Command, Login, Patience, Place, Refused, Wait, code_of
 from jobqueue.backend.store.valkey_writer import ValkeyWriter
 
@@ -41,9 +42,7 @@ MEMBER_SECONDS = 60.0
 """How long a server stays on the list after it announced itself, as in valkey.lua."""
 
 SCANS_AT_ONCE = 8
-"""Buckets that are read at the same time."""
-
-Pairs = dict[bytes, bytes]
+"""Buckets that are read at the same time, of all partitions."""
 
 
 class Address(NamedTuple):
@@ -84,11 +83,14 @@ def address_of(url: str) -> Address:
     return Address(tuple(places), unquote(user) or None, unquote(password) or None, scheme == "valkeys", f"{scheme}://{who}{shown}")
 
 
-class ValkeyStore:
-    """A Store in Valkey.
+class ValkeyStores:
+    """A StoreSet in Valkey. Partition N has the keys `{jqN}:…`, so that in a cluster each lies on the primary of its own slot.
 
     acknowledge: how many replicas must have a change before it is acknowledged, 0 to 2, or "aof": it is in the append-only files of the
     primary and one replica. tls: replaces the default context, for a URL of valkeys://. name: the prefix of its keys.
+
+    All partitions share the connections to a primary, except those that wait for replicas: WAIT holds up everything behind it on its
+    connection, so for commits and for claims each partition has a connection of its own. Nothing else waits for anything but the primary.
     """
 
     def __init__(
@@ -102,17 +104,122 @@ class ValkeyStore:
     ) -> None:
         address = address_of(url)
         context = (tls or ssl.create_default_context()) if address.tls else None
-        self._path = address.path
-        self._wait = Wait(acknowledge, patience.call)
-        self._link = Link(address.places, Login(address.user, address.password, context), patience)
-        self._patience = patience
-        self._keys = f"{{{name}0}}:"
-        self._owner_key = f"{self._keys}o"
-        self._members_key = f"{{{name}}}:members"
-        self._meta_key = f"{{{name}}}:meta"
+        self.path = address.path
+        self.keys = Keys(name)
+        self.wait = Wait(acknowledge, patience.call)
+        self.link = Link(address.places, Login(address.user, address.password, context), patience)
+        self.scans = asyncio.Semaphore(SCANS_AT_ONCE)
+        self._parts: list[ValkeyPartition] = []
+
+    @property
+    def partitions(self) -> int:
+        """See StoreSet.partitions."""
+        if not self._parts:
+            raise RuntimeError(f"{self.path}: is not open")
+        return len(self._parts)
+
+    async def open(self, partitions: int | None = None) -> None:
+        """See StoreSet.open."""
+        self._take(await check(self.link, self.path, self.keys, self.wait, partitions))
+
+    async def inspect(self) -> None:
+        """See StoreSet.inspect."""
+        self._take(await check(self.link, self.path, self.keys, self.wait, change=False))
+
+    def _take(self, partitions: int) -> None:
+        if not self._parts:
+            self._parts = [ValkeyPartition(self, index, partitions) for index in range(partitions)]
+
+    def __getitem__(self, index: int) -> ValkeyPartition:
+        """See StoreSet.__getitem__."""
+        return self._parts[index]
+
+    def __iter__(self) -> Iterator[ValkeyPartition]:
+        """See StoreSet.__iter__."""
+        return iter(self._parts)
+
+    async def owners(self) -> list[Owner | NotNow | None]:
+        """See StoreSet.owners."""
+        return await asyncio.gather(*map(_owner, self._parts))
+
+    async def ask(self, key: str, *commands: Command, lane: str = "calls", seconds: float | None = None) -> list[Any]:
+        """The replies, none of them an error. Raises Fenced, NotNow."""
+        replies = await self.link.ask(key, *commands, lane=lane, seconds=seconds)
+        if lacks_functions(replies):
+            # A primary that has joined since. It did nothing.
+            await install(self.link)
+            replies = await self.link.ask(key, *commands, lane=lane, seconds=seconds)
+        for reply in replies:
+            if code_of(reply) == "FENCED":
+                raise self.fenced()
+            if code_of(reply) == "WRONGTYPE" and lane == "rows":
+                raise CannotOpen(f"{self.path}: is damaged: {commands[0][1]!r}: {reply}")
+            if isinstance(reply, hiredis.ReplyError):
+                raise Refused(f"{self.path}: {reply}")
+        return replies
+
+    def fenced(self) -> Fenced:
+        """The error of an owner that is none any more."""
+        return Fenced(f"{self.path}: another server owns the queue now")
+
+    # Members, time, closing.
+
+    async def announce(self, name: str, address: str) -> list[Member]:
+        """See StoreSet.announce."""
+        (found,) = await self.ask(self.keys.members, ("FCALL", "jo_announce", 1, self.keys.members, name, address))
+        parts = iter(found)
+        return [Member(one.decode(), at.decode(), float(since)) for one, at, since in zip(parts, parts, parts, strict=True)]
+
+    async def members(self) -> list[Member]:
+        """See StoreSet.members."""
+        (seconds, microseconds), flat = await self.ask(self.keys.members, ("TIME",), ("HGETALL", self.keys.members))
+        now, found = int(seconds) + int(microseconds) / 1e6, []
+        for name, kept in sorted(_pairs(flat)):
+            seen, _, address = kept.decode().partition(" ")
+            if (since := max(0.0, now - float(seen))) < MEMBER_SECONDS:
+                found.append(Member(name.decode(), address, since))
+        return found
+
+    async def depart(self, name: str) -> None:
+        """See StoreSet.depart."""
+        await self.ask(self.keys.members, ("HDEL", self.keys.members, name))
+
+    async def now(self) -> float:
+        """See StoreSet.now."""
+        ((seconds, microseconds),) = await self.ask(self.keys.owner(0), ("TIME",))
+        return int(seconds) + int(microseconds) / 1e6
+
+    async def close(self) -> None:
+        """See StoreSet.close."""
+        for part in self._parts:
+            await part.close()
+        await self.link.close()
+
+
+async def _owner(part: ValkeyPartition) -> Owner | NotNow | None:
+    try:
+        return await part.owner()
+    except NotNow as error:
+        return error
+
+
+class ValkeyPartition:
+    """One partition: a Store. index: which one; count: of how many."""
+
+    def __init__(self, stores: ValkeyStores, index: int, count: int) -> None:
+        self._stores = stores
+        self._path = stores.path
+        self._link = stores.link
+        self._wait = stores.wait
+        self._keys = stores.keys.of(index)
+        self._owner_key = stores.keys.owner(index)
+        self._meta_key = stores.keys.meta_of(index, count)
+        own = "" if count == 1 else f" {index}"
+        self._claims_lane, self._commits_lane = f"claims{own}", f"commits{own}"
         self._claims: dict[int, tuple[str, int]] = {}
         """By epoch: the claim's token, and the number of the last commit when it was claimed."""
         self._writers: dict[int, ValkeyWriter] = {}
+        self._closed = False
 
     @property
     def path(self) -> str:
@@ -120,16 +227,8 @@ class ValkeyStore:
         return self._path
 
     async def open(self) -> None:
-        """See Store.open."""
-        await valkey_checks.check(self._link, self._path, self._checked, self._wait)
-
-    async def inspect(self) -> None:
-        """See Inspected.inspect."""
-        await valkey_checks.check(self._link, self._path, self._checked, self._wait, change=False)
-
-    @property
-    def _checked(self) -> valkey_checks.Keys:
-        return valkey_checks.Keys(self._owner_key, f"{self._keys}try", self._meta_key)
+        """Open the whole store, with as many partitions as it has."""
+        await self._stores.open()
 
     # Ownership.
 
@@ -140,7 +239,7 @@ class ValkeyStore:
         commands.append(("HGET", self._owner_key, "change"))
         if self._wait.command is not None:
             commands.append(self._wait.command)
-        (holder, at, epoch, left), change, *waited = await self._ask(*commands, lane="claims", seconds=self._wait.deadline)
+        (holder, at, epoch, left), change, *waited = await self._ask(*commands, lane=self._claims_lane, seconds=self._wait.deadline)
         owner = Owner(holder.decode(), at.decode(), int(epoch), float(left))
         if owner.name == name:
             if waited and (missing := self._wait.missing(waited[0])):
@@ -172,34 +271,23 @@ class ValkeyStore:
     def _function(self, name: str, *arguments: str) -> Command:
         return ("FCALL", name, 1, self._owner_key, *arguments)
 
-    async def _ask(self, *commands: Command, key: str | None = None, lane: str = "calls", seconds: float | None = None) -> list[Any]:
-        """The replies, none of them an error. Raises Fenced, NotNow."""
-        key = key or self._owner_key
-        replies = await self._link.ask(key, *commands, lane=lane, seconds=seconds)
-        if lacks_functions(replies):
-            # A primary that has joined since. It did nothing.
-            await install(self._link)
-            replies = await self._link.ask(key, *commands, lane=lane, seconds=seconds)
-        for reply in replies:
-            if code_of(reply) == "FENCED":
-                raise self._fenced()
-            if code_of(reply) == "WRONGTYPE" and lane == "rows":
-                raise CannotOpen(f"{self._path}: is damaged: {commands[0][1]!r}: {reply}")
-            if isinstance(reply, hiredis.ReplyError):
-                raise Refused(f"{self._path}: {reply}")
-        return replies
+    async def _ask(self, *commands: Command, lane: str = "calls", seconds: float | None = None) -> list[Any]:
+        """See ValkeyStores.ask."""
+        if self._closed:
+            raise Refused("the store is closed")
+        return await self._stores.ask(self._owner_key, *commands, lane=lane, seconds=seconds)
 
     # Rows.
 
     async def rows(self, epoch: int) -> ValkeyRows:
         """See Store.rows."""
-        await valkey_checks.check_format(self._link, self._path, self._meta_key)
+        await check_format(self._link, self._path, self._meta_key)
         token = ("HGET", self._owner_key, "token")
         (before,) = await self._ask(token, lane="rows")
         rows, after = await self._read(token)
         # Checked before, since a deposed server must not read the rows of others; and after, since ownership may have changed meanwhile.
         if not before == after == self._token(epoch).encode():
-            raise self._fenced()
+            raise self._stores.fenced()
         return rows
 
     async def beside(self) -> LooseValkeyRows:
@@ -209,25 +297,21 @@ class ValkeyStore:
 
     async def standing(self, epoch: int) -> Standing:
         """See Store.standing."""
-        await valkey_checks.check_format(self._link, self._path, self._meta_key)
+        await check_format(self._link, self._path, self._meta_key)
         counters, buckets, token = await self._ask(
             ("GET", f"{self._keys}c"), ("HGETALL", f"{self._keys}b"), ("HGET", self._owner_key, "token"), lane="rows"
         )
         if token != self._token(epoch).encode():
-            raise self._fenced()
+            raise self._stores.fenced()
         found = None if counters is None else whole(self._path, counters, 0, "the row of counters")
         return Standing(found, sum(map(int, buckets.values() if isinstance(buckets, dict) else buckets[1::2])))
-
-    def _fenced(self) -> Fenced:
-        return Fenced(f"{self._path}: another server owns the queue now")
 
     async def _read(self, token: Command) -> tuple[ValkeyRows, bytes | None]:
         """Read all rows in parts, and at the end the reply to `token`."""
         counts, queues = await asyncio.gather(self._scan(f"{self._keys}b"), self._scan(f"{self._keys}q"))
-        gate = asyncio.Semaphore(SCANS_AT_ONCE)
 
         async def bucket(number: int) -> tuple[int, Pairs, Pairs]:
-            async with gate:
+            async with self._stores.scans:
                 return number, await self._scan(f"{self._keys}j:{number}"), await self._scan(f"{self._keys}p:{number}")
 
         try:
@@ -266,7 +350,7 @@ class ValkeyStore:
     def writer(self, epoch: int, seconds: float, renewed: Callable[[float], object]) -> Writer:
         """See Store.writer."""
         token, change = self._claims.get(epoch, ("", 0))
-        made = ValkeyWriter(self._link, self._keys, token, change, _seconds(seconds), self._wait, renewed)
+        made = ValkeyWriter(self._link, self._keys, token, change, _seconds(seconds), self._wait, renewed, self._commits_lane)
         self._writers[epoch] = made
         return made
 
@@ -274,23 +358,11 @@ class ValkeyStore:
 
     async def announce(self, name: str, address: str) -> list[Member]:
         """See Store.announce."""
-        (found,) = await self._ask(("FCALL", "jo_announce", 1, self._members_key, name, address), key=self._members_key)
-        parts = iter(found)
-        return [Member(one.decode(), at.decode(), float(since)) for one, at, since in zip(parts, parts, parts, strict=True)]
-
-    async def members(self) -> list[Member]:
-        """See Inspected.members."""
-        (seconds, microseconds), flat = await self._ask(("TIME",), ("HGETALL", self._members_key), key=self._members_key)
-        now, found = int(seconds) + int(microseconds) / 1e6, []
-        for name, kept in sorted(_pairs(flat)):
-            seen, _, address = kept.decode().partition(" ")
-            if (since := max(0.0, now - float(seen))) < MEMBER_SECONDS:
-                found.append(Member(name.decode(), address, since))
-        return found
+        return await self._stores.announce(name, address)
 
     async def depart(self, name: str) -> None:
         """See Store.depart."""
-        await self._ask(("HDEL", self._members_key, name), key=self._members_key)
+        await self._stores.depart(name)
 
     async def now(self) -> float:
         """See Store.now."""
@@ -298,89 +370,31 @@ class ValkeyStore:
         return int(seconds) + int(microseconds) / 1e6
 
     async def close(self) -> None:
-        """See Store.close."""
+        """See Store.close. The connections belong to the set."""
+        self._closed = True
         for writer in self._writers.values():
             await writer.close(tidy=False)
-        await self._link.close()
 
 
-class ValkeyRows:
-    """Rows in memory, each checked when it is requested. buckets: number, states and payloads, in order."""
+class ValkeyStore(ValkeyPartition):
+    """A store of one partition, which is opened and closed by itself. Arguments: see ValkeyStores."""
 
-    def __init__(
-        self, path: str, counters: bytes | None, queues: Pairs, counts: dict[int, int], buckets: list[tuple[int, Pairs, Pairs]]
-    ) -> None:
-        self._path = path
-        self._counters = counters
-        self._queues = queues
-        self._counts = counts
-        self._buckets = buckets
+    def __init__(self, url: str, acknowledge: Acknowledge = 1, **more: Any) -> None:
+        super().__init__(ValkeyStores(url, acknowledge, **more), 0, 1)
 
-    @property
-    def path(self) -> str:
-        """See Rows.path."""
-        return self._path
+    async def open(self) -> None:
+        """See Store.open."""
+        await self._stores.open(1)
 
-    def counters(self) -> bytes | None:
-        """See Rows.counters."""
-        return None if self._counters is None else self._whole(self._counters, 0, "the row of counters")
-
-    def queues(self) -> Iterable[tuple[str, bytes]]:
-        """See Rows.queues."""
-        for key, row in sorted(self._queues.items()):
-            try:
-                name = key.decode()
-            except UnicodeDecodeError:
-                raise self._damaged(f"a queue is called {key!r}") from None
-            yield name, self._whole(row, crc32(key), f"queue {name!r}")
-
-    def count(self) -> int:
-        """See Rows.count."""
-        for number, states, payloads in self._buckets:
-            jobs = self._counts[number]
-            if not len(states) == len(payloads) == jobs:
-                raise self._damaged(f"bucket {number} should have {jobs} jobs and has {len(states)}, and {len(payloads)} payloads")
-        return sum(self._counts.values())
-
-    def jobs(self) -> Iterator[JobRows]:
-        """See Rows.jobs."""
-        for number, state, payload in self.loose_jobs():
-            if payload is None:
-                raise self._damaged(f"job number {number} has no payload")
-            yield JobRows(number, state, payload)
-
-    def loose_jobs(self) -> Iterator[tuple[int, bytes, bytes | None]]:
-        """See LooseRows.jobs."""
-        for bucket, states, payloads in self._buckets:
-            try:
-                numbers = sorted((int(key), key) for key in states)
-            except ValueError:
-                raise self._damaged(f"bucket {bucket} has a job without a number") from None
-            for number, key in numbers:
-                payload = payloads.get(key)
-                state = self._whole(states[key], number, f"job number {number}")
-                yield number, state, None if payload is None else self._whole(payload, number, f"the payload of job number {number}")
-
-    def _whole(self, row: bytes, salt: int, what: str) -> bytes:
-        return whole(self._path, row, salt, what)
-
-    def _damaged(self, what: str) -> CannotOpen:
-        return CannotOpen(f"{self._path}: is damaged: {what}")
+    async def close(self) -> None:
+        """See Store.close."""
+        await super().close()
+        await self._stores.close()
 
 
 def _pairs(reply: Any) -> Iterable[tuple[bytes, bytes]]:
     """The fields and values of a hash, in either format that the protocol uses."""
     return reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-
-
-class LooseValkeyRows:
-    """Rows that were read while they changed."""
-
-    def __init__(self, rows: ValkeyRows) -> None:
-        self.path = rows.path
-        self.counters = rows.counters
-        self.queues = rows.queues
-        self.jobs = rows.loose_jobs
 
 
 def _seconds(seconds: float) -> str:

@@ -15,9 +15,12 @@ import hiredis
 
 from jobqueue.backend.group import NotNow
 from jobqueue.backend.loading import CannotOpen
+from jobqueue.backend.store.stores import other_number
 from jobqueue.backend.store.valkey_functions import REVISION, install, revision_of
+from jobqueue.backend.store.valkey_keys import Keys
 from jobqueue.backend.store.valkey_link import Link
 from jobqueue.backend.store.valkey_wire import Command, Denied, Place, Wait, code_of, info_of, slot_of
+from jobqueue.partition import PARTITIONS_MAX
 
 _logger = logging.getLogger("jobqueue.storage")
 
@@ -29,8 +32,6 @@ does not know these would ignore them when reading, and write rows without them.
 USABLE_FROM = 4
 """The oldest format that a server must know to read and write these rows. A version from before a change to a row can run beside newer
 ones, if it can handle the change."""
-
-PARTITIONS = 1
 
 VALKEY_MIN = 8
 REDIS_MIN = 7
@@ -47,43 +48,78 @@ RIGHTS = (
 """The rights that ACL SETUSER must give a user, for keys that begin with a name."""
 
 
-class Keys(NamedTuple):
-    """Keys that are checked. attempt: a key in the owner's slot that nothing else uses."""
+class _Said(NamedTuple):
+    """What a primary says of itself."""
 
-    owner: str
-    attempt: str
-    meta: str
+    replication: dict[str, str]
+    persistence: dict[str, str]
 
 
-async def check(link: Link, path: str, keys: Keys, wait: Wait, *, change: bool = True) -> None:
-    """Check everything, and install the functions and the format. Raises CannotOpen, NotNow.
+async def check(link: Link, path: str, keys: Keys, wait: Wait, partitions: int | None = None, *, change: bool = True) -> int:
+    """Check everything, and install the functions and the format. Returns the number of partitions. Raises CannotOpen, NotNow.
 
-    change: if False, nothing is installed, and CannotOpen is also raised if nothing is installed yet.
+    partitions: see StoreSet.open. change: if False, nothing is installed, and CannotOpen is also raised if nothing is installed yet.
     """
     try:
         await link.refresh()
-        await _check_nodes(link, path, slot_of(keys.owner), wait)
+        said = await _check_nodes(link, path, wait)
+        made = await _partitions(link, path, keys)
+        count = _number(path, made, partitions)
+        holders = _holders(link, path, keys, count)
+        for place in sorted(holders):
+            _check_replicas(path, place, said[place], wait)
+        await asyncio.gather(*(_check_replica(link, path, place, wait) for place in sorted(link.nodes - link.primaries())))
         if change:
             await install(link)
-        brought = await revision_of(link, keys.owner)
-        await _check_rights(link, path, keys, wait, functions=brought == REVISION or change)
-        there = await _check_meta(link, path, keys.meta, change)
-        await _check_clock(link, path, keys.owner)
-        if not there:
+        brought = await asyncio.gather(*(revision_of(link, keys.owner(index)) for index in holders.values()))
+        for index in holders.values():
+            await _check_rights(link, path, keys.attempt(index), wait, functions=change or brought[0] == REVISION)
+        await _check_keys(link, path, [keys.attempt(index) for index in range(count)])
+        if change:
+            made = await _make(link, path, keys, count)
+            # Another server may have made it meanwhile, with another number; it is checked, too.
+            if made != count:
+                return await check(link, path, keys, wait, _number(path, made, partitions))
+        if made is not None:
+            await _check_formats(link, path, keys, count, change)
+        await asyncio.gather(*(_check_clock(link, path, keys.owner(index)) for index in holders.values()))
+        if made is None:
             raise CannotOpen(f"{path}: can be used, but has no jobs to check: no server has used it yet")
-        if brought is None or brought < REVISION:
+        least = min(found or 0 for found in brought)
+        if least < REVISION:
             raise CannotOpen(
-                f"{path}: has functions of revision {brought or 0}, and {REVISION} is needed: check it with the jobqueue that serves it, "
+                f"{path}: has functions of revision {least}, and {REVISION} is needed: check it with the jobqueue that serves it, "
                 "or start a server of this version, which brings its own"
             )
+        return count
     except Denied as error:
-        name = keys.meta[1:].partition("}")[0]
-        rights = RIGHTS.format(name=name) + (" +waitaof" if wait.aof else "")
+        rights = RIGHTS.format(name=keys.name) + (" +waitaof" if wait.aof else "")
         raise CannotOpen(f"{path}: {error}. The user and password stand in the URL; the user needs {rights}") from None
 
 
-async def _check_nodes(link: Link, path: str, slot: int, wait: Wait) -> None:
-    mine = link.primary(slot)
+def _number(path: str, made: int | None, asked: int | None) -> int:
+    """How many partitions there are, or will be. made: None for a new store. Raises CannotOpen."""
+    if made is None:
+        return asked or 1
+    if asked not in (None, made):
+        raise other_number(path, made, asked)
+    return made
+
+
+def _holders(link: Link, path: str, keys: Keys, count: int) -> dict[Place, int]:
+    """The primaries that have partitions, each with the first of these. Raises CannotOpen."""
+    found: dict[Place, int] = {}
+    for index in range(count):
+        slot = slot_of(keys.owner(index))
+        place = link.primary(slot)
+        if place is None:
+            raise CannotOpen(f"{path}: no node serves slot {slot}: give it to one with CLUSTER ADDSLOTS")
+        found.setdefault(place, index)
+    return found
+
+
+async def _check_nodes(link: Link, path: str, wait: Wait) -> dict[Place, _Said]:
+    found: dict[Place, _Said] = {}
     for place in sorted(link.primaries()):
         connection = await link.connection(place, "calls")
         commands: list[Command] = [("INFO", "server"), ("INFO", "memory"), ("INFO", "replication"), ("INFO", "persistence")]
@@ -96,11 +132,8 @@ async def _check_nodes(link: Link, path: str, slot: int, wait: Wait) -> None:
         for said in cluster:
             if (state := said.get("cluster_state")) != "ok":
                 raise CannotOpen(f"{path}: {place}: cluster_state is {state}: see that every slot is served and CLUSTER INFO says ok")
-        if place == mine:
-            _check_replicas(path, place, replication, persistence, wait)
-    if mine is None:
-        raise CannotOpen(f"{path}: no node serves slot {slot}: give it to one with CLUSTER ADDSLOTS")
-    await asyncio.gather(*(_check_replica(link, path, place, wait) for place in sorted(link.nodes - link.primaries())))
+        found[place] = _Said(replication, persistence)
+    return found
 
 
 async def _check_replica(link: Link, path: str, place: Place, wait: Wait) -> None:
@@ -145,9 +178,10 @@ def _check_version(path: str, place: Place, server: dict[str, str], wait: Wait) 
         raise CannotOpen(f"{path}: {place} is Redis {version}, which has no WAITAOF: use Redis 7.2 or Valkey, or acknowledge by replicas")
 
 
-def _check_replicas(path: str, place: Place, replication: dict[str, str], persistence: dict[str, str], wait: Wait) -> None:
+def _check_replicas(path: str, place: Place, said: _Said, wait: Wait) -> None:
     if not wait.replicas:
         return
+    replication, persistence = said
     online = sum("state=online" in line for name, line in replication.items() if name.startswith("slave"))
     if online < wait.replicas:
         raise CannotOpen(
@@ -158,23 +192,23 @@ def _check_replicas(path: str, place: Place, replication: dict[str, str], persis
         raise CannotOpen(f"{path}: {place} keeps no append-only file: set appendonly yes, there and on its replicas")
 
 
-async def _check_rights(link: Link, path: str, keys: Keys, wait: Wait, functions: bool) -> None:
+async def _check_rights(link: Link, path: str, attempt: str, wait: Wait, functions: bool) -> None:
     commands: list[Command] = [
-        ("HSCAN", keys.attempt, 0),
-        ("HGET", keys.attempt, "a"),
-        ("GET", keys.attempt),
-        ("HDEL", keys.attempt, "a"),
+        ("HSCAN", attempt, 0),
+        ("HGET", attempt, "a"),
+        ("GET", attempt),
+        ("HDEL", attempt, "a"),
         ("TIME",),
         ("MULTI",),
         ("EXEC",),
         ("WAIT", 0, 1) if wait.command is None else wait.command,
     ]
     if functions:
-        commands += [("FCALL", "jo_try", 1, keys.attempt), ("FCALL_RO", "jo_owner", 1, keys.attempt)]
+        commands += [("FCALL", "jo_try", 1, attempt), ("FCALL_RO", "jo_owner", 1, attempt)]
     else:
         # It registers no function, and so is refused even for users that can load one.
-        await link.ask(keys.attempt, ("FUNCTION", "LOAD", "#!lua name=jqtry\n"))
-    for reply in await link.ask(keys.attempt, *commands, seconds=wait.deadline):
+        await link.ask(attempt, ("FUNCTION", "LOAD", "#!lua name=jqtry\n"))
+    for reply in await link.ask(attempt, *commands, seconds=wait.deadline):
         if isinstance(reply, hiredis.ReplyError):
             # The messages of different versions for what a function does.
             if any(words in str(reply) for words in ("NOPERM", "ACL", "can't run this command")):
@@ -182,25 +216,47 @@ async def _check_rights(link: Link, path: str, keys: Keys, wait: Wait, functions
             raise CannotOpen(f"{path}: {reply}")
 
 
-async def _check_meta(link: Link, path: str, meta: str, change: bool) -> bool:
-    """Whether the hash `meta` exists. With `change`, it is created if it is missing."""
-    making: list[Command] = [("HSETNX", meta, "format", FORMAT), ("HSETNX", meta, "partitions", PARTITIONS)] if change else []
-    there: list[Any]
-    *_, there = await link.ask(meta, *making, ("HMGET", meta, "format", "partitions"))
+async def _check_keys(link: Link, path: str, attempts: list[str]) -> None:
+    """Check whether the user can use the keys of every partition: a pattern may name some of them only."""
+    for (reply,) in await asyncio.gather(*(link.ask(attempt, ("HGET", attempt, "a")) for attempt in attempts)):
+        if isinstance(reply, hiredis.ReplyError):
+            raise CannotOpen(f"{path}: {reply}")
+
+
+async def _partitions(link: Link, path: str, keys: Keys) -> int | None:
+    """How many partitions the store was made with; None if it was not made yet."""
+    (there,) = await link.ask(keys.meta, ("HGET", keys.meta, "partitions"))
     if code_of(there):
-        raise CannotOpen(f"{path}: {meta}: {there}")
-    if None in there:
-        return False
-    kept, partitions = (_whole(value) for value in there)
-    if partitions != PARTITIONS:
+        raise CannotOpen(f"{path}: {keys.meta}: {there}")
+    if there is None:
+        return None
+    count = _whole(there)
+    if not 1 <= count <= PARTITIONS_MAX:
+        said = there.decode(errors="replace")
         raise CannotOpen(
-            f"{path}: was made with {partitions} partitions, and this server knows {PARTITIONS}: use the jobqueue that made it"
+            f"{path}: was made with --partitions {said}, and this server knows up to {PARTITIONS_MAX}: use the jobqueue that made it"
         )
-    await check_format(link, path, meta)
-    if kept < FORMAT and change:
-        # Only from here on can rows be written that an older server does not know.
-        await link.ask(meta, ("HSET", meta, "format", FORMAT, "usable_from", USABLE_FROM))
-    return True
+    return count
+
+
+async def _make(link: Link, path: str, keys: Keys, count: int) -> int | None:
+    """Write the number of partitions and the format where they are missing. Returns the number that is there now."""
+    await link.ask(keys.meta, ("HSETNX", keys.meta, "format", FORMAT), ("HSETNX", keys.meta, "partitions", count))
+    made = await _partitions(link, path, keys)
+    if made == count > 1:
+        own = [keys.meta_of(index, count) for index in range(count)]
+        await asyncio.gather(*(link.ask(meta, ("HSETNX", meta, "format", FORMAT), ("HSETNX", meta, "partitions", count)) for meta in own))
+    return made
+
+
+async def _check_formats(link: Link, path: str, keys: Keys, count: int, change: bool) -> None:
+    """Check the format beside each partition, after that of the store, and with `change` raise those that are older."""
+    for meta in dict.fromkeys([keys.meta, *(keys.meta_of(index, count) for index in range(count))]):
+        await check_format(link, path, meta)
+        (kept,) = await link.ask(meta, ("HGET", meta, "format"))
+        if change and kept is not None and _whole(kept) < FORMAT:
+            # Only from here on can rows be written that an older server does not know.
+            await link.ask(meta, ("HSET", meta, "format", FORMAT, "usable_from", USABLE_FROM))
 
 
 async def check_format(link: Link, path: str, meta: str) -> None:

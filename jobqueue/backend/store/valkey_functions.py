@@ -42,9 +42,10 @@ async def revision_of(link: Link, key: str) -> int | None:
 
 async def install(link: Link) -> None:
     """Install the library on every primary that has none, or an older one. Raises NotNow; Denied if the user is not allowed to."""
-    await link.refresh()
-    code = resources.files(__package__).joinpath("valkey.lua").read_bytes()
-    await asyncio.gather(*(_install(link, place, code) for place in link.primaries()))
+    async with link.installing:
+        await link.refresh()
+        code = resources.files(__package__).joinpath("valkey.lua").read_bytes()
+        await asyncio.gather(*(_install(link, place, code) for place in link.primaries()))
 
 
 async def _install(link: Link, place: Place, code: bytes) -> None:

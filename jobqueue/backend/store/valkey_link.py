@@ -70,6 +70,9 @@ class Link:
         self._connections: dict[tuple[Place, str], Connection] = {}
         self._connecting: dict[tuple[Place, str], asyncio.Task[Connection]] = {}
         self._learning: asyncio.Task[None] | None = None
+        self._pinging: dict[Place, asyncio.Task[None]] = {}
+        self.installing = asyncio.Lock()
+        """Held while the functions are installed, so that of several partitions one does it."""
         self._closed = False
 
     # Topology.
@@ -239,13 +242,23 @@ class Link:
         return False
 
     async def ping(self, place: Place) -> None:
-        """Check that a node answers. If it does not, raises NotNow and closes its connections; everything that waits on them gets Lost."""
+        """Check that a node answers; concurrent callers share one query. If it does not, raises NotNow and closes its connections;
+        everything that waits on them gets Lost.
+        """
+        task = self._pinging.get(place)
+        if task is None:
+            task = self._pinging[place] = _task(self._ping(place))
+        await _shared(task)
+
+    async def _ping(self, place: Place) -> None:
         try:
             connection = await self.connection(place, "calls")
             await connection.call(("PING",), seconds=self.patience.call)
         except NotNow as error:
             self.leave(place, str(error))
             raise
+        finally:
+            self._pinging.pop(place, None)
 
     def leave(self, place: Place, reason: str) -> None:
         """Close the connections to a node."""
@@ -257,7 +270,7 @@ class Link:
     async def close(self) -> None:
         """Close every connection; everything that waits on them gets Lost. Calling it again has no effect."""
         self._closed = True
-        tasks: list[asyncio.Task[Any]] = [*self._connecting.values()]
+        tasks: list[asyncio.Task[Any]] = [*self._connecting.values(), *self._pinging.values()]
         if self._learning is not None:
             tasks.append(self._learning)
         for task in tasks:

@@ -30,8 +30,6 @@ REDO_SECONDS = 15.0
 REDO_BYTES_MAX = 64 * 1024 * 1024
 """Commits kept in case a failover loses them: far more than a replica that can become the primary is behind."""
 
-LANE = "commits"
-
 
 class _Commit(NamedTuple):
     """A group, packed. Its parts have the numbers up to `last`, and were made when `base` was the last one acknowledged."""
@@ -55,7 +53,9 @@ class _Rows:
 
 
 class ValkeyWriter:
-    """A Writer for one claim. keys: `{jq0}:`; change: the number of the last commit when it was claimed; seconds: of a lease, as text."""
+    """A Writer for one claim. keys: `{jq0}:`; change: the number of the last commit when it was claimed; seconds: of a lease, as text;
+    lane: that of this partition's commits alone.
+    """
 
     def __init__(
         self,
@@ -66,8 +66,10 @@ class ValkeyWriter:
         seconds: str,
         wait: Wait,
         renewed: Callable[[float], object],
+        lane: str,
     ) -> None:
         self._link = link
+        self._lane = lane
         self._key = f"{keys}o"
         self._slot = slot_of(keys)
         self._token = token
@@ -97,7 +99,7 @@ class ValkeyWriter:
             return
         self._commit = self._packed(group)
         self._redirects = 0
-        connection = self._link.at_once(self._slot, LANE)
+        connection = self._link.at_once(self._slot, self._lane)
         if connection is None:
             self._go_on(self._reach())
         else:
@@ -226,7 +228,7 @@ class ValkeyWriter:
         return task
 
     async def _reach(self) -> None:
-        self._send(await self._link.to(self._slot, LANE))
+        self._send(await self._link.to(self._slot, self._lane))
 
     async def _follow(self, error: hiredis.ReplyError) -> None:
         await self._link.found_elsewhere([error])
@@ -312,7 +314,7 @@ class ValkeyWriter:
     async def _restore(self, stored: int) -> None:
         try:
             lacking = self._lacking(stored)
-            connection = await self._link.to(self._slot, LANE)
+            connection = await self._link.to(self._slot, self._lane)
             packet = b"".join(one.packet for one in lacking)
             replies = await connection.exchange(packet, sum(one.replies for one in lacking), self._link.patience.commit)
             error = _first_error(replies, past=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from jobqueue.backend.base import Backend
@@ -12,18 +13,21 @@ from jobqueue.backend.following import RowChanges
 from jobqueue.backend.group import Group
 from jobqueue.backend.store.cluster import ClusterBackend
 from jobqueue.backend.store.feed import Feeds
+from jobqueue.backend.store.membership import Membership
 from jobqueue.backend.store.moved import Moved
 from jobqueue.backend.store.own import Reign
-from jobqueue.backend.store.ownership import Ownership
+from jobqueue.backend.store.ownership import HAND_OVERS, Ownership
+from jobqueue.backend.store.several import Several
 from jobqueue.backend.store.source import Ear
 from jobqueue.backend.store.standby import Standby
 from jobqueue.clock import ManualClock, Uptime
 from jobqueue.engine.engine import Engine
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
+from jobqueue.partition import ALONE, Place
 
 from .gate import Gate
-from .memory import MemoryStore, Shared
+from .memory import MemoryStore, MemoryStores, Shared, SharedSet
 
 T = TypeVar("T")
 
@@ -60,8 +64,51 @@ class ServerClock(ManualClock):
         self.step_wall_clock(seconds)
 
 
+class Stack:
+    """One server's part in one partition."""
+
+    def __init__(self, server: Server, store: MemoryStore, place: Place) -> None:
+        self.server = server
+        self.store = store
+        self.index = place.index
+        cluster, alone = server.cluster, place.count == 1
+        self.gates: dict[str, Gate] = {}
+        self.sources: set[DirectSource] = set()
+        ids = server.ids if alone else Ids(place=place)
+        self.standby = (
+            Standby(store, server.clock, lambda: Engine(cluster.limits, ids), self._source, aside=_here) if cluster.standbys else None
+        )
+        self.ownership = Ownership(
+            store, server.name, server.address, server.clock, cluster.limits, probe=server.probe, aside=_here, ids=ids,
+            standby=self.standby, place=place, membership=server.membership, turns=server.turns,
+        )  # fmt: skip
+        self.backend = ClusterBackend(self.ownership, self._connect)
+
+    def _connect(self, address: str) -> Gate:
+        name, server, cluster = address.partition(":")[0], self.server, self.server.cluster
+        if name not in self.gates:
+            find = partial(cluster.reached, server.name, name, self.index)
+            self.gates[name] = Gate(find, server.awake, lambda: cluster.arrived(name))
+        return self.gates[name]
+
+    def _source(self, address: str) -> DirectSource:
+        return DirectSource(self, address.partition(":")[0])
+
+    def cut(self, name: str) -> None:
+        """Break the links to a server; new ones can be made."""
+        if name in self.gates:
+            self.gates[name].cut()
+            self.gates[name].open = True
+        for source in list(self.sources):
+            if source.name == name:
+                source.cut()
+
+
 class Server:
-    """One of them. alive: whether its process is; stopped: whether it stands still; silent: for so long that the others have noticed."""
+    """One of them. alive: whether its process is; stopped: whether it stands still; silent: for so long that the others have noticed.
+
+    stacks: its part in each partition. Where there is one partition, what that consists of is the server's.
+    """
 
     def __init__(self, cluster: Cluster, name: str, off: float = 0.0) -> None:
         self.cluster = cluster
@@ -70,44 +117,71 @@ class Server:
         self.address = f"{name}:1"
         self.alive, self.stopped, self.silent = True, False, False
         self.clock = ServerClock(cluster.clock.now() + off)
-        self.store = MemoryStore(cluster.shared, name)
-        self.gates: dict[str, Gate] = {}
         self.stopped_at = 0.0
         self.died = asyncio.Event()
         self.lied_to = False
         """Whether it is told that the owner's port refuses connections, though the owner lives."""
         self._awake = asyncio.Event()
         self._awake.set()
-        ids = Ids()
-        self.sources: set[DirectSource] = set()
-        self.standby = (
-            Standby(self.store, self.clock, lambda: Engine(cluster.limits, ids), self._source, aside=_here) if cluster.standbys else None
-        )
-        self.ownership = Ownership(
-            self.store, name, self.address, self.clock, cluster.limits, probe=self._probe, aside=_here, ids=ids, standby=self.standby
-        )
-        self.backend = ClusterBackend(self.ownership, self._connect)
+        self.ids = Ids()
+        self.membership: Membership | None = None
+        self.turns: asyncio.Semaphore | None = None
+        self.several: Several | None = None
+        if cluster.partitions == 1:
+            store = MemoryStore(cluster.shared, name)
+            self.ways = [store]
+            self.stacks = [Stack(self, store, ALONE)]
+        else:
+            stores = MemoryStores(cluster.shared_set, name)
+            stores.prepare()
+            self.ways = stores.ways
+            self.membership, self.turns = Membership(stores, name, self.address, self.clock), asyncio.Semaphore(HAND_OVERS)
+            self.stacks = [Stack(self, each, Place(index, cluster.partitions)) for index, each in enumerate(stores)]
+            self.several = Several(self.membership, [stack.backend for stack in self.stacks])
+        self.store = self.stacks[0].store
+
+    @property
+    def ownership(self) -> Ownership:
+        return self.stacks[0].ownership
+
+    @property
+    def backend(self) -> ClusterBackend:
+        return self.stacks[0].backend
+
+    @property
+    def standby(self) -> Standby | None:
+        return self.stacks[0].standby
+
+    @property
+    def gates(self) -> dict[str, Gate]:
+        return self.stacks[0].gates
+
+    def start(self) -> None:
+        """Take part."""
+        if self.several is None:
+            self.ownership.start()
+        else:
+            self.several.start()
+
+    async def close(self) -> None:
+        """As a process ends."""
+        if self.several is None:
+            await self.backend.close()
+        else:
+            await self.several.close()
 
     async def awake(self) -> None:
         """Return when it does not stand still."""
         await self._awake.wait()
 
-    def _connect(self, address: str) -> Gate:
-        name = address.partition(":")[0]
-        if name not in self.gates:
-            self.gates[name] = Gate(lambda: self.cluster.reached(self.name, name), self.awake, lambda: self.cluster.arrived(name))
-        return self.gates[name]
-
     async def without_standby(self) -> None:
         """As if it had been started with --no-standby."""
-        if self.standby is not None:
-            await self.standby.close()
-            self.standby = self.ownership.standby = None
+        for stack in self.stacks:
+            if stack.standby is not None:
+                await stack.standby.close()
+                stack.standby = stack.ownership.standby = None
 
-    def _source(self, address: str) -> DirectSource:
-        return DirectSource(self, address.partition(":")[0])
-
-    async def _probe(self, address: str) -> bool:
+    async def probe(self, address: str) -> bool:
         name = address.partition(":")[0]
         server = self.cluster.servers.get(name)
         return self.lied_to or (server is not None and not server.alive and frozenset((self.name, name)) not in self.cluster.cuts)
@@ -120,7 +194,8 @@ class Server:
         """SIGSTOP."""
         self.stopped, self.stopped_at = True, self.cluster.clock.now()
         self._awake.clear()
-        self.store.stop()
+        for way in self.ways:
+            way.stop()
         self.cluster.clock.call_at(self.stopped_at + HEARTBEATS, self._found_out)
 
     def _found_out(self) -> None:
@@ -129,21 +204,21 @@ class Server:
             self.break_links()
 
     def break_links(self) -> None:
-        """Break the others' links to it."""
+        """Break the others' links to it, and those on which it follows them."""
         for server in self.cluster.servers.values():
-            if self.name in server.gates:
-                server.gates[self.name].cut()
-                server.gates[self.name].open = True
-            for source in list(server.sources):
-                if self in (server, self.cluster.servers.get(source.name)):
-                    source.cut()
+            for stack in server.stacks:
+                stack.cut(self.name)
+                for source in list(stack.sources):
+                    if server is self:
+                        source.cut()
 
     def go_on(self) -> None:
         """SIGCONT: its clock has gone on, its timers are late, and what came meanwhile is read."""
         self.clock.stand_still(self.cluster.clock.now() - self.stopped_at)
         self.stopped = self.silent = False
         self._awake.set()
-        self.store.go_on()
+        for way in self.ways:
+            way.go_on()
 
     def die(self) -> None:
         """kill -9: nothing of it runs or is heard any more."""
@@ -151,15 +226,17 @@ class Server:
         self.died.set()
         self.stop()
         self.break_links()
-        for gate in self.gates.values():
-            gate.cut()
+        for stack in self.stacks:
+            for gate in stack.gates.values():
+                gate.cut()
 
 
 class DirectSource:
     """What one server hears of another that it follows, in order, and late when either of them stands still. A Source."""
 
-    def __init__(self, server: Server, name: str) -> None:
-        self.server = server
+    def __init__(self, stack: Stack, name: str) -> None:
+        self.stack = stack
+        self.server = stack.server
         self.name = name
         self._ear: Ear | None = None
         self._feeds: Feeds | None = None
@@ -172,7 +249,7 @@ class DirectSource:
         if cluster.reached(server.name, self.name) is None:
             raise Moved("it cannot be reached")
         await cluster.arrived(self.name)
-        feeds = cluster[self.name].backend.feeds()
+        feeds = cluster[self.name].stacks[self.stack.index].backend.feeds()
         await server.awake()
         if feeds is None:
             raise Moved("it does not own the queue")
@@ -182,7 +259,7 @@ class DirectSource:
         feeds = await self._reached()
         joined = feeds.join(self, self.server.name, standby)
         self._feeds, self._ear = feeds, ear
-        self.server.sources.add(self)
+        self.stack.sources.add(self)
         self._pump = asyncio.ensure_future(self._tell())
         feeds.begin(self)
         return joined
@@ -200,7 +277,7 @@ class DirectSource:
             self._feeds.said(self, behind, warm)
 
     async def close(self) -> None:
-        self.server.sources.discard(self)
+        self.stack.sources.discard(self)
         if self._feeds is not None:
             self._feeds.leave(self)
         if self._pump is not None:
@@ -247,26 +324,44 @@ async def _here(work: Callable[[], T]) -> T:
 
 
 class Cluster:
-    """All of them. clock: the true time, which the store's clock shows."""
+    """All of them. clock: the true time, which the store's clock shows. partitions: of the store, `shared_set`; if it has one, that is
+    `shared`.
+    """
 
-    def __init__(self, *names: str, limits: Limits | None = None, off: dict[str, float] | None = None, standbys: bool = True) -> None:
+    def __init__(
+        self,
+        *names: str,
+        limits: Limits | None = None,
+        off: dict[str, float] | None = None,
+        standbys: bool = True,
+        partitions: int = 1,
+    ) -> None:
         self.standbys = standbys
+        self.partitions = partitions
         self.clock = ManualClock()
         self.limits = limits or Limits()
         self.shared = Shared(self.clock)
+        self.shared_set = SharedSet(self.clock, partitions=partitions)
         self.cuts: set[frozenset[str]] = set()
         self.servers: dict[str, Server] = {}
         self.tasks: list[asyncio.Task[object]] = []
         for name in names:
-            self.servers[name] = Server(self, name, (off or {}).get(name, 0.0))
+            self.add(name, (off or {}).get(name, 0.0))
+
+    def add(self, name: str, off: float = 0.0) -> Server:
+        """One more server, not started yet."""
+        self.servers[name] = Server(self, name, off)
+        return self.servers[name]
 
     def __getitem__(self, name: str) -> Server:
         return self.servers[name]
 
-    def reached(self, name: str, other: str) -> Backend | None:
+    def reached(self, name: str, other: str, partition: int = 0) -> Backend | None:
         """What one server reaches at another's peer port."""
         server = self.servers.get(other)
-        return None if server is None or not server.alive or server.silent or frozenset((name, other)) in self.cuts else server.backend.own
+        if server is None or not server.alive or server.silent or frozenset((name, other)) in self.cuts:
+            return None
+        return server.stacks[partition].backend.own
 
     async def arrived(self, name: str) -> None:
         """Return when a server reads what was sent to it."""
@@ -276,12 +371,8 @@ class Cluster:
         """Cut two servers off each other."""
         self.cuts.add(frozenset((name, other)))
         for one, two in ((name, other), (other, name)):
-            if two in self.servers[one].gates:
-                self.servers[one].gates[two].cut()
-                self.servers[one].gates[two].open = True
-            for source in list(self.servers[one].sources):
-                if source.name == two:
-                    source.cut()
+            for stack in self.servers[one].stacks:
+                stack.cut(two)
 
     def join(self, name: str, other: str) -> None:
         self.cuts.discard(frozenset((name, other)))
@@ -308,7 +399,7 @@ class Cluster:
     async def start(self, *names: str) -> None:
         """Start servers, one after the other, so that the first owns the queue."""
         for name in names or tuple(self.servers):
-            self.servers[name].ownership.start()
+            self.servers[name].start()
             await self.advance(0.25)
 
     def do(self, work: Awaitable[T]) -> asyncio.Task[T]:
@@ -331,17 +422,23 @@ class Cluster:
     @property
     def owners(self) -> list[str]:
         """Who believes that it owns the queue, and is right to by its own clock."""
-        running = {name: server.reign for name, server in self.servers.items() if server.alive and not server.stopped}
-        return [name for name, reign in running.items() if reign is not None and reign.lease.left > 0]
+        return self.owners_of(0)
+
+    def owners_of(self, partition: int) -> list[str]:
+        """The same for one partition."""
+        running = {name: server.stacks[partition] for name, server in self.servers.items() if server.alive and not server.stopped}
+        reigns = {name: stack.ownership.reign for name, stack in running.items()}
+        return [name for name, reign in reigns.items() if reign is not None and reign.lease.left > 0]
 
     async def close(self) -> None:
         for server in self.servers.values():
-            server.store.cut = server.store.busy = server.store.deaf = False
-            server.store.late = 0.0
+            for way in server.ways:
+                way.cut = way.busy = way.deaf = False
+                way.late = 0.0
             if server.stopped:
                 server.go_on()
         self.cuts.clear()
-        closing = asyncio.gather(*(server.backend.close() for server in self.servers.values()))
+        closing = asyncio.gather(*(server.close() for server in self.servers.values()))
         await self.done(closing, 30.0)
         await self.idle()
         for task in self.tasks:

@@ -339,6 +339,10 @@ class MemoryStores:
         self._name = name
         self._parts: list[MemoryStore] = []
 
+    def prepare(self) -> None:
+        """Open it at once, where its number of partitions is known."""
+        self._parts = [MemoryStore(shared, self._name) for shared in self.shared.parts]
+
     @property
     def ways(self) -> list[MemoryStore]:
         return [self.common, *self._parts]

@@ -6,16 +6,19 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal
 
 import pytest
 
 from jobqueue.backend.group import Fatal, Group, NotNow
 from jobqueue.backend.loading import CannotOpen
 from jobqueue.backend.store import postgres_opening, postgres_schema
-from jobqueue.backend.store.postgres import PostgresStore
+from jobqueue.backend.store.postgres import PostgresStore, PostgresStores
 from jobqueue.backend.store.postgres_link import shown
 from jobqueue.backend.store.postgres_schema import MIGRATIONS, Migration
+from jobqueue.backend.store.store import Store
 from tests.backend.store.contract import StoreContract, group, outcome
+from tests.backend.store.contract_set import MakeSet, StoreSetContract
 from tests.postgres import PostgresServer, free_port, postgres_server, postgres_stores
 
 MakeStore = Callable[..., PostgresStore]
@@ -42,6 +45,39 @@ class TestContract(StoreContract):
             return store
 
         return made
+
+
+@pytest.fixture
+async def make_set(server: PostgresServer) -> AsyncIterator[MakeSet]:
+    """Makes stores of several partitions of one new schema; closes them."""
+    schema = server.new_schema()
+    stores: list[PostgresStores] = []
+
+    async def make(partitions: int | Literal["unopened"] | None) -> PostgresStores:
+        made = PostgresStores(server.url(), schema=schema, lossy=True)
+        stores.append(made)
+        if partitions != "unopened":
+            await made.open(partitions)
+        return made
+
+    yield make
+    for made in stores:
+        await made.close()
+
+
+class TestPartition(StoreContract):
+    """Each partition is a store."""
+
+    @pytest.fixture
+    def make_store(self, make_set: MakeSet) -> Callable[[], Awaitable[Store]]:
+        async def made() -> Store:
+            return (await make_set(3))[2]
+
+        return made
+
+
+class TestStores(StoreSetContract):
+    """What every store of several partitions must pass."""
 
 
 def jobs(*numbers: int) -> Group:
@@ -102,7 +138,7 @@ async def test_servers_that_know_less_are_kept_from_rows_with_more(make: MakeSto
     await make().open()
     for module in (postgres_opening, postgres_schema):
         monkeypatch.setattr(module, "MIGRATIONS", MIGRATIONS[:known])
-    assert "has version 4, for servers that know version 4 or later" in await refused(make())
+    assert "has version 5, for servers that know version 4 or later" in await refused(make())
     with pytest.raises(CannotOpen, match="It was used by a newer jobqueue"):
         await old.rows(owner.epoch)
 

@@ -298,7 +298,7 @@ class Linked:
         self.writer = HeldWriter(MemoryWriterShared())  # type: ignore[arg-type]
         self.journal.use(self.writer)
         self.feeds: Feeds | None = Feeds(self.journal)
-        self.between.server.feeds = lambda: self.feeds
+        self.between.server.served = [(self.between.local, lambda: self.feeds)]
         self.sources: list[LinkSource] = []
 
     def source(self, name: str) -> LinkSource:
@@ -456,7 +456,7 @@ class FollowedWorld(World):
             await super()._befall(what, server, seconds)
             return
         for each in self.cluster.servers.values():
-            for source in list(each.sources):
+            for source in list(each.stacks[0].sources):
                 source.cut()
 
 

@@ -167,11 +167,14 @@ async def test_what_is_refused_of_a_server(opened: Callable[..., Any], monkeypat
 
 @pytest.mark.parametrize(
     ("field", "says"),
-    [("format", "have format 9, for servers that know 9 or later"), ("partitions", "made with 9 partitions")],
+    [
+        ("format", "have format 900, for servers that know 900 or later"),
+        ("partitions", "made with --partitions 900, and this server knows up to 128"),
+    ],
 )
 async def test_another_format_is_refused(node: Node, opened: Callable[..., Any], name: str, field: str, says: str) -> None:
-    """Rows of another format, or of more partitions, are left alone."""
-    node.tell("HSET", f"{{{name}}}:meta", field, 9)
+    """Rows of another format, or of more partitions than there can be, are left alone."""
+    node.tell("HSET", f"{{{name}}}:meta", field, 900)
     assert says in await refused(opened, node.url)
 
 
