@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import gc
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Literal
 
 from jobqueue.backend.store.balance import CALM_SECONDS
 from jobqueue.backend.store.membership import CLOCK_SECONDS_MAX
 from jobqueue.limits import Limits
+from jobqueue.partition import partition_of
 
 from .checker import EPSILON, Checker, Seen
+from .claimers import Auditor, Claimer
 from .clients import KINDS, Client, seconds_of
 from .history import DEQUEUES, Ask, History
 from .ledger import Ledger
@@ -24,7 +26,7 @@ from .member import Member, ears
 from .net import Link
 from .partitions import Apart, Everywhere, IdChecker, Moves
 from .reigns import ReignChecker
-from .troubles import Troubles
+from .troubles import TROUBLES, Troubles
 from .valkey import PORT, REGISTER, Valkey, shards_of
 from .valkey_data import Commit, Data, Shadow
 from .wires import Network
@@ -36,6 +38,7 @@ PUT_BACK_SECONDS = 12.0
 SETTLED_SECONDS = 5.0
 STALE_SECONDS = 2.5
 """How long an owner that lives and was claimed from may not know it: a third of its lease, and the store's answer."""
+
 
 @dataclass(frozen=True)
 class ClusterPlan(Plan):
@@ -55,8 +58,43 @@ class ClusterPlan(Plan):
     calm: float = CALM_SECONDS
 
 
-def cluster_plan_of(seed: int) -> ClusterPlan:
-    """The plan of a seed."""
+def cluster_plan_of(seed: int, partitions: int | None = None) -> ClusterPlan:
+    """The plan of a seed. partitions: P, whatever the seed says."""
+    count = partitions or (3 if seed % 4 == 2 else 1)
+    plan = _plan_of_one(seed)
+    return plan if count == 1 else _divided(seed, plan, count)
+
+
+def _divided(seed: int, plan: ClusterPlan, count: int) -> ClusterPlan:
+    """The same with several partitions, whose ids are claimed across them; three servers, and time enough for partitions to move."""
+    random = Random(f"partitions {seed}")
+    names = ["default", "a", "b", *(f"{letter}{n}" for n in range(count) for letter in "cdefgh")]
+    queues = [next(name for name in names if partition_of(name, count) == partition) for partition in range(count)]
+    queues += random.choice(([], [next(name for name in names if name not in queues)]))
+    if "default" not in queues:
+        # That of clients who do not name one.
+        queues.append("default")
+    return replace(
+        plan,
+        partitions=count,
+        shards=random.random() < 0.5,
+        calm=random.choice((4.0, 8.0)),
+        seconds=random.choice((30.0, 60.0)),
+        queues=queues,
+        clients={
+            "producer": 1,
+            "claimer": random.choice((2, 3)),
+            "worker": random.choice((3, 4)),
+            "watcher": 1,
+            "operator": random.choice((0, 1)),
+        },
+        trouble_pace=random.choice((2.0, 6.0, 12.0)),
+        offsets=(*plan.offsets, 0.0)[:3],
+        standby=random.random() < 0.7,
+    )
+
+
+def _plan_of_one(seed: int) -> ClusterPlan:
     random = Random(f"cluster plan {seed}")
     kinds = {"producer": (1, 2), "worker": (3, 6), "watcher": (0, 2), "operator": (0, 1), "pool": (0, 1)}
     spread = random.choice((0.0, 0.0, 0.3, 2.0))
@@ -107,9 +145,9 @@ class ClusterWorld(World):
     forgotten something that was acknowledged, as it may when the owner is gone too, and when.
     """
 
-    def __init__(self, seed: int, plan: ClusterPlan | None = None) -> None:
+    def __init__(self, seed: int, partitions: int | None = None) -> None:
         self.seed = seed
-        self.plan: ClusterPlan = plan or cluster_plan_of(seed)
+        self.plan: ClusterPlan = cluster_plan_of(seed, partitions)
         self.random = Random(f"cluster world {seed}")
         self.loop: MachineLoop = MachineLoop()
         self.loop.quiet = self._quiet
@@ -237,11 +275,17 @@ class ClusterWorld(World):
 
     def acknowledged(self, job_id: str, payload: bytes, life: int) -> None:
         """See World. What a failover has forgotten meanwhile was lost before its client could read of it."""
+        if job_id in self.ids.shared and job_id in self.lost:
+            # Several clients submit it, so it is not known which job this tells of.
+            return
         if self.ledger.submitted.get(job_id, -1.0) >= self.lost.get(job_id, -1.0):
             super().acknowledged(job_id, payload, life)
 
     def succeeded(self, job_id: str) -> None:
         """See World, and `acknowledged`."""
+        if job_id in self.ids.shared:
+            # Another one may be on its way, submitted before this one ended.
+            return
         lost = self.lost.get(job_id)
         if lost is None or any(held.since > lost for held in self.ledger.held.values() if held.job_id == job_id):
             super().succeeded(job_id)
@@ -393,9 +437,7 @@ class ClusterWorld(World):
         """Let a replica of a shard become its primary."""
         self.counts["failovers"] += 1
         shard.fail_over()
-        self._behind |= {
-            commit for commit, checker in self.acked.items() if checker.shard is shard and commit not in checker.stored.have
-        }
+        self._behind |= {commit for commit, checker in self.acked.items() if checker.shard is shard and commit not in checker.stored.have}
         self.history.note("primary is", shard.primary.host, "with", shard.primary.done, "writes")
 
     # Life.
@@ -422,7 +464,7 @@ class ClusterWorld(World):
         tasks = []
         for kind, count in self.plan.clients.items():
             for number in range(count):
-                client: Client = KINDS[kind](self, f"{kind}{number + 1}")
+                client: Client = (KINDS | {"claimer": Claimer})[kind](self, f"{kind}{number + 1}")
                 tasks.append(self.loop.create_task(client.run()))
         troubles = [self.loop.create_task(Troubles(self).run()) for _ in range(1 + (self.seed % 3 == 0))]
         await passing(self.plan.seconds)
@@ -439,6 +481,7 @@ class ClusterWorld(World):
         await Steady(self, "steady").run()
         await passing(2 * PUT_BACK_SECONDS)
         self.ledger.audit()
+        await Auditor(self, "auditor").run()
         for member in list(self.members.values()):
             await member.machine_task(member.stop(10.0))
             await member.machine.end()
@@ -470,12 +513,12 @@ class ClusterWorld(World):
         return self.history
 
 
-def simulate_cluster(seed: int) -> ClusterWorld:
-    """Live a seed's world of several servers through; see its history."""
+def simulate_cluster(seed: int, partitions: int | None = None) -> ClusterWorld:
+    """Live a seed's world of several servers through; see its history. partitions: P, whatever the seed says."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        world = ClusterWorld(seed)
+        world = ClusterWorld(seed, partitions)
         world.run()
         return world
     finally:

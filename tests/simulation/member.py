@@ -16,7 +16,6 @@ from jobqueue.backend.store.frames import Identity
 from jobqueue.backend.store.front import FrontLink
 from jobqueue.backend.store.membership import Membership
 from jobqueue.backend.store.ownership import HAND_OVERS
-from jobqueue.backend.store.partitioned import PartitionedBackend
 from jobqueue.backend.store.peer import OwnerLink, PeerServer
 from jobqueue.backend.store.several import Several
 from jobqueue.backend.store.valkey import ValkeyStore, ValkeyStores
@@ -95,7 +94,9 @@ class Member:
         # Not told, as on systems other than Linux: nobody would know on whose behalf a job is given back then.
         self.server.unacknowledged = lambda fd: False  # type: ignore[method-assign]
 
-    def _divided(self, count: int) -> PartitionedBackend:
+    def _divided(self, count: int) -> Any:
+        from jobqueue.backend.store.partitioned import PartitionedBackend
+
         plan = self.world.plan
         stores = ValkeyStores(self.world.url, plan.acknowledge)
         # As `open` does, once it has looked at everything that a running server never looks at again.

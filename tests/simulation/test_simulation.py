@@ -12,6 +12,7 @@ import pytest
 from . import run
 from .cluster import cluster_plan_of, simulate_cluster
 from .plants import PLANTS, ROOT, Plant, hunt
+from .troubles import TROUBLES
 from .world import Plan, World, plan_of, simulate
 
 SEEDS = 80

@@ -1,7 +1,8 @@
 """A Valkey cluster in memory, of shards: each a primary and its replicas, as the servers' own code talks to it, in RESP over the network.
 
-Each shard has the partitions whose keys are in its slots (valkey_data.py says what a node has of one). Writes go into a log; a replica carries them out after its lag, and WAIT counts those that have. A failover makes a primary of any replica,
-however far behind: what only the old primary had is lost, unless the owner sends it again.
+Each shard has the partitions whose keys are in its slots (valkey_data.py says what a node has of one). Writes go into a log; a replica
+carries them out after its lag, and WAIT counts those that have. A failover makes a primary of any replica, however far behind: what only
+the old primary had is lost, unless the owner sends it again.
 
 With each commit goes what the checker knows of its jobs, so that whoever reads the rows can be held against that.
 """
