@@ -47,7 +47,12 @@ def crc16(text: bytes) -> int:
 
 def partition_of(queue: str, count: int) -> int:
     """The partition of a queue, of `count`."""
-    return crc16(queue.partition(":")[0].encode()) % count
+    return crc16(queue.partition(":")[0].encode("utf-8", "surrogatepass")) % count
+
+
+def is_ours(job_id: str) -> bool:
+    """Whether an id looks like one that we make."""
+    return len(job_id) == 36 and _OURS.fullmatch(job_id) is not None
 
 
 def home_of(job_id: str, count: int) -> int:
@@ -55,9 +60,9 @@ def home_of(job_id: str, count: int) -> int:
 
     Whatever looks like such an id is treated as one: a client can choose an id so that a certain partition is its home, which harms nobody.
     """
-    if len(job_id) == 36 and _OURS.fullmatch(job_id):
+    if is_ours(job_id):
         return (int(job_id[19:23], 16) & NODE_MASK) % count
-    return crc16(job_id.encode()) % count
+    return crc16(job_id.encode("utf-8", "surrogatepass")) % count
 
 
 def partition_of_number(number: int, count: int) -> int:

@@ -31,7 +31,7 @@ EVENT_BYTES_MAX = 1 << 20
 _DOUBLINGS_MAX = 30
 """Failures are counted up to this number: the pauses have reached their maximum long before."""
 
-_EVENT_ID = re.compile(r"[!-~]{1,64}")
+_EVENT_ID = re.compile(r"[!-~]{1,4096}")
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -74,7 +74,7 @@ class Listener:
 
     def __init__(self, target: str, last_event_id: str | None, retrying: Retrying, servers: Servers) -> None:
         if last_event_id is not None and _EVENT_ID.fullmatch(last_event_id) is None:
-            raise BadRequest("last_event_id", "is not the id of an event: 1 to 64 printable ASCII characters without spaces")
+            raise BadRequest("last_event_id", "is not the id of an event: 1 to 4096 printable ASCII characters without spaces")
         self.target = target
         self._last = last_event_id
         self._retrying = retrying

@@ -14,6 +14,7 @@ from tests.valkey import needs_valkey, no_servers_left, single
 
 from .durable import DurableRig, RestartingRig
 from .front import in_memory
+from .partitioned import partitioned
 from .remote import RemoteRig
 from .rig import RIGS, Rig
 from .slow import SlowRig
@@ -56,7 +57,7 @@ def _valkey() -> MakeStore:
     return lambda: ValkeyStore(url, 0, name=name, patience=Patience(connect=SECONDS, call=SECONDS, commit=SECONDS))
 
 
-RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow, "remote": _remote, "front": in_memory}
+RIGS |= {"durable": _durable, "restarting": _restarting, "slow": _slow, "remote": _remote, "front": in_memory, "partitioned": partitioned}
 RIGS |= store_rigs("postgres", _postgres)
 RIGS |= store_rigs("valkey", _valkey)
 

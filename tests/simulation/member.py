@@ -16,6 +16,7 @@ from jobqueue.backend.store.frames import Identity
 from jobqueue.backend.store.front import FrontLink
 from jobqueue.backend.store.membership import Membership
 from jobqueue.backend.store.ownership import HAND_OVERS
+from jobqueue.backend.store.partitioned import PartitionedBackend
 from jobqueue.backend.store.peer import OwnerLink, PeerServer
 from jobqueue.backend.store.several import Several
 from jobqueue.backend.store.valkey import ValkeyStore, ValkeyStores
@@ -94,9 +95,7 @@ class Member:
         # Not told, as on systems other than Linux: nobody would know on whose behalf a job is given back then.
         self.server.unacknowledged = lambda fd: False  # type: ignore[method-assign]
 
-    def _divided(self, count: int) -> Any:
-        from jobqueue.backend.store.partitioned import PartitionedBackend
-
+    def _divided(self, count: int) -> PartitionedBackend:
         plan = self.world.plan
         stores = ValkeyStores(self.world.url, plan.acknowledge)
         # As `open` does, once it has looked at everything that a running server never looks at again.
@@ -193,7 +192,12 @@ class Member:
         """SIGTERM, as the process takes it. On this server's machine."""
         self.stopping = True
         await drain(self.app, self.server, seconds, asyncio.Event())
-        await leave(self.stacks[0].backend if self.several is None else self.several, self.peers)
+        if self.several is None:
+            await leave(self.stacks[0].backend, self.peers)
+        else:
+            await self.several.handed_over()
+            await self.peers.close()
+            await self.several.close()
         self.gone = True
         self.machine.dead = True
         self.world.network.close(self.host)

@@ -34,7 +34,7 @@ RETRY_MS = 2_000
 NOTICES_MAX = 100
 """The most events in one write."""
 
-CURSOR_CHARS_MAX = 64
+CURSOR_CHARS_MAX = 4_096
 
 # X-Accel-Buffering: otherwise nginx would buffer the whole stream.
 _HEADERS = b"Content-Type: text/event-stream\r\nX-Content-Type-Options: nosniff\r\nX-Accel-Buffering: no\r\n"

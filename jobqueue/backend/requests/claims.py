@@ -6,16 +6,10 @@ once, and can be repeated: a request that has been carried out already answers t
 
 from __future__ import annotations
 
-from typing import Generic
-
 import msgspec
 
-from jobqueue.backend.requests.request import Guard, Owner, R, Request
+from jobqueue.backend.requests.request import BetweenServers, Owner
 from jobqueue.engine.claims import IdClaim
-from jobqueue.errors import Forbidden
-
-CLAIMS_LEVEL = 7
-"""What an owner must support for claims (store/known.py)."""
 
 
 class Wanted(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -59,16 +53,7 @@ class Voided(msgspec.Struct, frozen=True):
     below: int
 
 
-class _BetweenServers(Request[R], Generic[R], frozen=True):
-    """A request that no client makes."""
-
-    knows = CLAIMS_LEVEL
-
-    async def guarded(self, guard: Guard) -> R:
-        raise Forbidden("this is for servers only")
-
-
-class ClaimIds(_BetweenServers[list[IdClaim | None]], frozen=True, tag="claims.claim"):
+class ClaimIds(BetweenServers[list[IdClaim | None]], frozen=True, tag="claims.claim"):
     """To the home of these ids: claim each for a job in another partition, unless it is taken.
 
     Answers for each, in order, what stands then. Its partition is the wanted one: the job can be enqueued there under the claim's number,
@@ -91,7 +76,7 @@ class ClaimIds(_BetweenServers[list[IdClaim | None]], frozen=True, tag="claims.c
         return standing
 
 
-class VoidClaims(_BetweenServers[Voided], frozen=True, tag="claims.void"):
+class VoidClaims(BetweenServers[Voided], frozen=True, tag="claims.void"):
     """To the partition that has claimed ids: which of them have a job here? If some have none, refuse from now on to make a job under any
     claim of `home` with a number below `below`, with ClaimVoid: also those that are on their way now.
 
@@ -114,7 +99,7 @@ class VoidClaims(_BetweenServers[Voided], frozen=True, tag="claims.void"):
         return Voided(known, below)
 
 
-class DropClaims(_BetweenServers[int], frozen=True, tag="claims.drop"):
+class DropClaims(BetweenServers[int], frozen=True, tag="claims.drop"):
     """To the home: drop those of these claims that still stand. They must be void (VoidClaims). Answers how many it dropped."""
 
     changes = True
@@ -129,7 +114,7 @@ class DropClaims(_BetweenServers[int], frozen=True, tag="claims.drop"):
         return dropped
 
 
-class GetClaims(_BetweenServers[list[IdClaim | None]], frozen=True, tag="claims.get"):
+class GetClaims(BetweenServers[list[IdClaim | None]], frozen=True, tag="claims.get"):
     """To the home: who has these ids? The number is 0 if a job of the home itself has the id; None: nobody, as far as the home knows."""
 
     ids: tuple[str, ...]
@@ -139,7 +124,7 @@ class GetClaims(_BetweenServers[list[IdClaim | None]], frozen=True, tag="claims.
         return [IdClaim(engine.place.index, 0) if name in engine.jobs.by_id else engine.claims.get(name) for name in self.ids]
 
 
-class ListClaims(_BetweenServers[ClaimPage], frozen=True, tag="claims.list"):
+class ListClaims(BetweenServers[ClaimPage], frozen=True, tag="claims.list"):
     """To a home: its claims with numbers below `below`, from the oldest on, up to `limit` after the first `skip`. For finding those of jobs
     that history has forgotten. Claims come and go between pages."""
 

@@ -15,20 +15,11 @@ from jobqueue.backend.requests.queues import QUEUES
 from jobqueue.backend.requests.request import Request
 from jobqueue.backend.requests.samples import SAMPLES
 from jobqueue.backend.requests.schedules import SCHEDULES
+from jobqueue.backend.requests.scouting import SCOUTING
 from jobqueue.backend.requests.tasks import TASKS
 from jobqueue.backend.requests.workers import WORKERS
 
 ALL: tuple[type[Request[Any]], ...] = (
-    *AMEND,
-    *BULK,
-    *QUEUES,
-    *GROUPS,
-    *SCHEDULES,
-    *LOGS,
-    *ERRORS,
-    *TASKS,
-    *WORKERS,
-    *SAMPLES,
-    *CLAIMS,
-    *MOVES,
+    *(*AMEND, *BULK, *QUEUES, *GROUPS, *SCHEDULES, *LOGS, *ERRORS, *TASKS, *WORKERS, *SAMPLES),
+    *(*SCOUTING, *CLAIMS, *MOVES),
 )

@@ -12,7 +12,7 @@ from jobqueue.backend.tasks import Tasks
 from jobqueue.backend.workers import Workers
 from jobqueue.clock import Clock
 from jobqueue.engine.engine import Engine
-from jobqueue.errors import QueueError
+from jobqueue.errors import Forbidden, QueueError
 from jobqueue.joblog import LogPart
 from jobqueue.limits import Limits
 from jobqueue.model import Job, JobSpec, QueueStats
@@ -170,6 +170,22 @@ class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True, tag_field="
     def waiting(self, wait: float) -> Request[R]:
         """The same request with another wait."""
         return msgspec.structs.replace(self, wait=wait)
+
+
+PARTITIONS_LEVEL = 7
+"""What an owner must support to be one of several (store/known.py)."""
+
+
+class BetweenServers(Request[R], Generic[R], frozen=True):
+    """A request that servers send each other, about one partition; no client makes it."""
+
+    knows = PARTITIONS_LEVEL
+
+    async def guarded(self, guard: Guard) -> R:
+        raise Forbidden("this is for servers only")
+
+    async def spread(self, front: Front) -> R:
+        raise Forbidden("this is for one partition only")
 
 
 @cache

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from jobqueue.about import WorkerStats
 from jobqueue.backend.merging import by_name, merged_workers
-from jobqueue.backend.requests.request import PAGE, Front, Guard, Owner, Request
+from jobqueue.backend.requests.request import PAGE, PARTITIONS_LEVEL, Front, Guard, Owner, Request
 from jobqueue.errors import Forbidden, UnknownWorker
 
 Page = tuple[list[WorkerStats], str | None]
@@ -72,6 +72,9 @@ class SetQuiet(Request[WorkerStats], frozen=True, tag="workers.quiet"):
     name: str
     quiet: bool
     anyway: bool = False
+
+    def needs(self) -> int:
+        return PARTITIONS_LEVEL if self.anyway else self.knows
 
     async def serve(self, owner: Owner) -> WorkerStats:
         owner.check_open()
