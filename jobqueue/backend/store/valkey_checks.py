@@ -250,10 +250,15 @@ async def _make(link: Link, path: str, keys: Keys, count: int) -> int | None:
 
 
 async def _check_formats(link: Link, path: str, keys: Keys, count: int, change: bool) -> None:
-    """Check the format beside each partition, after that of the store, and with `change` raise those that are older."""
+    """Check the format of the store and beside each partition, and with `change` raise those that are older."""
     for meta in dict.fromkeys([keys.meta, *(keys.meta_of(index, count) for index in range(count))]):
         await check_format(link, path, meta)
-        (kept,) = await link.ask(meta, ("HGET", meta, "format"))
+        ((kept, partitions),) = await link.ask(meta, ("HMGET", meta, "format", "partitions"))
+        if partitions is not None and _whole(partitions) != count:
+            raise CannotOpen(
+                f"{path}: {meta} is of a store that was made with --partitions {_whole(partitions)}, and {keys.meta} of one with {count}: "
+                f"delete all keys that begin with {{{keys.name} before you make a new store in its place"
+            )
         if change and kept is not None and _whole(kept) < FORMAT:
             # Only from here on can rows be written that an older server does not know.
             await link.ask(meta, ("HSET", meta, "format", FORMAT, "usable_from", USABLE_FROM))
