@@ -11,6 +11,7 @@ from unittest import mock
 
 from jobqueue.api.app import build_app
 from jobqueue.backend.base import Backend
+from jobqueue.backend.store import balance, claiming, sweeping
 from jobqueue.backend.store import ownership as ownership_module
 from jobqueue.backend.store.frames import Identity
 from jobqueue.backend.store.front import FrontLink
@@ -19,6 +20,7 @@ from jobqueue.backend.store.ownership import HAND_OVERS
 from jobqueue.backend.store.partitioned import PartitionedBackend
 from jobqueue.backend.store.peer import OwnerLink, PeerServer
 from jobqueue.backend.store.several import Several
+from jobqueue.backend.store.sweeping import Sweeping
 from jobqueue.backend.store.valkey import ValkeyStore, ValkeyStores
 from jobqueue.backend.store.valkey_link import Link as StoreLink
 from jobqueue.clock import SystemClock
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 
 PEER_PORT = 8081
 SECRET = "a secret that all of the servers know"
+SWEPT_SECONDS = 2.0
+"""How old a claim is when it is looked at whether its job is gone."""
+
 _NOBODYS = frozenset({"ClusterBackend._revive", "ClusterBackend._follow", "ClusterBackend._return"})
 """What a server goes on with by itself once a request has begun it."""
 
@@ -110,6 +115,7 @@ class Member:
         self.several = Several(membership, backends)
         for stack in self.stacks:
             stack.listen_to_balancing()
+        self._sweeping = Sweeping(backends, lambda index: backends[index].ownership.reign is not None, self.clock)
         return PartitionedBackend(backends, plan.limits, clock=self.clock, hasty=[backend.hasty for backend in backends])
 
     async def start(self) -> None:
@@ -119,6 +125,7 @@ class Member:
             self.stacks[0].ownership.start()
         else:
             self.several.start()
+            self._swept = self.world.loop.create_task(self._sweeping.run())
 
     @property
     def reigns(self) -> list[ReignChecker]:
@@ -196,6 +203,7 @@ class Member:
             await leave(self.stacks[0].backend, self.peers)
         else:
             await self.several.handed_over()
+            self._swept.cancel()
             await self.peers.close()
             await self.several.close()
         self.gone = True
@@ -247,6 +255,11 @@ def ears(world: ClusterWorld) -> Iterator[None]:
             (ownership_module, "GroupJournal", lambda engine, *given, **known: _stack(engine.place).journal(engine, *given, **known)),
             (ownership_module, "ReigningBackend", lambda **known: _stack(known["engine"].place).reigning(**known)),
             (ownership_module, "Reign", lambda lease, local, *given: _stack(local.engine.place).begins(lease, local, *given)),
+            # The partitions of a world have as much to do with each other in a minute as others in hours.
+            (balance, "CALM_SECONDS", world.plan.calm),
+            (sweeping, "AGE_SECONDS", SWEPT_SECONDS),
+            (sweeping, "REST_SECONDS", SWEPT_SECONDS),
+            (claiming, "random", Random(f"{world.seed} claiming")),
         ):
             stack.enter_context(mock.patch.object(target, name, new))
         yield

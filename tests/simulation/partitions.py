@@ -164,6 +164,9 @@ class Apart:
         if ask.op == "dequeue":
             return {partition_of(queue, count) for queue in ask.queues}
         item = json.loads(ask.body)
+        if item.get("id") in self.world.ids.shared:
+            # Any of them may have claimed it, and is asked whether it has its job.
+            return set(range(count))
         return {partition_of(item["queue"], count), *([home_of(item["id"], count)] if "id" in item else [])}
 
     def _well(self, member: Member, since: float) -> bool:

@@ -145,7 +145,7 @@ class ReignChecker(DurableChecker):
                 self.world.ids.made(self, event.job.id)
             if event.kind is Kind.DEQUEUED and event.job is not None and event.job.lease is not None:
                 self.world.handed_by[event.job.lease.token] = self, self.now
-            self.world.places = self._places
+            self.world.places = max(self._places, self.world.places)
 
     def stands(self, ask: Ask, wait: float) -> None:
         """See Checker."""
