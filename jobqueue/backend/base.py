@@ -162,6 +162,21 @@ class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
     clock_seconds: float | None = None
     partitions: list[PartitionStats] = []
 
+    @property
+    def owns(self) -> bool:
+        """Whether this server owns the queue, or at least one partition."""
+        return self.name in self.owners
+
+    @property
+    def owners(self) -> list[str | None]:
+        """The owner of each partition."""
+        return [each.owner for each in self.partitions] or [self.owner]
+
+    @property
+    def standbys(self) -> list[str | None]:
+        """The standby of each partition."""
+        return [each.standby for each in self.partitions] or [self.standby]
+
 
 class BackendStats(msgspec.Struct, frozen=True):
     """Totals over all queues, with their limits where they have one.

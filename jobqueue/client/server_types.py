@@ -76,12 +76,28 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
     standby_commits: int | None
 
 
+class Partition(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition of a store, as seen by the server that answered. owner: None while it has none; epoch: how often it was claimed.
+
+    lease_left_seconds, standby, standby_commits: as of a Cluster and its Lag; problem: why the server that answered cannot own it.
+    """
+
+    index: int
+    owner: ServerName | None
+    epoch: int
+    lease_left_seconds: float | None
+    standby: str | None
+    standby_commits: int | None
+    problem: str | None
+
+
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """The servers on a store, as seen by the server that answered; name and address are its own.
 
-    owner: None while no server owns the queue; epoch: how often the queue was claimed; lease_left_seconds: the time after which another
-    server can claim it, unless the owner renews its lease; standby: the name of the server that takes over at once; problem: why this
-    server cannot own the queue, None while it can; members: the servers that reported in the last minute that they are running.
+    owner: None while no server owns the queue, and with several partitions; epoch: how often the queue was claimed; lease_left_seconds: the
+    time after which another server can claim it, unless the owner renews its lease; standby: the name of the server that takes over at
+    once; problem: why this server cannot own the queue, None while it can; members: the servers that reported in the last minute that they
+    are running; partitions: empty if the store has one.
     """
 
     name: str
@@ -94,6 +110,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None
     lag: Lag
     members: list[Member]
+    partitions: list[Partition] = []
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):

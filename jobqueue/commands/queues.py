@@ -12,7 +12,16 @@ from jobqueue.client.totals import Failures
 from jobqueue.commands.exits import Exit
 from jobqueue.commands.options import usage, verb
 from jobqueue.commands.output import Output
-from jobqueue.commands.servers import MEMBER_COLUMNS, cluster_fields, commit_fields, member_rows, server_fields, stats_of
+from jobqueue.commands.servers import (
+    MEMBER_COLUMNS,
+    PARTITION_COLUMNS,
+    cluster_fields,
+    commit_fields,
+    member_rows,
+    partition_rows,
+    server_fields,
+    stats_of,
+)
 from jobqueue.commands.shapes import QUEUE_COLUMNS, counted, failed_lately, paused_since, queue_fields, queue_row, queue_state, utc_now
 from jobqueue.errors import StorageUnavailable
 
@@ -225,6 +234,9 @@ def _show(output: Output, found: list[Queue] | None, stats: Stats | None) -> Non
     output.fields(cluster_fields(cluster))
     output.line("")
     output.table(MEMBER_COLUMNS, member_rows(cluster), "no server says that it is there")
+    if cluster.partitions:
+        output.line("")
+        output.table(PARTITION_COLUMNS, partition_rows(cluster), "")
 
 
 def _held(found: list[Queue], stats: Stats | None) -> dict[str, Any]:

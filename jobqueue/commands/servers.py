@@ -114,26 +114,64 @@ def size(count: int) -> str:
     return f"{value:.0f} {unit}" if unit == "bytes" or value >= 9.95 else f"{value:.1f} {unit}"
 
 
+PARTITION_COLUMNS = (
+    Column("PARTITION", right=True),
+    Column("OWNER", cut=32, style=lambda text: "red" if text == "none" else ""),
+    Column("EPOCH", right=True),
+    Column("LEASE", right=True),
+    Column("STANDBY", cut=32),
+)
+
+
+def partition_rows(cluster: Cluster) -> list[tuple[str, ...]]:
+    """A row for each partition; none if the store has one."""
+    rows: list[tuple[str, ...]] = []
+    for each in cluster.partitions:
+        owner = "none" if each.owner is None else each.owner.name
+        left = "" if each.lease_left_seconds is None else brief(each.lease_left_seconds)
+        behind = f", {each.standby_commits:,} behind" if each.standby_commits else ""
+        rows.append((str(each.index), owner, str(each.epoch), left, "none" if each.standby is None else each.standby + behind))
+    return rows
+
+
+def _ownerless(cluster: Cluster) -> list[int]:
+    """The partitions that have no owner."""
+    return [each.index for each in cluster.partitions if each.owner is None]
+
+
+def _owner(cluster: Cluster) -> str:
+    if cluster.partitions:
+        missing = _ownerless(cluster)
+        owned = sum(each.owner is not None and each.owner.name == cluster.name for each in cluster.partitions)
+        if missing:
+            return f"none of partition {', '.join(map(str, missing))}: requests for it are answered 503 until a server has taken over"
+        return f"of each of the {len(cluster.partitions)} partitions; of {owned} the one that was asked"
+    if cluster.owner is None:
+        return "none: requests are answered 503 until a server has taken over"
+    left = "" if cluster.lease_left_seconds is None else f", lease for another {brief(cluster.lease_left_seconds)}"
+    return f"{cluster.owner.name}, epoch {cluster.epoch}{left}"
+
+
+def _standby(cluster: Cluster) -> str:
+    behind = f", {cluster.lag.standby_commits:,} commits behind" if cluster.lag.standby_commits else ""
+    if cluster.partitions:
+        cold = sum(each.standby is None for each in cluster.partitions)
+        return f"none of {cold} partitions: a server that takes over first reads their jobs" if cold else f"of each partition{behind}"
+    return "none: a server that takes over first reads all jobs" if cluster.standby is None else cluster.standby + behind
+
+
 def cluster_fields(cluster: Cluster) -> list[tuple[str, str]]:
     """How one of several servers sees itself and the others."""
     lag = cluster.lag
-    if cluster.owner is None:
-        owner = "none: requests are answered 503 until a server has taken over"
-    else:
-        left = "" if cluster.lease_left_seconds is None else f", lease for another {brief(cluster.lease_left_seconds)}"
-        owner = f"{cluster.owner.name}, epoch {cluster.epoch}{left}"
-    standby = "none: a server that takes over first reads all jobs"
-    if cluster.standby is not None:
-        standby = cluster.standby + (f", {lag.standby_commits:,} commits behind" if lag.standby_commits else "")
     asked = cluster.name
     if lag.link_seconds is not None:
-        asked += f", which the owner answers in {brief(lag.link_seconds)}"
+        asked += f", which the {'slowest owner' if cluster.partitions else 'owner'} answers in {brief(lag.link_seconds)}"
     elif lag.renewed_seconds is not None:
         asked += f", which renewed its lease {brief(lag.renewed_seconds)} ago"
     return [
         ("store", cluster.store),
-        ("owner", owner),
-        ("standby", standby),
+        ("owner", _owner(cluster)),
+        ("standby", _standby(cluster)),
         ("asked", asked),
         ("its clock", _clock(lag.clock_seconds)),
         ("cannot be owner", cluster.problem or ""),
@@ -154,7 +192,9 @@ def heading(cluster: Cluster) -> tuple[str, bool]:
     silent = sum(_silent(member, cluster) for member in cluster.members)
     count = len(cluster.members)
     there = f"{count} server{'' if count == 1 else 's'}" + (f", {silent} silent" if silent else "")
-    if cluster.owner is None:
-        return f"{there}   no owner", True
+    missing = _ownerless(cluster)
+    if missing or (cluster.owner is None and not cluster.partitions):
+        return f"{there}   no owner" + (f" of {len(missing)} of {len(cluster.partitions)} partitions" if missing else ""), True
     wrong = "" if cluster.problem is None else f"   {cluster.name} cannot be the owner: {cluster.problem}"
-    return f"{there}   owner {cluster.owner.name}   epoch {cluster.epoch}{wrong}", bool(silent or wrong)
+    owner = f"{len(cluster.partitions)} partitions" if cluster.owner is None else f"owner {cluster.owner.name}"
+    return f"{there}   {owner}   epoch {cluster.epoch}{wrong}", bool(silent or wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -10,18 +11,24 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Literal
 
+from jobqueue.backend.base import Backend
 from jobqueue.backend.group import NotNow
 from jobqueue.backend.loading import CannotOpen, check_whole
 from jobqueue.backend.store.cluster import ClusterBackend
 from jobqueue.backend.store.frames import Identity
-from jobqueue.backend.store.ownership import Ownership
+from jobqueue.backend.store.membership import Membership
+from jobqueue.backend.store.ownership import HAND_OVERS, Ownership
+from jobqueue.backend.store.partitioned import PartitionedBackend
 from jobqueue.backend.store.peer import PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
+from jobqueue.backend.store.several import Several
 from jobqueue.backend.store.source import LinkSource
-from jobqueue.backend.store.standby import Standby
+from jobqueue.backend.store.standby import AGAIN_SECONDS, Standby
 from jobqueue.backend.store.stores import StoreSet
+from jobqueue.backend.store.sweeping import Sweeping
 from jobqueue.clock import SystemClock
 from jobqueue.engine.engine import Engine
+from jobqueue.partition import ALONE, Place
 from jobqueue.process.certificates import PeerTls
 from jobqueue.process.config import Settings
 from jobqueue.process.exposure import CannotListenError
@@ -31,6 +38,8 @@ _logger = logging.getLogger("jobqueue.cluster")
 LOOPBACK_SECRET = "jobqueue-on-this-machine"
 """The shared secret of servers on one machine's loopback if none is configured: anyone who can connect there can use the queue anyway."""
 
+PARTITIONS_A_SECOND = 8
+"""For how many partitions a server asks, in each second, to follow their owners, while other servers do."""
 
 _ACKNOWLEDGE: dict[str, Literal[0, 1, 2, "aof"]] = {"0": 0, "1": 1, "2": 2, "aof": "aof"}
 
@@ -53,49 +62,128 @@ def open_store(settings: Settings) -> StoreSet:
         raise CannotOpen(f"--store: {error}") from None
 
 
+class _Stacks:
+    """Makes this server's part in each partition: its ownership and standby, and the links to the other servers."""
+
+    def __init__(self, settings: Settings, tls: PeerTls | None, stores: StoreSet) -> None:
+        self.settings = settings
+        self.limits = settings.limits
+        self.clock = SystemClock()
+        self.stores = stores
+        secret = settings.peer_secret or (LOOPBACK_SECRET if tls is None else None)
+        # Unique for each process: two processes with one name would take the queue from each other.
+        self.identity = Identity(f"{socket.gethostname()[:150]}:{os.getpid()}-{secrets.token_hex(2)}", secret)
+        self._context = None if tls is None else lambda: tls.client
+        self._turns = asyncio.Semaphore(HAND_OVERS)
+
+    def backend(self, place: Place, membership: Membership | None = None) -> ClusterBackend:
+        """The backend of one partition, not started yet. membership: common to several."""
+        store, clock, identity, limits, tls = self.stores[place.index], self.clock, self.identity, self.limits, self._context
+        index = place.index
+
+        def connect(address: str) -> RemoteBackend:
+            returns = backend.return_jobs
+            return RemoteBackend(lambda: address, identity, limits, clock=clock, tls=tls, return_jobs=returns, partition=index)
+
+        def follow(address: str) -> LinkSource:
+            return LinkSource(lambda: address, identity, limits, clock=clock, tls=tls, partition=index)
+
+        again = max(AGAIN_SECONDS, place.count / PARTITIONS_A_SECOND)
+        standby = Standby(store, clock, lambda: Engine(limits, place=place), follow, again_seconds=again) if self.settings.standby else None
+        ownership = Ownership(
+            store,
+            identity.name,
+            "",
+            clock,
+            limits,
+            lease_seconds=self.settings.owner_lease_seconds,
+            standby=standby,
+            place=place,
+            membership=membership,
+            turns=self._turns,
+            ready=self._whole if place.index else None,
+        )
+        backend = ClusterBackend(ownership, connect)
+        return backend
+
+    async def _whole(self) -> None:
+        """A restore marks the first partition first, and finishes it last: the others are whole only with it. Raises CannotOpen, NotNow."""
+        check_whole(self.stores.path, await self.stores[0].counters())
+
+    async def listen(self, peers: PeerServer, tls: PeerTls | None) -> str:
+        """Listen for the other servers. Returns the address at which they reach this one. Raises CannotListenError."""
+        host, port = self.settings.peer_host, self.settings.peer_port
+        try:
+            port = await peers.listen(host, port, None if tls is None else tls.server)
+        except OSError as error:
+            raise CannotListenError(f"cannot listen on {host}:{port} for other servers: {error.strerror or error}") from error
+        return self.settings.peer_address or f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
 @contextlib.asynccontextmanager
-async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[ClusterBackend]:
+async def joined(settings: Settings, tls: PeerTls | None) -> AsyncIterator[Backend]:
     """This server's backend, while it is one of the servers. Raises CannotOpen, CannotListenError.
 
-    On exit it hands over the queue, closes the links to the others, and closes the store.
+    On exit it hands over what it owns, closes the links to the others, and closes the store.
     """
     stores = open_store(settings)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(stores.close)
         try:
-            await stores.open(1)
-            store = stores[0]
-            check_whole(store.path, await store.counters())
+            await stores.open(settings.partitions)
+            for store in stores:
+                check_whole(stores.path, await store.counters())
         except NotNow as error:
             raise CannotOpen(f"{stores.path}: {error}") from None
-        clock, limits = SystemClock(), settings.limits
-        secret = settings.peer_secret or (LOOPBACK_SECRET if tls is None else None)
-        # Unique for each process: two processes with one name would take the queue from each other.
-        identity = Identity(f"{socket.gethostname()[:150]}:{os.getpid()}-{secrets.token_hex(2)}", secret)
-
-        def connect(address: str) -> RemoteBackend:
-            context = None if tls is None else lambda: tls.client
-            return RemoteBackend(lambda: address, identity, limits, clock=clock, tls=context, return_jobs=backend.return_jobs)
-
-        def follow(address: str) -> LinkSource:
-            return LinkSource(lambda: address, identity, limits, clock=clock, tls=None if tls is None else lambda: tls.client)
-
-        standby = Standby(store, clock, lambda: Engine(limits), follow) if settings.standby else None
-        ownership = Ownership(store, identity.name, "", clock, limits, lease_seconds=settings.owner_lease_seconds, standby=standby)
-        backend = ClusterBackend(ownership, connect)
-        peers = PeerServer(backend.own, identity, limits, clock=clock, feeds=backend.feeds)
-        try:
-            port = await peers.listen(settings.peer_host, settings.peer_port, None if tls is None else tls.server)
-        except OSError as error:
-            reason = error.strerror or error
-            raise CannotListenError(f"cannot listen on {settings.peer_host}:{settings.peer_port} for other servers: {reason}") from error
-        host = f"[{settings.peer_host}]" if ":" in settings.peer_host else settings.peer_host
-        ownership.membership.address = settings.peer_address or f"{host}:{port}"
-        stack.push_async_callback(leave, backend, peers)
-        # Closed only now: the others take a port that refuses connections for that of a dead server.
-        ownership.start()
-        _logger.info("one of the servers on %s: %s, reached by the others at %s", store.path, identity.name, ownership.address)
+        stacks = _Stacks(settings, tls, stores)
+        if stores.partitions == 1:
+            backend: Backend = await stack.enter_async_context(_alone(stacks, tls))
+        else:
+            backend = await stack.enter_async_context(_several(stacks, tls))
         yield backend
+
+
+@contextlib.asynccontextmanager
+async def _alone(stacks: _Stacks, tls: PeerTls | None) -> AsyncIterator[ClusterBackend]:
+    backend = stacks.backend(ALONE)
+    peers = PeerServer(backend.own, stacks.identity, stacks.limits, clock=stacks.clock, feeds=backend.feeds)
+    backend.ownership.membership.address = await stacks.listen(peers, tls)
+    try:
+        # Closed only at the end: the others take a port that refuses connections for that of a dead server.
+        backend.ownership.start()
+        _say(stacks, backend.ownership.address)
+        yield backend
+    finally:
+        await leave(backend, peers)
+
+
+@contextlib.asynccontextmanager
+async def _several(stacks: _Stacks, tls: PeerTls | None) -> AsyncIterator[Backend]:
+    count = stacks.stores.partitions
+    membership = Membership(stacks.stores, stacks.identity.name, "", stacks.clock)
+    backends = [stacks.backend(Place(index, count), membership) for index in range(count)]
+    several = Several(membership, backends)
+    first, *more = [(backend.own, backend.feeds) for backend in backends]
+    peers = PeerServer(first[0], stacks.identity, stacks.limits, clock=stacks.clock, feeds=first[1], more=more)
+    membership.address = await stacks.listen(peers, tls)
+    chores = [Sweeping(backends, several.owns, stacks.clock).run()]
+    tasks = [asyncio.create_task(chore) for chore in chores]
+    try:
+        several.start()
+        _say(stacks, membership.address)
+        yield PartitionedBackend(backends, stacks.limits, clock=stacks.clock, hasty=[backend.hasty for backend in backends])
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # In this order for the same reasons as in `leave`.
+        await several.handed_over()
+        await peers.close()
+        await several.close()
+
+
+def _say(stacks: _Stacks, address: str) -> None:
+    _logger.info("one of the servers on %s: %s, reached by the others at %s", stacks.stores.path, stacks.identity.name, address)
 
 
 async def leave(backend: ClusterBackend, peers: PeerServer) -> None:

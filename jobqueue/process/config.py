@@ -83,6 +83,8 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str], dotenv: Pa
     _check_exposure(settings)
     if settings.store is not None:
         _check_peers(settings, origins)
+    elif settings.partitions not in (None, 1):
+        raise BadSetting(f"{origins['partitions']}: only a store has partitions; set --store too")
     if settings.processes > 1:
         _check_processes(settings, origins)
     return settings

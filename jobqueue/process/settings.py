@@ -28,6 +28,7 @@ from jobqueue.process.units import (
     MOUNTS,
     ORIGIN,
     ORIGINS,
+    PARTITIONS,
     PATH,
     PORT,
     QUEUES,
@@ -54,9 +55,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prefix, for those that are not at their default place; sqs_url: see Site; pool: the module whose handlers this server runs itself;
     pool_unhandled_seconds: see Worker;
     data: the file that stores the jobs, None for memory only; sync: when a commit is on the disk (docs/semantics.md); store: the URL of the
-    store that several servers share; processes: how many of them to run here, on one port (process/processes.py); acknowledge,
-    owner_lease_seconds, standby, peer_host, peer_port, peer_address and peer_secret: for several servers (docs/scale-out.md); peer_address:
-    None for peer_host and peer_port; peer_cert, peer_key and peer_ca: PEM files, all or none;
+    store that several servers share; partitions: how many it has, None for as many as it has, 1 if it is new; processes: how many of them
+    to run here, on one port (process/processes.py); acknowledge, owner_lease_seconds, standby, peer_host, peer_port, peer_address and
+    peer_secret: for several servers (docs/scale-out.md); peer_address: None for peer_host and peer_port; peer_cert, peer_key and peer_ca:
+    PEM files, all or none;
     token_file: see tokens.py; tls_cert and tls_key: PEM files, both or none; allowed_hosts, allowed_origins: see exposure.py; rate_limit:
     for each token, or for each address without one.
     """
@@ -80,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data: str | None = None
     sync: str = "always"
     store: str | None = None
+    partitions: int | None = None
     acknowledge: str = "1"
     owner_lease_seconds: float = 5.0
     standby: bool = True
@@ -205,6 +208,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
     ),
     "Several servers on one store": (
         Setting("store", STORE, "store", "Share jobs with other servers: valkey:// or postgres://."),
+        Setting("partitions", PARTITIONS, "partitions", "Partitions of a new store, 1 to 128; without it, 1."),
         Setting("acknowledge", ACKNOWLEDGE, "acknowledge", "Valkey replicas that must have a change: 0, 1, 2, aof.", _NOT_STORED),
         Setting(
             "owner_lease", DURATION, "owner_lease_seconds", "Silence after which another server takes over.",

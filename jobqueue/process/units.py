@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from jobqueue.api.access.ratelimit import Rate
 from jobqueue.limits import DAY, GIB, KIB, MIB, NAME
+from jobqueue.partition import PARTITIONS_MAX
 
 DURATION_SECONDS_MAX = 3_650 * DAY
 """Ten years: times further ahead could not be written in RFC 3339."""
@@ -25,6 +26,13 @@ def _whole(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,18}", text) is None:
         raise ValueError("is not a whole number")
     return int(text)
+
+
+def _partitions(text: str) -> int:
+    count = _whole(text)
+    if not 1 <= count <= PARTITIONS_MAX:
+        raise ValueError(f"is not a number of partitions; use 1 to {PARTITIONS_MAX}")
+    return count
 
 
 def _port(text: str) -> int:
@@ -198,6 +206,7 @@ ACKNOWLEDGE = Kind("REPLICAS", _one_of("0", "1", "2", "aof"))
 PATH = Kind("FILE", _path, lambda _: "none")
 SYNC = Kind("WHEN", _one_of("always", "interval", "off"))
 COUNT = Kind("N", _whole)
+PARTITIONS = Kind("N", _partitions, lambda _: "none")
 SIZE = Kind("SIZE", _size, _show_size)
 DURATION = Kind("TIME", _duration, _show_duration)
 MOUNTS = Kind("PREFIX=API", _mounts, lambda _: "none", many=True)

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import pytest
 from msgspec.structs import replace
 
-from jobqueue.backend.base import ClusterStats, MemberStats, StorageStats
+from jobqueue.backend.base import ClusterStats, MemberStats, PartitionStats, StorageStats
 from jobqueue.errors import StorageUnavailable
 from jobqueue.histogram import QUICK_SECONDS, Histogram
 
@@ -29,6 +29,20 @@ FRONT = ClusterStats(
     clock_seconds=-0.02,
 )
 """What a front says of itself and two others."""
+
+SEVERAL = replace(
+    FRONT,
+    owner=None,
+    owner_address=None,
+    epoch=9,
+    standby=None,
+    renewed_seconds=1.1,
+    partitions=[
+        PartitionStats(index=0, owner="a", owner_address="a:8081", epoch=7, lease_left_seconds=3.9, standby="c", behind=2),
+        PartitionStats(index=1, owner="b", owner_address="b:8081", epoch=2, lease_left_seconds=4.1, standby="a", renewed_seconds=1.1),
+    ],
+)
+"""What one says of two partitions, of which it owns the second."""
 
 OWNER = replace(FRONT, name="a", address="a:8081", renewed_seconds=1.1, link_seconds=None)
 ALONE = replace(
@@ -124,6 +138,7 @@ async def test_one_of_many_tells_how_it_sees_the_others(api: Api, monkeypatch: p
         "standby": "c",
         "problem": None,
         "lag": {"renewed_seconds": None, "link_seconds": 0.0012, "clock_seconds": -0.02, "standby_commits": 2},
+        "partitions": [],
     }
     assert [(member["name"], member["address"], member["role"], member["asked"], member["seen_seconds"]) for member in members] == [
         ("a", "a:8081", "owner", False, 0.4),
@@ -188,3 +203,44 @@ async def test_metrics_are_answered_while_nobody_owns_the_queue(api: Api, monkey
     assert found[key("jobqueue_http_requests_total", method="POST", route="/jobs/enqueue", status="201")] == 1
     assert key("jobqueue_jobs_live") not in found
     assert key("jobqueue_jobs_enqueued_total", queue="default") not in found
+
+
+async def test_of_several_partitions_each_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who owns it, who stands by; a member that owns one of them is an owner, and no single one is named for all."""
+    seen(monkeypatch, api, SEVERAL)
+    found = (await told(api))["cluster"]
+    assert (found["owner"], found["standby"], found["epoch"], found["lag"]["standby_commits"]) == (None, None, 9, 2)
+    assert found["partitions"] == [
+        {
+            "index": 0,
+            "owner": {"name": "a", "address": "a:8081"},
+            "epoch": 7,
+            "lease_left_seconds": 3.9,
+            "standby": "c",
+            "standby_commits": 2,
+            "problem": None,
+        },
+        {
+            "index": 1,
+            "owner": {"name": "b", "address": "b:8081"},
+            "epoch": 2,
+            "lease_left_seconds": 4.1,
+            "standby": "a",
+            "standby_commits": 0,
+            "problem": None,
+        },
+    ]
+    assert [member["role"] for member in found["members"]] == ["owner", "owner", "standby"]
+    metrics = await samples(api)
+    names = ("owner", "owner_known", "standby_known", "partitions", "owned_partitions", "partitions_without_owner")
+    assert [metrics[key(f"jobqueue_{name}")] for name in names] == [1, 1, 1, 2, 1, 0]
+
+
+async def test_a_partition_without_an_owner_is_missed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What watches the one owner of a store without partitions watches all of them here."""
+    first, second = SEVERAL.partitions
+    lost = replace(first, owner=None, owner_address=None, lease_left_seconds=None, standby=None)
+    seen(monkeypatch, api, replace(SEVERAL, partitions=[lost, second]))
+    metrics = await samples(api)
+    assert [metrics[key(f"jobqueue_{name}")] for name in ("owner_known", "standby_known", "partitions_without_owner")] == [0, 0, 1]
+    assert (await told(api))["cluster"]["lag"]["standby_commits"] is None

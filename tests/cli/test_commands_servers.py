@@ -12,8 +12,9 @@ import pytest
 from click.testing import Result
 
 from jobqueue import Client, Stats, StorageUnavailable
+from jobqueue.client.server_types import Partition
 from jobqueue.client.types import Cluster, Commits, Lag, Member, ServerName
-from jobqueue.commands.servers import brief, cluster_fields, commit_fields, heading, member_rows
+from jobqueue.commands.servers import brief, cluster_fields, commit_fields, heading, member_rows, partition_rows
 from jobqueue.commands.watching import Servers
 from jobqueue.errors import Forbidden
 
@@ -55,6 +56,40 @@ def test_a_front_tells_of_all() -> None:
         "its clock": "21ms behind the store's",
         "cannot be owner": "",
     }
+
+
+def part(index: int, owner: str | None, standby: str | None = None, behind: int = 0) -> Partition:
+    named = None if owner is None else ServerName(name=owner, address="10.0.0.1:8081")
+    left = None if owner is None else 3.94
+    return Partition(index=index, owner=named, epoch=2, lease_left_seconds=left, standby=standby, standby_commits=behind, problem=None)
+
+
+SEVERAL = but(
+    owner=None, standby=None, epoch=4, members=FRONT.members[:2], partitions=[part(0, "a:1", "b:2", 1200), part(1, "b:2", "a:1", 0)]
+)
+
+
+def test_each_partition_has_a_row() -> None:
+    """Its owner and standby; what is missing stands out."""
+    assert partition_rows(SEVERAL) == [("0", "a:1", "2", "3.9s", "b:2, 1,200 behind"), ("1", "b:2", "2", "3.9s", "a:1")]
+    assert partition_rows(but(partitions=[part(0, None)])) == [("0", "none", "2", "", "none")]
+    assert partition_rows(FRONT) == []
+
+
+def test_of_several_partitions_it_says_what_is_missing() -> None:
+    """All owned: how many; otherwise which ones are not, and what that means."""
+    said = dict(cluster_fields(SEVERAL))
+    assert (said["owner"], said["standby"]) == (
+        "of each of the 2 partitions; of 1 the one that was asked",
+        "of each partition, 1,200 commits behind",
+    )
+    assert said["asked"] == "b:2, which the slowest owner answers in 0.9ms"
+    assert heading(SEVERAL) == ("2 servers   2 partitions   epoch 4", False)
+    without = msgspec.structs.replace(SEVERAL, partitions=[part(0, None), part(1, "b:2", "a:1")])
+    said = dict(cluster_fields(without))
+    assert said["owner"] == "none of partition 0: requests for it are answered 503 until a server has taken over"
+    assert said["standby"] == "none of 1 partitions: a server that takes over first reads their jobs"
+    assert heading(without) == ("2 servers   no owner of 1 of 2 partitions", True)
 
 
 def test_every_server_has_a_row_with_its_silence() -> None:

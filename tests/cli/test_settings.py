@@ -59,7 +59,7 @@ def test_every_setting_is_a_flag_a_variable_and_a_dotenv_line_in_that_order(sett
     # Neighbours are set apart so that one value alone never contradicts another.
     apart = {"max_payload_bytes": "1", "default_wait": "1", "min_lease": "1", "default_lease": "7", "default_max_attempts": "1"}
     apart |= {"tls_cert": "a.pem", "tls_key": "a.pem"}
-    if setting.name == "processes":
+    if setting.name in ("partitions", "processes"):
         apart["store"] = "valkey://a"
     apart = {name: text for name, text in apart.items() if name != setting.name}
     from_flag = loaded(tmp_path, {**apart, setting.name: other})
@@ -263,3 +263,15 @@ def test_certificates_may_stand_in_for_the_secret(tmp_path: Path) -> None:
     certificates = {"peer_cert": "cert.pem", "peer_key": "key.pem", "peer_ca": "ca.pem"}
     for known_by in (certificates, {"peer_secret": "s" * 16}, certificates | {"peer_secret": "s" * 16}):
         assert loaded(tmp_path, STORE | {"peer_host": "10.0.0.1"} | known_by).peer_host == "10.0.0.1"
+
+
+@pytest.mark.parametrize("text", ["0", "129", "many"])
+def test_the_number_of_partitions_has_bounds(text: str, tmp_path: Path) -> None:
+    """From 1 to 128, as a store can have."""
+    assert refusal(tmp_path, {"partitions": text, "store": "valkey://a"}).startswith(f"--partitions: {text!r} is not a ")
+
+
+def test_only_a_store_has_partitions(tmp_path: Path) -> None:
+    """A server that keeps its jobs in memory or a file has one; saying so is no contradiction."""
+    assert refusal(tmp_path, {"partitions": "2"}) == "--partitions: only a store has partitions; set --store too"
+    assert loaded(tmp_path, {"partitions": "1"}).partitions == 1

@@ -7,6 +7,40 @@ from typing import Any
 Notes = dict[str, dict[str, Any]]
 
 
+_CLUSTER = {
+    "ClusterView.name": "This server.",
+    "ClusterView.address": "Where the others reach this server.",
+    "ClusterView.store": "The store, by its URL without a password.",
+    "ClusterView.owner": "The owner; null while there is no owner, or its lease has ended, and always with several partitions.",
+    "ClusterView.epoch": "How often ownership has changed, of all partitions together.",
+    "ClusterView.lease_left_seconds": "Seconds until another server can take over if the owner stays silent.",
+    "ClusterView.standby": "The server that follows the owner and takes over at once; null if there is none, or several partitions.",
+    "ClusterView.problem": "Why this server cannot become the owner, for example a wrong clock; null if it can.",
+    "ClusterView.lag": "The state of the links between this server and the others.",
+    "ClusterView.partitions": "The partitions, in order; empty if the store has one.",
+    "Partition.index": "The number of the partition, from 0.",
+    "Partition.owner": "Its owner; null while it has none, or the lease has ended.",
+    "Partition.epoch": "How often its ownership has changed.",
+    "Partition.lease_left_seconds": "Seconds until another server can take it over if its owner stays silent.",
+    "Partition.standby": "The server that follows its owner and takes over at once; null if there is none.",
+    "Partition.standby_commits": "How many commits the standby is behind; null without a standby.",
+    "Partition.problem": "Why this server cannot become its owner; null if it can.",
+    "ClusterView.members": "The servers that announced themselves in the last minute, including this one.",
+    "ServerName.name": "The server.",
+    "ServerName.address": "Where the others reach it.",
+    "Lag.renewed_seconds": "Seconds since this server, the owner, renewed its lease; null on other servers.",
+    "Lag.link_seconds": "How long the owner took to answer this server; null on the owner itself, and if the owner cannot be reached.",
+    "Lag.clock_seconds": "How far this server's clock is ahead of the store's; null until they have been compared.",
+    "Lag.standby_commits": "How many commits the standby is behind, at most; null if it is missing.",
+    "Member.name": "The server.",
+    "Member.address": "Where the others reach it.",
+    "Member.role": "`front`: it forwards requests to the owner.",
+    "Member.asked": "true for the server that gave this answer.",
+    "Member.seen_seconds": "Seconds since it announced itself, which it does once a second.",
+}
+"""Of several servers on a store."""
+
+
 def server_notes() -> Notes:
     """GET /stats."""
     said = {
@@ -53,26 +87,6 @@ def server_notes() -> Notes:
         "BoundStats.used": "How much of it is used.",
         "BoundStats.limit": "The limit.",
         "BoundStats.state": "`near`: from 90 % of the limit on. `full`: all of it.",
-        "ClusterView.name": "This server.",
-        "ClusterView.address": "Where the others reach this server.",
-        "ClusterView.store": "The store, by its URL without a password.",
-        "ClusterView.owner": "The owner; null while there is no owner, or its lease has ended.",
-        "ClusterView.epoch": "How often ownership has changed.",
-        "ClusterView.lease_left_seconds": "Seconds until another server can take over if the owner stays silent.",
-        "ClusterView.standby": "The server that follows the owner and takes over at once; null if there is none.",
-        "ClusterView.problem": "Why this server cannot become the owner, for example a wrong clock; null if it can.",
-        "ClusterView.lag": "The state of the links between this server and the others.",
-        "ClusterView.members": "The servers that announced themselves in the last minute, including this one.",
-        "ServerName.name": "The server.",
-        "ServerName.address": "Where the others reach it.",
-        "Lag.renewed_seconds": "Seconds since this server, the owner, renewed its lease; null on other servers.",
-        "Lag.link_seconds": "How long the owner took to answer this server; null on the owner itself, and if the owner cannot be reached.",
-        "Lag.clock_seconds": "How far this server's clock is ahead of the store's; null until they have been compared.",
-        "Lag.standby_commits": "How many commits the standby is behind; null without a standby.",
-        "Member.name": "The server.",
-        "Member.address": "Where the others reach it.",
-        "Member.role": "`front`: it forwards requests to the owner.",
-        "Member.asked": "true for the server that gave this answer.",
-        "Member.seen_seconds": "Seconds since it announced itself, which it does once a second.",
+        **_CLUSTER,
     }
     return {name: {"description": text} for name, text in said.items()}

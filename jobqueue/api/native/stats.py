@@ -14,7 +14,7 @@ from jobqueue.api.machine import Disk, Used
 from jobqueue.api.native import views
 from jobqueue.api.native.stamps import stamp, stamp_or_none
 from jobqueue.api.site import Site
-from jobqueue.backend.base import BackendStats, ClusterStats, MemberStats, StorageStats
+from jobqueue.backend.base import BackendStats, ClusterStats, MemberStats, PartitionStats, StorageStats
 from jobqueue.errors import StorageUnavailable
 from jobqueue.http.answers import Answer
 from jobqueue.http.request import Request
@@ -113,6 +113,18 @@ class Lag(msgspec.Struct, frozen=True):
     standby_commits: int | None
 
 
+class Partition(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition of the store."""
+
+    index: int
+    owner: ServerName | None
+    epoch: int
+    lease_left_seconds: float | None
+    standby: str | None
+    standby_commits: int | None
+    problem: str | None
+
+
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     """This server, as one of several servers on a store."""
 
@@ -126,6 +138,7 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None
     lag: Lag
     members: list[Member]
+    partitions: list[Partition]
 
 
 class StatsView(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,7 +234,7 @@ def _cluster(seen: ClusterStats) -> ClusterView:
         name=seen.name,
         address=seen.address,
         store=seen.store,
-        owner=None if seen.owner is None else ServerName(seen.owner, seen.owner_address),
+        owner=_named(seen),
         epoch=seen.epoch,
         lease_left_seconds=_rounded(seen.lease_left_seconds),
         standby=seen.standby,
@@ -230,12 +243,29 @@ def _cluster(seen: ClusterStats) -> ClusterView:
             _rounded(seen.renewed_seconds),
             _rounded(seen.link_seconds),
             _rounded(seen.clock_seconds),
-            None if seen.standby is None else seen.behind,
+            None if None in seen.standbys else seen.behind,
         ),
         members=[_member(member, seen) for member in seen.members],
+        partitions=[_partition(each) for each in seen.partitions],
+    )
+
+
+def _named(seen: ClusterStats | PartitionStats) -> ServerName | None:
+    return None if seen.owner is None else ServerName(seen.owner, seen.owner_address)
+
+
+def _partition(seen: PartitionStats) -> Partition:
+    return Partition(
+        index=seen.index,
+        owner=_named(seen),
+        epoch=seen.epoch,
+        lease_left_seconds=_rounded(seen.lease_left_seconds),
+        standby=seen.standby,
+        standby_commits=None if seen.standby is None else seen.behind,
+        problem=seen.problem,
     )
 
 
 def _member(member: MemberStats, seen: ClusterStats) -> Member:
-    role: Role = "owner" if member.name == seen.owner else "standby" if member.name == seen.standby else "front"
+    role: Role = "owner" if member.name in seen.owners else "standby" if member.name in seen.standbys else "front"
     return Member(member.name, member.address, role, member.name == seen.name, round(member.seen_seconds, 1))

@@ -18,6 +18,7 @@ _LARGEST = (
     "jobqueue_draining",
     "jobqueue_servers",
     "jobqueue_owner",
+    "jobqueue_partitions",
     "jobqueue_standby",
     "jobqueue_lease_",
     "jobqueue_clock_offset",

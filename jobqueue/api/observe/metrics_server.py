@@ -132,12 +132,17 @@ def cluster(seen: ClusterStats | None) -> Iterator[Metric]:
     if seen is None:
         return
     yield gauge("jobqueue_servers", "Servers on the store that announced themselves in the last minute.", len(seen.members))
-    yield gauge("jobqueue_owner", "1 while this server is the owner.", int(seen.owner == seen.name))
-    yield gauge("jobqueue_owner_known", "1 while there is an owner, as far as this server knows.", int(seen.owner is not None))
+    yield gauge("jobqueue_owner", "1 while this server is the owner, or owns a partition.", int(seen.owns))
+    known = "1 while there is an owner, or each partition has one, as far as this server knows."
+    yield gauge("jobqueue_owner_known", known, int(None not in seen.owners))
+    if seen.partitions:
+        yield gauge("jobqueue_partitions", "Partitions of the store.", len(seen.partitions))
+        yield gauge("jobqueue_owned_partitions", "Partitions that this server owns.", seen.owners.count(seen.name))
+        yield gauge("jobqueue_partitions_without_owner", "Partitions without an owner.", seen.owners.count(None))
     yield gauge("jobqueue_owner_possible", "0 while this server cannot become the owner; /stats says why.", int(seen.problem is None))
     yield gauge("jobqueue_owner_epoch", "How often ownership has changed.", seen.epoch)
     yield gauge(
-        "jobqueue_standby_known", "1 while a server follows the owner closely enough to take over at once.", int(seen.standby is not None)
+        "jobqueue_standby_known", "1 while a server follows the owner closely enough to take over at once.", int(None not in seen.standbys)
     )
     yield gauge("jobqueue_standby_behind", "How many commits the standby is behind.", seen.behind)
     for name, text, value in (

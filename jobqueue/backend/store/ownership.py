@@ -79,7 +79,8 @@ class Ownership:
 
     changed: notified whenever `reign` or `owner` has changed. probe, aside and ids are injected for tests. standby: its part in following
     the owner, None if it never follows. place: the partition that this is about. membership, turns: what the partitions of one server
-    share: without them it makes its own, and announces this server itself.
+    share: without them it makes its own, and announces this server itself. ready: called after a claim; raises CannotOpen if what is there
+    must not be served.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Ownership:
         place: Place = ALONE,
         membership: Membership | None = None,
         turns: asyncio.Semaphore | None = None,
+        ready: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         if lease_seconds < 2 * MARGIN_SECONDS:
             raise ValueError(f"a lease of {lease_seconds:g} s is too short: an owner gives up {MARGIN_SECONDS:g} s before its end")
@@ -132,6 +134,7 @@ class Ownership:
         """Until then it does not claim from a living owner: two servers that cannot reach each other would alternate as owners."""
         self._probe = probe
         self._aside = aside
+        self._ready = ready
         self._ids = ids
         self.standby = standby
         if standby is not None:
@@ -368,6 +371,8 @@ class Ownership:
         """Read the rows and serve until the lease is lost or handed over. Before it serves, raises NotNow, Fatal, CannotOpen."""
         began = self.clock.now()
         try:
+            if self._ready is not None:
+                await self._ready()
             twin = await self._followed(lease)
             if twin is not None:
                 engine, offset, change = twin.engine, twin.offset, twin.change

@@ -87,8 +87,7 @@ class RemoteBackend:
 
     address: returns the owner's current address, host:port; None while there is no owner. Called for each request; when it changes, new
     requests go to the new owner, and running requests at the old one can finish. dial: connects, for tests. return_jobs: called with jobs
-    that were not delivered and that a broken link may have left leased; without it, they return when their leases end. partition: what the
-    links are about.
+    that were not delivered and that a broken link may have left leased; without it, they return when their leases end. partition: of links.
     """
 
     at_once = True

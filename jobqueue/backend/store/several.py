@@ -25,6 +25,10 @@ class Several:
             backend.ownership.start()
         self.balancing.start()
 
+    def owns(self, partition: int) -> bool:
+        """Whether this server serves a partition as its owner."""
+        return self.backends[partition].ownership.reign is not None
+
     async def handed_over(self) -> None:
         """Hand over all partitions that this server owns, a few at a time; return when it owns none."""
         await self.balancing.close()

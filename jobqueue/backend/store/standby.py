@@ -64,7 +64,14 @@ class Standby:
     """
 
     def __init__(
-        self, store: Store, clock: Clock, engine: Callable[[], Engine], connect: Connect, *, aside: Aside = asyncio.to_thread
+        self,
+        store: Store,
+        clock: Clock,
+        engine: Callable[[], Engine],
+        connect: Connect,
+        *,
+        aside: Aside = asyncio.to_thread,
+        again_seconds: float = AGAIN_SECONDS,
     ) -> None:
         self.whom: Callable[[], Owner | None] = lambda: None
         self.turn: Callable[[], int] = lambda: 0
@@ -76,6 +83,7 @@ class Standby:
         self._engine = engine
         self._connect = connect
         self._aside = aside
+        self._again_seconds = again_seconds
         self._twin: Twin | None = None
         self._heard: deque[tuple[int, RowChanges | None]] = deque()
         """Messages of the owner that are not handled yet: groups, and numbers of those that are committed."""
@@ -165,7 +173,7 @@ class Standby:
             if turn := self.turn():
                 await _passing(self._clock, turn * TURN_SECONDS)
                 owner = self.whom()
-            pause = AGAIN_SECONDS if owner is None else await self._follow(owner)
+            pause = self._again_seconds if owner is None else await self._follow(owner)
             await _passing(self._clock, pause)
 
     async def _follow(self, owner: Owner) -> float:
@@ -198,7 +206,7 @@ class Standby:
             return SICK_SECONDS
         finally:
             await source.close()
-        return AGAIN_SECONDS
+        return self._again_seconds
 
     def _forget(self) -> None:
         self._twin = None

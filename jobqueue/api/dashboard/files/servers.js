@@ -13,6 +13,7 @@ const SILENT_SECONDS = 3.5;
 const CLOCK_SECONDS = 0.5;
 
 const COLUMNS = [{ label: "Server", kind: "row" }, { label: "State", kind: "state" }, { label: "Address", kind: "address" }, { label: "Seen", kind: "number" }];
+const PARTITIONS = [{ label: "Partition", kind: "row" }, { label: "Owner", kind: "address" }, { label: "Standby", kind: "address" }, { label: "Epoch", kind: "number" }, { label: "Lease", kind: "number" }];
 const ROLES = { owner: ["ok", "Owner"], standby: ["ok", "Standby"], front: ["idle", "Front"] };
 
 export class Servers {
@@ -76,7 +77,9 @@ export class Servers {
     const { cluster, unavailable } = this;
     if (cluster === null) return [];
     const found = [];
-    if (cluster.owner === null) found.push({ level: "bad", what: "No server owns the queue", why: "requests are answered 503 until one has claimed it" });
+    const missing = ownerless(cluster);
+    if (missing.length > 0) found.push({ level: "bad", what: missing.length === 1 ? `No server owns partition ${missing[0]}` : `No server owns ${count(missing.length)} partitions`, why: "requests for their queues are answered 503 until one has claimed them" });
+    else if (cluster.owner === null && cluster.partitions.length === 0) found.push({ level: "bad", what: "No server owns the queue", why: "requests are answered 503 until one has claimed it" });
     else if (unavailable !== null) found.push({ level: "bad", what: "The owner cannot be reached", why: unavailable });
     if (cluster.problem !== null) found.push({ level: "warn", what: "This server cannot become the owner", why: cluster.problem });
     else if (Math.abs(cluster.lag.clock_seconds) > CLOCK_SECONDS) found.push({ level: "warn", what: "This server’s clock is off", why: `it is ${clock(cluster.lag.clock_seconds)} the store’s` });
@@ -106,6 +109,7 @@ export class Servers {
       h("div", { class: "head" }, h("h2", null, "Servers"), h("span", { class: "soft" }, cluster.store)),
       this.facts(),
       table({ label: "Servers", columns: COLUMNS, rows: cluster.members.map((member) => row(member, cluster)) }),
+      cluster.partitions.length === 0 ? null : table({ label: "Partitions", columns: PARTITIONS, rows: cluster.partitions.map(place) }),
     );
   }
 
@@ -114,12 +118,17 @@ export class Servers {
     const { lag } = cluster;
     const fact = (label, value, kind = "") => h("div", { key: label }, h("dt", null, label), h("dd", { class: kind }, value));
     const commits = storage?.p50_seconds === undefined || storage.p50_seconds === null ? "–" : `${span(storage.p50_seconds)}, 99 % ${span(storage.p99_seconds)}`;
-    const standby = cluster.standby === null ? "none" : lag.standby_commits > 0 ? `${count(lag.standby_commits)} commits behind` : "up to date";
+    const several = cluster.partitions.length > 0;
+    const missing = ownerless(cluster).length;
+    const cold = several ? cluster.partitions.some(({ standby }) => standby === null) : cluster.standby === null;
+    const standby = cold ? (several ? "missing" : "none") : lag.standby_commits > 0 ? `${count(lag.standby_commits)} commits behind` : "up to date";
     const off = Math.abs(lag.clock_seconds) > CLOCK_SECONDS;
     return h(
       "dl",
       { class: "facts" },
-      fact("Owner", cluster.owner === null ? "none" : cluster.owner.name, cluster.owner === null ? "bad" : ""),
+      several
+        ? fact("Partitions", missing === 0 ? count(cluster.partitions.length) : `${count(missing)} of ${count(cluster.partitions.length)} without an owner`, missing === 0 ? "" : "bad")
+        : fact("Owner", cluster.owner === null ? "none" : cluster.owner.name, cluster.owner === null ? "bad" : ""),
       fact("Epoch", count(cluster.epoch)),
       fact("Standby", standby),
       fact("Commit", storage?.failing ? "failing" : commits, storage?.failing ? "bad" : ""),
@@ -128,6 +137,9 @@ export class Servers {
     );
   }
 }
+
+/** The partitions that have no owner; none if the store has one partition. */
+const ownerless = (cluster) => cluster.partitions.filter(({ owner }) => owner === null).map(({ index }) => index);
 
 /** Seconds since this server heard of the others at all. While the store does not answer it, that they are silent says nothing. */
 const heard = (cluster) => cluster.members.find((member) => member.asked)?.seen_seconds ?? 0;
@@ -167,6 +179,14 @@ const BOUNDS = {
 const use = (name, write, used, limit, state) => ({ name, used, limit, state, what: limit === null ? write(used) : `${write(used)} of ${write(limit)}` });
 
 const clock = (ahead) => (Math.abs(ahead) < 0.001 ? "the same as" : `${span(Math.abs(ahead))} ${ahead > 0 ? "ahead of" : "behind"}`);
+
+function place({ index, owner, epoch, lease_left_seconds, standby, standby_commits }) {
+  const behind = standby_commits > 0 ? `${standby}, ${count(standby_commits)} commits behind` : standby;
+  return {
+    key: `partition ${index}`,
+    cells: [count(index), owner === null ? h("span", { class: "state bad" }, "none") : owner.name, behind ?? "none", count(epoch), lease_left_seconds === null ? "–" : span(lease_left_seconds)],
+  };
+}
 
 function row(member, cluster) {
   const [level, word] = isSilent(member, cluster) ? ["bad", `Silent for ${age(member.seen_seconds)}`] : ROLES[member.role];
