@@ -26,6 +26,7 @@ from .member import Member, ears
 from .net import Link
 from .partitions import Apart, Everywhere, IdChecker, Moves
 from .reigns import ReignChecker
+from .traps import Traps
 from .troubles import TROUBLES, Troubles
 from .valkey import PORT, REGISTER, Valkey, shards_of
 from .valkey_data import Commit, Data, Shadow
@@ -88,6 +89,7 @@ def _divided(seed: int, plan: ClusterPlan, count: int) -> ClusterPlan:
             "watcher": 1,
             "operator": random.choice((0, 1)),
         },
+        troubles=plan.troubles + (("trap",) * random.choice((0, 1, 3))),
         trouble_pace=random.choice((2.0, 6.0, 12.0)),
         offsets=(*plan.offsets, 0.0)[:3],
         standby=random.random() < 0.7,
@@ -207,6 +209,7 @@ class ClusterWorld(World):
         self.moves = Moves(self)
         self.ids = IdChecker(self)
         self.apart = Apart(self)
+        self.traps = Traps(self)
 
     # What clients use.
 
@@ -357,6 +360,9 @@ class ClusterWorld(World):
         self.counts["reigns"] += 1
         if forced and not self.moves.claimed(partition, data.owner["owner"]):
             shard.forced_at[partition] = self.loop.time()
+        elif forced:
+            heir = self.members[data.owner["owner"].partition("-")[0]]
+            self.loop.call_soon(self.traps.at, "heir claims", heir)
         if shard.failed_over_before > self.loop.time() - 2 * SETTLED_SECONDS:
             # Two failovers forgot renewals, so that a lease seemed to have passed: its owner hears of it when it next renews it.
             self.stale(self.loop.time() + SETTLED_SECONDS, partition)

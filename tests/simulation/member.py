@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Iterator
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
 from jobqueue.api.app import build_app
 from jobqueue.backend.base import Backend
+from jobqueue.backend.loading import check_whole
 from jobqueue.backend.store import balance, claiming, sweeping
 from jobqueue.backend.store import ownership as ownership_module
 from jobqueue.backend.store.frames import Identity
@@ -37,7 +39,7 @@ from .machines import Machine, here
 from .net import Link, Poll
 from .reigns import ReignChecker, view_of
 from .server import _InOrder
-from .stack import Stack, on_behalf
+from .stack import Common, Stack, on_behalf
 
 if TYPE_CHECKING:
     from .cluster import ClusterWorld
@@ -85,7 +87,7 @@ class Member:
         self.backend: Backend
         if plan.partitions == 1:
             store = ValkeyStore(world.url, plan.acknowledge)
-            self.stacks = [Stack(self, ALONE, store, Ids(self.random.randbytes), None, None)]
+            self.stacks = [Stack(self, ALONE, store, Ids(self.random.randbytes))]
             self.backend = self.stacks[0].backend
         else:
             self.backend = self._divided(plan.partitions)
@@ -110,12 +112,13 @@ class Member:
         self.stacks = []
         for index in range(count):
             place = Place(index, count)
-            self.stacks.append(Stack(self, place, stores[index], Ids(self.random.randbytes, place), membership, turns))
+            ids = Ids(self.random.randbytes, place)
+            self.stacks.append(Stack(self, place, stores[index], ids, Common(membership, turns, partial(_whole, stores))))
         backends = [stack.backend for stack in self.stacks]
         self.several = Several(membership, backends)
         for stack in self.stacks:
             stack.listen_to_balancing()
-        self._sweeping = Sweeping(backends, lambda index: backends[index].ownership.reign is not None, self.clock)
+        self._sweeping = Sweeping(backends, self.several.owns, self.clock)
         return PartitionedBackend(backends, plan.limits, clock=self.clock, hasty=[backend.hasty for backend in backends])
 
     async def start(self) -> None:
@@ -217,6 +220,10 @@ class Member:
                     end.die()
 
 
+async def _whole(stores: ValkeyStores) -> None:
+    check_whole(stores.path, await stores[0].counters())
+
+
 def _there() -> Member:
     machine = here()
     assert machine is not None
@@ -236,7 +243,11 @@ def ears(world: ClusterWorld) -> Iterator[None]:
         member, wire = _there(), cast(Any, link.transport).wire
         if member.cause is not None:
             world.via[wire, link._newest + 1] = view_of(member.cause)
-        return await plain_ask(link, kind, op, *arguments)
+        asked = arguments[0] if arguments else ()
+        world.traps.at("front asks", member, asked)
+        answer = await plain_ask(link, kind, op, *arguments)
+        world.traps.at("front hears", member, asked)
+        return answer
 
     def begin(link: OwnerLink, n: int, serving: Any, op: int, at_once: bool = True) -> None:
         member, wire = _there(), cast(Any, link.transport).wire

@@ -6,10 +6,11 @@ asked for, under the connection and number by which the owner gets it.
 
 from __future__ import annotations
 
+import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from jobqueue.backend.group import Group
 from jobqueue.backend.group_journal import GroupJournal
@@ -76,10 +77,18 @@ class _Events(list[Event]):
         super().append(event)
 
 
-class Stack:
-    """Of one member. To be made on its machine. membership: that of the member, None where the ownership makes its own."""
+class Common(NamedTuple):
+    """What the partitions of a member have in common: see Ownership. ready: for all but the first."""
 
-    def __init__(self, member: Member, place: Place, store: Any, ids: Ids, membership: Membership | None, turns: Any) -> None:
+    membership: Membership
+    turns: asyncio.Semaphore
+    ready: Callable[[], Coroutine[Any, Any, None]]
+
+
+class Stack:
+    """Of one member. To be made on its machine. common: None where there is one partition."""
+
+    def __init__(self, member: Member, place: Place, store: Any, ids: Ids, common: Common | None = None) -> None:
         self.member = member
         self.world = world = member.world
         self.place = place
@@ -98,7 +107,10 @@ class Stack:
                 lambda at: LinkSource(lambda: at, identity, plan.limits, clock=clock, **self._about),
                 aside=self._aside,
             )
-        known: dict[str, Any] = {} if membership is None else {"place": place, "membership": membership, "turns": turns}
+        known: dict[str, Any] = {}
+        if common is not None:
+            known = {"place": place, "membership": common.membership, "turns": common.turns}
+            known["ready"] = common.ready if place.index else None
         self.ownership = Ownership(
             store,
             member.name,
@@ -200,6 +212,7 @@ class Stack:
             ticket = plain(events)
             if not checker.over:
                 checker.appended(ticket, events, checker.view(self.member.cause))
+                self.world.traps.appended(self.member, events)
             return ticket
 
         plain = journal.append
@@ -267,6 +280,7 @@ class Stack:
             agreed = plain(name)
             if agreed:
                 self.world.moves.agreed(self.place.index, self.member, name)
+                self.world.traps.at("owner gives", self.member)
             return agreed
 
         self.ownership.agrees = agrees
@@ -320,7 +334,15 @@ class Stack:
             ask = self.world.ask("release", "", "", b"", tokens=tokens)
             await on_behalf(member, ask, plain_return(jobs), lambda _: None)
 
+        async def told_of(asked: Any, plain: Any) -> Any:
+            self.world.traps.at("owner is asked", member, asked)
+            answer = await plain(asked)
+            self.world.traps.at("owner answers", member, asked)
+            return answer
+
         backend: Any = self.backend
+        plain_ask, plain_enqueue = own.ask, own.enqueue
+        backend.own.ask, backend.own.enqueue = lambda asked: told_of(asked, plain_ask), lambda spec: told_of(spec, plain_enqueue)
         backend.own._pass, backend.own.job, backend.own.dequeue, backend._return = passed, job, dequeue, given_back
 
 

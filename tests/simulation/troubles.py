@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .loop import passing
+from .traps import POINTS
 from .valkey import Node, Valkey
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Troubles:
         self.loop = world.loop
 
     def _hurts(self, trouble: str, host: str) -> None:
-        if trouble in ("failover", "store stop", "store kill", "store alone"):
+        if trouble in ("failover", "store stop", "store kill", "store alone", "trap"):
             return
         for one in [host] if trouble in OF_A_SERVER else self.world.members:
             self.world.members[one].hurt_at = self.loop.time()
@@ -36,6 +37,8 @@ class Troubles:
         """Whom it befalls."""
         if trouble in OF_THE_STORE:
             return [self.world.shard_of(partition).hosts[0]]
+        if trouble == "trap":
+            return []
         if trouble == "force":
             return [f"({partition})"]
         return [host] if trouble in OF_A_SERVER else list(self.world.members)
@@ -81,6 +84,8 @@ class Troubles:
             await member.machine.end()
             await passing(random.choice((0.0, 0.1, 2.0, 10.0)))
             world.start(host)
+        elif trouble == "trap":
+            await self._trap(seconds)
         elif trouble == "peers":
             other = random.choice(sorted(set(world.members) - {host}))
             network.cut(host, other)
@@ -107,6 +112,15 @@ class Troubles:
             world.offsets_seen.append(world.offsets[host])
         else:
             await self._befall_store(trouble, seconds, shard)
+
+    async def _trap(self, seconds: float) -> None:
+        victim = await self.world.traps.set(self.random.choice(POINTS), 10.0)
+        if victim is not None:
+            with self.world.apart.trouble(victim.host):
+                await victim.machine.end()
+                await passing(min(seconds, 4.5))
+                self.world.start(victim.host)
+            victim.hurt_at = self.world.members[victim.host].hurt_at = self.loop.time()
 
     def _wakes(self, member: Member, asleep: bool) -> None:
         began = member.machine.stopped_at
