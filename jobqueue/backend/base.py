@@ -163,19 +163,21 @@ class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
     partitions: list[PartitionStats] = []
 
     @property
-    def owns(self) -> bool:
-        """Whether this server owns the queue, or at least one partition."""
-        return self.name in self.owners
-
-    @property
     def owners(self) -> list[str | None]:
         """The owner of each partition."""
         return [each.owner for each in self.partitions] or [self.owner]
 
     @property
     def standbys(self) -> list[str | None]:
-        """The standby of each partition."""
+        """The standby of each partition. A server knows those of the partitions that it owns, and where it is the standby itself."""
         return [each.standby for each in self.partitions] or [self.standby]
+
+    @property
+    def without_standby(self) -> int:
+        """How many of the partitions that this server owns have no standby; without partitions, 1 if it knows of none."""
+        if not self.partitions:
+            return int(self.standby is None)
+        return sum(each.owner == self.name and each.standby is None for each in self.partitions)
 
 
 class BackendStats(msgspec.Struct, frozen=True):

@@ -137,6 +137,9 @@ def summed_stats(parts: Sequence[BackendStats]) -> BackendStats:
             whole[name] = _summed_storage(stored) if stored else None
         elif isinstance(one, dict):
             whole[name] = _summed_dict(values)
+        elif name == "listeners":
+            # Each listens in all partitions.
+            whole[name] = max(values)
         else:
             whole[name] = sum(values)
     return BackendStats(**whole)

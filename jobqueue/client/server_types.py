@@ -79,7 +79,8 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
 class Partition(msgspec.Struct, frozen=True, kw_only=True):
     """One partition of a store, as seen by the server that answered. owner: None while it has none; epoch: how often it was claimed.
 
-    lease_left_seconds, standby, standby_commits: as of a Cluster and its Lag; problem: why the server that answered cannot own it.
+    lease_left_seconds, standby, standby_commits: as of a Cluster and its Lag; the standby is known to the owner and to itself. problem:
+    why the server that answered cannot own it.
     """
 
     index: int

@@ -9,6 +9,7 @@ from jobqueue.commands.shapes import span
 from jobqueue.errors import QueueError
 
 if TYPE_CHECKING:
+    from jobqueue.client.server_types import Partition
     from jobqueue.client.sync_client import Client
     from jobqueue.client.types import Cluster, Commits, Member, Stats
 
@@ -130,8 +131,14 @@ def partition_rows(cluster: Cluster) -> list[tuple[str, ...]]:
         owner = "none" if each.owner is None else each.owner.name
         left = "" if each.lease_left_seconds is None else brief(each.lease_left_seconds)
         behind = f", {each.standby_commits:,} behind" if each.standby_commits else ""
-        rows.append((str(each.index), owner, str(each.epoch), left, "none" if each.standby is None else each.standby + behind))
+        unknown = "none" if each.owner is None or _owned(each, cluster) else ""
+        rows.append((str(each.index), owner, str(each.epoch), left, unknown if each.standby is None else each.standby + behind))
     return rows
+
+
+def _owned(each: Partition, cluster: Cluster) -> bool:
+    """Whether the server that was asked owns a partition."""
+    return each.owner is not None and each.owner.name == cluster.name
 
 
 def _ownerless(cluster: Cluster) -> list[int]:
@@ -142,7 +149,7 @@ def _ownerless(cluster: Cluster) -> list[int]:
 def _owner(cluster: Cluster) -> str:
     if cluster.partitions:
         missing = _ownerless(cluster)
-        owned = sum(each.owner is not None and each.owner.name == cluster.name for each in cluster.partitions)
+        owned = sum(_owned(each, cluster) for each in cluster.partitions)
         if missing:
             return f"none of partition {', '.join(map(str, missing))}: requests for it are answered 503 until a server has taken over"
         return f"of each of the {len(cluster.partitions)} partitions; of {owned} the one that was asked"
@@ -155,8 +162,11 @@ def _owner(cluster: Cluster) -> str:
 def _standby(cluster: Cluster) -> str:
     behind = f", {cluster.lag.standby_commits:,} commits behind" if cluster.lag.standby_commits else ""
     if cluster.partitions:
-        cold = sum(each.standby is None for each in cluster.partitions)
-        return f"none of {cold} partitions: a server that takes over first reads their jobs" if cold else f"of each partition{behind}"
+        owned = [each for each in cluster.partitions if _owned(each, cluster)]
+        cold = ", ".join(str(each.index) for each in owned if each.standby is None)
+        if cold:
+            return f"none of partition {cold}: a server that takes over first reads their jobs"
+        return f"of each partition of the one that was asked{behind}" if owned else ""
     return "none: a server that takes over first reads all jobs" if cluster.standby is None else cluster.standby + behind
 
 

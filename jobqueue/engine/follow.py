@@ -24,6 +24,7 @@ from jobqueue.engine.queues import QueueState
 from jobqueue.engine.restore import SLICE, Inconsistent, Places, Stored, StoredQueue, add, check_logs, check_totals, leave, set_queue
 from jobqueue.engine.retention import KeptHistory, keep_by
 from jobqueue.engine.ring import Ring
+from jobqueue.engine.shares import of_history
 from jobqueue.engine.timetable import Stored as StoredSchedule
 from jobqueue.engine.unique import Place, Window
 from jobqueue.model import CONCLUDED, QUEUED, SCHEDULED, Job
@@ -61,9 +62,8 @@ def begin(engine: Engine) -> None:
 
 def end(engine: Engine) -> None:
     """Make a follower an independent engine: from now on its own bounds apply."""
-    limits = engine.limits
     engine.follows = False
-    engine.forget(engine.history.bound(limits.history_jobs_max, limits.history_bytes_max))
+    engine.forget(engine.history.bound(*of_history(engine.limits, engine.place.count)))
     if isinstance(engine.history, KeptHistory):
         engine.history.arm_all()
     # What the other server had not done yet, or had not stored.

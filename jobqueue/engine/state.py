@@ -12,7 +12,7 @@ from random import Random
 
 from msgspec.structs import replace
 
-from jobqueue.engine import checks
+from jobqueue.engine import checks, shares
 from jobqueue.engine.ages import Ages
 from jobqueue.engine.chore import Chore
 from jobqueue.engine.deadlines import Deadlines
@@ -78,10 +78,10 @@ class State:
 
     # From 30 attributes on, CPython looks up each one in a dict, which costs a tenth of every operation. The cost of a slot does not grow.
     __slots__ = (
-        "__dict__", "__weakref__", "ages", "attempts", "bytes_max", "dead_letters_refused_total", "deadlines", "default_policy",
-        "edges", "errors_left_out_total", "events", "failed_forgotten", "failed_forgotten_total", "failing", "follows", "history",
-        "ids", "jobs", "jobs_max", "kept", "lease_ends", "leases_expired_total", "limits", "live", "live_bytes", "logs",
-        "messages_left_out_total", "names", "now", "parents", "pinned", "place", "queues", "quiet", "random", "samples", "tasks",
+        "__dict__", "__weakref__", "ages", "attempts", "bytes_max", "dead_letters_refused_total", "deadlines", "default_policy", "edges",
+        "errors_left_out_total", "events", "failed_forgotten", "failed_forgotten_total", "failing", "follows", "history", "ids", "jobs",
+        "jobs_max", "kept", "lease_ends", "leases_expired_total", "limits", "live", "live_bytes", "logs", "messages_left_out_total",
+        "names", "now", "parents", "pinned", "place", "queues", "quiet", "random", "samples", "share", "share_turn", "tasks",
         "time_in_progress", "time_in_queue", "types",
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ class State:
         """When waiting jobs are due: run_at, expires_at. Also queues and keys that wait for a rate, and chores."""
         self.lease_ends: Deadlines[Job] = Deadlines()
         """When leases end. Separate, since they may have to wait until the server has read what workers sent."""
-        self.history = History(self.limits.history_jobs_max, self.limits.history_bytes_max)
+        self.history = History(*shares.of_history(self.limits, self.place.count))
         self.attempts: dict[AttemptKey, dict[Job, None]] = {}
         """The jobs leased under an attempt_id, in the order in which they were taken; dicts, so that removing one of many is O(1)."""
         self.types: dict[str, str] = {}
@@ -120,9 +120,10 @@ class State:
         """The time of the last tick."""
         self.follows = False
         """Whether this engine follows another one and makes no decisions of its own (follow.py)."""
-        self.jobs_max = self.limits.jobs_max
-        self.bytes_max = self.limits.payload_total_bytes_max
-        """The most bytes of live jobs: the server's limit, less what is pinned, kept or reserved."""
+        self.share, self.share_turn = shares.base(self.limits, self.place.count), (0, 0)
+        """The part of the server's bounds that applies here, and who has set it last (backend/requests/shares.py)."""
+        self.jobs_max, self.bytes_max = self.share
+        """The most live jobs and their bytes: the share, less what is pinned, kept or reserved."""
         self.failed_forgotten_total = 0
         self.failed_forgotten: Callable[[Job], object] = lambda _: None
         """Called with a failed job that history has dropped for lack of room."""

@@ -8,7 +8,8 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Literal
 
 from jobqueue.backend.base import Backend
@@ -22,11 +23,13 @@ from jobqueue.backend.store.partitioned import PartitionedBackend
 from jobqueue.backend.store.peer import PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
 from jobqueue.backend.store.several import Several
+from jobqueue.backend.store.sharing import Lending
+from jobqueue.backend.store.signals import Signal
 from jobqueue.backend.store.source import LinkSource
 from jobqueue.backend.store.standby import AGAIN_SECONDS, Standby
 from jobqueue.backend.store.stores import StoreSet
 from jobqueue.backend.store.sweeping import Sweeping
-from jobqueue.clock import SystemClock
+from jobqueue.clock import Clock, SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.partition import ALONE, Place
 from jobqueue.process.certificates import PeerTls
@@ -38,8 +41,11 @@ _logger = logging.getLogger("jobqueue.cluster")
 LOOPBACK_SECRET = "jobqueue-on-this-machine"
 """The shared secret of servers on one machine's loopback if none is configured: anyone who can connect there can use the queue anyway."""
 
-PARTITIONS_A_SECOND = 8
-"""For how many partitions a server asks, in each second, to follow their owners, while other servers do."""
+CHORE_SECONDS = 30.0
+"""How soon to begin again what failed in the background."""
+
+AGAIN_SECONDS_EACH, PARTITIONS_A_SECOND = 10.0, 8
+"""How often a server asks to follow the owner of a partition, which another server may follow; and for how many in each second."""
 
 _ACKNOWLEDGE: dict[str, Literal[0, 1, 2, "aof"]] = {"0": 0, "1": 1, "2": 2, "aof": "aof"}
 
@@ -88,7 +94,7 @@ class _Stacks:
         def follow(address: str) -> LinkSource:
             return LinkSource(lambda: address, identity, limits, clock=clock, tls=tls, partition=index)
 
-        again = max(AGAIN_SECONDS, place.count / PARTITIONS_A_SECOND)
+        again = AGAIN_SECONDS if place.count == 1 else max(AGAIN_SECONDS_EACH, place.count / PARTITIONS_A_SECOND)
         standby = Standby(store, clock, lambda: Engine(limits, place=place), follow, again_seconds=again) if self.settings.standby else None
         ownership = Ownership(
             store,
@@ -107,8 +113,10 @@ class _Stacks:
         return backend
 
     async def _whole(self) -> None:
-        """A restore marks the first partition first, and finishes it last: the others are whole only with it. Raises CannotOpen, NotNow."""
-        check_whole(self.stores.path, await self.stores[0].counters())
+        """A restore marks the first partition first, and finishes it last: the others are whole only with it. Raises CannotOpen."""
+        # If it cannot answer now: it was whole when this server started, and only an empty store that no server uses is restored to.
+        with contextlib.suppress(NotNow):
+            check_whole(self.stores.path, await self.stores[0].counters())
 
     async def listen(self, peers: PeerServer, tls: PeerTls | None) -> str:
         """Listen for the other servers. Returns the address at which they reach this one. Raises CannotListenError."""
@@ -166,12 +174,14 @@ async def _several(stacks: _Stacks, tls: PeerTls | None) -> AsyncIterator[Backen
     first, *more = [(backend.own, backend.feeds) for backend in backends]
     peers = PeerServer(first[0], stacks.identity, stacks.limits, clock=stacks.clock, feeds=first[1], more=more)
     membership.address = await stacks.listen(peers, tls)
-    chores = [Sweeping(backends, several.owns, stacks.clock).run()]
-    tasks = [asyncio.create_task(chore) for chore in chores]
+    hasty = [backend.hasty for backend in backends]
+    lending = Lending(hasty, stacks.limits, partial(_epoch_of_first, several), stacks.clock)
+    chores = (Sweeping(backends, several.owns, stacks.clock).run, lending.run)
+    tasks = [asyncio.create_task(_lasting(chore, stacks.clock)) for chore in chores]
     try:
         several.start()
         _say(stacks, membership.address)
-        yield PartitionedBackend(backends, stacks.limits, clock=stacks.clock, hasty=[backend.hasty for backend in backends])
+        yield PartitionedBackend(backends, stacks.limits, clock=stacks.clock, hasty=hasty)
     finally:
         for task in tasks:
             task.cancel()
@@ -180,6 +190,23 @@ async def _several(stacks: _Stacks, tls: PeerTls | None) -> AsyncIterator[Backen
         await several.handed_over()
         await peers.close()
         await several.close()
+
+
+async def _lasting(run: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Do something as long as this server runs, whatever happens to it."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            # A defect. The partitions are served without it.
+            _logger.exception("%s begins again in %g s", getattr(run, "__qualname__", run), CHORE_SECONDS)
+        await Signal(clock).wait(clock.now() + CHORE_SECONDS)
+
+
+def _epoch_of_first(several: Several) -> int | None:
+    """The epoch of this server as the owner of the first partition; None if it is not."""
+    reign = several.backends[0].ownership.reign
+    return None if reign is None else reign.lease.epoch
 
 
 def _say(stacks: _Stacks, address: str) -> None:

@@ -48,6 +48,9 @@ _logger = logging.getLogger("jobqueue.process.server")
 DESCRIPTORS_RESERVED = 24
 """File descriptors reserved for everything but client connections: the loop, the listener, standard streams, storage, libraries."""
 
+DESCRIPTORS_EACH = 4
+"""Descriptors reserved for the links about each partition, if there are several."""
+
 STORAGE_FAILED = 3
 """Exit code after the storage became unreliable."""
 
@@ -70,10 +73,11 @@ reach.
 """
 
 
-def connection_cap(wanted: int) -> int:
+def connection_cap(wanted: int, partitions: int = 1) -> int:
     """How many connections can be open: `wanted`, or what the file descriptors allow after the soft limit has been raised."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + DESCRIPTORS_RESERVED + OVER_MAX
+    reserved = DESCRIPTORS_RESERVED + OVER_MAX + (partitions * DESCRIPTORS_EACH if partitions > 1 else 0)
+    needed = wanted + reserved
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         with contextlib.suppress(ValueError, OSError):
@@ -81,7 +85,7 @@ def connection_cap(wanted: int) -> int:
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
         return wanted
-    cap = max(1, min(wanted, soft - DESCRIPTORS_RESERVED - OVER_MAX))
+    cap = max(1, min(wanted, soft - reserved))
     if cap < wanted:
         _logger.log(
             logging.WARNING if cap < CONNECTIONS_FEW else logging.DEBUG,
@@ -153,9 +157,11 @@ async def _listening(
     app.observers = _observers(settings)
     if pool is not None:
         app.site.pool = partial(msgspec.structs.asdict, pool.counts)
+    # A PartitionedBackend has a count; its module is imported only where there is a store.
+    partitions: int = getattr(backend, "count", 1)
     server = app.server(
         http=await proven(settings.http),
-        connections_max=connection_cap(settings.limits.connections_max),
+        connections_max=connection_cap(settings.limits.connections_max, partitions),
         idle_seconds=settings.idle_seconds,
         write_seconds=settings.write_seconds,
     )

@@ -242,5 +242,9 @@ async def test_a_partition_without_an_owner_is_missed(api: Api, monkeypatch: pyt
     lost = replace(first, owner=None, owner_address=None, lease_left_seconds=None, standby=None)
     seen(monkeypatch, api, replace(SEVERAL, partitions=[lost, second]))
     metrics = await samples(api)
-    assert [metrics[key(f"jobqueue_{name}")] for name in ("owner_known", "standby_known", "partitions_without_owner")] == [0, 0, 1]
+    assert [metrics[key(f"jobqueue_{name}")] for name in ("owner_known", "standby_known", "partitions_without_owner")] == [0, 1, 1]
+    # Of a partition that it does not own this server does not know who follows.
+    seen(monkeypatch, api, replace(SEVERAL, partitions=[replace(first, standby=None), replace(second, standby=None)]))
+    metrics = await samples(api)
+    assert [metrics[key(f"jobqueue_{name}")] for name in ("standby_known", "owned_partitions_without_standby")] == [0, 1]
     assert (await told(api))["cluster"]["lag"]["standby_commits"] is None

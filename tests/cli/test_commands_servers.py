@@ -81,14 +81,17 @@ def test_of_several_partitions_it_says_what_is_missing() -> None:
     said = dict(cluster_fields(SEVERAL))
     assert (said["owner"], said["standby"]) == (
         "of each of the 2 partitions; of 1 the one that was asked",
-        "of each partition, 1,200 commits behind",
+        "of each partition of the one that was asked, 1,200 commits behind",
     )
     assert said["asked"] == "b:2, which the slowest owner answers in 0.9ms"
     assert heading(SEVERAL) == ("2 servers   2 partitions   epoch 4", False)
     without = msgspec.structs.replace(SEVERAL, partitions=[part(0, None), part(1, "b:2", "a:1")])
     said = dict(cluster_fields(without))
     assert said["owner"] == "none of partition 0: requests for it are answered 503 until a server has taken over"
-    assert said["standby"] == "none of 1 partitions: a server that takes over first reads their jobs"
+    assert said["standby"] == "of each partition of the one that was asked, 1,200 commits behind"
+    alone = msgspec.structs.replace(SEVERAL, partitions=[part(0, "a:1"), part(1, "b:2")])
+    assert dict(cluster_fields(alone))["standby"] == "none of partition 1: a server that takes over first reads their jobs"
+    assert [row[-1] for row in partition_rows(alone)] == ["", "none"]
     assert heading(without) == ("2 servers   no owner of 1 of 2 partitions", True)
 
 

@@ -85,7 +85,8 @@ MakeBackend = Callable[..., Awaitable[Rig]]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is long, before it is looked at what is marked."""
+    """Mark what is long, before it is looked at what is marked; and leave out what several partitions do not keep."""
+    items[:] = [item for item in items if item.get_closest_marker("one_partition") is None or "[partitioned" not in item.name]
     for item in items:
         kind = item.callspec.params.get("make_backend") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
         if kind in LONG_BUT_FOR and item.path.stem not in LONG_BUT_FOR[kind]:

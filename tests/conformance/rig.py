@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from jobqueue.backend.base import Backend
 from jobqueue.backend.local import LocalBackend
@@ -223,6 +224,11 @@ async def _local(limits: Limits) -> Rig:
 
 RIGS: dict[str, Callable[[Limits], Awaitable[Rig]]] = {"local": _local}
 """Every backend that must pass the suite."""
+
+
+def going_on(cursor: int | str | None) -> dict[str, Any]:
+    """What asks for the page of jobs after the one with this cursor."""
+    return {"cursor": cursor} if isinstance(cursor, str) else {"before": cursor}
 
 
 async def raised(awaitable: Awaitable[object]) -> QueueError:

@@ -18,10 +18,10 @@ from .rig import FAILED, FAILED_FOR_GOOD, SUCCEEDED, Rig, raised, spec, token
 async def test_a_child_is_handed_out_when_its_parents_have_succeeded(rig: Rig) -> None:
     """To whoever waits for it, in the step of the last end, and no sooner; with what its parents had as results."""
     await rig.put_all("one", "two")
-    child = await rig.put("child", after=("one", "two"), queue="other")
+    child = await rig.put("child", after=("one", "two"), queue="default:other")
     assert (child.status, child.run_at) == (Status.SCHEDULED, None)
     assert await rig.backend.waiting_for([child.number]) == [[Reason(kind="jobs", jobs=("one", "two"))]]
-    waiter = await rig.stand("other")
+    waiter = await rig.stand("default:other")
     for name, result in (("one", b'{"n":1}'), ("two", None)):
         assert not waiter.answered
         job = await rig.take()
@@ -37,7 +37,7 @@ async def test_a_child_is_handed_out_when_its_parents_have_succeeded(rig: Rig) -
 async def test_a_failure_that_is_tried_again_is_no_end(rig: Rig) -> None:
     """The child waits on."""
     await rig.put("parent", max_attempts=2)
-    await rig.put("child", after=("parent",), after_failure="run", queue="other")
+    await rig.put("child", after=("parent",), after_failure="run", queue="default:other")
     job = await rig.take()
     await rig.backend.conclude("parent", token(job), FAILED)
     assert (await rig.backend.job("child")).held_back
@@ -47,8 +47,8 @@ async def test_a_failure_that_is_tried_again_is_no_end(rig: Rig) -> None:
 async def test_what_becomes_of_a_child_whose_parent_fails(rig: Rig, after_failure: str) -> None:
     """It is cancelled, its own children too; or it runs; or it waits until a retry has succeeded."""
     await rig.put("parent")
-    await rig.put("child", after=("parent",), after_failure=after_failure, queue="other")
-    await rig.put("grandchild", after=("child",), queue="other")
+    await rig.put("child", after=("parent",), after_failure=after_failure, queue="default:other")
+    await rig.put("grandchild", after=("child",), queue="default:other")
     job = await rig.take()
     await rig.backend.conclude("parent", token(job), FAILED_FOR_GOOD)
     await rig.idle()
@@ -63,10 +63,10 @@ async def test_what_becomes_of_a_child_whose_parent_fails(rig: Rig, after_failur
         await rig.backend.retry("parent")
         assert (await rig.backend.job("child")).held_back
         await rig.backend.conclude("parent", token(await rig.take()), SUCCEEDED)
-    job = await rig.take("other")
+    job = await rig.take("default:other")
     assert job.id == "child"
     await rig.backend.conclude("child", token(job), SUCCEEDED)
-    assert (await rig.take("other")).id == "grandchild"
+    assert (await rig.take("default:other")).id == "grandchild"
 
 
 async def test_a_batch_may_be_a_graph(rig: Rig) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from jobqueue.backend.base import Extend
 from jobqueue.errors import QueueFull
 from jobqueue.model import JobFilter, Outcome, Status, Verdict
 
 from .conftest import MakeBackend
-from .rig import Rig, raised, spec, token
+from .rig import Rig, going_on, raised, spec, token
 
 SMALL: dict[str, float] = {"payload_bytes_max": 100, "payload_total_bytes_max": 1_000, "answer_bytes_max": 250, "jobs_max": 1_000}
 
@@ -43,6 +45,7 @@ async def test_an_error_without_room_is_left_out_and_says_so(make_backend: MakeB
     assert isinstance(await raised(rig.backend.enqueue(spec(payload=b"1"))), QueueFull)
 
 
+@pytest.mark.one_partition("a batch has jobs of one partition")
 async def test_a_batch_is_cut_where_its_jobs_hold_too_much(make_backend: MakeBackend) -> None:
     """A batch has fewer jobs than asked for when these would hold more than an answer may, and at least one; the rest stays in line."""
     rig = await make_backend(**SMALL)
@@ -91,7 +94,7 @@ async def test_a_page_is_cut_where_its_jobs_show_too_much(make_backend: MakeBack
         await rig.put(f"j{n}", description="d" * 100)
     pages, cursor = [], None
     while True:
-        found, cursor = await rig.backend.jobs(JobFilter(limit=10, before=cursor))
+        found, cursor = await rig.backend.jobs(JobFilter(limit=10, **going_on(cursor)))
         pages.append([job.id for job in found])
         if cursor is None:
             break

@@ -56,15 +56,15 @@ async def test_a_new_priority_means_the_back_of_it(rig: Rig) -> None:
 async def test_a_new_queue_means_its_back(rig: Rig) -> None:
     """Made if need be; whoever waits there is handed the job at once, and both queues count right."""
     await rig.put_all("a", "b")
-    await rig.put("there", queue="other")
-    assert (await edit(rig, "a", queue="other")).queue == "other"
-    assert await order(rig, "other") == ["there", "a"]
-    held = await rig.stand("new")
-    await edit(rig, "b", queue="new")
+    await rig.put("there", queue="default:other")
+    assert (await edit(rig, "a", queue="default:other")).queue == "default:other"
+    assert await order(rig, "default:other") == ["there", "a"]
+    held = await rig.stand("default:new")
+    await edit(rig, "b", queue="default:new")
     await rig.idle()
     assert held.ids == ["b"]
     left = await rig.backend.queue("default")
-    assert (left.queued, left.moved_out_total, (await rig.backend.queue("new")).moved_in_total) == (0, 2, 1)
+    assert (left.queued, left.moved_out_total, (await rig.backend.queue("default:new")).moved_in_total) == (0, 2, 1)
 
 
 async def test_a_new_time_schedules_and_queues(rig: Rig) -> None:
@@ -119,13 +119,13 @@ async def test_an_edit_that_cannot_be_changes_nothing(rig: Rig, change: dict[str
 
 async def test_a_queue_that_is_full_takes_no_edited_job(rig: Rig) -> None:
     """By its own bound, or that of the key; the job stays where it is."""
-    await rig.backend.put_policy("full", QueuePolicy(max_jobs=1))
-    await rig.backend.put_policy("keyed", QueuePolicy(per_key=PerKey(max_jobs=1)))
+    await rig.backend.put_policy("default:full", QueuePolicy(max_jobs=1))
+    await rig.backend.put_policy("default:keyed", QueuePolicy(per_key=PerKey(max_jobs=1)))
     await rig.idle()
-    await rig.put("f", queue="full")
-    await rig.put("k", queue="keyed", key="x")
+    await rig.put("f", queue="default:full")
+    await rig.put("k", queue="default:keyed", key="x")
     await rig.put("a", key="x")
-    for queue in ("full", "keyed"):
+    for queue in ("default:full", "default:keyed"):
         assert isinstance(await raised(edit(rig, "a", queue=queue)), QueueFull)
     assert (await rig.backend.job("a")).queue == "default"
 
@@ -138,7 +138,7 @@ async def test_a_key_goes_on_when_its_holder_leaves(rig: Rig) -> None:
     await rig.backend.conclude("a", token(await rig.take()), FAILED)
     await edit(rig, "a", priority=9)
     assert await order(rig) == []
-    await edit(rig, "a", queue="other")
+    await edit(rig, "a", queue="default:other")
     assert await order(rig) == ["b"]
 
 

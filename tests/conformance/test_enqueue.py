@@ -229,6 +229,7 @@ async def test_a_payload_above_its_bound_is_refused(make_backend: MakeBackend) -
     await rig.put("j", payload=b"1" * 100)
 
 
+@pytest.mark.one_partition("each partition has a share of the bound")
 async def test_the_server_holds_so_many_jobs_and_no_more(make_backend: MakeBackend) -> None:
     """At jobs_max live jobs an enqueue raises QueueFull and changes nothing; one that ends makes room; repeats are still answered."""
     rig = await make_backend(jobs_max=3)

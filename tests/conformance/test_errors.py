@@ -11,7 +11,7 @@ from jobqueue.errors import UnknownQueue
 from jobqueue.model import Outcome, Verdict
 from jobqueue.policy import QueuePolicy
 
-from .rig import Rig, raised, token
+from .rig import Rig, going_on, raised, token
 
 
 async def fail(rig: Rig, job_id: str, message: str, queue: str = "default", **fields: object) -> None:
@@ -25,7 +25,7 @@ async def fail(rig: Rig, job_id: str, message: str, queue: str = "default", **fi
 
 async def test_failures_are_counted_by_error(rig: Rig) -> None:
     """By queue or for all, those first that were met last; a backend that starts anew counts those that its jobs know of."""
-    await rig.backend.put_policy("dying", QueuePolicy(max_attempts=1, dead_letter="dead"))
+    await rig.backend.put_policy("dying", QueuePolicy(max_attempts=1, dead_letter="dying:dead"))
     await fail(rig, "a", "after 31 s", retry_delay=60.0)
     await rig.advance(1)
     await fail(rig, "b", "after 32 s")
@@ -62,5 +62,5 @@ async def test_jobs_are_listed_by_when_they_ended(rig: Rig) -> None:
         await rig.backend.conclude(job.id, token(job), Verdict(outcome=Outcome.FAILED, retry=False))
     wanted = msgspec.structs.replace(Matching(outcome=Outcome.FAILED).at(0), by_end=True, limit=1)
     (first,), cursor = await rig.backend.jobs(wanted)
-    (second,), _ = await rig.backend.jobs(msgspec.structs.replace(wanted, before=cursor))
+    (second,), _ = await rig.backend.jobs(msgspec.structs.replace(wanted, **going_on(cursor)))
     assert (first.id, second.id) == ("old", "new")

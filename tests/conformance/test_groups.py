@@ -37,7 +37,7 @@ async def watch(rig: Rig) -> AsyncIterator[Watch]:
 
 async def create(rig: Rig, group_id: str | None = "g", **fields: object) -> GroupStats:
     """Make a group whose callbacks go to the queue `after`."""
-    asked = GroupSpec(id=group_id, on_concluded=spec(queue="after"), on_succeeded=spec(queue="after"), **fields)  # type: ignore[arg-type]
+    asked = GroupSpec(id=group_id, on_concluded=spec(queue="default:after"), on_succeeded=spec(queue="default:after"), **fields)  # type: ignore[arg-type]
     return (await rig.backend.ask(CreateGroup(spec=asked)))[0]
 
 
@@ -63,8 +63,8 @@ async def test_whoever_waits_is_answered_with_the_last_end(rig: Rig, watch: Watc
         assert (stats.concluded, stats.members, stats.ended, stats.live) == (True, 2, 2, 0)
         assert stats.on_concluded is not None
         assert (stats.on_concluded.state, stats.on_concluded.job) == ("made", "g:concluded")
-    assert [(await rig.take("after")).id, (await rig.take("after")).id] == ["g:concluded", "g:succeeded"]
-    assert await rig.take_all("after") == []
+    assert [(await rig.take("default:after")).id, (await rig.take("default:after")).id] == ["g:concluded", "g:succeeded"]
+    assert await rig.take_all("default:after") == []
 
 
 async def test_a_wait_that_passes_is_answered_the_group_as_it_is(rig: Rig, watch: Watch) -> None:
@@ -89,7 +89,7 @@ async def test_a_closed_empty_group_has_concluded(rig: Rig, watch: Watch) -> Non
     await rig.idle()
     assert stats.concluded
     assert task.result().concluded
-    assert len(await rig.take_all("after", limit=9)) == 2
+    assert len(await rig.take_all("default:after", limit=9)) == 2
 
 
 async def test_a_failure_keeps_on_succeeded_back_until_a_retry_has_succeeded(rig: Rig) -> None:
@@ -98,12 +98,12 @@ async def test_a_failure_keeps_on_succeeded_back_until_a_retry_has_succeeded(rig
     await rig.put("a", group="g")
     await rig.backend.ask(CloseGroup(id="g"))
     await end(rig, Outcome.FAILED)
-    assert [job.id for job in await rig.take_all("after", limit=9)] == ["g:concluded"]
+    assert [job.id for job in await rig.take_all("default:after", limit=9)] == ["g:concluded"]
     await rig.backend.retry("a")
     stats = await rig.backend.ask(GetGroup(id="g"))
     assert (stats.concluded, stats.live, stats.failed) == (False, 1, 0)
     await end(rig)
-    assert [job.id for job in await rig.take_all("after", limit=9)] == ["g:succeeded"]
+    assert [job.id for job in await rig.take_all("default:after", limit=9)] == ["g:succeeded"]
 
 
 async def test_cancel_closes_and_cancels(rig: Rig) -> None:
@@ -116,7 +116,7 @@ async def test_cancel_closes_and_cancels(rig: Rig) -> None:
     await rig.advance(1)
     stats = await rig.backend.ask(GetGroup(id="g"))
     assert (stats.concluded, stats.cancelled_jobs) == (True, 2)
-    assert [job.id for job in await rig.take_all("after", limit=9)] == ["g:concluded"]
+    assert [job.id for job in await rig.take_all("default:after", limit=9)] == ["g:concluded"]
     assert isinstance(await raised(rig.put("c", group="g")), GroupClosed)
 
 
@@ -164,7 +164,7 @@ async def test_a_group_larger_than_history_is_counted_whole(make_backend: MakeBa
         await end(rig)
     stats = await rig.backend.ask(CloseGroup(id="g"))
     assert (stats.succeeded, stats.concluded) == (5, True)
-    assert len(await rig.take_all("after", limit=9)) == 2
+    assert len(await rig.take_all("default:after", limit=9)) == 2
 
 
 async def test_a_drain_answers_whoever_waits_for_a_group(rig: Rig, watch: Watch) -> None:

@@ -349,13 +349,13 @@ async def test_a_hand_out_that_was_not_delivered_takes_nothing_from_a_late_succe
 
 async def test_a_dead_letter_may_end_late(rig: Rig) -> None:
     """It is found where it waits, and says how often it was tried before."""
-    await rig.backend.put_policy("default", QueuePolicy(max_attempts=1, dead_letter="dead"))
+    await rig.backend.put_policy("default", QueuePolicy(max_attempts=1, dead_letter="default:dead"))
     job = await leased(rig)
     await rig.advance(10)
     buried = await rig.backend.job("j")
-    assert (buried.queue, buried.attempts, buried.received) == ("dead", 0, 1)
+    assert (buried.queue, buried.attempts, buried.received) == ("default:dead", 0, 1)
     ended = await rig.backend.conclude("j", token(job), LATE)
-    assert (ended.outcome, ended.queue) == (Outcome.SUCCEEDED, "dead")
+    assert (ended.outcome, ended.queue) == (Outcome.SUCCEEDED, "default:dead")
 
 
 async def test_extending_by_zero_hands_the_job_to_who_waits(rig: Rig) -> None:

@@ -66,6 +66,7 @@ async def test_a_key_has_no_more_in_progress_than_it_may(rig: Rig) -> None:
     assert await held(rig) == (2, {"concurrency": 2})
 
 
+@pytest.mark.one_partition("a batch has jobs of one partition")
 async def test_other_queues_are_not_held_back(rig: Rig) -> None:
     """A dequeue of several queues passes over the one that is full and takes from the next."""
     await limited(rig, concurrency=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from jobqueue.backend.base import SentSpec
@@ -27,6 +28,7 @@ async def test_a_queue_is_made_once(rig: Rig) -> None:
     assert (await rig.backend.queue("q")) == again.stats
 
 
+@pytest.mark.one_partition("each partition has its own bound of queues")
 async def test_a_queue_that_may_not_be_is_not_made(make_backend: MakeBackend) -> None:
     """For its name, its policy, or the bound on queues; one that is there is answered all the same."""
     rig = await make_backend(queues_max=1)

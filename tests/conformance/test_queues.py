@@ -10,7 +10,7 @@ from jobqueue.model import JobFilter, Outcome, Status
 from jobqueue.policy import Backoff, PerKey, QueuePolicy
 
 from .conftest import MakeBackend
-from .rig import FAILED_FOR_GOOD, Rig, raised, token, want
+from .rig import FAILED_FOR_GOOD, Rig, going_on, raised, token, want
 
 
 async def test_a_policy_is_kept_whole(rig: Rig) -> None:
@@ -158,7 +158,7 @@ async def test_jobs_are_listed_newest_first_and_paged(rig: Rig) -> None:
     seen: list[str] = []
     cursor: int | None = None
     while True:
-        page, cursor = await rig.backend.jobs(JobFilter(limit=10, before=cursor))
+        page, cursor = await rig.backend.jobs(JobFilter(limit=10, **going_on(cursor)))
         seen += [job.id for job in page]
         if cursor is None:
             break

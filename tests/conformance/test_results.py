@@ -187,6 +187,7 @@ async def test_a_job_history_forgets_at_once_is_still_answered(make_backend: Mak
     assert isinstance(await raised(rig.backend.job("j")), UnknownJob)
 
 
+@pytest.mark.one_partition("each partition has its own bound of waiting requests")
 async def test_waits_for_results_count_as_waiters(make_backend: MakeBackend) -> None:
     """At waiters_max a wait for a result raises TooManyWaiters; one without a wait is answered."""
     rig = await make_backend(waiters_max=1)

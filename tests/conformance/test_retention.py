@@ -163,7 +163,7 @@ async def test_what_others_are_to_run_after_stays(rig: Rig) -> None:
     await rig.backend.put_policy("default", QueuePolicy(keep_succeeded=Keep(count=0)))
     await rig.put("first")
     await rig.put("second")
-    await rig.put("child", queue="other", after=("first", "second"))
+    await rig.put("child", queue="default:other", after=("first", "second"))
     taken = await rig.take()
     await rig.backend.conclude("first", token(taken), SUCCEEDED)
     await rig.advance(100)
@@ -171,7 +171,7 @@ async def test_what_others_are_to_run_after_stays(rig: Rig) -> None:
     taken = await rig.take()
     await rig.backend.conclude("second", token(taken), SUCCEEDED)
     await rig.idle()
-    child = await rig.take("other")
+    child = await rig.take("default:other")
     assert await known(rig, "first", "second") == ["first", "second"]
     await rig.backend.conclude("child", token(child), SUCCEEDED)
     await rig.idle()

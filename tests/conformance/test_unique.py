@@ -148,10 +148,10 @@ async def test_keys_and_unique_keys_are_two_things(rig: Rig) -> None:
 async def test_nobody_learns_of_a_job_they_may_not_see(rig: Rig) -> None:
     """A key is one of its queue, so the holder is a job of a queue that they may use; one that has moved on is answered as it was here."""
     backend = RestrictedBackend(rig.backend, "t", lambda queue: queue == "default")
-    await rig.backend.put_policy("default", QueuePolicy(max_attempts=1, dead_letter="hidden"))
+    await rig.backend.put_policy("default", QueuePolicy(max_attempts=1, dead_letter="default:hidden"))
     await put(rig, "a", for_=60.0)
     await rig.backend.conclude("a", token(await rig.take()), FAILED_FOR_GOOD)
-    assert (await rig.backend.job("a")).queue == "hidden"
+    assert (await rig.backend.job("a")).queue == "default:hidden"
     reply = await backend.enqueue(spec("b", unique=Unique("k")))
     assert (reply.job.id, reply.job.queue, reply.job.status, reply.created) == ("a", "default", Status.CONCLUDED, False)
 

@@ -98,14 +98,14 @@ async def test_a_queue_whose_policy_was_set_stays(rig: Rig) -> None:
 
 async def test_a_queue_that_is_named_elsewhere_stays(rig: Rig) -> None:
     """By a policy for its dead letters, or by a schedule for its jobs."""
-    await rig.backend.put_policy("default", QueuePolicy(dead_letter="dead"))
+    await rig.backend.put_policy("default", QueuePolicy(dead_letter="default:dead"))
     await rig.finish("j", FAILED_FOR_GOOD)
-    taken = await rig.take("dead")
+    taken = await rig.take("default:dead")
     await rig.backend.conclude("j", token(taken), SUCCEEDED)
     await rig.backend.ask(PutSchedule(name="s", schedule=Schedule(job=spec(queue="nightly"), every=30 * HOUR)))
     await rig.finish("n", queue="nightly")
     await rig.advance(2 * HOUR)
-    assert await names(rig) == ["dead", "default", "nightly"]
+    assert await names(rig) == ["default", "default:dead", "nightly"]
 
 
 async def test_a_failed_job_of_a_queue_that_went_can_be_retried(rig: Rig) -> None:

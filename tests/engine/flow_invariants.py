@@ -39,8 +39,8 @@ def flow_invariants(engine: Engine) -> None:
     assert {job.id for job in halting} == {job.id for job in engine.pinned}
     reserved = [group.reserved for group in engine.groups.groups.values()]
     held = [*halting, *engine.kept]
-    assert engine.jobs_max == engine.limits.jobs_max - len(held) - sum(count for count, _ in reserved)
-    assert engine.bytes_max == engine.limits.payload_total_bytes_max - sum(map(job_bytes, held)) - sum(size for _, size in reserved)
+    assert engine.jobs_max == engine.share.jobs - len(held) - sum(count for count, _ in reserved)
+    assert engine.bytes_max == engine.share.bytes - sum(map(job_bytes, held)) - sum(size for _, size in reserved)
     for queue in engine.queues.values():
         assert queue.flow == isinstance(queue, FlowQueue) == (queue.policy.limited or queue.policy.keyed or bool(queue.paused_keys))
         if isinstance(queue, FlowQueue):

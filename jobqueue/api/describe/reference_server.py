@@ -22,8 +22,9 @@ _CLUSTER = {
     "Partition.owner": "Its owner; null while it has none, or the lease has ended.",
     "Partition.epoch": "How often its ownership has changed.",
     "Partition.lease_left_seconds": "Seconds until another server can take it over if its owner stays silent.",
-    "Partition.standby": "The server that follows its owner and takes over at once; null if there is none.",
-    "Partition.standby_commits": "How many commits the standby is behind; null without a standby.",
+    "Partition.standby": "The server that follows its owner and takes over at once; null if there is none, or if another server owns the "
+    "partition and this one is not its standby.",
+    "Partition.standby_commits": "How many commits the standby is behind; null if it is not known.",
     "Partition.problem": "Why this server cannot become its owner; null if it can.",
     "ClusterView.members": "The servers that announced themselves in the last minute, including this one.",
     "ServerName.name": "The server.",

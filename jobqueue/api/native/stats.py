@@ -243,7 +243,7 @@ def _cluster(seen: ClusterStats) -> ClusterView:
             _rounded(seen.renewed_seconds),
             _rounded(seen.link_seconds),
             _rounded(seen.clock_seconds),
-            None if None in seen.standbys else seen.behind,
+            seen.behind if any(seen.standbys) else None,
         ),
         members=[_member(member, seen) for member in seen.members],
         partitions=[_partition(each) for each in seen.partitions],

@@ -132,17 +132,20 @@ def cluster(seen: ClusterStats | None) -> Iterator[Metric]:
     if seen is None:
         return
     yield gauge("jobqueue_servers", "Servers on the store that announced themselves in the last minute.", len(seen.members))
-    yield gauge("jobqueue_owner", "1 while this server is the owner, or owns a partition.", int(seen.owns))
+    yield gauge("jobqueue_owner", "1 while this server is the owner, or owns a partition.", int(seen.name in seen.owners))
     known = "1 while there is an owner, or each partition has one, as far as this server knows."
     yield gauge("jobqueue_owner_known", known, int(None not in seen.owners))
     if seen.partitions:
         yield gauge("jobqueue_partitions", "Partitions of the store.", len(seen.partitions))
         yield gauge("jobqueue_owned_partitions", "Partitions that this server owns.", seen.owners.count(seen.name))
+        yield gauge(
+            "jobqueue_owned_partitions_without_standby", "Partitions that this server owns without a standby.", seen.without_standby
+        )
         yield gauge("jobqueue_partitions_without_owner", "Partitions without an owner.", seen.owners.count(None))
     yield gauge("jobqueue_owner_possible", "0 while this server cannot become the owner; /stats says why.", int(seen.problem is None))
     yield gauge("jobqueue_owner_epoch", "How often ownership has changed.", seen.epoch)
     yield gauge(
-        "jobqueue_standby_known", "1 while a server follows the owner closely enough to take over at once.", int(None not in seen.standbys)
+        "jobqueue_standby_known", "1 while a server follows the owner closely enough to take over at once.", int(not seen.without_standby)
     )
     yield gauge("jobqueue_standby_behind", "How many commits the standby is behind.", seen.behind)
     for name, text, value in (

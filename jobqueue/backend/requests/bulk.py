@@ -15,6 +15,7 @@ from jobqueue.backend.requests.request import Front, Guard, Owner, Request
 from jobqueue.engine.bulk import Action, Bulk
 from jobqueue.engine.filters import Matching
 from jobqueue.errors import BadRequest, Forbidden, Unavailable, UnknownJob, Unsupported
+from jobqueue.limits import NAME
 from jobqueue.model import Job, JobChange
 
 
@@ -67,9 +68,10 @@ class BulkJobs(Request[BulkDone], frozen=True, tag="bulk"):
     async def spread(self, front: Front) -> BulkDone:
         queue, to = self.matching.queue, self.change.queue
         if isinstance(to, str):
-            if queue is None:
+            if queue is not None:
+                front.check_together("edit.queue", queue, to)
+            elif NAME.fullmatch(to) is not None:
                 raise Unsupported("edit.queue", "with several partitions, give the queue of the jobs too, as filter.queue")
-            front.check_together("edit.queue", queue, to)
         if queue is not None:
             return await front.for_queue(queue, self)
         # In all partitions at the same time, so that in each the jobs count that exist when the operation begins.

@@ -16,10 +16,11 @@ from jobqueue.backend.requests.request import Request
 from jobqueue.backend.requests.samples import SAMPLES
 from jobqueue.backend.requests.schedules import SCHEDULES
 from jobqueue.backend.requests.scouting import SCOUTING
+from jobqueue.backend.requests.shares import SHARES
 from jobqueue.backend.requests.tasks import TASKS
 from jobqueue.backend.requests.workers import WORKERS
 
 ALL: tuple[type[Request[Any]], ...] = (
     *(*AMEND, *BULK, *QUEUES, *GROUPS, *SCHEDULES, *LOGS, *ERRORS, *TASKS, *WORKERS, *SAMPLES),
-    *(*SCOUTING, *CLAIMS, *MOVES),
+    *(*SCOUTING, *SHARES, *MOVES, *CLAIMS),
 )

@@ -113,6 +113,7 @@ class Balancing:
             return
         standby = ownership.standby
         if standby is not None and not standby.warm and self._clock.now() < self._due_since + WARM_SECONDS:
+            standby.hurry()
             return
         await asyncio.gather(*(each.check() for each in self._backends))
         owner, target = ownership.owner, backend.target()

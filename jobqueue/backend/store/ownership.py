@@ -282,6 +282,8 @@ class Ownership:
         if (old and (old.name, old.address, old.epoch)) != (owner and (owner.name, owner.address, owner.epoch)):
             said = "nobody" if owner is None else f"{owner.name} at {owner.address}, epoch {owner.epoch}"
             _logger.info("owner of %s: %s", self.what, said)
+            if self.standby is not None and self.place.count > 1:
+                self.standby.hurry()
             self.changed.notify()
 
     async def _look(self) -> float:

@@ -81,6 +81,9 @@ class Pages:
                 places[index] = _END if cursor is None else str(cursor)
             elif counts[index]:
                 places[index] = str(jobs[counts[index] - 1].number)
+            elif places[index] == _BEGIN and wanted.after is None and not wanted.by_end:
+                # Jobs that are made from now on are not in the list.
+                places[index] = str(jobs[0].number + 1)
         found = []
         for index, job in shown:
             self._finder.places.seen(job, index)

@@ -23,7 +23,7 @@ from jobqueue.backend.store.places import Places
 from jobqueue.backend.store.placing import Placing, in_place
 from jobqueue.clock import Clock, SystemClock
 from jobqueue.errors import QueueError, UnknownJob, Unsupported
-from jobqueue.limits import Limits
+from jobqueue.limits import NAME, Limits
 from jobqueue.model import Job, JobChange, JobFilter, JobSpec, KeyStats, QueueStats, Verdict, Want
 from jobqueue.partition import partition_of
 from jobqueue.policy import PolicyChange, QueuePolicy
@@ -69,7 +69,8 @@ class PartitionedBackend:
         return partition_of(queue, self.count)
 
     def check_together(self, field: str, queue: str, other: str) -> None:
-        if self.index_of(queue) != self.index_of(other):
+        # What is no name at all, the engine says.
+        if self.index_of(queue) != self.index_of(other) and NAME.fullmatch(other) is not None:
             raise Unsupported.of_queues(field, queue, other)
 
     def _of(self, queue: str) -> Backend:

@@ -90,12 +90,17 @@ class Standby:
         self._heard_bytes = 0
         self._over: str | None = None
         self._wake = Signal(clock)
+        self._hurry = Signal(clock)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Follow the current owner, if there is one. Needs a running loop."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def hurry(self) -> None:
+        """Try at once, if it pauses before it tries again."""
+        self._hurry.notify()
 
     async def close(self) -> None:
         """Stop following."""
@@ -174,7 +179,7 @@ class Standby:
                 await _passing(self._clock, turn * TURN_SECONDS)
                 owner = self.whom()
             pause = self._again_seconds if owner is None else await self._follow(owner)
-            await _passing(self._clock, pause)
+            await self._hurry.wait(self._clock.now() + pause)
 
     async def _follow(self, owner: Owner) -> float:
         """Follow an owner to the end. Returns seconds until the next attempt. The result so far is kept until there is another owner to

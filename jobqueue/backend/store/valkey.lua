@@ -1,10 +1,10 @@
 #!lua name=jqown1
--- The rows of one queue, written by its owner alone (jobqueue/backend/store/valkey.py). Every check of the owner's token stands in the
+-- The rows of partition N, written by its owner alone (jobqueue/backend/store/valkey.py). Every check of the owner's token stands in the
 -- same function as the write it guards.
 --
--- Keys: KEYS[1] is `{jq0}:o`, a hash: epoch, token, owner, addr, until (seconds since the epoch, by the server's clock), change (the number
--- of the last commit). Beside it `{jq0}:j:B` and `{jq0}:p:B`, hashes of number -> state or payload for the numbers from 16384 * B on;
--- `{jq0}:b`, how many jobs each B has; `{jq0}:q`, queue -> row; `{jq0}:c`, the counters. All are in one slot. `{jq0}:t` is there while
+-- Keys: KEYS[1] is `{jqN}:o`, a hash: epoch, token, owner, addr, until (seconds since the epoch, by the server's clock), change (the number
+-- of the last commit). Beside it `{jqN}:j:B` and `{jqN}:p:B`, hashes of number -> state or payload for the numbers from 16384 * B on;
+-- `{jqN}:b`, how many jobs each B has; `{jqN}:q`, queue -> row; `{jqN}:c`, the counters. All are in one slot. `{jqN}:t` is there while
 -- somebody reads all rows without owning them: token, until, and number -> '' of each job that was changed or deleted since.
 -- `{jq}:members`: server -> when it was last seen, a space, its address.
 --
@@ -156,7 +156,7 @@ end
 -- Reading all rows while they change: `note`, then all of them in any order, then `noted` until it has told all. What it tells at last is of
 -- one moment, and so are then all rows, once those that were noted have taken the place of what was read before.
 
--- KEYS[1] is `{jq0}:t`; token, seconds, '1' to go on and '0' to begin -> 1
+-- KEYS[1] is `{jqN}:t`; token, seconds, '1' to go on and '0' to begin -> 1
 local function note(keys, a)
   local h = redis.call('HMGET', keys[1], 'token', 'until')
   if a[3] == '1' then
@@ -170,7 +170,7 @@ local function note(keys, a)
   return 1
 end
 
--- KEYS[1] is `{jq0}:t`; token, seconds, rows, bytes -> {0, rows}, or {1, rows, counters, `{jq0}:b`, `{jq0}:q`} when these are the last.
+-- KEYS[1] is `{jqN}:t`; token, seconds, rows, bytes -> {0, rows}, or {1, rows, counters, `{jqN}:b`, `{jqN}:q`} when these are the last.
 -- Of each row number, state and payload, false for what is not there. It tells about so many at a time, each once.
 local function noted(keys, a)
   local t = keys[1]

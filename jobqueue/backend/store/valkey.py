@@ -1,4 +1,4 @@
-"""A Store in Valkey (or Redis): the rows of one queue in hashes, written by functions that check the caller's claim (valkey.lua).
+"""A StoreSet in Valkey (or Redis): the rows of each partition in hashes, written by functions that check the caller's claim (valkey.lua).
 
 A commit is one FCALL, followed in the same packet by WAIT (or WAITAOF) for as many replicas as configured. It is acknowledged when both
 have been answered. Nothing is sent twice under one number: if a group is committed again, because the result is unknown, it gets a new
@@ -147,7 +147,7 @@ class ValkeyStores:
         replies = await self.link.ask(key, *commands, lane=lane, seconds=seconds)
         if lacks_functions(replies):
             # A primary that has joined since. It did nothing.
-            await install(self.link)
+            await install(self.link, key)
             replies = await self.link.ask(key, *commands, lane=lane, seconds=seconds)
         for reply in replies:
             if code_of(reply) == "FENCED":

@@ -14,8 +14,9 @@ from importlib import resources
 
 import hiredis
 
+from jobqueue.backend.group import NotNow
 from jobqueue.backend.store.valkey_link import Link
-from jobqueue.backend.store.valkey_wire import Place, Refused, refusal
+from jobqueue.backend.store.valkey_wire import Place, Refused, refusal, slot_of
 
 LIBRARY = "jqown1"
 REVISION = 2
@@ -40,12 +41,20 @@ async def revision_of(link: Link, key: str) -> int | None:
     return int(there)
 
 
-async def install(link: Link) -> None:
-    """Install the library on every primary that has none, or an older one. Raises NotNow; Denied if the user is not allowed to."""
+async def install(link: Link, key: str | None = None) -> None:
+    """Install the library on every primary that has none, or an older one. Raises NotNow; Denied if the user is not allowed to.
+
+    key: only the primary of this key must get it; another one that cannot be reached now does not matter.
+    """
     async with link.installing:
         await link.refresh()
         code = resources.files(__package__).joinpath("valkey.lua").read_bytes()
-        await asyncio.gather(*(_install(link, place, code) for place in link.primaries()))
+        places = sorted(link.primaries())
+        results = await asyncio.gather(*(_install(link, place, code) for place in places), return_exceptions=True)
+        needed = None if key is None else link.primary(slot_of(key))
+        for place, result in zip(places, results, strict=True):
+            if isinstance(result, BaseException) and (key is None or place == needed or not isinstance(result, NotNow)):
+                raise result
 
 
 async def _install(link: Link, place: Place, code: bytes) -> None:

@@ -1,7 +1,7 @@
 """Reads all rows of a store in Valkey as they were at one moment, while its owner continues.
 
 No command of Valkey reads a million fields at once without blocking all clients. So the rows are read in parts while they change, and the
-function that commits records the numbers of the jobs that it changes meanwhile (`{jq0}:t`, valkey.lua). These are read again, a bounded
+function that commits records the numbers of the jobs that it changes meanwhile (`{jqN}:t`, valkey.lua). These are read again, a bounded
 number at a time, by functions that remove the numbers from the record in the same step. The last of them finds no more numbers than it
 returns, and returns queues and counters too. That step is the moment.
 
@@ -54,7 +54,7 @@ def whole(path: str, row: bytes, salt: int, what: str) -> bytes:
 
 
 class Moment:
-    """One reading. keys: `{jq0}:`; path: the name of the store in errors."""
+    """One reading. keys: `{jqN}:`; path: the name of the store in errors."""
 
     def __init__(self, ask: Ask, keys: str, path: str, wait: Wait) -> None:
         self._ask = ask

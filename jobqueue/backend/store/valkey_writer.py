@@ -53,7 +53,7 @@ class _Rows:
 
 
 class ValkeyWriter:
-    """A Writer for one claim. keys: `{jq0}:`; change: the number of the last commit when it was claimed; seconds: of a lease, as text;
+    """A Writer for one claim. keys: `{jqN}:`; change: the number of the last commit when it was claimed; seconds: of a lease, as text;
     lane: that of this partition's commits alone.
     """
 
@@ -235,7 +235,7 @@ class ValkeyWriter:
         await self._reach()
 
     async def _install(self) -> None:
-        await install(self._link)
+        await install(self._link, self._key)
         await self._reach()
 
     # When an answer is late.

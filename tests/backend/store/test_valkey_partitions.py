@@ -194,7 +194,7 @@ class Spread:
 
 async def test_when_a_primary_stands_still_only_its_partitions_do(opened: Opened) -> None:
     """The partitions of one primary are NotNow while it says nothing. The others commit, and are taken over, though the keys of the whole
-    store lie there too. All go on when it does.
+    store lie there too, and though a primary that has lost the functions is given them meanwhile. All go on when it does.
     """
     needs_valkey()
     with removed(cluster(replicas=0)) as nodes:
@@ -203,6 +203,7 @@ async def test_when_a_primary_stands_still_only_its_partitions_do(opened: Opened
         spread = Spread(stores, nodes)
         spread.failing.stop()
         waiting = {index: asyncio.ensure_future(outcome(parts[index][2], group({2: (b"s", b"p")}))) for index in spread.hit}
+        next(node for node in nodes if node is not spread.failing).tell("FUNCTION", "FLUSH")
         for step in range(2, 20):
             await asyncio.gather(*(written(parts[index][2], group({step: (b"s", b"p")})) for index in spread.others))
         for index, owner in enumerate(await other.owners()):

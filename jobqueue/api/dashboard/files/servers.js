@@ -120,7 +120,7 @@ export class Servers {
     const commits = storage?.p50_seconds === undefined || storage.p50_seconds === null ? "–" : `${span(storage.p50_seconds)}, 99 % ${span(storage.p99_seconds)}`;
     const several = cluster.partitions.length > 0;
     const missing = ownerless(cluster).length;
-    const cold = several ? cluster.partitions.some(({ standby }) => standby === null) : cluster.standby === null;
+    const cold = several ? cluster.partitions.some(({ owner, standby }) => owner?.name === cluster.name && standby === null) : cluster.standby === null;
     const standby = cold ? (several ? "missing" : "none") : lag.standby_commits > 0 ? `${count(lag.standby_commits)} commits behind` : "up to date";
     const off = Math.abs(lag.clock_seconds) > CLOCK_SECONDS;
     return h(
@@ -184,7 +184,7 @@ function place({ index, owner, epoch, lease_left_seconds, standby, standby_commi
   const behind = standby_commits > 0 ? `${standby}, ${count(standby_commits)} commits behind` : standby;
   return {
     key: `partition ${index}`,
-    cells: [count(index), owner === null ? h("span", { class: "state bad" }, "none") : owner.name, behind ?? "none", count(epoch), lease_left_seconds === null ? "–" : span(lease_left_seconds)],
+    cells: [count(index), owner === null ? h("span", { class: "state bad" }, "none") : owner.name, behind ?? "–", count(epoch), lease_left_seconds === null ? "–" : span(lease_left_seconds)],
   };
 }
 
