@@ -153,7 +153,7 @@ class Apart:
         said = f"{ask} was answered {answer.status} by {member.name} after {now - parsed_at:.3f} s"
         if well == needed and late:
             self.world.history.fault(f"{said}, though partitions {sorted(needed)} and their owners are well")
-        elif answer.status == 503 and (well == needed or (ask.op == "dequeue" and well)):
+        elif answer.status == 503 and (well == needed or (ask.op == "dequeue" and well and not any(view.handed for view in ask.views))):
             self.world.history.fault(f"{said}, though partitions {sorted(well)} and their owners are well")
         elif waited and ask.op == "dequeue" and not well <= ask.stood_in:
             self.world.history.fault(f"{said}, and did not wait in partitions {sorted(well - ask.stood_in)}, which are well")
