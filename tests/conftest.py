@@ -16,7 +16,7 @@ import pytest
 
 from tests import servers
 
-if servers.current == "two":
+if servers.current != "one":
     servers.install()
 
 # What runs in the background of a script may have been started with SIGINT and SIGQUIT ignored, which every process begun from here would
@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("by_hand") is not None:
             item.add_marker(pytest.mark.timeout(0))
-    if servers.current == "two":
+    if servers.current != "one":
         for item in items:
             why = servers.why_one_only(item.nodeid)
             if why is not None:

@@ -1,6 +1,7 @@
 """How many servers stand behind what a test asks: the one place where tests choose.
 
 `one`: as a server does by itself. `two`: two servers on one store, a link between them; the test asks the one that does not own the queue.
+`partitioned`: the same on a store of three partitions; what a test looks into is the partition of the queue `default`.
 JOBQUEUE_TEST_SERVERS chooses for a whole run, and .ci/run makes one run of the API's and the clients' tests on `two`. The tests are the
 same and see no difference. Those that cannot be are in ONE_ONLY, each with its reason.
 """
@@ -14,7 +15,6 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -25,8 +25,10 @@ from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.store.cluster import ClusterBackend
 from jobqueue.backend.store.frames import Identity, Link
 from jobqueue.backend.store.front import FrontLink
+from jobqueue.backend.store.membership import Membership
 from jobqueue.backend.store.own import Reign
 from jobqueue.backend.store.ownership import Ownership
+from jobqueue.backend.store.partitioned import PartitionedBackend
 from jobqueue.backend.store.peer import OwnerLink, PeerServer
 from jobqueue.backend.store.remote import RemoteBackend
 from jobqueue.backend.store.store import Store
@@ -34,6 +36,8 @@ from jobqueue.backend.store.stores import StoreSet
 from jobqueue.clock import ManualClock, SystemClock
 from jobqueue.ids import Ids
 from jobqueue.limits import Limits
+from jobqueue.model import DEFAULT_QUEUE
+from jobqueue.partition import Place, partition_of
 from jobqueue.process import cluster, server
 from jobqueue.process.exposure import Exposure
 from jobqueue.process.settings import Settings
@@ -43,6 +47,9 @@ VARIABLE = "JOBQUEUE_TEST_SERVERS"
 
 current = os.environ.get(VARIABLE, "one")
 """For servers in this process."""
+
+PARTITIONS = 3
+"""How many a store has with `partitioned`."""
 
 TURNS = 8
 """Turns of the loop within which what one server was sent has come about there."""
@@ -75,11 +82,44 @@ ONE_ONLY = {
 """Tests that are about one server alone, by file or file::function (no parameters), and why."""
 
 
+_NUMBERS = "numbers go up in steps, one for each partition"
+_ONE_ENGINE = "looks into one partition's engine, and uses a queue of another"
+_BOUND = "a bound is divided between the partitions"
+_JOINS = "joins queues of two partitions"
+
+ONE_PARTITION = {
+    "tests/api/test_batches.py::test_a_batch_dequeue_takes_at_most_its_limit": _NUMBERS,
+    "tests/api/test_dequeue.py::test_a_waiter_stands_in_all_its_queues": _ONE_ENGINE,
+    "tests/api/test_dequeue.py::test_one_waiter_too_many_is_429": _BOUND,
+    "tests/api/test_enqueue.py::test_a_full_server_is_429": _BOUND,
+    "tests/api/test_enqueue.py::test_a_server_full_of_bytes_is_429": _BOUND,
+    "tests/api/test_events.py::test_a_listener_that_does_not_read_is_cut": _NUMBERS,
+    "tests/api/test_events.py::test_a_stream_says_what_happens": _NUMBERS,
+    "tests/api/test_events.py::test_silence_is_broken_by_a_comment": "a comment has no id before the first event",
+    "tests/api/test_jobs.py::test_a_forgotten_job_is_404": _BOUND,
+    "tests/api/test_jobs.py::test_a_page_looks_at_a_bounded_number_of_jobs": _BOUND,
+    "tests/api/test_jobs.py::test_a_retry_needs_room": _BOUND,
+    "tests/api/test_queues.py::test_a_hand_out_that_is_put_back_stays_counted": _ONE_ENGINE,
+    "tests/api/test_queues.py::test_a_waiter_outlives_its_queue": _ONE_ENGINE,
+    "tests/api/test_schedules.py::test_fields_are_changed_one_by_one": _JOINS,
+    "tests/api/test_schedules.py::test_it_is_run_by_hand_beside_its_slots": _NUMBERS,
+    "tests/api/test_schedules.py::test_there_is_a_bound": _BOUND,
+    "tests/client/test_bulk.py::test_a_dead_letter_says_where_it_comes_from_and_is_redriven": _JOINS,
+    "tests/client/test_bulk.py::test_a_job_that_waits_is_edited": _JOINS,
+}
+"""Tests that several partitions keep differently, and why, among the files that have been looked through: CHECKED_PARTITIONED."""
+
+CHECKED_PARTITIONED = ("test_batches", "test_bulk", "test_dequeue", "test_enqueue", "test_events", "test_flow", "test_groups", "test_jobs")
+CHECKED_PARTITIONED += ("test_leases", "test_listening", "test_operations", "test_queues", "test_schedules", "test_workers")
+
+
 def why_one_only(nodeid: str) -> str | None:
-    """The reason not to run a test over two servers."""
+    """The reason not to run a test over two servers, or over their partitions."""
     path, _, name = nodeid.partition("::")
     function = name.rpartition("::")[2].partition("[")[0]
-    return ONE_ONLY.get(path) or ONE_ONLY.get(f"{path}::{function}")
+    here = f"{path}::{function}"
+    several = ONE_PARTITION.get(here) if current == "partitioned" else None
+    return ONE_ONLY.get(path) or ONE_ONLY.get(here) or several
 
 
 class Member:
@@ -107,6 +147,14 @@ class Member:
         """Its reign while it owns the queue."""
         return self.ownership.reign
 
+    def start(self) -> None:
+        """Take part."""
+        self.ownership.start()
+
+    def knows(self) -> bool:
+        """Whether it knows the owner."""
+        return self.backend.target() is not None
+
     @property
     def links(self) -> list[FrontLink | OwnerLink]:
         """Every link of this server's that is up, its own side alone."""
@@ -118,20 +166,86 @@ class Member:
         await self.backend.close()
 
 
+class PartMember:
+    """One of the servers on a store of several partitions: its part in each, and its side of the links."""
+
+    def __init__(self, servers: Servers, stores: MemoryStores, name: str) -> None:
+        self.name = name
+        self.identity = Identity(name, "correct horse battery staple")
+        self.links_clock = servers.links_clock
+        self.membership = Membership(stores, name, f"{name}:1", servers.clock)
+        self.remotes: list[RemoteBackend] = []
+        self.backends = [self._made(servers, store, Place(index, stores.partitions)) for index, store in enumerate(stores)]
+        self.ownership = self.backends[partition_of(DEFAULT_QUEUE, stores.partitions)].ownership
+        self.backend = PartitionedBackend(
+            self.backends, servers.limits, clock=servers.clock, hasty=[backend.hasty for backend in self.backends]
+        )
+        first, *more = [(backend.own, backend.feeds) for backend in self.backends]
+        self.peers = PeerServer(first[0], self.identity, servers.limits, clock=self.links_clock, feeds=first[1], more=more)
+
+    def _made(self, servers: Servers, store: Store, place: Place) -> ClusterBackend:
+        address, ids = self.membership.address, servers.ids_of(place)
+        given = {"lease_seconds": LEASE_SECONDS, "probe": _lives, "aside": _here, "ids": ids, "place": place, "membership": self.membership}
+        ownership = Ownership(store, self.name, address, servers.clock, servers.limits, **given)  # type: ignore[arg-type]
+
+        def connect(at: str) -> RemoteBackend:
+            made = RemoteBackend(
+                lambda: at, self.identity, servers.limits, clock=self.links_clock, dial=servers.dial, partition=place.index
+            )
+            self.remotes.append(made)
+            return made
+
+        return ClusterBackend(ownership, connect)
+
+    def start(self) -> None:
+        """Take part. Nothing moves: the first server has all."""
+        self.membership.start()
+        for backend in self.backends:
+            backend.ownership.start()
+
+    @property
+    def reign(self) -> Reign | None:
+        """Its reign over the partition of the queue `default`."""
+        return self.ownership.reign
+
+    @property
+    def links(self) -> list[FrontLink | OwnerLink]:
+        """See Member."""
+        return [*self.peers.links, *(link for remote in self.remotes for link in remote.links if link.broken is None)]
+
+    def knows(self) -> bool:
+        """Whether it knows the owner of each partition."""
+        return all(backend.target() is not None for backend in self.backends)
+
+    async def close(self) -> None:
+        """As a process ends."""
+        await self.peers.close()
+        await asyncio.gather(*(backend.close() for backend in self.backends))
+        await self.membership.close()
+
+
 class Servers:
     """Servers in one loop on one store, over socket pairs. clock: of the queue; that of the links stands still, so that none is broken
     by letting the queue's time pass."""
 
-    def __init__(self, limits: Limits, clock: ManualClock, stores: Sequence[Store]) -> None:
+    def __init__(self, limits: Limits, clock: ManualClock, stores: Sequence[Store | MemoryStores]) -> None:
         self.limits = limits
         self.clock = clock
         self.links_clock = ManualClock()
         # The ids of one millisecond are in order because one process makes them. The clock stands still here, so they are one process's.
         self.ids = Ids()
+        self._ids: dict[int, Ids] = {}
         for store in stores:
             # A clock that is off is not what this is about; a test's own is years off.
             store.now = self._utc  # type: ignore[method-assign]
-        self.members = [Member(self, store, f"s{number}") for number, store in enumerate(stores, 1)]
+        self.members: list[Member | PartMember] = [
+            PartMember(self, store, f"s{number}") if isinstance(store, MemoryStores) else Member(self, store, f"s{number}")
+            for number, store in enumerate(stores, 1)
+        ]
+
+    def ids_of(self, place: Place) -> Ids:
+        """One process's ids of a partition."""
+        return self._ids.setdefault(place.index, Ids(place=place))
 
     async def _utc(self) -> float:
         return self.clock.now() + self.clock.skew()
@@ -149,14 +263,14 @@ class Servers:
     async def start(self) -> None:
         """Start them one after the other, so that the first owns the queue and every other one knows it."""
         for member in self.members:
-            member.ownership.start()
+            member.start()
             for _ in range(10):
                 with contextlib.suppress(TimeoutError):
-                    await until(partial(_knows, member), PATIENCE_SECONDS)
+                    await until(member.knows, PATIENCE_SECONDS)
                     break
                 # A store that is real may not have answered in time, and is asked again when time passes.
                 self.clock.advance(1.0)
-            assert _knows(member)
+            assert member.knows()
 
     async def dial(self, factory: Callable[[], Link], address: str) -> object:
         """Connect one to another."""
@@ -201,10 +315,6 @@ class Servers:
             await closing
 
 
-def _knows(member: Member) -> bool:
-    return member.backend.target() is not None
-
-
 async def _lives(address: str) -> bool:
     return False
 
@@ -236,8 +346,16 @@ async def behind(limits: Limits, clock: ManualClock) -> tuple[Backend, LocalBack
     if current == "one":
         local = LocalBackend(limits, clock=clock)
         return local, local, local.close
-    shared = Shared(clock)
-    both = Servers(limits, clock, [MemoryStore(shared), MemoryStore(shared)])
+    stores: list[Store | MemoryStores]
+    if current == "two":
+        shared = Shared(clock)
+        stores = [MemoryStore(shared), MemoryStore(shared)]
+    else:
+        several = SharedSet(clock, partitions=PARTITIONS)
+        stores = [MemoryStores(several), MemoryStores(several)]
+        for store in stores:
+            store.prepare()  # type: ignore[union-attr]
+    both = Servers(limits, clock, stores)
     await both.start()
     _behind_edges.append(both)
     front, local = both.members[1].backend, both.reign.local
@@ -273,7 +391,10 @@ async def _behind(settings: Settings, exposure: Exposure) -> AsyncIterator[Backe
             yield backend
         return
     url = f"memory://{next(_numbers)}"
-    both = msgspec.structs.replace(settings, store=url, peer_host="127.0.0.1", peer_port=0, owner_lease_seconds=LEASE_SECONDS)
+    count = PARTITIONS if current == "partitioned" else None
+    both = msgspec.structs.replace(
+        settings, store=url, partitions=count, peer_host="127.0.0.1", peer_port=0, owner_lease_seconds=LEASE_SECONDS
+    )
     _shared[url] = SharedSet(SystemClock())
     try:
         async with _backend(both, exposure) as owner:
@@ -287,8 +408,9 @@ async def _behind(settings: Settings, exposure: Exposure) -> AsyncIterator[Backe
 
 async def _found(server: Backend) -> None:
     """Return when a server knows who owns the queue."""
-    assert isinstance(server, ClusterBackend)
-    assert await server.found(server.clock.now() + GUARD)
+    for each in server.backends if isinstance(server, PartitionedBackend) else [server]:
+        assert isinstance(each, ClusterBackend)
+        assert await each.found(each.clock.now() + GUARD)
 
 
 def install() -> None:

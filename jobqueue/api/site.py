@@ -87,12 +87,13 @@ class Site:
         return self.prefixes["native"]
 
     async def stats(self) -> BackendStats:
-        """The backend's totals. If it is known that no server owns the queue, it raises at once instead of waiting. Raises
+        """The backend's totals. If it is known that no server owns the queue, or a partition, it raises at once instead of waiting. Raises
         StorageUnavailable.
         """
         cluster = self.backend.cluster()
-        if cluster is not None and cluster.owner is None:
-            raise StorageUnavailable("there is no owner at the moment")
+        if cluster is not None and None in cluster.owners:
+            several = f"partition {cluster.owners.index(None)} has no owner at the moment"
+            raise StorageUnavailable(several if cluster.partitions else "there is no owner at the moment")
         return await self.backend.stats()
 
     def restricted(self, backend: Backend) -> Self:

@@ -243,6 +243,7 @@ async def test_a_partition_without_an_owner_is_missed(api: Api, monkeypatch: pyt
     seen(monkeypatch, api, replace(SEVERAL, partitions=[lost, second]))
     metrics = await samples(api)
     assert [metrics[key(f"jobqueue_{name}")] for name in ("owner_known", "standby_known", "partitions_without_owner")] == [0, 1, 1]
+    assert (await told(api))["unavailable"] == "partition 0 has no owner at the moment"
     # Of a partition that it does not own this server does not know who follows.
     seen(monkeypatch, api, replace(SEVERAL, partitions=[replace(first, standby=None), replace(second, standby=None)]))
     metrics = await samples(api)

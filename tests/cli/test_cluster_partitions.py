@@ -113,7 +113,12 @@ def test_each_server_tells_who_owns_which_partition(serve: Serve) -> None:
     assert re.search(r"^owner +of each of the 8 partitions; of 0 the one that was asked$", said, re.MULTILINE)
     assert len(re.findall(rf"^ *\d +{re.escape(first)} ", said, re.MULTILINE)) == PARTITIONS
     with client(servers[1]) as asking:
+        asking.enqueue(1, queue=QUEUES[0])
+        asking.enqueue(2, queue=QUEUES[1])
+        seen = asking.stats()
         lines = asking.metrics().splitlines()
+    assert (seen.unavailable, seen.held and seen.held.jobs_live) == (None, 2)
+    assert 'jobqueue_jobs{queue="q1",status="queued"} 1.0' in lines
     for line in ("jobqueue_owner 0.0", "jobqueue_owner_known 1.0", "jobqueue_partitions 8.0", "jobqueue_partitions_without_owner 0.0"):
         assert line in lines
 
