@@ -11,6 +11,8 @@ from jobqueue.backend.requests.claims import ClaimIds, DropClaims, VoidClaims
 from jobqueue.engine.claims import CLAIM, FLOOR
 from jobqueue.engine.events import Event
 
+from .machines import NOWHERE
+
 if TYPE_CHECKING:
     from .cluster import ClusterWorld
     from .member import Member
@@ -53,8 +55,16 @@ class Traps:
             return
         if not member.gone and not member.stopping and member.machine.running and self._victim is not None and not self._victim.done():
             self._world.history.note("trapped:", member.name, point)
-            member.die()
-            self._victim.set_result(member)
+            # Nothing of it is sent from here on; the rest of its end waits for the end of this step.
+            member.machine.dead = True
+            self._world.loop.call_soon(self._dies, member, self._victim, context=NOWHERE)
+            self._point = "none"
+
+    @staticmethod
+    def _dies(member: Member, victim: asyncio.Future[Member]) -> None:
+        member.die()
+        if not victim.done():
+            victim.set_result(member)
 
     def appended(self, member: Member, events: Iterable[Event]) -> None:
         """An owner has made a step, which is not committed."""
