@@ -101,6 +101,7 @@ ONE_PARTITION = {
     "tests/api/test_jobs.py::test_a_retry_needs_room": _BOUND,
     "tests/api/test_queues.py::test_a_hand_out_that_is_put_back_stays_counted": _ONE_ENGINE,
     "tests/api/test_queues.py::test_a_waiter_outlives_its_queue": _ONE_ENGINE,
+    "tests/api/test_queues.py::test_no_step_looks_at_every_queue": _ONE_ENGINE,
     "tests/api/test_schedules.py::test_fields_are_changed_one_by_one": _JOINS,
     "tests/api/test_schedules.py::test_it_is_run_by_hand_beside_its_slots": _NUMBERS,
     "tests/api/test_schedules.py::test_there_is_a_bound": _BOUND,

@@ -31,7 +31,7 @@ from jobqueue.engine.retention import keep_by
 from jobqueue.engine.ring import pieces
 from jobqueue.engine.sizes import details_bytes, job_bytes, own_bytes, shown_bytes
 from jobqueue.engine.state import BACK, FRONT, QUIET, State
-from jobqueue.errors import BadRequest, Duplicate, Full, NotForgettable, QueueFull, QueueNotEmpty
+from jobqueue.errors import BadRequest, Duplicate, Full, NotForgettable, QueueFull, QueueNotEmpty, Unsupported
 from jobqueue.model import CANCELLED, CONCLUDED, FAILED, NOTHING, QUEUED, SCHEDULED, SUCCEEDED, Conclusion, Job, JobFilter
 from jobqueue.policy import Pause, PolicyChange, QueuePolicy
 
@@ -320,7 +320,7 @@ class QueueAdmin(State):
                 continue
             try:
                 target = self.room_for_one_of_ours(origin.queue if to is None else to, job.key, now)
-            except Full:
+            except (Full, Unsupported):
                 continue
             queue = self.queues[name]
             self.detach(job, queue)

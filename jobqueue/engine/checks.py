@@ -15,9 +15,10 @@ from msgspec import UNSET
 
 from jobqueue.about import About
 from jobqueue.engine.sizes import headers_bytes, text_bytes
-from jobqueue.errors import BadRequest, TooLarge
+from jobqueue.errors import BadRequest, TooLarge, Unsupported
 from jobqueue.limits import CONTROL, CONTROL_BUT_LINES, DAY, HEADER_NAME, HEADER_TYPE, NAME, Limits
 from jobqueue.model import FAILED, PRIORITIES, Header, JobChange, JobSpec, Verdict, Want
+from jobqueue.partition import Place, partition_of
 from jobqueue.policy import Backoff, Keep, PerKey, QueuePolicy, Rate
 from jobqueue.unique import Unique
 
@@ -31,6 +32,15 @@ def name(field: str, value: str) -> None:
     """A queue's name."""
     if NAME.fullmatch(value) is None:
         raise BadRequest(field, f"{value[:80]!r} is not a name; use 1 to 80 characters of A-Z a-z 0-9 . _ : -")
+
+
+def queue_here(value: str, place: Place) -> None:
+    """The name of a queue that is made in this partition. A store that was moved from another number of partitions can have dead letters,
+    and policies for them, that name a queue which is now elsewhere: made here, nobody would find it.
+    """
+    name("queue", value)
+    if place.count > 1 and partition_of(value, place.count) != place.index:
+        raise Unsupported("queue", f"the queue {value!r} is in another partition")
 
 
 def text(field: str, value: str, chars_max: int, chars_min: int = 0, forbidden: re.Pattern[str] = CONTROL) -> None:

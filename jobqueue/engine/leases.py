@@ -15,7 +15,7 @@ from jobqueue.engine.lifecycle import T_CONCLUDE, T_CONCLUDE_LATE, T_DEAD_LETTER
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.sizes import ERROR_LEFT_OUT, LEASE_EXPIRED, details_bytes, own_bytes, text_bytes
 from jobqueue.engine.state import FRONT, State
-from jobqueue.errors import BadRequest, Full, LeaseLost, QueueFull
+from jobqueue.errors import BadRequest, Full, LeaseLost, QueueFull, Unsupported
 from jobqueue.joblog import LogPart, LogState
 from jobqueue.limits import CONTROL_BUT_LINES
 from jobqueue.model import (
@@ -294,7 +294,7 @@ class LeaseOperations(State):
             return None
         try:
             return self.room_for_one_of_ours(queue.policy.dead_letter, job.key, now)
-        except Full:
+        except (Full, Unsupported):
             # A failure is never refused: the job goes to history, as if there were no dead-letter queue.
             self.dead_letters_refused_total += 1
             return None

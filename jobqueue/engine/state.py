@@ -265,8 +265,8 @@ class State:
         return self.live_bytes + size <= self.bytes_max
 
     def make_queue(self, name: str, now: float | None = None) -> QueueState:
-        """A new queue with the default policy. now: None for the last tick. Raises TooManyQueues or BadRequest."""
-        checks.name("queue", name)
+        """A new queue with the default policy. now: None for the last tick. Raises TooManyQueues, BadRequest or Unsupported."""
+        checks.queue_here(name, self.place)
         if len(self.queues) >= self.limits.queues_max:
             raise TooManyQueues(f"the server has reached its limit of {len(self.queues)} queues; delete empty ones")
         queue = self.queues[name] = QueueState(name, self.default_policy)

@@ -13,7 +13,7 @@ from jobqueue.backend.base import ClusterStats, MemberStats
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.shell import Shell
 from jobqueue.errors import StorageUnavailable
-from tests.api.test_stats import FRONT
+from tests.api.test_stats import FRONT, SEVERAL
 
 from .conftest import Open, expect
 from .test_reach import faults
@@ -47,7 +47,7 @@ def sees(monkeypatch: pytest.MonkeyPatch) -> Sees:
 
     def see(cluster: ClusterStats) -> None:
         monkeypatch.setattr(Shell, "cluster", lambda self: cluster)
-        if cluster.owner is None:
+        if None in cluster.owners:
             for name in ("stats", "queue_page", "jobs"):
                 monkeypatch.setattr(LocalBackend, name, nothing)
 
@@ -140,3 +140,17 @@ async def test_a_page_that_finds_no_owner_shows_who_is_there(own_url: str, open_
     await expect(page.get_by_role("table", name="Servers")).to_be_visible()
     assert await faults(page) == []
     assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+async def test_each_partition_has_a_row(own_url: str, sees: Sees, open_page: Open) -> None:
+    """Its owner and its standby; and what stands first when one of them has no owner."""
+    sees(replace(SEVERAL, members=HEALTHY.members))
+    page = await open_page(f"{own_url}/#/server")
+    rows = page.get_by_role("table", name="Partitions").get_by_role("row")
+    await expect(rows).to_have_count(3)
+    await expect(rows.nth(1)).to_contain_text("c, 2 commits behind")
+    await expect(fact(page, "Partitions")).to_have_text("2")
+    first, second = SEVERAL.partitions
+    sees(replace(SEVERAL, members=HEALTHY.members, partitions=[replace(first, owner=None, owner_address=None), second]))
+    await expect(fact(page, "Partitions")).to_have_text("1 of 2 without an owner")
+    await expect(page.get_by_text("No server owns partition 0")).to_be_visible()

@@ -80,7 +80,8 @@ class MergedTaking:
         self.quiet = False
         self._won: Taking | None = None
         """The dequeue in the partition that had jobs."""
-        self._line: _Line | None = None
+        self._heard = True
+        """Whether any partition could be asked. If none could, all are asked again, in the way that waits for an owner."""
 
     def at_once(self) -> list[Job] | None:
         """See base.Taking."""
@@ -94,9 +95,9 @@ class MergedTaking:
         began = self._front.clock.now()
         jobs = await self._what_is_there()
         left = self._wait - (self._front.clock.now() - began)
-        if jobs or self.quiet or self._wait <= 0:
+        if jobs or self.quiet or (self._wait <= 0 and self._heard):
             return jobs
-        line = self._line = _Line(self._front, self._parts())
+        line = _Line(self._front, self._parts())
         self._won, jobs = await line.first(max(0.0, left))
         self.quiet = line.quiet
         return jobs
@@ -132,8 +133,9 @@ class MergedTaking:
             elif isinstance(answer, BaseException):
                 failed.append(answer)
         for error in failed:
-            if not isinstance(error, Unavailable) or (not scouted and self._wait <= 0):
+            if not isinstance(error, Unavailable):
                 raise error
+        self._heard = bool(scouted)
         for index, answer in scouted.items():
             if answer.held and (jobs := await self._take(index, parts[index])):
                 return jobs

@@ -314,13 +314,17 @@ class OwnerLink(Link):
         self._job_out(op.n, await backend.numbered(op.number))
 
     async def _jobs(self, backend: Backend, op: m.JobsOp) -> None:
-        found, cursor = await backend.jobs(op.wanted())
+        wanted = op.wanted()
+        found, cursor = await backend.jobs(wanted)
         size = 0
         for count, job in enumerate(found):
             size += held_bytes(job)
             if count and size > self.frame_bytes_max // 2:
                 # Payloads are sent whether they are shown or not, and together they can be larger than a frame.
                 found, cursor = found[:count], found[count - 1].number
+                if wanted.by_end:
+                    # Then a cursor is no number, and only the backend can make it.
+                    found, cursor = await backend.jobs(msgspec.structs.replace(wanted, limit=count))
                 break
         self._answer((m.GOT_JOBS, op.n, [job_row(job) for job in found], cursor))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from jobqueue.about import About
-from jobqueue.backend.base import Conclude, Enqueued, Listen
+from jobqueue.backend.base import Backend, Conclude, Enqueued, Listen
 from jobqueue.backend.local import LocalBackend
 from jobqueue.backend.requests.amend import AmendQueue
 from jobqueue.backend.requests.bulk import BulkJobs
@@ -40,12 +40,12 @@ from jobqueue.errors import (
 )
 from jobqueue.group import GroupSpec
 from jobqueue.limits import Limits
-from jobqueue.model import JobChange, JobFilter, Status
+from jobqueue.model import JobChange, JobFilter, Outcome, Status
 from jobqueue.partition import home_of, partition_of
 from jobqueue.policy import PolicyChange, QueuePolicy
 from jobqueue.schedule import Schedule, ScheduleChange
 from tests.conformance.partitioned import COUNT, PartitionedRig
-from tests.conformance.rig import SUCCEEDED, raised, spec, token, want
+from tests.conformance.rig import FAILED_FOR_GOOD, SUCCEEDED, raised, spec, token, want
 
 A, B, C = ({partition_of(f"q{number}", COUNT): f"q{number}" for number in range(100)}[index] for index in range(COUNT))
 """A queue in each partition."""
@@ -126,7 +126,7 @@ def test_every_request_says_what_it_does_with_partitions() -> None:
     """Each struct has a way of its own, or is between servers."""
     assert [kind.__name__ for kind in ALL if kind.spread is Request.spread] == []
     assert {kind.__name__ for kind in ALL if issubclass(kind, BetweenServers)} == {
-        *("ClaimIds", "VoidClaims", "DropClaims", "GetClaims", "ListClaims", "Scout", "GetShare", "SetShare")
+        *("ClaimIds", "VoidClaims", "DropClaims", "GetClaims", "ListClaims", "Scout", "GetShare", "SetShare", "GivePartition")
     }
 
 
@@ -513,6 +513,20 @@ async def test_the_others_go_on(rig: PartitionedRig) -> None:
     assert isinstance(replies[1], StorageUnavailable)
 
 
+async def test_when_none_can_be_asked_they_are_asked_patiently(rig: PartitionedRig) -> None:
+    """Also by a dequeue that does not wait; only if none answers then, it fails."""
+    nobody = [cast(Backend, away(rig, index).backends[index]) for index in range(COUNT)]
+    await rig.put("a", queue=A)
+    backend = PartitionedBackend(rig.locals, Limits(), clock=rig.clock, hasty=nobody)
+    taking = backend.dequeue(want(B, A), 0)
+    async with taking as jobs:
+        assert [job.id for job in jobs] == ["a"]
+        taking.delivered()
+    backend = PartitionedBackend(nobody, Limits(), clock=rig.clock)
+    for wait in (0, 5):
+        assert isinstance(await raised(backend.dequeue(want(B, A), wait).__aenter__()), StorageUnavailable)
+
+
 # Events.
 
 
@@ -554,3 +568,14 @@ def test_one_partition_is_none() -> None:
     """It needs no backend over it."""
     with pytest.raises(ValueError, match="one partition"):
         PartitionedBackend([LocalBackend()], Limits())
+
+
+async def test_no_queue_is_made_where_nobody_would_find_it(rig: PartitionedRig) -> None:
+    """As for dead letters in a store that was moved from another number of partitions: they stay, or are kept in history."""
+    index = partition_of(A, COUNT)
+    engine = rig.locals[index].engine
+    assert isinstance(await raised(rig.locals[index].enqueue(spec(queue=B))), Unsupported)
+    engine.put_policy(A, QueuePolicy(max_attempts=1, dead_letter=B))
+    failed = await rig.finish("x", FAILED_FOR_GOOD, queue=A)
+    assert (failed.outcome, failed.queue) == (Outcome.FAILED, A)
+    assert B not in engine.queues

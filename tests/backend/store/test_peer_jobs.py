@@ -171,3 +171,19 @@ async def test_jobs_that_came_before_the_link_broke_are_handed_out(rig: RemoteRi
     await rig.idle()
     assert [job.id for job in task.result()] == ["j"]
     assert rig.local.totals().leases == 1
+
+
+@pytest.mark.parametrize("by_end", [False, True], ids=["created", "concluded"])
+async def test_a_page_larger_than_a_frame_is_cut_and_goes_on(rig: RemoteRig, by_end: bool) -> None:
+    """In either order, each job once."""
+    owner = links(rig)[1]
+    for number in range(7):
+        await rig.finish(f"j{number}", payload=b'"' + b"x" * 3_000 + b'"')
+        await rig.advance(1)
+    owner.frame_bytes_max = 20_000
+    found, cursor, pages = list[str](), None, 0
+    while pages == 0 or cursor is not None:
+        page, cursor = await rig.backend.jobs(JobFilter(limit=10, by_end=by_end, before=cursor))  # type: ignore[arg-type]
+        found, pages = found + [job.id for job in page], pages + 1
+    assert found == [f"j{number}" for number in range(6, -1, -1)]
+    assert pages > 1

@@ -13,11 +13,15 @@ from jobqueue.backend.store.balancing import STUCK_SECONDS
 from jobqueue.backend.store.ownership import LEASE_SECONDS
 from jobqueue.errors import StorageUnavailable
 from jobqueue.model import Job
+from jobqueue.partition import partition_of
 from tests.conformance.rig import raised, spec, token, want
 
 from .members import Cluster
 
 P = 3
+
+QUEUES = [next(name for name in map(str, range(100)) if partition_of(name, P) == partition) for partition in range(P)]
+"""A queue in each partition."""
 
 
 def owners(cluster: Cluster) -> list[str]:
@@ -45,11 +49,11 @@ async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
 
 async def put(cluster: Cluster, name: str, partition: int) -> str:
     """Enqueue a job at a server; returns its id."""
-    return (await cluster.done(cluster[name].stacks[partition].backend.enqueue(spec()))).job.id
+    return (await cluster.done(cluster[name].stacks[partition].backend.enqueue(spec(queue=QUEUES[partition])))).job.id
 
 
 async def take(cluster: Cluster, name: str, partition: int, wait: float = 0.0) -> list[Job]:
-    taking = cluster[name].stacks[partition].backend.dequeue(want(), wait)
+    taking = cluster[name].stacks[partition].backend.dequeue(want(QUEUES[partition]), wait)
     async with taking as jobs:
         taking.delivered()
     return jobs
@@ -68,9 +72,9 @@ class Traffic:
         clock = self.cluster[self.name].clock
         backend = self.cluster[self.name].stacks[partition].backend
         while True:
-            made = await backend.enqueue(spec())
+            made = await backend.enqueue(spec(queue=QUEUES[partition]))
             assert made.created
-            taking = backend.dequeue(want(), 5.0)
+            taking = backend.dequeue(want(QUEUES[partition]), 5.0)
             async with taking as jobs:
                 taking.delivered()
             (job,) = jobs
@@ -174,7 +178,7 @@ async def test_nothing_moves_while_a_partition_has_no_serving_owner() -> None:
     # Its rows cannot be stored, and the owner of the partition says so.
     (name,) = made.owners_of(few)
     made[name].stacks[few].store.busy = True
-    asking = made.do(made[name].stacks[few].backend.enqueue(spec()))
+    asking = made.do(made[name].stacks[few].backend.enqueue(spec(queue=QUEUES[few])))
     await made.advance(1)
     await raised(asking)
     before = owners(made)
@@ -231,10 +235,10 @@ async def test_the_hasty_one_does_not_wait_for_an_owner(cluster: Cluster) -> Non
     backend = cluster["a"].stacks[partition].backend
     began = cluster.clock.now()
     for asking in (
-        backend.hasty.enqueue(spec()),
+        backend.hasty.enqueue(spec(queue=QUEUES[partition])),
         backend.hasty.job(made),
         backend.hasty.check(),
-        backend.hasty.dequeue(want(), 9).__aenter__(),
+        backend.hasty.dequeue(want(QUEUES[partition]), 9).__aenter__(),
     ):
         assert isinstance(await raised(asking), StorageUnavailable)
     assert cluster.clock.now() == began
@@ -244,11 +248,11 @@ async def test_the_hasty_one_does_not_wait_for_an_owner(cluster: Cluster) -> Non
     cluster["a"].stacks[partition].ownership.doubt()
     await cluster.advance(1)
     assert waiting.result().id == made
-    assert [job.id for job in await cluster.done(_taken(backend.hasty))] == [made]
+    assert [job.id for job in await cluster.done(_taken(backend.hasty, QUEUES[partition]))] == [made]
 
 
-async def _taken(backend: object) -> list[Job]:
-    taking = backend.dequeue(want(), 0.0)  # type: ignore[attr-defined]
+async def _taken(backend: object, queue: str) -> list[Job]:
+    taking = backend.dequeue(want(queue), 0.0)  # type: ignore[attr-defined]
     async with taking as jobs:
         taking.delivered()
     return jobs
