@@ -20,15 +20,18 @@ from .world import simulate
 @click.option("--history", is_flag=True, help="Print everything that happened.")
 @click.option("--digest", is_flag=True, help="Print only what the history of --seed comes to, the same each time.")
 @click.option("--cluster", is_flag=True, help="Several servers on one store.")
-def main(seed: int | None, first: int, seeds: int | None, seconds: float, history: bool, digest: bool, cluster: bool) -> None:
+@click.option("--partitions", type=click.IntRange(1, 128), help="With --cluster, of so many partitions; without it, as each seed says.")
+def main(
+    seed: int | None, first: int, seeds: int | None, seconds: float, history: bool, digest: bool, cluster: bool, partitions: int | None
+) -> None:
     """Simulate the server with random clients and faults. The exit code is 1 when a fault is found, which is then described."""
     if digest:
         if seed is None:
             raise click.UsageError("--digest wants a --seed")
-        print((simulate_cluster if cluster else simulate)(seed).history.digest())
+        print((simulate_cluster(seed, partitions) if cluster else simulate(seed)).history.digest())
         return
     all_seeds = itertools.count(first) if seeds is None else range(first, first + seeds)
-    sys.exit(many(all_seeds if seed is None else [seed], seconds, history, cluster))
+    sys.exit(many(all_seeds if seed is None else [seed], seconds, history, cluster, partitions))
 
 
 if __name__ == "__main__":

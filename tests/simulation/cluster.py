@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import gc
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Literal
 
+from jobqueue.backend.store.balance import CALM_SECONDS
 from jobqueue.backend.store.membership import CLOCK_SECONDS_MAX
 from jobqueue.limits import Limits
+from jobqueue.partition import partition_of
 
 from .checker import EPSILON, Checker, Seen
+from .claimers import Auditor, Claimer
 from .clients import KINDS, Client, seconds_of
 from .history import DEQUEUES, Ask, History
 from .ledger import Ledger
@@ -21,8 +24,12 @@ from .loop import Standstill, passing, virtual_time
 from .machines import Machine, MachineLoop, MachineTimes
 from .member import Member, ears
 from .net import Link
+from .partitions import Apart, Everywhere, IdChecker, Moves
 from .reigns import ReignChecker
-from .valkey import NODES, Commit, Data, Shadow, Valkey
+from .traps import Traps
+from .troubles import TROUBLES, Troubles
+from .valkey import PORT, REGISTER, Valkey, shards_of
+from .valkey_data import Commit, Data, Shadow
 from .wires import Network
 from .world import Plan, Steady, World
 
@@ -33,16 +40,13 @@ SETTLED_SECONDS = 5.0
 STALE_SECONDS = 2.5
 """How long an owner that lives and was claimed from may not know it: a third of its lease, and the store's answer."""
 
-TROUBLES = (
-    *("stop", "sleep", "kill", "off", "leave", "peers", "store cut", "clock", "force"),
-    *("late", "deaf", "busy", "store stop", "store kill", "store alone", "failover"),
-)
-
 
 @dataclass(frozen=True)
 class ClusterPlan(Plan):
     """What a seed decides of a world of many. offsets: of the servers' clocks; ways: delays between servers, and to the store; lags: of the
     store's two replicas; acknowledge: how many of them must have a change; standby: whether one server follows the owner.
+
+    partitions: P. shards: whether each partition is in a shard of the store's own. calm: seconds after which a partition may move.
     """
 
     offsets: tuple[float, ...]
@@ -50,10 +54,49 @@ class ClusterPlan(Plan):
     lags: tuple[float, ...]
     acknowledge: Literal[0, 1, 2]
     standby: bool
+    partitions: int = 1
+    shards: bool = False
+    calm: float = CALM_SECONDS
 
 
-def cluster_plan_of(seed: int) -> ClusterPlan:
-    """The plan of a seed."""
+def cluster_plan_of(seed: int, partitions: int | None = None) -> ClusterPlan:
+    """The plan of a seed. partitions: P, whatever the seed says."""
+    count = partitions or (3 if seed % 4 == 2 else 1)
+    plan = _plan_of_one(seed)
+    return plan if count == 1 else _divided(seed, plan, count)
+
+
+def _divided(seed: int, plan: ClusterPlan, count: int) -> ClusterPlan:
+    """The same with several partitions, whose ids are claimed across them; three servers, and time enough for partitions to move."""
+    random = Random(f"partitions {seed}")
+    names = ["default", "a", "b", *(f"{letter}{n}" for n in range(count) for letter in "cdefgh")]
+    queues = [next(name for name in names if partition_of(name, count) == partition) for partition in range(count)]
+    queues += random.choice(([], [next(name for name in names if name not in queues)]))
+    if "default" not in queues:
+        # That of clients who do not name one.
+        queues.append("default")
+    return replace(
+        plan,
+        partitions=count,
+        shards=random.random() < 0.5,
+        calm=random.choice((4.0, 8.0)),
+        seconds=random.choice((30.0, 60.0)),
+        queues=queues,
+        clients={
+            "producer": 1,
+            "claimer": random.choice((2, 3)),
+            "worker": random.choice((3, 4)),
+            "watcher": 1,
+            "operator": random.choice((0, 1)),
+        },
+        troubles=plan.troubles + (("trap",) * random.choice((0, 1, 3))),
+        trouble_pace=random.choice((2.0, 6.0, 12.0)),
+        offsets=(*plan.offsets, 0.0)[:3],
+        standby=random.random() < 0.7,
+    )
+
+
+def _plan_of_one(seed: int) -> ClusterPlan:
     random = Random(f"cluster plan {seed}")
     kinds = {"producer": (1, 2), "worker": (3, 6), "watcher": (0, 2), "operator": (0, 1), "pool": (0, 1)}
     spread = random.choice((0.0, 0.0, 0.3, 2.0))
@@ -104,17 +147,18 @@ class ClusterWorld(World):
     forgotten something that was acknowledged, as it may when the owner is gone too, and when.
     """
 
-    def __init__(self, seed: int, plan: ClusterPlan | None = None) -> None:
+    def __init__(self, seed: int, partitions: int | None = None) -> None:
         self.seed = seed
-        self.plan: ClusterPlan = plan or cluster_plan_of(seed)
+        self.plan: ClusterPlan = cluster_plan_of(seed, partitions)
         self.random = Random(f"cluster world {seed}")
         self.loop: MachineLoop = MachineLoop()
         self.loop.quiet = self._quiet
         self.history = History(self.loop)
         self.ledger = Ledger(self.history)
         self.network = self.loop.network = Network(self.loop, f"wires {seed}", self.plan.ways)
-        self.valkey = Valkey(self.loop, self.network, str(seed), self.plan.lags)
-        self.valkey.on_claim = self._claimed
+        self.shards = shards_of(self.loop, self.network, str(seed), self.plan.lags, self.plan.partitions, self.plan.shards)
+        for shard in self.shards:
+            shard.on_claim = self._claimed
         self.asks: dict[int, Ask] = {}
         self.closing = False
         self.life = 1
@@ -124,7 +168,7 @@ class ClusterWorld(World):
         self.slept: dict[str, float] = {}
         self.slept_seconds = 0.0
         self.boots: dict[str, int] = {}
-        self._offsets_seen = [0.0, *self.plan.offsets]
+        self.offsets_seen = [0.0, *self.plan.offsets]
         self.reigns: list[ReignChecker] = []
         self.counts = {
             "jobs": 0,
@@ -135,6 +179,7 @@ class ClusterWorld(World):
             "failovers": 0,
             "sent again": 0,
             "by a standby": 0,
+            "moves": 0,
         }
         self.leases: dict[str, Any] = {}
         self.replayed: set[str] = set()
@@ -149,35 +194,60 @@ class ClusterWorld(World):
         self.lost: dict[str, float] = {}
         self._behind: set[Commit] = set()
         """Acknowledged commits that the last failover forgot, until they are sent again."""
-        self.lied_to: str | None = None
+        self.lied_to: tuple[str, int] | None = None
+        """The host that takes an owner's port for refused, and the partition."""
         self.forgotten: set[str] = set()
         self.calm_since = 0.0
-        self._befalling = 0
-        self._stale_until = -1e9
+        self.befalling = 0
+        self._stale_until = dict.fromkeys((REGISTER, *range(self.plan.partitions)), -1e9)
         self._looked_at = 0.0
         self._numbers: dict[str, int] = {}
         self._serials = self._sockets = 0
         self._nobody = Checker(self.loop, self.history)
         # While nobody owns the queue there is work left, as far as anybody knows.
         self._nobody.jobs["unknown"] = Seen("unknown", 0, "", 0, b"", "unknown", None, None)
+        self.moves = Moves(self)
+        self.ids = IdChecker(self)
+        self.apart = Apart(self)
+        self.traps = Traps(self)
 
     # What clients use.
 
     @property
     def spread(self) -> float:
         """How far clocks have been apart at most."""
-        return max(self._offsets_seen) - min(self._offsets_seen)
+        return max(self.offsets_seen) - min(self.offsets_seen)
 
-    @property
-    def serving(self) -> ReignChecker | None:
-        """The owner of now."""
-        found = [one for one in self.reigns if not (one.over or self.deposed(one))]
-        return found[-1] if found else None
+    def serving_of(self, partition: int) -> ReignChecker | None:
+        """The owner of now of a partition."""
+        for one in reversed(self.reigns):
+            if one.partition == partition and not (one.over or self.deposed(one)):
+                return one
+        return None
 
     @property
     def checker(self) -> Any:
-        """Of the owner of now."""
-        return self.serving or self._nobody
+        """Of the owner of now, or of all owners together."""
+        found = [self.serving_of(partition) or self._nobody for partition in range(self.plan.partitions)]
+        return found[0] if len(found) == 1 else Everywhere(found, self.forgotten)
+
+    def shard_of(self, partition: int) -> Valkey:
+        """The part of the store that has a partition."""
+        return next(shard for shard in self.shards if partition in shard.partitions)
+
+    @property
+    def nodes(self) -> list[str]:
+        """Of the store."""
+        return [host for shard in self.shards for host in shard.hosts]
+
+    @property
+    def url(self) -> str:
+        """Of the store."""
+        return "valkey://" + ",".join(f"{node}:{PORT}" for node in self.nodes)
+
+    def stale(self, until: float, partition: int) -> None:
+        """Until then an owner that another has claimed from may not know it."""
+        self._stale_until[partition] = max(self._stale_until[partition], until)
 
     def connect(self, random: Random) -> Link | None:
         """A connection to one of the servers: a client that knows them all goes on with the next where one does not listen."""
@@ -204,15 +274,21 @@ class ClusterWorld(World):
 
     def engine_time(self, stamp: str, since: float) -> float:
         """When a stamp of an owner's is, at the earliest, whoever has owned the queue since or will."""
-        return seconds_of(stamp) - max(self._offsets_seen) - 0.6
+        return seconds_of(stamp) - max(self.offsets_seen) - 0.6
 
     def acknowledged(self, job_id: str, payload: bytes, life: int) -> None:
         """See World. What a failover has forgotten meanwhile was lost before its client could read of it."""
+        if job_id in self.ids.shared and job_id in self.lost:
+            # Several clients submit it, so it is not known which job this tells of.
+            return
         if self.ledger.submitted.get(job_id, -1.0) >= self.lost.get(job_id, -1.0):
             super().acknowledged(job_id, payload, life)
 
     def succeeded(self, job_id: str) -> None:
         """See World, and `acknowledged`."""
+        if job_id in self.ids.shared:
+            # Another one may be on its way, submitted before this one ended.
+            return
         lost = self.lost.get(job_id)
         if lost is None or any(held.since > lost for held in self.ledger.held.values() if held.job_id == job_id):
             super().succeeded(job_id)
@@ -234,6 +310,8 @@ class ClusterWorld(World):
         ask.done = True
         if status == 500:
             self.history.fault(f"{ask} was answered 500: {answer.content[:300]!r}")
+        if self.plan.partitions > 1:
+            self.apart.finished(member, ask, answer)
         if ask.op not in DEQUEUES:
             return
         for view in ask.views:
@@ -258,34 +336,42 @@ class ClusterWorld(World):
 
     def deposed(self, checker: ReignChecker) -> bool:
         """Whether another claim has been granted since."""
-        token = self.valkey.primary.data.owner.get("token")
-        unaware = max(self.valkey.forced_at, self.valkey.forgot_claim_at) + STALE_SECONDS
-        if token is None or token == checker.token or self.loop.time() < max(self._stale_until, unaware):
+        shard, partition = checker.shard, checker.partition
+        token = checker.stored.owner.get("token")
+        unaware = max(shard.forced_at[partition], shard.forgot_claim_at[partition]) + STALE_SECONDS
+        if token is None or token == checker.token or self.loop.time() < max(self._stale_until[partition], unaware):
             return False
-        return self.valkey.claimed[token] > self.valkey.claimed.get(checker.token, 0.0)
+        return shard.claimed[token] > shard.claimed.get(checker.token, 0.0)
 
     def acknowledged_commit(self, commit: Commit, shadow: Shadow, checker: ReignChecker) -> None:
         """The owner takes a commit for stored."""
-        if commit not in self.valkey.primary.data.have and not self.valkey.ever(commit):
+        if commit not in checker.stored.have and not checker.shard.ever(commit):
             self.history.fault(f"{checker.member.name} takes commit {commit[1]} for stored, which the store never had")
-        primary = self.valkey.primary.data
-        again = {one for one in self._behind if one in primary.have}
+        again = {one for one in self._behind if one in checker.stored.have}
         self._behind -= again
         self.counts["sent again"] += len(again)
         self.acked[commit] = checker
 
-    def _claimed(self, data: Data, token: str) -> None:
+    def _claimed(self, partition: int, data: Data, token: str, forced: bool) -> None:
         """The store has granted a claim: what was acknowledged and is not there is lost for good."""
-        self.history.note("claimed", token.partition(":")[0], "by", data.owner["owner"])
+        shard = self.shard_of(partition)
+        which = () if self.plan.partitions == 1 else (f"({partition})",)
+        self.history.note("claimed", token.partition(":")[0], "by", data.owner["owner"], *which)
         self.counts["reigns"] += 1
-        if self.valkey.failed_over_before > self.loop.time() - 2 * SETTLED_SECONDS:
+        if forced and not self.moves.claimed(partition, data.owner["owner"]):
+            shard.forced_at[partition] = self.loop.time()
+        elif forced:
+            heir = self.members[data.owner["owner"].partition("-")[0]]
+            self.loop.call_soon(self.traps.at, "heir claims", heir)
+        if shard.failed_over_before > self.loop.time() - 2 * SETTLED_SECONDS:
             # Two failovers forgot renewals, so that a lease seemed to have passed: its owner hears of it when it next renews it.
-            self._stale_until = self.loop.time() + SETTLED_SECONDS
-        for commit in [commit for commit in self.acked if commit not in data.have]:
+            self.stale(self.loop.time() + SETTLED_SECONDS, partition)
+        for commit in [commit for commit, checker in self.acked.items() if checker.partition == partition and commit not in data.have]:
             checker = self.acked.pop(commit)
-            jobs = sorted(self.valkey.shadows[commit].jobs)
+            jobs = sorted(shard.shadows[commit].jobs)
             self.history.note("lost", commit[1], *jobs)
-            if self.valkey.failed_over_at < 0:
+            self.ids.lost()
+            if shard.failed_over_at < 0:
                 self.history.fault(f"commit {commit[1]} is lost without a failover")
             elif commit[0] in data.tokens and self._should_have_sent_again(checker):
                 self.history.fault(
@@ -297,11 +383,12 @@ class ClusterWorld(World):
 
     def _should_have_sent_again(self, checker: ReignChecker) -> bool:
         member = checker.member
-        if self.valkey.failed_over_before > self.loop.time() - 2 * SETTLED_SECONDS:
+        shard = checker.shard
+        if shard.failed_over_before > self.loop.time() - 2 * SETTLED_SECONDS:
             # The one after the other, they may forget a lease's worth of renewals.
             return False
         gone = "" if checker.reign is None else str(checker.reign.lease.gone or "")
-        return not member.gone and member.hurt_at < self.valkey.failed_over_at - SETTLED_SECONDS and "no word from the store" not in gone
+        return not member.gone and member.hurt_at < shard.failed_over_at - SETTLED_SECONDS and "no word from the store" not in gone
 
     # Whenever nothing is left to do at an instant.
 
@@ -312,19 +399,28 @@ class ClusterWorld(World):
             return
         self._looked_at = self.loop.time()
         self.reigns = [
-            one for one in self.reigns if not one.member.machine.dead and not (one.over and one.reign.lease.gone)
-        ] or self.reigns[-1:]
-        serving = self.serving
-        if serving is None or self._befalling:
+            one
+            for one in self.reigns
+            if self.last_of(one.partition) is one or not (one.member.machine.dead or (one.over and one.reign.lease.gone))
+        ]
+        self.moves.look()
+        if self.befalling:
             return
-        calm = max(self.calm_since, serving.began)
         for token, (ask, since) in list(self.undelivered.items()):
+            serving = self.serving_of(self.handed_by[token][0].partition)
+            if serving is None:
+                continue
+            calm = max(self.calm_since, serving.began)
             seen = serving.jobs.get(self.leases[token][0])
             if seen is None or seen.token != token or self._may_stay(token, since):
                 del self.undelivered[token]
             elif self.loop.time() > max(since, calm) + PUT_BACK_SECONDS:
                 del self.undelivered[token]
                 self.history.fault(f"{ask} ended at {since:.3f} without an answer, and {seen.id} is still leased to it")
+
+    def last_of(self, partition: int) -> ReignChecker | None:
+        """Whoever was the last to begin to own a partition."""
+        return next((one for one in reversed(self.reigns) if one.partition == partition), None)
 
     def _may_stay(self, token: str, since: float) -> bool:
         """Whether a lease that nobody has may stay until its end."""
@@ -343,147 +439,17 @@ class ClusterWorld(World):
         host = checker.member.host
         return any(wire.lost_at is not None and wire.lost_at >= handed_at and host in wire.hosts for wire in self.network.past)
 
-    # Trouble.
-
-    def _hurts(self, *hosts: str) -> None:
-        for host in hosts or tuple(self.members):
-            self.members[host].hurt_at = self.loop.time()
-
-    async def _trouble(self) -> None:
-        random = self.random
-        while not self.closing and self.plan.troubles:
-            await passing(random.choice((0.25, 0.5, 1.0, 1.5)) * self.plan.trouble_pace)
-            trouble = random.choice(self.plan.troubles)
-            serving = self.serving
-            host = serving.member.host if serving is not None and random.random() < 0.6 else random.choice(sorted(self.members))
-            seconds = random.choice((0.3, 2.0, 4.5, 7.0, 12.0))
-            member = self.members[host]
-            if member.gone or member.stopping or not member.machine.running:
-                continue
-            self.history.note("trouble:", trouble, host, seconds)
-            self._befalling += 1
-            if trouble not in ("failover", "store stop", "store kill", "store alone"):
-                self._hurts(*([host] if trouble in ("stop", "sleep", "kill", "off", "leave", "store cut", "clock") else []))
-            await self._befall(trouble, member, seconds)
-            if trouble not in ("failover", "store stop", "store kill", "store alone"):
-                self._hurts(*([host] if trouble in ("stop", "sleep", "kill", "off", "leave", "store cut", "clock") else []))
-            self.history.note("over:", trouble, host)
-            self._befalling -= 1
-            self.calm_since = self.loop.time()
-
-    async def _befall(self, trouble: str, member: Member, seconds: float) -> None:
-        random, network, host = self.random, self.network, member.host
-        if trouble in ("stop", "sleep"):
-            member.machine.stop()
-            await passing(seconds)
-            self._wakes(member, asleep=trouble == "sleep")
-        elif trouble in ("kill", "off"):
-            member.die(off=trouble == "off")
-            await member.machine.end()
-            await passing(seconds)
-            self._start(host)
-        elif trouble == "leave":
-            member.stopping = True
-            await member.machine_task(member.stop(random.choice((0.0, 1.0, 10.0))))
-            await member.machine.end()
-            await passing(random.choice((0.0, 0.1, 2.0, 10.0)))
-            self._start(host)
-        elif trouble == "peers":
-            other = random.choice(sorted(set(self.members) - {host}))
-            network.cut(host, other)
-            await passing(seconds)
-            network.join(host, other)
-        elif trouble == "store cut":
-            nodes = NODES if random.random() < 0.7 else (self.valkey.primary.host,)
-            for node in nodes:
-                network.cut(host, node)
-            await passing(seconds)
-            for node in nodes:
-                network.join(host, node)
-        elif trouble == "force":
-            # Another one takes the owner's port for refused, and claims from an owner that lives, which may show what was until it notices.
-            successor = self.members[random.choice(sorted(set(self.members) - {host}))]
-            self.lied_to, self._stale_until = successor.host, self.loop.time() + 10
-            successor.ownership.doubt()
-            await passing(1.0)
-            self.lied_to = None
-        elif trouble == "clock":
-            self.offsets[host] += random.choice(self.plan.steps)
-            member.machine.offset = self.offsets[host]
-            self._offsets_seen.append(self.offsets[host])
-        else:
-            await self._befall_store(trouble, seconds)
-
-    def _wakes(self, member: Member, asleep: bool) -> None:
-        began = member.machine.stopped_at
-        member.machine.go_on(asleep)
-        if asleep:
-            self.slept[member.host] = member.machine.slept
-            self.slept_seconds += self.loop.time() - began
-        for checker in member.reigns:
-            checker.stalled(began)
-            checker.wakes(self.loop.time() - began if asleep else 0.0)
-
-    async def _befall_store(self, trouble: str, seconds: float) -> None:
-        random, valkey = self.random, self.valkey
-        node = valkey.primary
-        if trouble == "late":
-            node.late = random.choice((0.1, 0.8, 3.0))
-            await passing(seconds)
-            node.late = 0.0
-        elif trouble in ("deaf", "busy"):
-            setattr(node, trouble, True)
-            await passing(min(seconds, 4.5))
-            setattr(node, trouble, False)
-        elif trouble == "failover":
-            self._fail_over()
-            valkey.rejoin(node)
-        elif trouble == "store alone":
-            others = [one for one in NODES if one != node.host]
-            for other in others:
-                self.network.cut(node.host, other)
-            node.alone_at = self.loop.time()
-            await passing(seconds)
-            if seconds > 2 and valkey.primary is node:
-                self._stale_until = self.loop.time() + 10
-                self._fail_over()
-                await passing(1.0)
-            node.alone_at = None
-            for other in others:
-                self.network.join(node.host, other)
-            for one in valkey.nodes:
-                valkey.rejoin(one)
-        else:
-            await self._stop_primary(trouble, seconds)
-
-    async def _stop_primary(self, trouble: str, seconds: float) -> None:
-        random, valkey = self.random, self.valkey
-        node = valkey.primary
-        # Killed, it ends its connections; else they stand still with it.
-        killed = trouble == "store kill"
-        node.machine.stop()
-        if killed:
-            node.down()
-        await passing(min(seconds, 2.0))
-        if seconds > 1:
-            if valkey.primary is node:
-                self._fail_over()
-            await passing(seconds)
-        if killed:
-            node.up()
-        node.machine.go_on()
-        await passing(random.choice((0.0, 0.2)))
-        valkey.rejoin(node)
-
-    def _fail_over(self) -> None:
+    def fail_over(self, shard: Valkey) -> None:
+        """Let a replica of a shard become its primary."""
         self.counts["failovers"] += 1
-        self.valkey.fail_over()
-        self._behind |= {commit for commit in self.acked if commit not in self.valkey.primary.data.have}
-        self.history.note("primary is", self.valkey.primary.host, "with", self.valkey.primary.done, "writes")
+        shard.fail_over()
+        self._behind |= {commit for commit, checker in self.acked.items() if checker.shard is shard and commit not in checker.stored.have}
+        self.history.note("primary is", shard.primary.host, "with", shard.primary.done, "writes")
 
     # Life.
 
-    def _start(self, host: str) -> None:
+    def start(self, host: str) -> None:
+        """Start a server."""
         number = self._numbers[host] = self._numbers.get(host, 0) + 1
         machine = Machine(self.loop, host, self.offsets[host])
         machine.slept = self.slept.get(host, 0.0)
@@ -500,13 +466,13 @@ class ClusterWorld(World):
 
     async def _run(self) -> None:
         for host in self.offsets:
-            self._start(host)
+            self.start(host)
         tasks = []
         for kind, count in self.plan.clients.items():
             for number in range(count):
-                client: Client = KINDS[kind](self, f"{kind}{number + 1}")
+                client: Client = (KINDS | {"claimer": Claimer})[kind](self, f"{kind}{number + 1}")
                 tasks.append(self.loop.create_task(client.run()))
-        troubles = [self.loop.create_task(self._trouble()) for _ in range(1 + (self.seed % 3 == 0))]
+        troubles = [self.loop.create_task(Troubles(self).run()) for _ in range(1 + (self.seed % 3 == 0))]
         await passing(self.plan.seconds)
         self.closing = True
         for trouble in troubles:
@@ -521,13 +487,14 @@ class ClusterWorld(World):
         await Steady(self, "steady").run()
         await passing(2 * PUT_BACK_SECONDS)
         self.ledger.audit()
+        await Auditor(self, "auditor").run()
         for member in list(self.members.values()):
             await member.machine_task(member.stop(10.0))
             await member.machine.end()
         await passing(1)
         for machine in self.dead:
             await machine.end()
-        for node in self.valkey.nodes:
+        for node in [node for shard in self.shards for node in shard.nodes]:
             node.machine.dead = True
             await node.machine.end()
         left = [task for task in asyncio.all_tasks(self.loop) if task is not asyncio.current_task(self.loop)]
@@ -552,12 +519,12 @@ class ClusterWorld(World):
         return self.history
 
 
-def simulate_cluster(seed: int) -> ClusterWorld:
-    """Live a seed's world of several servers through; see its history."""
+def simulate_cluster(seed: int, partitions: int | None = None) -> ClusterWorld:
+    """Live a seed's world of several servers through; see its history. partitions: P, whatever the seed says."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        world = ClusterWorld(seed)
+        world = ClusterWorld(seed, partitions)
         world.run()
         return world
     finally:

@@ -30,7 +30,7 @@ class Ask:
     tokens: the lease tokens it carries, by job id; handed: those it was given. until: when its wait ends; excused: it has been answered,
     or told to stop, for another reason than a job. late: its concludes
     hold after their leases too. ticket: of the last change it made. views: of many servers, what each owner that was
-    asked on its behalf knows of it, which is an Ask of its own whose `front` is this one.
+    asked on its behalf knows of it, which is an Ask of its own whose `front` is this one. stood_in: the partitions where it has waited.
     """
 
     number: int
@@ -57,6 +57,7 @@ class Ask:
     ticket: int = 0
     front: Any = None
     views: list[Ask] = field(default_factory=list)
+    stood_in: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
         return f"request {self.number} ({self.op})"

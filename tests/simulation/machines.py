@@ -129,8 +129,10 @@ class MachineLoop(VirtualLoop):
 
     def create_task(self, coro: Any, **how: Any) -> asyncio.Task[Any]:
         """See AbstractEventLoop."""
-        task = super().create_task(coro, **how)
         machine = _HERE.get()
+        if machine is not None and machine.life is not None:
+            coro = machine.life.inherits(coro)
+        task = super().create_task(coro, **how)
         if machine is not None:
             machine.tasks[task] = None
             task.add_done_callback(lambda done: machine.tasks.pop(done, None) and None, context=NOWHERE)

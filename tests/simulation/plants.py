@@ -167,7 +167,7 @@ PLANTS = (
     Plant(
         "no fence",
         "the store takes what comes under an epoch that is over",
-        "tests/simulation/valkey.py",
+        "tests/simulation/valkey_data.py",
         '        if self.owner.get("token") != token.decode():\n',
         "        if False:\n",
         0,

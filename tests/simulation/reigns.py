@@ -20,11 +20,12 @@ from jobqueue.model import Job, Want
 from .checker import Checker, Seen
 from .durable import DurableChecker
 from .history import CHANGES, DEQUEUES, Ask
-from .valkey import Shadow
+from .valkey import Valkey
+from .valkey_data import Data, Shadow
 
 if TYPE_CHECKING:
     from .cluster import ClusterWorld
-    from .member import Member
+    from .stack import Stack
 
 
 class ReignChecker(DurableChecker):
@@ -33,10 +34,12 @@ class ReignChecker(DurableChecker):
     committed: the ticket up to which the store has acknowledged everything.
     """
 
-    def __init__(self, world: ClusterWorld, member: Member) -> None:
+    def __init__(self, world: ClusterWorld, stack: Stack) -> None:
         super().__init__(world.loop, world.history)
         self.world = world
-        self.member = member
+        self.member = stack.member
+        self.stack = stack
+        self.partition = stack.place.index
         self.reign: Any = None
         self.journal: Any = None
         self.open_disk()
@@ -59,7 +62,17 @@ class ReignChecker(DurableChecker):
     @property
     def token(self) -> str:
         """Its claim, as the store knows it."""
-        return str(self.member.store._token(self.reign.lease.epoch))
+        return str(self.stack.store._token(self.reign.lease.epoch))
+
+    @property
+    def shard(self) -> Valkey:
+        """Of the store, the part that has its rows."""
+        return self.world.shard_of(self.partition)
+
+    @property
+    def stored(self) -> Data:
+        """What the primary of now has of its partition."""
+        return self.shard.primary.datas[self.partition]
 
     def view(self, ask: Ask | None) -> Ask | None:
         """What this owner knows of a request: of its own clients', one for each; another server's is one already."""
@@ -86,6 +99,8 @@ class ReignChecker(DurableChecker):
         self.begins()
         self.stalled(self.loop.time())
         self.returned(engine, clocks_agree=False)
+        for job_id in self.jobs:
+            self.world.ids.made(self, job_id)
 
     def _times_of(self, seen: Seen, engine: Engine, clocks_agree: bool) -> None:
         was = seen.until, seen.run_at, seen.expires_at
@@ -126,9 +141,16 @@ class ReignChecker(DurableChecker):
         """See Checker."""
         if not self.over:
             super().happened(event, self.view(ask))
+            if event.kind is Kind.ENQUEUED and event.job is not None:
+                self.world.ids.made(self, event.job.id)
             if event.kind is Kind.DEQUEUED and event.job is not None and event.job.lease is not None:
                 self.world.handed_by[event.job.lease.token] = self, self.now
-            self.world.places = self._places
+            self.world.places = max(self._places, self.world.places)
+
+    def stands(self, ask: Ask, wait: float) -> None:
+        """See Checker."""
+        super().stands(ask, wait)
+        ask.front.stood_in.add(self.partition)
 
     def _line_up(self, seen: Seen, anew: bool) -> None:
         self._places = max(self._places, self.world.places)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-from .cluster import ClusterWorld, simulate_cluster
+from .cluster import ClusterWorld, cluster_plan_of, simulate_cluster
 from .world import World, simulate
 
 COMMAND = "python -m tests.simulation"
@@ -21,7 +21,9 @@ def report(world: World) -> str:
         return ""
     shown = "\n".join(f"  {fault}" for fault in faults[:FAULTS_SHOWN])
     more = f"\n  and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
-    how = " --cluster" if isinstance(world, ClusterWorld) else ""
+    how = ""
+    if isinstance(world, ClusterWorld):
+        how = " --cluster" if world.plan == cluster_plan_of(world.seed) else f" --cluster --partitions {world.plan.partitions}"
     return f"seed {world.seed}: {len(faults)} faults\n{shown}{more}\nreplay: {COMMAND}{how} --seed {world.seed}"
 
 
@@ -32,13 +34,16 @@ def around_the_fault(world: World) -> list[str]:
     return lines[max(0, first - LINES_SHOWN) : first + 1]
 
 
-def many(seeds: Iterable[int], seconds: float, whole: bool = False, cluster: bool = False) -> int:
-    """Run seeds until they or the seconds of real time run out, or one fails. cluster: in worlds of several servers. The exit code."""
+def many(seeds: Iterable[int], seconds: float, whole: bool = False, cluster: bool = False, partitions: int | None = None) -> int:
+    """Run seeds until they or the seconds of real time run out, or one fails. The exit code.
+
+    cluster: in worlds of several servers; partitions: of a store with so many, whatever the seeds say.
+    """
     began = time.perf_counter()
     count = requests = 0
     virtual = 0.0
     for seed in seeds:
-        world = simulate_cluster(seed) if cluster else simulate(seed)
+        world = simulate_cluster(seed, partitions) if cluster else simulate(seed)
         count += 1
         requests += len(world.asks)
         virtual += world.loop.time()

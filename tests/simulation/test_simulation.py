@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from . import run
-from .cluster import TROUBLES, cluster_plan_of, simulate_cluster
+from .cluster import cluster_plan_of, simulate_cluster
 from .plants import PLANTS, ROOT, Plant, hunt
+from .troubles import TROUBLES
 from .world import Plan, World, plan_of, simulate
 
 SEEDS = 80

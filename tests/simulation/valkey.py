@@ -1,8 +1,8 @@
-"""A Valkey cluster of one shard in memory: a primary and its replicas, as the servers' own code talks to it, in RESP over the network.
+"""A Valkey cluster in memory, of shards: each a primary and its replicas, as the servers' own code talks to it, in RESP over the network.
 
-The functions are those of valkey.lua, written again; that they do the same is shown by tests/backend/store/test_valkey.py on real servers.
-Writes go into a log; a replica carries them out after its lag, and WAIT counts those that have. A failover makes a primary of any replica,
-however far behind: what only the old primary had is lost, unless the owner sends it again.
+Each shard has the partitions whose keys are in its slots (valkey_data.py says what a node has of one). Writes go into a log; a replica
+carries them out after its lag, and WAIT counts those that have. A failover makes a primary of any replica, however far behind: what only
+the old primary had is lost, unless the owner sends it again.
 
 With each commit goes what the checker knows of its jobs, so that whoever reads the rows can be held against that.
 """
@@ -10,17 +10,19 @@ With each commit goes what the checker knows of its jobs, so that whoever reads 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import hiredis
 
 from jobqueue.backend.store.valkey_functions import REVISION
+from jobqueue.backend.store.valkey_wire import SLOTS, slot_of
 
 from .loop import EPOCH, passing
 from .machines import NOWHERE, Machine, MachineLoop
+from .valkey_data import Commit, Data, Error, Shadow
 from .wires import STORE_PORT, Network
 
 if TYPE_CHECKING:
@@ -28,137 +30,25 @@ if TYPE_CHECKING:
 
 PORT = STORE_PORT
 NODES = ("v1", "v2", "v3")
+OTHERS = (("w1", "w2", "w3"), ("x1", "x2", "x3"))
+"""Those of the second and third shard, where there are several."""
+
+REGISTER = -1
+"""In place of the number of a partition: what all have in common, such as the list of members."""
+
 NODE_SECONDS = 1.0
 """After how long without the others a primary refuses what it is asked."""
 
-Commit = tuple[str, int]
-"""The token it was made under, and its number."""
+Datas = dict[int, Data]
+"""What a node has, by partition."""
+
+Write = Callable[[Datas], Any]
 
 
-class Error(Exception):
-    """An error reply."""
-
-
-@dataclass
-class Shadow:
-    """What the checker knows of a commit: jobs by id, None for one that is forgotten, and the queues that are paused."""
-
-    jobs: dict[str, Seen | None]
-    paused: set[str]
-    mark: int
-    """Of the checker's changes, the last that is in it."""
-
-
-@dataclass
-class Data:
-    """What one node has. have: every commit that is in it; tokens: every claim; jobs and paused: the checker's view of its rows."""
-
-    owner: dict[str, str] = field(default_factory=dict)
-    states: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
-    payloads: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
-    queues: dict[bytes, bytes] = field(default_factory=dict)
-    counters: bytes | None = None
-    members: dict[bytes, tuple[float, bytes]] = field(default_factory=dict)
-    have: dict[Commit, None] = field(default_factory=dict)
-    tokens: dict[str, None] = field(default_factory=dict)
-    jobs: dict[str, Seen] = field(default_factory=dict)
-    paused: set[str] = field(default_factory=set)
-
-    def copy(self) -> Data:
-        """The same, apart."""
-        return Data(
-            dict(self.owner),
-            {number: dict(rows) for number, rows in self.states.items()},
-            {number: dict(rows) for number, rows in self.payloads.items()},
-            dict(self.queues),
-            self.counters,
-            dict(self.members),
-            dict(self.have),
-            dict(self.tokens),
-            dict(self.jobs),
-            set(self.paused),
-        )
-
-    # The functions. now: by the primary's clock, also where a replica carries them out.
-
-    def claim(self, now: float, a: list[bytes]) -> Any:
-        name, address, seconds, force, nonce = (one.decode() for one in a)
-        o = self.owner
-        if "owner" in o and o["owner"] != name and force != "1" and float(o["until"]) > now:
-            return [o["owner"], o["addr"], o["epoch"], f"{float(o['until']) - now:.6f}"]
-        epoch = str(int(o.get("epoch", "0")) + 1)
-        o |= {"owner": name, "addr": address, "epoch": epoch, "token": f"{epoch}:{nonce}", "until": f"{now + float(seconds):.6f}"}
-        o.setdefault("change", "0")
-        self.tokens[o["token"]] = None
-        return [name, address, epoch, seconds]
-
-    def holder(self, now: float) -> Any:
-        o = self.owner
-        return None if "owner" not in o else [o["owner"], o["addr"], o["epoch"], f"{float(o['until']) - now:.6f}"]
-
-    def fence(self, token: bytes) -> None:
-        if self.owner.get("token") != token.decode():
-            raise Error(f"FENCED {self.owner.get('epoch', '0')}")
-
-    def renew(self, now: float, a: list[bytes]) -> Any:
-        self.fence(a[0])
-        self.owner["until"] = f"{now + float(a[1]):.6f}"
-        return int(self.owner["change"])
-
-    def release(self, now: float, a: list[bytes]) -> Any:
-        self.fence(a[0])
-        for name in ("owner", "addr", "token", "until"):
-            del self.owner[name]
-        return 1
-
-    def commit(self, now: float, a: list[bytes], shadow: Shadow | None) -> Any:
-        self.fence(a[0])
-        change, number = int(self.owner["change"]), int(a[1])
-        if change < int(a[2]):
-            raise Error(f"BEHIND {change}")
-        if change >= number:
-            raise Error(f"PAST {change}")
-        at = 6
-        for _ in range(int(a[5])):
-            bucket, payloads, states, gone = (int(one) for one in a[at : at + 4])
-            at += 4
-            self.payloads.setdefault(bucket, {}).update(zip(a[at : at + payloads : 2], a[at + 1 : at + payloads : 2], strict=True))
-            at += payloads
-            rows = self.states.setdefault(bucket, {})
-            rows.update(zip(a[at : at + states : 2], a[at + 1 : at + states : 2], strict=True))
-            at += states
-            for key in a[at : at + gone]:
-                rows.pop(key, None)
-                self.payloads[bucket].pop(key, None)
-            at += gone
-        for name, row in zip(a[at::2], a[at + 1 :: 2], strict=True):
-            if row:
-                self.queues[name] = row
-            else:
-                self.queues.pop(name, None)
-        self.counters = a[4]
-        self.owner["change"] = str(number)
-        self.owner["until"] = f"{now + float(a[3]):.6f}"
-        self.have[a[0].decode(), number] = None
-        if shadow is not None:
-            self.paused = set(shadow.paused)
-            for job_id, seen in shadow.jobs.items():
-                if seen is None:
-                    self.jobs.pop(job_id, None)
-                else:
-                    self.jobs[job_id] = seen
-        return 1
-
-    def announce(self, now: float, a: list[bytes]) -> Any:
-        self.members[a[0]] = now, a[1]
-        self.members = {name: one for name, one in self.members.items() if now - one[0] <= 60}
-        return [part for name, (seen, at) in self.members.items() for part in (name, at, f"{max(0.0, now - seen):.6f}")]
-
-    def depart(self, now: float, a: list[bytes]) -> Any:
-        return 0 if self.members.pop(a[0], None) is None else 1
-
-
-Write = Callable[[Data], Any]
+def partition_in(key: bytes) -> int:
+    """The partition that a key belongs to: N in `{jqN}:…`."""
+    number = key[1 : key.index(b"}")].removeprefix(b"jq")
+    return int(number) if number else REGISTER
 
 
 class Node:
@@ -171,7 +61,7 @@ class Node:
         self.cluster = cluster
         self.host = host
         self.machine = Machine(cluster.loop, host)
-        self.data = Data()
+        self.datas: Datas = {partition: Data() for partition in cluster.partitions}
         self.log: list[Write] = []
         self.done = 0
         self.view: Node = self
@@ -200,7 +90,7 @@ class Node:
 
     def write(self, write: Write) -> Any:
         """Carry out a write as the primary. Raises Error, having changed nothing."""
-        answer = write(self.data)
+        answer = write(self.datas)
         self.log.append(write)
         self.done = len(self.log)
         self.cluster.replicate(self)
@@ -210,7 +100,7 @@ class Node:
         """Carry out what the primary has, as its replica."""
         if log is self.log and self.view is not self:
             for write in log[self.done : done]:
-                write(self.data)
+                write(self.datas)
             self.done = max(self.done, done)
 
     def resync(self) -> None:
@@ -218,34 +108,56 @@ class Node:
         primary = self.cluster.primary
         if primary is not self:
             self.view, self.epoch = primary, self.cluster.epoch
-            self.log, self.done, self.data = primary.log, primary.done, primary.data.copy()
+            self.log, self.done = primary.log, primary.done
+            self.datas = {partition: data.copy() for partition, data in primary.datas.items()}
 
 
 class Valkey:
-    """All of them. shadows: what the checker knows of each commit; claimed: when each token was granted; told: who hears of a claim."""
+    """One shard. hosts: its nodes; partitions: those that it has; slots: the range of its slots, from and to. all: every shard.
 
-    def __init__(self, loop: MachineLoop, network: Network, seed: str, lags: tuple[float, ...]) -> None:
+    shadows: what the checker knows of each commit; claimed: when each token was granted.
+    """
+
+    def __init__(
+        self,
+        loop: MachineLoop,
+        network: Network,
+        seed: str,
+        lags: tuple[float, ...],
+        hosts: Sequence[str] = NODES,
+        partitions: Sequence[int] = (REGISTER, 0),
+        slots: tuple[int, int] = (0, SLOTS - 1),
+    ) -> None:
         self.loop = loop
         self.network = network
-        self.random = Random(f"{seed} valkey")
+        self.random = Random(f"{seed} valkey" if hosts is NODES else f"{seed} valkey {hosts[0]}")
         self.lags = lags
+        self.partitions = partitions
+        self.slots = slots
+        self.all: list[Valkey] = [self]
         self.shadows: dict[Commit, Shadow] = {}
         self.claimed: dict[str, float] = {}
         self.carried_out: set[Commit] = set()
-        self.forced_at = -1e9
-        """When somebody last claimed before a lease had passed, from one that was taken for dead."""
-        self.read: dict[str, tuple[dict[str, Seen], set[str]]] = {}
-        """What was in the rows when a host last read them."""
-        self.on_claim: Callable[[Data, str], None] = lambda data, token: None
+        self.forced_at = dict.fromkeys(partitions, -1e9)
+        """When somebody last claimed a partition before its lease had passed, from one that was taken for dead."""
+        self.read: dict[tuple[str, int], tuple[dict[str, Seen], set[str]]] = {}
+        """What was in the rows when a host last read them, by host and partition."""
+        self.on_claim: Callable[[int, Data, str, bool], None] = lambda partition, data, token, forced: None
+        """Told of each claim that is granted; forced: though the lease before it had not passed."""
         self.epoch = 1
         self.failed_over_at = self.failed_over_before = -1e9
-        self.forgot_claim_at = -1e9
+        self.forgot_claim_at = dict.fromkeys(partitions, -1e9)
         """When a failover last made a primary of a replica that had not heard of the owner's claim."""
-        self.nodes = [Node(self, host) for host in NODES]
+        self.nodes = [Node(self, host) for host in hosts]
         self.primary = self.nodes[0]
         for node in self.nodes:
             node.resync()
         self.primary.epoch = 1
+
+    @property
+    def hosts(self) -> list[str]:
+        """Of its nodes."""
+        return [node.host for node in self.nodes]
 
     def replicate(self, primary: Node) -> None:
         """Send the replicas what the primary has."""
@@ -270,8 +182,9 @@ class Valkey:
         self.primary = new
         self.epoch += 1
         self.failed_over_before, self.failed_over_at = self.failed_over_at, self.loop.time()
-        if new.data.owner.get("token") != old.data.owner.get("token"):
-            self.forgot_claim_at = self.loop.time()
+        for partition, data in new.datas.items():
+            if data.owner.get("token") != old.datas[partition].owner.get("token"):
+                self.forgot_claim_at[partition] = self.loop.time()
         new.view, new.epoch = new, self.epoch
         new.log = new.log[: new.done]
         for node in self.nodes:
@@ -286,6 +199,25 @@ class Valkey:
     def ever(self, commit: Commit) -> bool:
         """Whether a primary has ever carried a commit out."""
         return commit in self.carried_out
+
+
+def shards_of(loop: MachineLoop, network: Network, seed: str, lags: tuple[float, ...], partitions: int, several: bool) -> list[Valkey]:
+    """A cluster for a store of so many partitions. several: whether these lie on shards of their own, three at most."""
+    if not several:
+        return [Valkey(loop, network, seed, lags, partitions=(REGISTER, *range(partitions)))]
+    hosts = (NODES, *OTHERS)
+    places = sorted((slot_of(f"{{jq{partition}}}:o"), partition) for partition in range(partitions))
+    parts = [places[n * partitions // len(hosts) : (n + 1) * partitions // len(hosts)] for n in range(len(hosts))]
+    begins = [0, *(part[0][0] for part in parts[1:]), SLOTS]
+    ranges = [(first, after - 1) for first, after in pairwise(begins)]
+    register = next(n for n, (first, last) in enumerate(ranges) if first <= slot_of("{jq}:members") <= last)
+    shards = [
+        Valkey(loop, network, seed, lags, hosts[n], [*([REGISTER] if n == register else []), *(index for _, index in part)], ranges[n])
+        for n, part in enumerate(parts)
+    ]
+    for shard in shards:
+        shard.all = shards
+    return shards
 
 
 class Served(asyncio.Protocol):
@@ -365,67 +297,82 @@ class Served(asyncio.Protocol):
     def _cluster(self, what: bytes) -> Any:
         node = self.node
         if what == b"INFO":
-            return f"cluster_state:ok\r\ncluster_current_epoch:{node.epoch}\r\n"
-        others = [one for one in node.cluster.nodes if one is not node.view]
-        return [[0, 16_383, *([one.host, PORT, one.host] for one in (node.view, *others))]]
+            return f"cluster_state:ok\r\ncluster_current_epoch:{self._epoch}\r\n"
+        return [self._range(shard, node.view if shard is node.cluster else shard.primary) for shard in node.cluster.all]
 
-    def _at_primary(self) -> Node:
+    @property
+    def _epoch(self) -> int:
+        """Of the whole cluster, as this node knows it: it hears of the other shards."""
+        node = self.node
+        return node.epoch + sum(shard.epoch - 1 for shard in node.cluster.all if shard is not node.cluster and node.alone_at is None)
+
+    def _range(self, shard: Valkey, primary: Node) -> list[Any]:
+        others = [one for one in shard.nodes if one is not primary]
+        return [*shard.slots, *([one.host, PORT, one.host] for one in (primary, *others))]
+
+    def _at_primary(self, key: bytes) -> Node:
         node = self.node
         if node.alone_at is not None and node.now() - EPOCH > node.alone_at + NODE_SECONDS:
             raise Error("CLUSTERDOWN The cluster is down")
+        slot = slot_of(key.decode()) if len(node.cluster.all) > 1 else 0
+        for shard in node.cluster.all:
+            if shard is not node.cluster and shard.slots[0] <= slot <= shard.slots[1]:
+                raise Error(f"MOVED {slot} {shard.primary.host}:{PORT}")
         if node.view is not node:
-            raise Error(f"MOVED 0 {node.view.host}:{PORT}")
+            raise Error(f"MOVED {slot} {node.view.host}:{PORT}")
         return node
 
+    def _data(self, key: bytes) -> Data:
+        return self._at_primary(key).datas[partition_in(key)]
+
     def _fcall(self, name: bytes, count: bytes, *rest: bytes) -> Any:
-        node, arguments = self._at_primary(), list(rest[int(count) :])
+        node, arguments, partition = self._at_primary(rest[0]), list(rest[int(count) :]), partition_in(rest[0])
         valkey, now = node.cluster, node.now()
         function = name.decode().removeprefix("jo_")
         if function == "commit":
             shadow = valkey.shadows.get((arguments[0].decode(), int(arguments[1])))
-            answer = node.write(lambda data: data.commit(now, arguments, shadow))
+            answer = node.write(lambda datas: datas[partition].commit(now, arguments, shadow))
             valkey.carried_out.add((arguments[0].decode(), int(arguments[1])))
             return answer
         plain: Callable[..., Any] = getattr(Data, function)
-        before, until = node.data.owner.get("token"), float(node.data.owner.get("until", "0"))
-        answer = node.write(lambda data: plain(data, now, arguments))
-        token = node.data.owner.get("token")
+        owner = node.datas[partition].owner
+        before, until = owner.get("token"), float(owner.get("until", "0"))
+        answer = node.write(lambda datas: plain(datas[partition], now, arguments))
+        token = owner.get("token")
         if function == "claim" and token is not None and token != before:
             valkey.claimed[token] = valkey.loop.time()
-            if before is not None and until > now:
-                valkey.forced_at = valkey.loop.time()
-            valkey.on_claim(node.data, token)
+            valkey.on_claim(partition, node.datas[partition], token, before is not None and until > now)
         return answer
 
-    def _fcall_ro(self, name: bytes, *_: bytes) -> Any:
+    def _fcall_ro(self, name: bytes, _count: bytes, *keys: bytes) -> Any:
         if name == b"jo_revision":
             return REVISION
-        node = self._at_primary()
-        return node.data.holder(node.now())
+        return self._data(keys[0]).holder(self.node.now())
 
     def _hdel(self, key: bytes, name: bytes) -> Any:
-        node = self._at_primary()
-        return node.write(lambda data: data.depart(0.0, [name]))
+        return self._at_primary(key).write(lambda datas: datas[partition_in(key)].depart(0.0, [name]))
 
     def _hget(self, key: bytes, name: bytes) -> Any:
-        return self._at_primary().data.owner.get(name.decode())
+        data = self._data(key)
+        if name == b"token":
+            # Whoever reads rows asks for this last, in one packet with the counters.
+            self.node.cluster.read[self.peer, partition_in(key)] = dict(data.jobs), set(data.paused)
+        return data.owner.get(name.decode())
 
     def _hmget(self, key: bytes, *names: bytes) -> Any:
-        return [self._at_primary().data.owner.get(name.decode()) if key.endswith(b"}:o") else None for name in names]
+        return [self._data(key).owner.get(name.decode()) if key.endswith(b"}:o") else None for name in names]
 
     def _hgetall(self, key: bytes) -> Any:
-        data = self._at_primary().data
+        data = self._data(key)
         if not key.endswith(b"}:b"):
             return []
         return [part for number, found in data.states.items() if found for part in (b"%d" % number, b"%d" % len(found))]
 
     def _get(self, key: bytes) -> Any:
-        node = self._at_primary()
-        node.cluster.read[self.peer] = dict(node.data.jobs), set(node.data.paused)
-        return node.data.counters
+        return self._data(key).counters
 
     def _hscan(self, key: bytes, cursor: bytes, *_: bytes) -> Any:
-        data = self._at_primary().data
+        data = self._data(key)
         kind, _, bucket = key.decode().partition("}:")[2].partition(":")
         if kind == "b":
             rows: dict[bytes, bytes] = {b"%d" % number: b"%d" % len(found) for number, found in data.states.items() if found}
