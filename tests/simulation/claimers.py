@@ -70,12 +70,15 @@ class Auditor(Producer):
                 reply = await self._steady("enqueue", "POST", "/jobs/enqueue", {"payload": {"x": job_id}, "queue": queue, "id": job_id})
             holder = there.json["queue"] if there.status == 200 else None
             said = f"{reply.status} {reply.body.decode()[:200]}, and a look at it {there.status}"
+            if reply.status == 201:
+                # The next ones need room.
+                await self._steady("cancel", "POST", f"/jobs/{job_id}/cancel", None, ids=(job_id,))
             expected = 201 if holder is None else 200 if holder == queue else 409
             if reply.status in (429, expected):
                 return
         self.world.history.fault(f"{job_id} was enqueued to {queue} and answered {said}")
 
-    async def _steady(self, op: str, method: str, path: str, body: Any) -> Reply:
-        while (reply := await self.ask(op, method, path, body, steady=True)) is None:
+    async def _steady(self, op: str, method: str, path: str, body: Any, **known: Any) -> Reply:
+        while (reply := await self.ask(op, method, path, body, steady=True, **known)) is None:
             await passing(1)
         return reply

@@ -387,6 +387,9 @@ class ClusterWorld(World):
         if shard.failed_over_before > self.loop.time() - 2 * SETTLED_SECONDS:
             # The one after the other, they may forget a lease's worth of renewals.
             return False
+        if shard.forgot_claim_at[checker.partition] >= shard.failed_over_at:
+            # It was deposed by a claim that was forgotten then.
+            return False
         gone = "" if checker.reign is None else str(checker.reign.lease.gone or "")
         return not member.gone and member.hurt_at < shard.failed_over_at - SETTLED_SECONDS and "no word from the store" not in gone
 

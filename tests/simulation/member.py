@@ -41,7 +41,7 @@ from .machines import Machine, here
 from .net import Link, Poll
 from .reigns import ReignChecker, view_of
 from .server import _InOrder
-from .stack import Common, Stack, on_behalf
+from .stack import Common, Inherited, Stack, on_behalf
 
 if TYPE_CHECKING:
     from .cluster import ClusterWorld
@@ -145,10 +145,7 @@ class Member:
         if len(self.stacks) == 1 or cause is None or getattr(work, "__qualname__", "") in _NOBODYS:
             return work
 
-        async def whole() -> Any:
-            return await on_behalf(self, cause, work, lambda _: None)
-
-        return whole()
+        return Inherited(self, cause, work)
 
     def _serve(self, request: Request) -> Any:
         """The app's own handler, overheard."""

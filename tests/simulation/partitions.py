@@ -146,7 +146,7 @@ class Apart:
         parsed_at, now = ask.until - ask.wait, self.world.loop.time()
         late = now > ask.until + AT_ONCE_SECONDS
         waited = answer.status == 204 and now > parsed_at + AT_ONCE_SECONDS
-        if not (answer.status == 503 or late or waited) or not self._well(member, parsed_at):
+        if not (answer.status == 503 or late or waited) or ask.link.client.slow or not self._well(member, parsed_at):
             return
         needed = self._needed(ask)
         well = {partition for partition in needed if self._serves_well(partition, parsed_at)}

@@ -32,7 +32,7 @@ from jobqueue.partition import Place
 
 from .history import Ask
 from .loop import passing
-from .reigns import ReignChecker
+from .reigns import ReignChecker, view_of
 
 if TYPE_CHECKING:
     from .member import Member
@@ -62,6 +62,35 @@ def on_behalf(member: Member, ask: Ask | None, work: Coroutine[Any, Any, Any], d
     finally:
         given = None
         done(answer)
+
+
+class Inherited(Coroutine[Any, Any, Any]):
+    """A task's coroutine, run on behalf of the request in which the task was made."""
+
+    def __init__(self, member: Member, ask: Ask, work: Coroutine[Any, Any, Any]) -> None:
+        self._member = member
+        self._ask = ask
+        self._work = work
+        self.__name__, self.__qualname__ = work.__name__, work.__qualname__
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        raise NotImplementedError
+
+    def send(self, value: Any) -> Any:
+        return self._step(self._work.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._step(self._work.throw, *error)
+
+    def close(self) -> None:
+        self._work.close()
+
+    def _step(self, step: Callable[..., Any], *given: Any) -> Any:
+        before, self._member.cause = self._member.cause, self._ask
+        try:
+            return step(*given)
+        finally:
+            self._member.cause = before
 
 
 class _Events(list[Event]):
@@ -303,7 +332,12 @@ class Stack:
             return answer
 
         async def passed(ask: Any) -> Any:
-            return await told(plain_pass(ask), "a request" if member.cause is None else str(member.cause))
+            cause = member.cause
+            asked = told(plain_pass(ask), "a request" if cause is None else str(cause))
+            if cause is None or cause.front is not None or self.place.count == 1:
+                return await asked
+            # A front may ask for several things at the same time. Each is a question of its own, as over a link.
+            return await on_behalf(member, view_of(cause), asked, lambda _: None)
 
         async def job(job_id: str, wait: float = 0.0) -> Job:
             return cast(Job, await told(plain_job(job_id, wait), f"a look at {job_id}", reads=True))

@@ -161,9 +161,8 @@ class MergedTaking:
         try:
             jobs = await taking.__aenter__()
         except Unavailable:
-            # It was there a moment ago. Others may have jobs; if not, this one is asked again when standing in line.
-            if self._wait <= 0:
-                raise
+            # It was there a moment ago. Others may have jobs; if not, this one is asked again, patiently, when standing in line.
+            self._heard = False
             return []
         if not jobs:
             self.quiet = taking.quiet

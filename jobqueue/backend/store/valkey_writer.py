@@ -249,11 +249,12 @@ class ValkeyWriter:
         Checked on another connection: a server that is busy with a large commit answers late on this one, and must not be abandoned for
         that.
         """
-        patience = self._link.patience
+        patience, commit = self._link.patience, self._commit
         give_up = time.monotonic() + patience.commit
         ping = asyncio.ensure_future(self._link.ping(connection.place))
         try:
-            while self._under_way is connection:
+            # The next one on this connection has a deadline of its own.
+            while self._under_way is connection and self._commit is commit:
                 if ping.done():
                     if ping.exception() is not None:
                         connection.abort(str(ping.exception()))
