@@ -32,7 +32,7 @@ from jobqueue.unique import Unique
 
 from .factories import NOW
 
-FAMILIES = tuple(f"f{number}" for number in range(10))
+FAMILIES = ("mail", "sms", "bills", "orders", "reports", "images", "exports", "audit", "search", "cache")
 """What stands before the colon in the names of queues."""
 
 

@@ -94,7 +94,7 @@ async def test_what_leaves_meanwhile_is_not_moved(rig: Rig) -> None:
 async def test_as_many_run_as_may(rig: Rig) -> None:
     """One more is refused, and changes nothing; of those that are over the newest are remembered."""
     await bury(rig, *(f"a{number}" for number in range(RUNNING_MAX + 2)))
-    tasks = [await rig.backend.ask(Redrive(queue="default:dead", to="there", rate=0.001)) for _ in range(RUNNING_MAX)]
+    tasks = [await rig.backend.ask(Redrive(queue="default:dead", to="default:there", rate=0.001)) for _ in range(RUNNING_MAX)]
     assert isinstance(await raised(rig.backend.ask(Redrive(queue="default:dead"))), TooManyTasks)
     await rig.idle()
     for task in tasks[1:]:
@@ -133,7 +133,7 @@ async def test_a_redrive_that_is_to_be_alone(rig: Rig) -> None:
 async def test_a_task_goes_on_at_the_next_server(rig: Rig) -> None:
     """It moves what was there when it began, at its rate, and no dead letter that came later; and is known when it is over."""
     await bury(rig, "a", "b", "c")
-    began = await rig.backend.ask(Redrive(queue="default:dead", to="there", rate=0.5, matching=Matching(error="broken")))
+    began = await rig.backend.ask(Redrive(queue="default:dead", to="default:there", rate=0.5, matching=Matching(error="broken")))
     assert (await at_rest(rig, began)).done == 1
     await rig.advance(1)
     await bury(rig, "d")
@@ -143,7 +143,7 @@ async def test_a_task_goes_on_at_the_next_server(rig: Rig) -> None:
         await rig.advance(1)
     over = await at_rest(rig, began)
     assert (over.id, over.state, over.done, over.total, over.started_at) == (began.id, "done", 3, 3, began.started_at)
-    assert [job.id for job in await rig.take_all("there", limit=9)] == ["a", "b", "c"]
+    assert [job.id for job in await rig.take_all("default:there", limit=9)] == ["a", "b", "c"]
     assert (await rig.backend.queue("default:dead")).queued == 1
 
 

@@ -159,7 +159,7 @@ def test_30_a_look_finds_a_cut_log_and_hides_nothing(tmp_path: Path, look: str) 
     asyncio.run(leave(tmp_path / "jobs.db", (whole, cut)))
     cut_in_half(cut / "jobs.db-wal")
     looks = {"check": check, "backup": lambda path: backup(path, str(tmp_path / "copy.db"))}
-    assert looks[look](str(whole / "jobs.db")).startswith("20 jobs")
+    assert str(looks[look](str(whole / "jobs.db"))).startswith("20 jobs")
     (tmp_path / "copy.db").unlink(missing_ok=True)
     for _ in range(2):
         with pytest.raises(CannotOpen, match="damaged or cut"):
