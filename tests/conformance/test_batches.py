@@ -34,6 +34,13 @@ async def test_enqueue_answers_each_item_in_its_place(rig: Rig) -> None:
     assert [job.id for job in await rig.take_all(limit=10)] == ["known", "a", "b"]
 
 
+async def test_a_batch_of_errors_alone_comes_back(rig: Rig) -> None:
+    """Whatever it was to do: there is nothing to send anywhere, and each item has its error."""
+    backend = rig.backend
+    for ask in (backend.enqueue_batch, backend.conclude_batch, backend.extend_batch, backend.release_batch):
+        assert await ask([PASSED, PASSED]) == [PASSED, PASSED]
+
+
 async def test_enqueue_fills_what_room_there_is(make_backend: MakeBackend) -> None:
     """Items beyond a bound are answered QueueFull, those before it stay enqueued."""
     rig = await make_backend(jobs_max=2)

@@ -41,6 +41,15 @@ async def test_workers_are_listed_by_name(rig: Rig) -> None:
     assert [stats.name for stats in await listed(rig, queue="q")] == ["b"]
 
 
+async def test_a_worker_that_does_not_wait_is_known_with_all_its_queues(rig: Rig) -> None:
+    """So that a token for one of them is not enough to make it quiet."""
+    await stands(rig, "b")
+    async with rig.backend.dequeue(want("mail", "sms", "bills", worker="a", about=ABOUT), 0) as jobs:
+        assert jobs == []
+    stats, _ = await listed(rig)
+    assert sorted(stats.queues) == ["bills", "mail", "sms"]
+
+
 async def test_a_worker_with_leases_is_busy(rig: Rig) -> None:
     """And listed for as long as it has them; one that has none goes a minute after its wait has ended."""
     await rig.put_all("x", "y")

@@ -125,7 +125,8 @@ class PartitionedBackend:
         replies: list[Job | QueueError | None] = [item if isinstance(item, QueueError) else None for item in items]
         sent = {at: item for at, item in enumerate(items) if not isinstance(item, QueueError)}
         if not sent:
-            return await ask(self.backends[0], [])
+            await ask(self.backends[0], [])
+            return [reply for reply in replies if reply is not None]
         indexes = dict(zip(sent, await self._finder.firsts([_id_of(item) for item in sent.values()]), strict=True))
         await self._parts(sent, indexes, ask, replies, alone=True)
         lost = [at for at in sent if isinstance(reply := replies[at], UnknownJob) and reply.field is None]

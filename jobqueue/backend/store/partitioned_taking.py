@@ -148,9 +148,14 @@ class MergedTaking:
                 if (jobs := await self._take(index, replace(want, queues=later))) or self.quiet:
                     return jobs
         if not available and want.about is not None and self._wait <= 0 and scouted:
-            # So that a worker is known, and learns that it is quiet, although there is nothing for it.
-            index = next(iter(scouted))
-            return await self._take(index, parts[index])
+            return await self._make_known({index: parts[index] for index in scouted})
+        return []
+
+    async def _make_known(self, parts: dict[int, Want]) -> list[Job]:
+        """Let a worker be known wherever it asks, and learn that it is quiet, although there is nothing for it."""
+        for index, part in parts.items():
+            if (jobs := await self._take(index, part)) or self.quiet:
+                return jobs
         return []
 
     async def _scouted(self, index: int, part: Want) -> Scouted:
