@@ -100,7 +100,8 @@ def _of_store(command: Callable[..., Any]) -> Callable[..., Any]:
 def backup(file: str, data: str | None, store: str | None, acknowledge: str | None) -> None:
     """Copy the jobs into FILE; servers can run meanwhile.
 
-    The copy is of one moment. Serve it with `jobqueue serve --data`, or fill a store from it with `jobqueue restore`.
+    The copy is of one moment; of a store with several partitions, each is copied at a moment of its own. Serve it with
+    `jobqueue serve --data`, or fill a store from it with `jobqueue restore`.
 
     \b
     Examples:
@@ -111,7 +112,7 @@ def backup(file: str, data: str | None, store: str | None, acknowledge: str | No
     other = "store" if data is not None else "data" if store is not None else ""
     if data is not None and store is not None:
         raise _Refused("give either --data or --store, not both")
-    settings = _settings({"data": data, "store": store, "acknowledge": acknowledge}, {other})
+    settings = _settings({"data": data, "store": store, "acknowledge": acknowledge}, {other, "partitions"})
     source = settings.data
     if settings.store is not None:
         _told(lambda _: f"{file}: {_moving().backup(settings, file)}")
@@ -124,17 +125,22 @@ def backup(file: str, data: str | None, store: str | None, acknowledge: str | No
 @main.command()
 @click.argument("file")
 @_of_store
-def restore(file: str, store: str | None, acknowledge: str | None) -> None:
+@click.option("--partitions", metavar="N", help="Partitions of a new store; else JOBQUEUE_PARTITIONS, or 1.")
+def restore(file: str, store: str | None, acknowledge: str | None, partitions: str | None) -> None:
     """Fill an empty store from a backup or a data file.
 
     FILE is a backup, or the data file of a stopped server. No server can use the store meanwhile. If this command is interrupted, no
-    server starts on the incomplete store; run the command again.
+    server starts on the incomplete store; run the command again, and it goes on where it ended.
+
+    With --partitions, jobs, queues, schedules and groups are divided. What would be in two partitions is refused, with its name, and
+    nothing is written. At the end everything is read back and compared with FILE.
 
     \b
-    Example:
+    Examples:
       jobqueue restore jobs.db --store valkey://10.0.0.1:6379
+      jobqueue restore jobs.db --store valkey://10.0.0.1:6379 --partitions 8
     """
-    settings = _settings({"store": store, "acknowledge": acknowledge}, {"data"})
+    settings = _settings({"store": store, "acknowledge": acknowledge, "partitions": partitions}, {"data"})
     if settings.store is None:
         raise _Refused(
             "no store given: use --store URL, or set JOBQUEUE_STORE. To serve the backup itself, use `jobqueue serve --data FILE`"
@@ -166,7 +172,7 @@ def check(file: str | None, store: str | None, acknowledge: str | None) -> None:
             raise _Refused("give either a FILE or a store, not both")
         _told(lambda durable: f"{file}: whole; {durable.check(file)}")
         return
-    settings = _settings({"store": store, "acknowledge": acknowledge}, {"data"})
+    settings = _settings({"store": store, "acknowledge": acknowledge}, {"data", "partitions"})
     if settings.store is None:
         raise _Refused("nothing to check: give FILE, or --store URL, or set JOBQUEUE_STORE")
     # Imported here, so that checking a file loads nothing that only stores need.

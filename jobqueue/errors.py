@@ -12,7 +12,7 @@ QueueError
 │   └── QueueFull  TooManyQueues  TooManySchedules  TooManyGroups  TooManyTasks  TooManyWaiters  TooManyListeners
 │       TooManyConnections  RateLimited
 └── Unavailable        the server cannot do it now; try again elsewhere or later
-    ├── Draining  StorageUnavailable ── ClaimVoid
+    ├── Draining  StorageUnavailable
     └── Unconfirmed ── StorageUnconfirmed, also a StorageUnavailable
 """
 
@@ -376,14 +376,6 @@ class StorageUnavailable(Unavailable):
     (StorageUnconfirmed): then the change may have been made."""
 
     code = "storage_unavailable"
-
-
-class ClaimVoid(StorageUnavailable):
-    """Between servers: another partition may have this id, so no job was made. The server that sent the enqueue finds out, and enqueues
-    again; only if that keeps failing does a client see this, as a StorageUnavailable."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"which job has the id {job_id!r} is being decided; nothing was changed, try again")
 
 
 class Unconfirmed(Unavailable):

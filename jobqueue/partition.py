@@ -13,6 +13,8 @@ from binascii import crc_hqx
 
 import msgspec
 
+from jobqueue.errors import StorageUnavailable
+
 PARTITIONS_MAX = 128
 
 NODE_MASK = 0x3FFF
@@ -45,9 +47,17 @@ def crc16(text: bytes) -> int:
     return crc_hqx(text, 0)
 
 
+def slot_of(queue: str) -> int:
+    """The slot of a queue, from 0 to 16,383: the one that its name up to the first colon has as a key in a Valkey Cluster.
+
+    An id that has this slot in its fourteen bits has the queue's partition as its home, however many partitions there are.
+    """
+    return crc16(queue.partition(":")[0].encode("utf-8", "surrogatepass")) & NODE_MASK
+
+
 def partition_of(queue: str, count: int) -> int:
     """The partition of a queue, of `count`."""
-    return crc16(queue.partition(":")[0].encode("utf-8", "surrogatepass")) % count
+    return slot_of(queue) % count
 
 
 def is_ours(job_id: str) -> bool:
@@ -68,3 +78,12 @@ def home_of(job_id: str, count: int) -> int:
 def partition_of_number(number: int, count: int) -> int:
     """The partition that gave out this number, of `count`; in a store that was moved from another count, a guess."""
     return (number - 1) % count
+
+
+class ClaimVoid(StorageUnavailable):
+    """Between servers: another partition may have this id, so no job was made. The server that sent the enqueue finds out, and enqueues
+    again; only if that keeps failing does a client see this, as a StorageUnavailable.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"which job has the id {job_id!r} is being decided; nothing was changed, try again")

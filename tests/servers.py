@@ -2,8 +2,8 @@
 
 `one`: as a server does by itself. `two`: two servers on one store, a link between them; the test asks the one that does not own the queue.
 `partitioned`: the same on a store of three partitions; what a test looks into is the partition of the queue `default`.
-JOBQUEUE_TEST_SERVERS chooses for a whole run, and .ci/run makes one run of the API's and the clients' tests on `two`. The tests are the
-same and see no difference. Those that cannot be are in ONE_ONLY, each with its reason.
+JOBQUEUE_TEST_SERVERS chooses for a whole run, and `.ci/run all` makes one run of the API's and the clients' tests on `two`. The tests are
+the same and see no difference. Those that cannot be are in ONE_ONLY, each with its reason.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from jobqueue.limits import Limits
 from jobqueue.process.config import SETTINGS, Settings
 from jobqueue.process.settings import PREFIX
 from tests.api.harness import Api, Site, start
-from tests.api.test_stats import FRONT, OWNER
+from tests.api.test_stats import FRONT, OWNER, SEVERAL
 
 ROOT = Path(__file__).parents[1]
 FILES = ROOT / "docs" / "operations"
@@ -71,7 +71,7 @@ async def exported(folder: Path) -> dict[str, set[str]]:
         await api.concluded()
         await api.put("/queues/limited", concurrency=1, per_key={"order": "halt"})
         page = (await api.get("/metrics")).body.decode()
-        for seen in (FRONT, OWNER):
+        for seen in (FRONT, OWNER, SEVERAL):
             page += "".join(f"{sample.name} 1\n" for family in cluster(seen) for sample in family.samples)
     finally:
         await api.close()

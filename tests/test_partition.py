@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobqueue.client.calls import enqueue, enqueue_batch
+from jobqueue.client.types import NewJob
 from jobqueue.ids import Ids
 from jobqueue.partition import ALONE, PARTITIONS_MAX, Place, crc16, home_of, partition_of, partition_of_number
 from tests.factories import NOW, entropy
@@ -25,7 +27,7 @@ def test_queues_with_the_same_beginning_share_a_partition() -> None:
     """Only what comes before the first colon counts; a name without one counts as a whole."""
     for count in (1, 2, 3, 16, PARTITIONS_MAX):
         mail = partition_of("mail", count)
-        assert mail == crc16(b"mail") % count
+        assert mail == crc16(b"mail") % 16_384 % count
         assert {partition_of(name, count) for name in ("mail", "mail:dead", "mail:high:2", "mail:")} == {mail}
     assert partition_of("mail.dead", 16) != partition_of("mail", 16)
 
@@ -46,6 +48,16 @@ def test_ids_that_we_make_are_at_home_where_they_were_made(count: int, data: st.
     assert made == sorted(set(made))
     parsed = [uuid.UUID(text) for text in made]
     assert {(one.version, one.variant) for one in parsed} == {(7, uuid.RFC_4122)}
+
+
+@given(st.integers(1, PARTITIONS_MAX), st.text("abc.:-", min_size=1))
+def test_ids_that_our_clients_make_are_at_home_with_their_queue(count: int, queue: str) -> None:
+    """However many partitions there are, so that no partition need be asked about another's ids; each is a well-formed id of its own."""
+    new = NewJob(None, queue=queue)
+    ids = [text for call in (enqueue(new), enqueue(new), enqueue_batch([new, new])) for text in call.ids]
+    assert {home_of(text, count) for text in ids} == {partition_of(queue, count)}
+    assert {(uuid.UUID(text).version, uuid.UUID(text).variant, len(text)) for text in ids} == {(7, uuid.RFC_4122, 36)}
+    assert len(set(ids)) == 4
 
 
 @pytest.mark.parametrize("count", [1, 3, 100, PARTITIONS_MAX])

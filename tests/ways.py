@@ -4,7 +4,7 @@
 head is ever known. `warm`: fast, and every head that may be known is known when it first comes, so whatever a test sends meets what is
 known of its own head. `auto`: as a server does by itself.
 
-JOBQUEUE_TEST_HTTP chooses for a whole run, and .ci/run makes one run of the edge's tests on each but `learnt`. Without it they run on
+JOBQUEUE_TEST_HTTP chooses for a whole run, and `.ci/run all` makes one run of the edge's tests on each but `learnt`. Without it they run on
 `auto`; the differential tests are on all four at any time.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from jobqueue.backend.rows import RESTORING, BadRow, Counters, decode_counters, decode_job
@@ -53,6 +53,13 @@ class Rows(Protocol):
 
     def jobs(self) -> Iterable[JobRows]:
         """Every job's rows, in order of number."""
+
+
+class Source(Rows, Protocol):
+    """Rows that can be looked up by number."""
+
+    def these(self, numbers: Sequence[int]) -> Iterable[JobRows]:
+        """The rows of these jobs, in order of number, without those that do not exist."""
 
 
 class LooseRows(Protocol):

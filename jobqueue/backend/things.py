@@ -9,7 +9,7 @@ MessagePack arrays, by position, as in rows.py; except for tasks, which are few 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -158,7 +158,7 @@ def encode_named(engine: Engine, name: str, offset: float = 0.0) -> bytes | None
         return None if task is None else _encode(task)
     if name.startswith(samples.KIND):
         rows = engine.samples.row(name)
-        return None if rows is None else _encode(rows)
+        return None if rows is None else encode_samples(rows)
     if name.startswith(CLAIM):
         claim = engine.claims.get(name.removeprefix(CLAIM))
         return None if claim is None else encode_claim(claim)
@@ -234,6 +234,11 @@ def decode_samples(name: str, row: bytes) -> dict[int, dict[str, bytes]]:
         if queue != samples.REFUSED and (len(sample) != samples.ROW_BYTES or samples.step_of(sample) != number):
             raise BadRow(f"{name!r}: the sample of {queue!r} is none of this step")
     return {number: rows}
+
+
+def encode_samples(rows: Mapping[str, bytes]) -> bytes:
+    """The row of the samples of one step, by queue."""
+    return _encode(rows)
 
 
 def samples_of(names: Iterable[str]) -> list[int]:

@@ -48,7 +48,7 @@ class AsyncGroups:
 
         Returns GroupInfo. Raises IdConflict (another group has this id), TooManyGroups, QueueFull, TooLarge.
         """
-        asked = NewGroup(calls.new_id() if id is None else id, queue, on_concluded, on_succeeded)
+        asked = NewGroup(calls.new_id(queue) if id is None else id, queue, on_concluded, on_succeeded)
         return await self._client._run(once("POST", "/groups", group_types.group, encoded(asked)))
 
     async def get(self, id: str) -> GroupInfo:

@@ -50,7 +50,7 @@ class AsyncQueues(AsyncBulk):
 
         Returns a context manager (AsyncClient: for `async with`). If the block raises, the group is cancelled.
         """
-        return AsyncGroup(self, NewGroup(calls.new_id() if id is None else id, queue, on_concluded, on_succeeded), wait)
+        return AsyncGroup(self, NewGroup(calls.new_id(queue) if id is None else id, queue, on_concluded, on_succeeded), wait)
 
     async def queues(self) -> list[Queue]:
         """Every queue, by name.

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -40,6 +41,7 @@ from jobqueue.client.worker_types import QUIET, About
 from jobqueue.errors import QueueError
 from jobqueue.ids import Ids
 from jobqueue.model import CONCLUDED
+from jobqueue.partition import slot_of
 
 T = TypeVar("T")
 
@@ -51,20 +53,37 @@ def _ours(enqueued: Enqueued, job_id: str | None) -> Enqueued:
     return enqueued if enqueued.created or enqueued.id != job_id else msgspec.structs.replace(enqueued, created=True)
 
 
-def _new_ids() -> Callable[[], str]:
-    """Makes ids in ascending order. A new one for every call: if shared, it would need a lock, and a forked process would make the same ids
-    again.
+@lru_cache(1024)
+def _slot_of(queue: str) -> str:
+    return f"{0x8000 | slot_of(queue):04x}"
+
+
+def _slot(queue: str) -> str:
+    """The slot of a queue as an id has it, behind the variant. With it, the id's home is the queue's partition, so that servers with
+    several partitions need not agree on who has the id (jobqueue/partition.py). The server refuses what is no text.
+    """
+    return _slot_of(queue) if isinstance(queue, str) else "8000"
+
+
+def _new_ids() -> Callable[[str], str]:
+    """Makes ids in ascending order, for jobs of the queues that are given. A new one for every call: if shared, it would need a lock, and a
+    forked process would make the same ids again.
     """
     ids, now = Ids(), time.time()
-    return lambda: ids.job_id(now)
+
+    def new_id(queue: str) -> str:
+        made = ids.job_id(now)
+        return f"{made[:19]}{_slot(queue)}{made[23:]}"
+
+    return new_id
 
 
 _DRAWN_AT_ONCE = 16
 """How many ids to draw random bytes for at once; few enough that a client that makes one call does not wait for them."""
 
 _drawn: list[str] = []
-"""Random digits, ten bytes for each id. Taken with `pop`, so that two threads get different ones; emptied in a forked process, which would
-otherwise make the same ids.
+"""Random digits, eight bytes for each id. Taken with `pop`, so that two threads get different ones; emptied in a forked process, which
+would otherwise make the same ids.
 """
 
 if hasattr(os, "register_at_fork"):
@@ -72,28 +91,28 @@ if hasattr(os, "register_at_fork"):
 
 
 def _draw() -> str:
-    """Ten random bytes, as digits. Bytes for several ids are read from the system at once, since reading takes longer than everything else
-    here.
+    """Eight random bytes, as digits. Bytes for several ids are read from the system at once, since reading takes longer than everything
+    else here.
     """
     try:
         return _drawn.pop()
     except IndexError:
-        digits = os.urandom(10 * _DRAWN_AT_ONCE).hex()
-        _drawn.extend(digits[at : at + 20] for at in range(20, len(digits), 20))
-        return digits[:20]
+        digits = os.urandom(8 * _DRAWN_AT_ONCE).hex()
+        _drawn.extend(digits[at : at + 16] for at in range(16, len(digits), 16))
+        return digits[:16]
 
 
-def new_id() -> str:
-    """An id like those of `Ids`, for a single job: a UUIDv7."""
+def new_id(queue: str) -> str:
+    """An id like those of `Ids`, for a single job of this queue: a UUIDv7."""
     digits, drawn = f"{time.time_ns() // 1_000_000:012x}", _draw()
-    return f"{digits[:8]}-{digits[8:]}-7{drawn[:3]}-{'89ab'[int(drawn[3], 16) & 3]}{drawn[4:7]}-{drawn[7:19]}"
+    return f"{digits[:8]}-{digits[8:]}-7{drawn[:3]}-{_slot(queue)}-{drawn[3:15]}"
 
 
 def enqueue(job: NewJob, made: bool = False) -> Call[Enqueued]:
     """POST /jobs/enqueue. made: the job's id was made here, because the caller gave none."""
     job_id = job.id
     if job_id is None:
-        made, job_id = True, new_id()
+        made, job_id = True, new_id(job.queue)
         job = msgspec.structs.replace(job, id=job_id)
     read = short.enqueued(job)
     decode = (lambda body: _ours(read(body), job_id)) if made else read
@@ -104,7 +123,7 @@ def enqueue_batch(jobs: Iterable[NewJob]) -> Call[list[Enqueued | QueueError]]:
     """POST /batch/enqueue."""
     given = list(jobs)
     new_id = _new_ids()
-    named = [msgspec.structs.replace(job, id=new_id()) if job.id is None else job for job in given]
+    named = [msgspec.structs.replace(job, id=new_id(job.queue)) if job.id is None else job for job in given]
 
     read = short.enqueued_batch(named)
 

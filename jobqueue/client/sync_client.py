@@ -191,7 +191,7 @@ class Client(SyncBatches, SyncQueues, SyncLogs, SyncServer, SyncWorkers):
         TooLarge, UnknownJob (an unknown id in after), UnknownGroup, GroupClosed, QueueFull, TooManyQueues.
         """
         job = NewJob(
-            payload, calls.new_id() if id is None else id, queue, type, description, priority, delay, run_at, expires_in, max_attempts,
+            payload, calls.new_id(queue) if id is None else id, queue, type, description, priority, delay, run_at, expires_in, max_attempts,
             backoff, lease_seconds, traceparent, key, tags, unique, after, after_failure, group, headers,
         )  # fmt: skip
         if wait is None:

@@ -45,7 +45,7 @@ class SyncGroups:
 
         Returns GroupInfo. Raises IdConflict (another group has this id), TooManyGroups, QueueFull, TooLarge.
         """
-        asked = NewGroup(calls.new_id() if id is None else id, queue, on_concluded, on_succeeded)
+        asked = NewGroup(calls.new_id(queue) if id is None else id, queue, on_concluded, on_succeeded)
         return self._client._run(once("POST", "/groups", group_types.group, encoded(asked)))
 
     def get(self, id: str) -> GroupInfo:

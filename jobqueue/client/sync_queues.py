@@ -47,7 +47,7 @@ class SyncQueues(SyncBulk):
 
         Returns a context manager (AsyncClient: for `async with`). If the block raises, the group is cancelled.
         """
-        return SyncGroup(self, NewGroup(calls.new_id() if id is None else id, queue, on_concluded, on_succeeded), wait)
+        return SyncGroup(self, NewGroup(calls.new_id(queue) if id is None else id, queue, on_concluded, on_succeeded), wait)
 
     def queues(self) -> list[Queue]:
         """Every queue, by name.

@@ -17,9 +17,9 @@ from typing import ClassVar, NamedTuple
 
 from jobqueue.engine.events import K_THING_CHANGED, Event
 from jobqueue.engine.state import State
-from jobqueue.errors import ClaimVoid, IdConflict
+from jobqueue.errors import IdConflict
 from jobqueue.model import JobSpec
-from jobqueue.partition import PARTITIONS_MAX, home_of
+from jobqueue.partition import PARTITIONS_MAX, ClaimVoid, home_of
 
 CLAIM = "claim/"
 """The prefix of a claimed id in storage."""

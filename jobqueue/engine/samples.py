@@ -12,6 +12,7 @@ The samples of the day are stored: one row per step with the samples of all queu
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import struct
@@ -72,6 +73,13 @@ _MOST = (1 << 32) - 1
 def step_of(row: bytes | bytearray, at: int = 0) -> int:
     """The number of the step of the sample at this position."""
     return int.from_bytes(row[at : at + 4], "little")
+
+
+def summed(rows: Iterable[bytes]) -> bytes:
+    """The sum of samples of one step. As in `columns`, ages and percentiles are the largest of theirs: more is not known."""
+    numbers, *columns = zip(*(_ROW.unpack(row) for row in rows), strict=True)
+    sums = (min(_MOST, sum(column)) for column in columns[:6])
+    return _ROW.pack(numbers[0], *sums, *(functools.reduce(_larger, column) for column in columns[6:]))
 
 
 _NOTHING = (0, 0, 0, 0, 0)

@@ -14,10 +14,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import click
 
 from jobqueue.backend.base import Backend
+from jobqueue.backend.contents import Contents, Counted
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.loading import CannotOpen, Progress
 from jobqueue.backend.local import LocalBackend
@@ -121,7 +123,7 @@ def warn_of_lost(backend: Backend) -> None:
 
 
 def backup(source: str, target: str) -> str:
-    """Copy a file in its current state, whether or not a server uses it, and check the copy. Returns a line that says what it holds.
+    """Copy a file in its current state, whether or not a server uses it, and check the copy. Returns lines that say what it holds.
 
     Raises CannotOpen.
     """
@@ -134,16 +136,48 @@ def backup(source: str, target: str) -> str:
         finally:
             store.close(tidy=False)
 
-    return made(target, copy)
+    return str(made(target, copy))
 
 
-def made(target: str, fill: Callable[[str], object]) -> str:
-    """Make a data file and check it. Returns a line that says what it holds. Raises CannotOpen.
+class Held:
+    """What engines hold, in numbers."""
+
+    def __init__(self, *engines: Engine) -> None:
+        self._found: Counter[str] = Counter()
+        self._queues = 0
+        self._bytes = 0
+        for engine in engines:
+            self.add(engine)
+
+    def add(self, engine: Engine) -> None:
+        """Add what another engine holds."""
+        self._found.update(str(job.status) for job in engine.jobs.by_id.values())
+        self._queues += len(engine.queues)
+        self._bytes += engine.live_bytes
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(self._found.items())) or "none"
+        jobs, queues, size = _of(self._found.total(), "job"), _of(self._queues, "queue"), _of(self._bytes, "byte")
+        return f"{jobs} ({counts}) in {queues}, {size} in live jobs"
+
+
+class Checked(NamedTuple):
+    """What a file holds, and its contents in numbers that can be compared. str() gives a line of each."""
+
+    held: str
+    contents: Contents
+
+    def __str__(self) -> str:
+        return f"{self.held}\ncontents: {self.contents}"
+
+
+def made(target: str, fill: Callable[[str], Contents | None]) -> Checked:
+    """Make a data file and check it. Returns what it holds. Raises CannotOpen.
 
     The file appears complete or not at all, and only its owner can read it.
 
-    fill: called with the path of an empty file; when it returns, the file must be complete and on the disk. It can raise CannotOpen and
-    OSError.
+    fill: called with the path of an empty file; when it returns, the file must be complete and on the disk. It returns what the file must
+    contain, if it knows. It can raise CannotOpen and OSError.
     """
     if os.path.lexists(target):
         raise CannotOpen(f"{target}: exists already")
@@ -152,8 +186,10 @@ def made(target: str, fill: Callable[[str], object]) -> str:
         # The name is ours: a file at that path is left from an interrupted backup.
         _clear(part)
         os.close(new_file(part, os.O_WRONLY | os.O_CLOEXEC))
-        fill(os.path.abspath(part))
-        held = check(part)
+        expected = fill(os.path.abspath(part))
+        checked = check(part)
+        if expected is not None and checked.contents != expected:
+            raise CannotOpen(f"{target}: what was written is not what was read: {checked.contents}, not {expected}")
         os.rename(part, target)
         folder = os.open(os.path.dirname(os.path.abspath(target)), os.O_RDONLY)
         try:
@@ -164,7 +200,7 @@ def made(target: str, fill: Callable[[str], object]) -> str:
         raise CannotOpen(f"{target}: {error.strerror or error}") from error
     finally:
         _clear(part)
-    return held
+    return checked
 
 
 def _clear(part: str) -> None:
@@ -174,24 +210,16 @@ def _clear(part: str) -> None:
             os.unlink(part + suffix)
 
 
-def check(path: str) -> str:
-    """Read a whole file and check it as a server does at its start. Returns a line that says what it holds. Raises CannotOpen."""
+def check(path: str) -> Checked:
+    """Read a whole file and check it as a server does at its start. Returns what it holds. Raises CannotOpen."""
     store = Store.read_only(os.path.abspath(path))
-    engine = Engine(ALL)
+    engine, contents = Engine(ALL), Contents()
     try:
         with progress_shown(path) as progress:
-            load(store, engine, SystemClock(), progress)
+            load(store, engine, SystemClock(), progress, rows=Counted(store, contents))
     finally:
         store.close(tidy=False)
-    return holds(engine)
-
-
-def holds(engine: Engine) -> str:
-    """What an engine holds, on one line."""
-    found = Counter(str(job.status) for job in engine.jobs.by_id.values())
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(found.items())) or "none"
-    jobs, queues, size = _of(len(engine.jobs.by_id), "job"), _of(len(engine.queues), "queue"), _of(engine.live_bytes, "byte")
-    return f"{jobs} ({counts}) in {queues}, {size} in live jobs"
+    return Checked(str(Held(engine)), contents)
 
 
 def _of(count: int, what: str) -> str:

@@ -31,6 +31,8 @@ from jobqueue.http.heads import Fields, Head
 from jobqueue.http.request import Request
 from jobqueue.limits import Limits
 
+pytestmark = pytest.mark.long
+
 SIZE = Limits().body_bytes_max
 TARGET_CHARS = 8_000
 RATIO = 2.5

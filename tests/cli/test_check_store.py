@@ -20,6 +20,7 @@ from tests.postgres import postgres_server, postgres_stores
 from tests.valkey import Node, needs_valkey
 
 Check = Callable[..., Result]
+HASH = "[0-9a-f]{16}"
 
 
 def run(*arguments: str, **environ: str) -> Result:
@@ -71,8 +72,9 @@ def test_a_store_is_checked_while_servers_run(valkey: Node) -> None:
             job = other.dequeue(wait=10)
             assert (job and job.id) == "j0"
         assert result.exit_code == 0, result.output
-        whole, owner, servers, *more = result.output.splitlines()
+        whole, contents, owner, servers, *more = result.output.splitlines()
         assert whole == f"{valkey.url}: whole; 4 jobs (1 concluded, 3 queued) in 1 queue, 3 bytes in live jobs"
+        assert re.fullmatch(rf"contents: 4 jobs {HASH}, 1 queue {HASH}, 0 schedules 0{{16}}, 0 groups 0{{16}}", contents)
         assert re.fullmatch(r"owner: \S+ at 127\.0\.0\.1:\d+, epoch 1, its lease ends in \d\.\d s", owner)
         assert re.fullmatch(r"servers: (\S+ at 127\.0\.0\.1:\d+, seen \d+\.\d s ago(; |$)){2}", servers)
         assert not more
@@ -199,7 +201,7 @@ def test_a_store_of_postgres_from_the_command_line(alone: object) -> None:
                 client.enqueue(1)
                 result = run("--store", url)
             assert result.exit_code == 0, result.output
-            assert "whole; 1 job (1 queued) in 1 queue, 1 byte in live jobs\nowner: " in result.output
+            assert "whole; 1 job (1 queued) in 1 queue, 1 byte in live jobs\ncontents: 1 job " in result.output
         server.sql("UPDATE jobqueue.payloads SET payload = '2'")
         result = run("--store", url)
         assert (result.exit_code, "the payload of job number 1 does not have its checksum" in result.output) == (1, True), result.output

@@ -20,6 +20,8 @@ from tests.faults.process import Process
 from tests.postgres import SETTINGS, PostgresServer
 from tests.valkey import Node, needs_valkey, until
 
+pytestmark = pytest.mark.long
+
 GUARD = 60.0
 
 

@@ -16,6 +16,8 @@ from tests.faults.process import Process
 from tests.postgres import PostgresServer, postgres_server
 from tests.valkey import Node, needs_valkey
 
+pytestmark = pytest.mark.long
+
 GUARD = 30.0
 
 

@@ -15,7 +15,7 @@ from .test_queue import jobs
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 
 def take(client: Client, queue: str, worker: str = "w-1") -> str:

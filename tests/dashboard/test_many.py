@@ -16,7 +16,7 @@ from .test_overview import row
 if TYPE_CHECKING:
     from playwright.async_api import Response
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 JOBS = 100_000
 ANSWER_BYTES_MAX = 100_000

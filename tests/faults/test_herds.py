@@ -24,6 +24,8 @@ from .ledger import Api
 from .process import on_each_server
 from .wire import PATIENCE_SECONDS, Client, job_path, request, until
 
+pytestmark = pytest.mark.long
+
 FEW, MANY = 2_500, 10_000
 
 STALL_SECONDS_MAX = 0.25

@@ -26,6 +26,8 @@ from .process import Process
 from .test_datafile import cut_in_half, leave, opened
 from .wire import PATIENCE_SECONDS, call, until
 
+pytestmark = pytest.mark.long
+
 NOBODY = 65_534
 
 
@@ -189,7 +191,7 @@ async def test_60_a_look_by_another_name(
     backup(str(path), str(tmp_path / "copy.db"))
     (tmp_path / "copy.db").rename(other)
     (tmp_path / "again.db").hardlink_to(other)
-    assert check(str(tmp_path / "again.db")).startswith("1 job ")
+    assert check(str(tmp_path / "again.db")).held.startswith("1 job ")
 
 
 def delete(path: Path) -> None:

@@ -13,6 +13,8 @@ from .ledger import Api
 from .process import Process
 from .wire import Client, call, request, until
 
+pytestmark = pytest.mark.long
+
 LIMIT_SECONDS = 0.6
 """What the server of these tests gives a client: for a request's head, for its body, for reading an answer."""
 

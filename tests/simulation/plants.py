@@ -152,7 +152,7 @@ PLANTS = (
         "jobqueue/backend/store/valkey_writer.py",
         "        self._keep(self._commit)\n",
         "",
-        0,
+        198,
         True,
     ),
     Plant(

@@ -66,8 +66,10 @@ async def test_many_jobs_go_over_the_wire_in_few_calls(url: str) -> None:
         for number, job in enumerate(jobs):
             assert await result_of(client, job.id) == [1, number]  # type: ignore[union-attr]
         await worker.stop()
-    assert set(targets(proxy)) == {"/batch/dequeue", "/batch/conclude"}
-    assert len(proxy.seen) < 250
+    # A worker that was not run for a second, as on a busy machine, gives back what it could not start.
+    calls = [target for target in targets(proxy) if not target.endswith("/release")]
+    assert set(calls) == {"/batch/dequeue", "/batch/conclude"}
+    assert len(calls) < 250
 
 
 async def test_jobs_of_a_lost_answer_are_asked_for_again(url: str) -> None:

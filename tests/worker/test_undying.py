@@ -16,6 +16,8 @@ from jobqueue.testing import server_in_thread
 
 from .outside import gone, paths
 
+pytestmark = pytest.mark.long
+
 GUARD = 40.0
 """Seconds after which a test that waits in vain gives up."""
 

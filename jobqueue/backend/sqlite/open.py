@@ -10,7 +10,7 @@ from collections.abc import Callable
 from jobqueue.backend import loading
 from jobqueue.backend.group import Writer
 from jobqueue.backend.group_journal import GroupJournal
-from jobqueue.backend.loading import CannotOpen, Progress, no_progress
+from jobqueue.backend.loading import CannotOpen, Progress, Rows, no_progress
 from jobqueue.backend.rows import BadRow, Counters, decode_counters
 from jobqueue.backend.sqlite.file import Store
 from jobqueue.backend.sqlite.lock import FileLock, Locked, Unusable
@@ -23,12 +23,15 @@ _logger = logging.getLogger("jobqueue.storage")
 MakeWriter = Callable[[Store, GroupJournal], Writer]
 
 
-def load(store: Store, engine: Engine, clock: Clock, progress: Progress = no_progress) -> tuple[float, int]:
-    """Like `loading.load`, after checking that the log has everything that was committed. Raises CannotOpen."""
+def load(store: Store, engine: Engine, clock: Clock, progress: Progress = no_progress, *, rows: Rows | None = None) -> tuple[float, int]:
+    """Like `loading.load`, after checking that the log has everything that was committed. Raises CannotOpen.
+
+    rows: those of the store, for a caller that looks at them as they are read.
+    """
     if store.pages_missing:
         # If there are no counters, everything that was committed was in the log, and is lost.
         _cut(store, _counters(store) or Counters(1, 1, 0.0, ""))
-    return loading.load(store, engine, clock, progress)
+    return loading.load(store if rows is None else rows, engine, clock, progress)
 
 
 def check_log(store: Store) -> None:

@@ -19,10 +19,10 @@ from jobqueue.backend.base import Backend, Enqueued, SentSpec, claimed
 from jobqueue.backend.requests.claims import ClaimIds, Drop, DropClaims, GetClaims, VoidClaims, Wanted
 from jobqueue.backend.requests.request import R, Request
 from jobqueue.engine import checks
-from jobqueue.errors import ClaimVoid, IdConflict, QueueError, QueueFull, StorageUnavailable, Unconfirmed
+from jobqueue.errors import IdConflict, QueueError, QueueFull, StorageUnavailable, Unconfirmed
 from jobqueue.limits import Limits
 from jobqueue.model import JobSpec
-from jobqueue.partition import home_of, partition_of
+from jobqueue.partition import ClaimVoid, home_of, partition_of
 
 ROUNDS_MAX = 10
 """How often an enqueue goes through its steps. A second round is needed if an earlier claim was void, a third if others claim the same id

@@ -6,6 +6,10 @@ For a server, a moved file is as if it had been restarted.
 **A store is filled** under a claim, as its owner, in bounded groups. The first group has RESTORING in place of the counters, and so have
 all that follow, until everything has been read back and compared with the file; the counters themselves are in the last group. Every server
 reads the counters first, and only the owner writes them, in the same step as rows; a separate mark would be less reliable.
+
+With several partitions, all are marked before the first row is written, and all are compared before the first counters are. Partition 0 is
+marked first, and its counters are written last: so a store is whole if and only if partition 0 is not marked. A restore that was cut is
+taken up again by another one, which keeps the rows that are right.
 """
 
 from __future__ import annotations
@@ -16,11 +20,12 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 
+from jobqueue.backend.contents import Contents
 from jobqueue.backend.group import Fatal, Group, NotNow, Writer
-from jobqueue.backend.loading import PROGRESS_JOBS, CannotOpen, JobRows, Progress, Rows, no_progress
+from jobqueue.backend.joining import Joining
+from jobqueue.backend.loading import PROGRESS_JOBS, CannotOpen, Progress, Rows, Source, no_progress
 from jobqueue.backend.rows import RESTORING
 from jobqueue.backend.store.membership import MEMBER_SECONDS
 from jobqueue.backend.store.store import Store
@@ -60,70 +65,192 @@ async def copy(store: Store, write: Callable[[Group], object]) -> int:
     return whole.jobs
 
 
-class Source(Rows, Protocol):
-    """Rows that can be looked up by number."""
+async def join(stores: Sequence[Store], joining: Joining, progress: Progress = no_progress) -> None:
+    """Read all partitions of a store, each as it is at a moment of its own, and join them. Raises NotNow, CannotOpen, and what the target
+    of `joining` raises.
+    """
+    for index, store in enumerate(stores):
 
-    def these(self, numbers: Sequence[int]) -> Iterable[JobRows]:
-        """The rows of these jobs, without those that do not exist."""
+        async def take(group: Group, index: int = index) -> None:
+            await asyncio.to_thread(joining.take, index, group)
+
+        whole = await store.moment(take)
+        await asyncio.to_thread(joining.end, index, whole.counters, whole.queues, whole.jobs)
+    await asyncio.to_thread(joining.finish, progress)
 
 
 class _Comparison:
-    """Compares what is read back with its source, in whatever order and however often it comes."""
+    """Compares what is read of a store with its source, in whatever order and however often it comes. wrong: the numbers of jobs that the
+    source does not have, or has otherwise.
+    """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, contents: Contents | None = None) -> None:
+        self.wrong: set[int] = set()
         self._source = source
+        self._contents = contents
         self._states: set[int] = set()
         self._payloads: set[int] = set()
 
     async def __call__(self, group: Group) -> None:
-        """Raises Fatal if a row differs from the source."""
+        """Compare a group of Store.moment."""
         expected = {job.number: job for job in self._source.these(sorted({*group.states, *group.payloads}))}
+        before = self.right(expected)
         for number, state in group.states.items():
-            if number not in expected or expected[number].state != state:
-                raise Fatal(f"what can be read of job number {number} is not what was written")
+            self._note(self._states, number, number in expected and expected[number].state == state)
         for number, payload in group.payloads.items():
-            if number not in expected or expected[number].payload != payload:
-                raise Fatal(f"what can be read of the payload of job number {number} is not what was written")
-        self._states.update(group.states)
-        self._payloads.update(group.payloads)
+            self._note(self._payloads, number, number in expected and expected[number].payload == payload)
+        if self._contents is not None:
+            for number in self.right(expected) - before:
+                self._contents.add_job(*expected[number])
+
+    def _note(self, known: set[int], number: int, right: bool) -> None:
+        (known if right else self.wrong).add(number)
+
+    def right(self, numbers: Iterable[int]) -> set[int]:
+        """Those of these jobs that were read completely, and are as in the source."""
+        return {number for number in numbers if number in self._states and number in self._payloads} - self.wrong
 
     @property
-    def jobs(self) -> int:
-        """The number of jobs that were read completely."""
-        return len(self._states & self._payloads)
+    def all_right(self) -> set[int]:
+        """All such jobs."""
+        return (self._states & self._payloads) - self.wrong
+
+    @property
+    def seen(self) -> set[int]:
+        """All jobs of which anything was read."""
+        return self._states | self._payloads | self.wrong
 
 
-async def fill(store: Store, source: Source, progress: Progress = no_progress) -> None:
-    """Fill an empty store with rows that were all checked before. Raises CannotOpen, NotNow.
+class _Partition:
+    """One partition while it is filled."""
 
-    A store that has jobs, or servers, is refused and not changed. If filling is interrupted, only another `fill` makes the store usable: it
-    deletes what the first one left.
+    def __init__(self, store: Store, writer: Writer, source: Source, counters: bytes) -> None:
+        self.store = store
+        self._writer = writer
+        self._source = source
+        self._counters = counters
+
+    async def mark(self) -> None:
+        """Mark the partition as being filled."""
+        await _commit(self._writer, _group(RESTORING))
+
+    async def write(self, progress: Callable[[int], object]) -> None:
+        """Write what the partition lacks, and delete what an interrupted restore of something else has left. progress: called with the
+        number of jobs that have come in addition.
+        """
+        found = _Comparison(self._source)
+        whole = await self.store.moment(found)
+        right, named = found.all_right, dict(self._source.queues())
+        left = sorted(found.seen - right)
+        for start in range(0, len(left), GROUP_ROWS):
+            group = _group(RESTORING)
+            for number in left[start : start + GROUP_ROWS]:
+                group.forget(number)
+            await _commit(self._writer, group)
+        progress(len(right))
+        for group in _groups(self._source, right):
+            await _commit(self._writer, group)
+            progress(len(group.states))
+        changed: dict[str, bytes | None] = {name: None for name in whole.queues if name not in named}
+        changed.update((name, row) for name, row in named.items() if whole.queues.get(name) != row)
+        for names in _pieces(changed):
+            await _commit(self._writer, _group(RESTORING, queues=names))
+
+    async def compare(self, contents: Contents) -> None:
+        """Read everything back, and add it to `contents`. Raises Fatal if it is not what the source has."""
+        found = _Comparison(self._source, contents)
+        whole = await self.store.moment(found)
+        if found.wrong:
+            raise Fatal(f"what can be read of job number {min(found.wrong)} is not what was written")
+        total, named = self._source.count(), dict(self._source.queues())
+        if (whole.counters, whole.queues, whole.jobs, len(found.all_right)) != (RESTORING, named, total, total):
+            raise Fatal(
+                f"what was written is not what can be read: {whole.jobs} of {total} jobs, {len(whole.queues)} of {len(named)} queues"
+            )
+        contents.add_named(whole.queues.items())
+
+    async def complete(self) -> None:
+        """Write the counters: from now on the partition is whole."""
+        await _commit(self._writer, _group(self._counters))
+        if await self.store.counters() != self._counters:
+            raise Fatal("the counters that were written are not those that can be read")
+
+
+async def fill(stores: Sequence[Store], sources: Sequence[Source], expected: Contents, progress: Progress = no_progress) -> Contents:
+    """Fill the partitions of an empty store with rows that were all checked before. Returns what was read back. Raises CannotOpen, NotNow.
+
+    stores: all partitions, in order; sources: what each gets; expected: what they are to contain together. A store that has jobs, or
+    servers, is refused and not changed. If filling is interrupted, only another `fill` makes the store usable: it goes on where the first
+    one ended, or begins anew if it is given something else.
     """
+    rows = [_counters_of(source) for source in sources]
+    name = f"{NAME}{socket.gethostname()[:150]}:{os.getpid()}-{secrets.token_hex(2)}"
+    await _check_unused(stores, name)
+    async with contextlib.AsyncExitStack() as stack:
+        epochs = []
+        for store in stores:
+            owner = await store.claim(name, NOWHERE, LEASE_SECONDS)
+            if owner.name != name:
+                raise _owned(store, owner.name, owner.seconds)
+            stack.push_async_callback(_released, store, owner.epoch)
+            epochs.append(owner.epoch)
+        try:
+            await _check_empty(stores)
+            partitions = []
+            for store, epoch, source, counters in zip(stores, epochs, sources, rows, strict=True):
+                await stack.enter_async_context(_held(store, epoch))
+                writer = await stack.enter_async_context(_writing(store, epoch))
+                partitions.append(_Partition(store, writer, source, counters))
+            return await _fill(partitions, sum(source.count() for source in sources), expected, progress)
+        except (NotNow, Fatal) as error:
+            raise CannotOpen(f"{stores[0].path}: the restore was interrupted; run it again: {error}") from error
+
+
+def _counters_of(source: Source) -> bytes:
     counters = source.counters()
     if counters is None:
         raise CannotOpen(f"{source.path}: holds nothing yet")
-    name = f"{NAME}{socket.gethostname()[:150]}:{os.getpid()}-{secrets.token_hex(2)}"
-    await _check_unused(store, name)
-    owner = await store.claim(name, NOWHERE, LEASE_SECONDS)
-    if owner.name != name:
-        raise _owned(store, owner.name, owner.seconds)
-    try:
-        await _check_empty(store)
-        async with _held(store, owner.epoch), _writing(store, owner.epoch) as writer:
-            await _clear(store, writer)
-            await _fill(store, writer, source, counters, progress)
-    except (NotNow, Fatal) as error:
-        raise CannotOpen(f"{store.path}: the restore was interrupted; run it again: {error}") from error
-    finally:
-        with contextlib.suppress(NotNow, Fatal):
-            await store.release(owner.epoch)
+    return counters
 
 
-async def _check_unused(store: Store, name: str) -> None:
+async def _fill(partitions: Sequence[_Partition], total: int, expected: Contents, progress: Progress) -> Contents:
+    done = 0
+
+    def advance(jobs: int) -> None:
+        nonlocal done
+        if (done + jobs) // PROGRESS_JOBS > done // PROGRESS_JOBS:
+            progress(done + jobs, total)
+        done += jobs
+
+    progress(0, total)
+    for partition in partitions:
+        await partition.mark()
+    for partition in partitions:
+        await partition.write(advance)
+    found = Contents()
+    for partition in partitions:
+        await partition.compare(found)
+    if found != expected:
+        raise Fatal(f"what was written is not what was to be written: {found}, not {expected}")
+    for partition in reversed(partitions):
+        await partition.complete()
+    progress(total, total)
+    return found
+
+
+async def _released(store: Store, epoch: int) -> None:
+    with contextlib.suppress(NotNow, Fatal):
+        await store.release(epoch)
+
+
+async def _check_unused(stores: Sequence[Store], name: str) -> None:
     """Refuse a store that servers use."""
-    owner = await store.owner()
-    if owner is not None and owner.seconds > 0:
-        raise _owned(store, owner.name, owner.seconds)
+    for store in stores:
+        owner = await store.owner()
+        if owner is not None and owner.seconds > 0:
+            raise _owned(store, owner.name, owner.seconds)
+    # Servers are members of the whole store.
+    store = stores[0]
     try:
         members = [member.name for member in await store.announce(name, NOWHERE) if member.seconds < MEMBER_SECONDS]
     finally:
@@ -133,12 +260,16 @@ async def _check_unused(store: Store, name: str) -> None:
         raise CannotOpen(f"{store.path}: servers use it: stop {', '.join(sorted(others))} first")
 
 
-async def _check_empty(store: Store) -> None:
-    counters = await store.counters()
-    if counters is not None and counters != RESTORING:
-        whole = await store.moment(_refuse_jobs(store))
-        if whole.queues:
-            raise _used(store, "queues")
+async def _check_empty(stores: Sequence[Store]) -> None:
+    if await stores[0].counters() == RESTORING:
+        # Then nothing else in it is anybody's, whatever the other partitions hold.
+        return
+    for store in stores:
+        counters = await store.counters()
+        if counters is not None and counters != RESTORING:
+            whole = await store.moment(_refuse_jobs(store))
+            if whole.queues:
+                raise _used(store, "queues")
 
 
 def _refuse_jobs(store: Store) -> Callable[[Group], Awaitable[None]]:
@@ -203,50 +334,12 @@ async def _commit(writer: Writer, group: Group) -> None:
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _clear(store: Store, writer: Writer) -> None:
-    """Mark the store as being filled, and delete what an interrupted restore left."""
-    await _commit(writer, _group(RESTORING))
-    numbers: set[int] = set()
-
-    async def note(group: Group) -> None:
-        numbers.update(group.states, group.payloads)
-
-    whole = await store.moment(note)
-    left = sorted(numbers)
-    for start in range(0, len(left), GROUP_ROWS):
-        group = _group(RESTORING)
-        for number in left[start : start + GROUP_ROWS]:
-            group.forget(number)
-        await _commit(writer, group)
-    if whole.queues:
-        await _commit(writer, _group(RESTORING, queues=dict.fromkeys(whole.queues)))
-
-
-async def _fill(store: Store, writer: Writer, source: Source, counters: bytes, progress: Progress) -> None:
-    total, done = source.count(), 0
-    progress(0, total)
-    for group in _groups(source):
-        await _commit(writer, group)
-        if (done + len(group.states)) // PROGRESS_JOBS > done // PROGRESS_JOBS:
-            progress(done + len(group.states), total)
-        done += len(group.states)
-    queues = dict(source.queues())
-    await _commit(writer, _group(RESTORING, queues=queues))
-
-    found = _Comparison(source)
-    whole = await store.moment(found)
-    if (whole.counters, whole.queues, whole.jobs, found.jobs) != (RESTORING, queues, total, total):
-        raise Fatal(f"what was written is not what can be read: {whole.jobs} of {total} jobs, {len(whole.queues)} of {len(queues)} queues")
-    await _commit(writer, _group(counters))
-    if await store.counters() != counters:
-        raise Fatal("the counters that were written are not those that can be read")
-    progress(total, total)
-
-
-def _groups(source: Rows) -> Iterator[Group]:
-    """Jobs in groups."""
+def _groups(source: Rows, without: Set[int]) -> Iterator[Group]:
+    """Jobs in groups, without these."""
     group = _group(RESTORING)
     for number, state, payload in source.jobs():
+        if number in without:
+            continue
         group.put(number, state)
         group.put_payload(number, payload)
         if len(group.states) >= GROUP_ROWS or group.size > GROUP_BYTES:
@@ -254,6 +347,20 @@ def _groups(source: Rows) -> Iterator[Group]:
             group = _group(RESTORING)
     if group.states:
         yield group
+
+
+def _pieces(rows: Mapping[str, bytes | None]) -> Iterator[dict[str, bytes | None]]:
+    """Rows of queues and other things, so many at a time that a group is not much larger than one of jobs."""
+    piece: dict[str, bytes | None] = {}
+    size = 0
+    for name, row in rows.items():
+        piece[name] = row
+        size += len(row or b"")
+        if len(piece) >= GROUP_ROWS or size > GROUP_BYTES:
+            yield piece
+            piece, size = {}, 0
+    if piece:
+        yield piece
 
 
 def _group(counters: bytes, *, queues: Mapping[str, bytes | None] | None = None) -> Group:

@@ -13,6 +13,7 @@ from jobqueue import errors
 from jobqueue.backend.store.moved import Moved
 from jobqueue.errors import BadRequest, QueueError, StorageUnavailable, Unavailable, Unconfirmed
 from jobqueue.model import PLAIN, Conclusion, Details, Job, Lease, Status
+from jobqueue.partition import ClaimVoid
 
 
 class ErrorRow(msgspec.Struct, array_like=True, gc=False):
@@ -122,7 +123,7 @@ def held_bytes(job: Job) -> int:
 
 
 KINDS: dict[str, type[QueueError]] = {
-    kind.__name__: kind for kind in (*vars(errors).values(), Moved) if isinstance(kind, type) and issubclass(kind, QueueError)
+    kind.__name__: kind for kind in (*vars(errors).values(), ClaimVoid, Moved) if isinstance(kind, type) and issubclass(kind, QueueError)
 }
 """Every error class, by its name."""
 

@@ -32,6 +32,7 @@ from jobqueue.model import JobSpec, Outcome, Verdict, Want
 from jobqueue.policy import QueuePolicy
 from tests.conformance.durable import MEMORY, kept
 from tests.engine.test_machine import EngineMachine
+from tests.moving import contents
 from tests.postgres import postgres_server, postgres_stores
 from tests.valkey import needs_valkey, no_servers_left, single, with_replicas
 
@@ -126,7 +127,7 @@ async def restored(store: Store, path: Path, progress: loading.Progress = loadin
     file = sqlite.Store.read_only(str(path))
     try:
         async with asyncio.timeout(GUARD):
-            await fill(store, file, progress)
+            await fill([store], [file], contents(file), progress)
     finally:
         file.close(tidy=False)
 
