@@ -74,7 +74,7 @@ class Inherited(Coroutine[Any, Any, Any]):
         self.__name__, self.__qualname__ = work.__name__, work.__qualname__
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        raise NotImplementedError
+        return (yield from self._work.__await__())
 
     def send(self, value: Any) -> Any:
         return self._step(self._work.send, value)
