@@ -1,10 +1,10 @@
-"""`python -m bench`: measure other queues beside this one, the budgets, what size costs, what many servers do, what
-keys cost, and other servers of SQS; write bench/results.md.
+"""`python -m bench`: measure other queues beside this one, the budgets, what size costs, what many servers do, how far
+partitions go, what keys cost, and other servers of SQS; write bench/results.md.
 
-`python -m bench peers`, `budgets`, `growth`, `scale`, `flow` and `sqs` do one of these, `python -m bench where` tells what an enqueue is
-made of, and `python -m bench load` puts load on a server that is running. --quick takes two to three minutes in all and shows that the
-measuring works; its numbers are rougher and its sizes smaller. Only a full run writes results.md, so that the file never mixes the two. The
-exit code says whether everything could be measured, not whether budgets are met: a busy machine must not fail a build.
+`python -m bench peers`, `budgets`, `growth`, `scale`, `partitions`, `flow` and `sqs` do one of these, `python -m bench where` tells what an
+enqueue is made of, and `python -m bench load` puts load on a server that is running. --quick takes about three minutes in all and shows
+that the measuring works; its numbers are rougher and its sizes smaller. Only a full run writes results.md, so that the file never mixes the
+two. The exit code says whether everything could be measured, not whether budgets are met: a busy machine must not fail a build.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ PROGRAMS = {
     "budgets": "bench.budgets",
     "growth": "bench.growth",
     "scale": "bench.scale",
+    "partitions": "bench.partitions",
     "flow": "bench.flow",
     "sqs": "bench.sqs.__main__",
     "where": "bench.where",
@@ -38,10 +39,10 @@ def main() -> int:
         return program(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure other queues beside this one, the budgets, what size costs, what many servers do, what keys cost, and SQS.",
+        description="Measure other queues beside this one, the budgets, what size costs, what servers and partitions do, keys, and SQS.",
         epilog=f"One of these alone, what an enqueue is made of, or load on a running server: python -m bench {'|'.join(PROGRAMS)}.",
     )
-    parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds, two to three minutes")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds, about three minutes")
     parser.add_argument("--only", metavar="ROW,...", help="only these rows of the budgets")
     options = parser.parse_args()
     flags = ["--quick"] if options.quick else []

@@ -70,7 +70,9 @@ def prepare() -> None:
 
 
 @contextlib.contextmanager
-def _running(arguments: list[str], environment: dict[str, str], token: str | None, quiet: bool = False) -> Iterator[Server]:
+def _running(
+    arguments: list[str], environment: dict[str, str], token: str | None, quiet: bool = False, end: int = signal.SIGTERM
+) -> Iterator[Server]:
     errors = subprocess.DEVNULL if quiet else None
     process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
     try:
@@ -83,7 +85,7 @@ def _running(arguments: list[str], environment: dict[str, str], token: str | Non
         if process.poll() is not None:
             raise BenchError(f"{' '.join(arguments)} ended by itself with {process.returncode}")
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(end)
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -96,10 +98,12 @@ def bare(*paths: str) -> contextlib.AbstractContextManager[Server]:
     return _running(["-m", "bench.bare", *paths], dict(os.environ), None)
 
 
-def ours(*flags: str, token: str | None = None, quiet: bool = False) -> contextlib.AbstractContextManager[Server]:
-    """`jobqueue serve` with its defaults, or with `flags`. quiet: throw its log away."""
+def ours(
+    *flags: str, token: str | None = None, quiet: bool = False, end: int = signal.SIGTERM
+) -> contextlib.AbstractContextManager[Server]:
+    """`jobqueue serve` with its defaults, or with `flags`. quiet: throw its log away. end: the signal that ends it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBQUEUE_")}
     if token is not None:
         environment["JOBQUEUE_TOKEN"] = token
     command = ["-m", "jobqueue", "serve", "--host", "127.0.0.1", "--port", "0", "--log-level", "warning", *flags]
-    return _running(command, environment, token, quiet)
+    return _running(command, environment, token, quiet, end)

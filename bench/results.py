@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-PARTS = ("peers", "budgets", "growth", "scale", "flow", "sqs")
+PARTS = ("peers", "budgets", "growth", "scale", "partitions", "flow", "sqs")
 RESULTS = Path(__file__).parent / "results.md"
 
 _HEAD = """\

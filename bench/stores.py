@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,11 +22,12 @@ SECRET = "bench-" + "s" * 26
 
 
 class Store(NamedTuple):
-    """A store that runs. flags: by which a server is told of it; cpu_ns: what it has used, its replicas not counted."""
+    """A store that runs. flags: by which a server is told of it; cpu_ns: what it has used, its replicas not counted; port: of a Valkey."""
 
     name: str
     flags: tuple[str, ...]
     cpu_ns: Callable[[], int]
+    port: int = 0
 
 
 @contextlib.contextmanager
@@ -58,16 +59,17 @@ def valkey() -> Iterator[Store]:
         pid, port = stack.enter_context(_valkey_node(folder / "primary"))
         stack.enter_context(_valkey_node(folder / "replica", "--replicaof", f"127.0.0.1 {port}"))
         deadline = time.monotonic() + START_SECONDS
-        while "state=online" not in _replication(port):
+        while "state=online" not in valkey_info(port, "replication"):
             if time.monotonic() > deadline:
                 raise BenchError("the replica does not follow")
             time.sleep(0.05)
-        yield Store("Valkey, WAIT 1", ("--store", f"valkey://127.0.0.1:{port}", "--acknowledge", "1"), lambda: cpu_ns(pid))
+        yield Store("Valkey, WAIT 1", ("--store", f"valkey://127.0.0.1:{port}", "--acknowledge", "1"), lambda: cpu_ns(pid), port)
 
 
-def _replication(port: int) -> str:
+def valkey_info(port: int, section: str) -> str:
+    """What a Valkey says of itself."""
     connection = Blocking(port)
-    connection.send(b"INFO replication\r\n")
+    connection.send(f"INFO {section}\r\n".encode())
     told = connection.receive_some().decode()
     connection.close()
     return told
@@ -127,3 +129,42 @@ def _wait_until(server: Server, owns: bool) -> None:
             raise BenchError("a server does not find its place on the store")
         time.sleep(0.05)
     connection.close()
+
+
+@contextlib.contextmanager
+def partitioned_on(store: Store, count: int, partitions: int, *, standby: bool = False) -> Iterator[list[Server]]:
+    """So many servers on a new store with so many partitions, with standbys or without. At first, the first server owns all partitions."""
+    flags = ["--partitions", str(partitions), "--peer-port", "0", "--peer-secret", SECRET, *([] if standby else ["--no-standby"])]
+    with contextlib.ExitStack() as stack:
+        started: list[Server] = []
+        for _ in range(count):
+            # Nobody uses the store afterwards, so nothing has to be handed over.
+            server = stack.enter_context(ours(*store.flags, *flags, quiet=True, end=signal.SIGKILL))
+            os.sched_setaffinity(server.process.pid, CORES)
+            started.append(server)
+            wait_until(lambda: set(owners(started, partitions)) == {0}, "the first server does not own all partitions")
+        yield started
+
+
+def wait_until(true: Callable[[], bool], otherwise: str, seconds: float = START_SECONDS) -> None:
+    """Ask again and again. Raises BenchError with what is wrong otherwise."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise BenchError(otherwise)
+        time.sleep(0.1)
+
+
+def owners(servers: Sequence[Server], partitions: int) -> list[int | None]:
+    """For each partition, which of the servers owns it, as all of them say; None if they do not agree yet."""
+    views = []
+    names = []
+    for server in servers:
+        connection = Blocking(server.port)
+        told = json.loads(connection.ask(STATS).body).get("cluster") or {}
+        connection.close()
+        names.append(told.get("name"))
+        named = {each["index"]: each["owner"] for each in told.get("partitions") or ()} if partitions > 1 else {0: told.get("owner")}
+        views.append([(named.get(index) or {}).get("name") for index in range(partitions)])
+    agreed = [each[0] if len(set(each)) == 1 else None for each in zip(*views, strict=True)]
+    return [names.index(name) if name in names and name is not None else None for name in agreed]
