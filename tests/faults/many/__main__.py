@@ -20,6 +20,7 @@ def main() -> int:
         description="Three servers on a store under load: kill or stop a process each round, and ask for all that was acknowledged.",
     )
     parser.add_argument("--store", choices=STANDS, default="valkey")
+    parser.add_argument("--partitions", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases whose names have this in them")
@@ -29,8 +30,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     began = time.monotonic()
     say = functools.partial(print, file=sys.stderr, flush=True)
-    outcome = run(options.store, options.rounds, options.seed, say, options.only, options.logs)
-    print(f"python -m tests.faults.many --store {options.store} --rounds {options.rounds} --seed {options.seed}")
+    outcome = run(options.store, options.rounds, options.seed, say, options.only, options.logs, options.partitions)
+    print(
+        f"python -m tests.faults.many --store {options.store} --partitions {options.partitions} --rounds {options.rounds} --seed {options.seed}"
+    )
     print(f"{time.monotonic() - began:.0f} s. {outcome.summary()}", outcome.checked, "", outcome.table(), sep="\n")
     return 0 if outcome.well else 1
 

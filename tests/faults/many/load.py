@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -12,7 +13,9 @@ from typing import Any
 
 from jobqueue import AsyncClient, Retrying
 from jobqueue.client.types import LeasedJob
-from jobqueue.errors import LeaseLost, NotInProgress, QueueError, UnknownJob
+from jobqueue.errors import IdConflict, LeaseLost, NotInProgress, QueueError, UnknownJob
+from jobqueue.model import DEFAULT_QUEUE
+from jobqueue.partition import partition_of
 
 from .book import Book
 
@@ -25,11 +28,24 @@ BACKLOG = 500
 REFUSALS = (LeaseLost, NotInProgress, UnknownJob)
 
 
+def queues_of(partitions: int) -> list[str]:
+    """A queue in each partition."""
+    if partitions == 1:
+        return [DEFAULT_QUEUE]
+    found: dict[int, str] = {}
+    for number in itertools.count():
+        found.setdefault(partition_of(f"queue{number}", partitions), f"queue{number}")
+        if len(found) == partitions:
+            return list(found.values())
+    raise AssertionError
+
+
 class Load:
     """Starts with `start`; `drain` has producers stop and workers take no more risks; `end` ends all."""
 
-    def __init__(self, urls: Sequence[str], book: Book, seed: int) -> None:
+    def __init__(self, urls: Sequence[str], book: Book, seed: int, partitions: int = 1) -> None:
         self.book = book
+        self._queues = queues_of(partitions)
         self._urls = list(urls)
         self._luck = Random(seed)
         self._producing = self._working = True
@@ -81,16 +97,27 @@ class Load:
             number += 1
             job_id = f"{name}-{number}"
             began = self.book.submits(job_id)
-            await client.enqueue(job_id, id=job_id, max_attempts=1_000)
+            queue = luck.choice(self._queues)
+            await client.enqueue(job_id, id=job_id, queue=queue, max_attempts=1_000)
             self.book.acknowledges(job_id, began)
+            if len(self._queues) > 1 and luck.random() < 0.1:
+                await self._enqueue_twice(client, job_id, luck.choice([name for name in self._queues if name != queue]))
             busy = len(self.book.acknowledged) - len(self.book.concluded) > BACKLOG
             await asyncio.sleep(luck.uniform(0.05, 0.15) * (5 if busy else 1))
+
+    async def _enqueue_twice(self, client: AsyncClient, job_id: str, queue: str) -> None:
+        """Use an id again, in a queue of another partition."""
+        try:
+            await client.enqueue(job_id, id=job_id, queue=queue, max_attempts=1_000)
+        except IdConflict:
+            return
+        self.book.faults.append(f"{job_id} was enqueued in {queue} too")
 
     async def _work(self, client: AsyncClient, name: str, luck: Random) -> None:
         while self._working:
             seconds = SHORT_LEASE_SECONDS if luck.random() < 0.1 else LEASE_SECONDS
             asked_at = time.time()
-            job = await client.dequeue(wait=2.0, lease_seconds=seconds, worker=name)
+            job = await client.dequeue(self._queues, wait=2.0, lease_seconds=seconds, worker=name)
             if job is not None:
                 self.book.hands_out(job, asked_at, seconds)
                 await self._handle(client, job, seconds, luck.random() if self._producing else 1.0, luck)
@@ -136,9 +163,9 @@ class Load:
 
 
 @contextlib.contextmanager
-def load_on(urls: Sequence[str], book: Book, seed: int) -> Iterator[Load]:
+def load_on(urls: Sequence[str], book: Book, seed: int, partitions: int = 1) -> Iterator[Load]:
     """A load that has begun. Its end is no failure of its own when something else failed."""
-    load = Load(urls, book, seed)
+    load = Load(urls, book, seed, partitions)
     load.start()
     try:
         yield load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -84,13 +85,21 @@ def bag(names: list[str], rounds: int, luck: Random) -> list[str]:
     return drawn[:rounds]
 
 
-def run(store: str, rounds: int, seed: int, say: Callable[[str], None] = print, only: str = "", logs: Path | None = None) -> Outcome:
+def run(
+    store: str,
+    rounds: int,
+    seed: int,
+    say: Callable[[str], None] = print,
+    only: str = "",
+    logs: Path | None = None,
+    partitions: int = 1,
+) -> Outcome:
     """Strike so many times. only: what the names of the cases must have in them; logs: a folder for what the servers log."""
     luck = Random(seed)
-    with stand_on(store, logs) as stand:
+    with stand_on(store, logs, partitions) as stand:
         book = Book()
         cases: dict[str, Case] = {QUIET: Case()}
-        with load_on([server.url for server in stand.servers], book, luck.randrange(1 << 30)) as load:
+        with load_on([server.url for server in stand.servers], book, luck.randrange(1 << 30), partitions) as load:
             _wait_until_whole(stand, load)
             names = [name for name in stand.cases if only in name]
             for number, name in enumerate(bag(names, rounds, luck), 1):
@@ -115,6 +124,8 @@ def run(store: str, rounds: int, seed: int, say: Callable[[str], None] = print, 
         # A defect of the server is logged as one.
         tracebacks = [line for server in stand.servers for line in server.log.splitlines() if "Traceback" in line or "Error:" in line]
         order = {QUIET: cases.pop(QUIET)} | {name: cases[name] for name in stand.cases if name in cases}
+    ids = Counter(job.id for job in found)
+    book.faults += [f"{count} jobs have the id {job_id}" for job_id, count in ids.items() if count > 1]
     strangers = [f"{job.id} is there, and nobody enqueued it" for job in found if job.id not in book.submitted]
     return Outcome(book, order, lost, undone, book.double_leases(), [*book.faults, *strangers, *tracebacks], checked.splitlines()[0])
 

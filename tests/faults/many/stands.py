@@ -24,6 +24,8 @@ LEASE_SECONDS = 5.0
 """`--owner-lease`, its default."""
 NODE_TIMEOUT_MS = 1_000
 ASKING_SECONDS = 1.0
+CALM_SECONDS = 40.0
+"""Long enough for partitions to move after a change of servers: they begin to after 30 s."""
 
 Strike = Callable[[Random], None]
 """One fault, from its beginning to its end: whoever was killed runs again, whoever stood still goes on."""
@@ -73,26 +75,40 @@ class Server:
             self.log += self.process.log()
             self.process.close()
 
-    def owns(self) -> bool:
-        """Whether it owns the queue. Raises QueueError when it does not answer."""
+    def terminate(self) -> None:
+        """SIGTERM, until it has ended."""
+        self.process.signal(signal.SIGTERM)
+        self.process.wait()
+        self.close()
+
+    def owns(self) -> int:
+        """How many partitions it owns. Raises QueueError when it does not answer."""
         with Client(self.url, timeout=ASKING_SECONDS, retrying=Retrying(tries=1)) as asking:
             told = asking.stats().cluster
-        return told is not None and told.owner is not None and told.owner.name == told.name
+        if told is None:
+            return 0
+        owners = [partition.owner for partition in told.partitions] or [told.owner]
+        return sum(owner is not None and owner.name == told.name for owner in owners)
 
     def sees(self) -> int:
-        """How many servers are there in its eyes, of which one owns the queue and answers; 0 if none does."""
+        """How many servers are there in its eyes, of which some own all partitions and answer; 0 if a partition has no owner."""
         with contextlib.suppress(QueueError), Client(self.url, timeout=ASKING_SECONDS, retrying=Retrying(tries=1)) as asking:
             told = asking.stats()
-            if told.cluster is not None and told.cluster.owner is not None and told.unavailable is None:
-                return sum(member.seen_seconds < 3.0 for member in told.cluster.members)
+            if told.cluster is not None and told.unavailable is None:
+                owners = [partition.owner for partition in told.cluster.partitions] or [told.cluster.owner]
+                if None not in owners:
+                    return sum(member.seen_seconds < 3.0 for member in told.cluster.members)
         return 0
 
 
 class Stand(abc.ABC):
-    """Three servers on a store. cases: what can be done to it, by name."""
+    """Three servers on a store of so many partitions. cases: what can be done to it, by name. With several partitions, "the owner" is the
+    server that owns most of them, and "a server that does not own" another one.
+    """
 
-    def __init__(self, store: list[str]) -> None:
+    def __init__(self, store: list[str], partitions: int) -> None:
         self.store = store
+        self.partitions = partitions
         self.servers: list[Server] = []
         self.cases: dict[str, Strike] = {
             "kill -9 of a server that does not own": lambda luck: self._kill_server(luck.choice(self._fronts()), luck),
@@ -100,11 +116,14 @@ class Stand(abc.ABC):
             "SIGSTOP of a server that does not own": lambda luck: _stop(luck.choice(self._fronts()).pid, luck),
             "SIGSTOP of the owner": lambda luck: _stop(self.owner().pid, luck),
         }
+        if partitions > 1:
+            self.cases["SIGTERM of the owner"] = lambda luck: self._stop_server(self.owner(), luck)
+            self.cases["a time of calm, in which partitions move"] = lambda luck: time.sleep(CALM_SECONDS)
 
     def start(self) -> None:
         """Start the servers."""
         for _ in range(SERVERS):
-            self.servers.append(Server(self.store))
+            self.servers.append(Server([*self.store, "--partitions", str(self.partitions)]))
 
     def close(self) -> None:
         """End all."""
@@ -112,13 +131,15 @@ class Stand(abc.ABC):
             server.close()
 
     def owner(self) -> Server:
-        """The server that owns the queue."""
+        """The server that owns the queue, or most partitions."""
         deadline = time.monotonic() + 60.0
         while True:
+            owned: dict[Server, int] = {}
             for server in self.servers:
                 with contextlib.suppress(QueueError):
-                    if server.owns():
-                        return server
+                    owned[server] = server.owns()
+            if any(owned.values()):
+                return max(owned, key=owned.__getitem__)
             assert time.monotonic() < deadline, "nobody owns the queue"
 
     def _fronts(self) -> list[Server]:
@@ -128,6 +149,12 @@ class Stand(abc.ABC):
     @staticmethod
     def _kill_server(server: Server, luck: Random) -> None:
         server.kill()
+        time.sleep(restart_pause(luck))
+        server.restart()
+
+    @staticmethod
+    def _stop_server(server: Server, luck: Random) -> None:
+        server.terminate()
         time.sleep(restart_pause(luck))
         server.restart()
 
@@ -164,7 +191,7 @@ def _stop(pid: int, luck: Random) -> None:
 class ValkeyStand(Stand):
     """Three primaries with two replicas each, set up as docs/scale-out.md says."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int) -> None:
         self.nodes = cluster(
             replicas=2,
             primaries=3,
@@ -175,7 +202,7 @@ class ValkeyStand(Stand):
             appendfsync="everysec",
         )
         addresses = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
-        super().__init__(["--store", f"valkey://{addresses}", "--acknowledge", "1"])
+        super().__init__(["--store", f"valkey://{addresses}", "--acknowledge", "1"], partitions)
         self._slot = int(self.nodes[0].tell("CLUSTER", "KEYSLOT", "{jq0}:o"))
         for name, choose in (
             ("the primary", self.primary),
@@ -258,9 +285,9 @@ log_min_messages = fatal
 class PostgresStand(Stand):
     """One database."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int) -> None:
         self.postgres = PostgresServer(POSTGRES_SETTINGS)
-        super().__init__(["--store", self.postgres.url()])
+        super().__init__(["--store", self.postgres.url()], partitions)
         self.cases["restart -m immediate of the database"] = self._restart
         self.cases["SIGSTOP of the database"] = self._stop_database
 
@@ -286,9 +313,9 @@ STANDS: dict[str, type[ValkeyStand] | type[PostgresStand]] = {"valkey": ValkeySt
 
 
 @contextlib.contextmanager
-def stand_on(store: str, logs: Path | None = None) -> Iterator[Stand]:
+def stand_on(store: str, logs: Path | None = None, partitions: int = 1) -> Iterator[Stand]:
     """A stand that serves. store: valkey or postgres; logs: a folder in which to leave what the servers logged."""
-    stand = STANDS[store]()
+    stand = STANDS[store](partitions)
     try:
         stand.start()
         yield stand

@@ -20,12 +20,13 @@ SEEDS = {"valkey": 1, "postgres": 3}
 
 @pytest.mark.long
 @pytest.mark.xdist_group("ledger")
+@pytest.mark.parametrize("partitions", [1, 3])
 @pytest.mark.parametrize("store", ["valkey", "postgres"])
-def test_nothing_acknowledged_is_lost(store: str) -> None:
+def test_nothing_acknowledged_is_lost(store: str, partitions: int) -> None:
     """Three rounds, among them the end of the owner: nothing is lost or undone, and no job is leased twice at once."""
     if store == "valkey":
         needs_valkey()
-    outcome = run(store, rounds=3, seed=SEEDS[store])
+    outcome = run(store, rounds=3, seed=SEEDS[store], partitions=partitions)
     assert outcome.well, outcome.summary()
     assert outcome.book.concluded
 
