@@ -31,9 +31,8 @@ def main() -> int:
     began = time.monotonic()
     say = functools.partial(print, file=sys.stderr, flush=True)
     outcome = run(options.store, options.rounds, options.seed, say, options.only, options.logs, options.partitions)
-    print(
-        f"python -m tests.faults.many --store {options.store} --partitions {options.partitions} --rounds {options.rounds} --seed {options.seed}"
-    )
+    print(f"python -m tests.faults.many --store {options.store} --partitions {options.partitions}", end=" ")
+    print(f"--rounds {options.rounds} --seed {options.seed}")
     print(f"{time.monotonic() - began:.0f} s. {outcome.summary()}", outcome.checked, "", outcome.table(), sep="\n")
     return 0 if outcome.well else 1
 
