@@ -11,10 +11,10 @@ from .loop import passing
 if TYPE_CHECKING:
     from .cluster import ClusterWorld
 
-IDS = 6
+IDS = 8
 """How many ids are in use at a time."""
 
-SERIALS = 12
+SERIALS = 60
 """How many jobs are submitted in the world before the ids are others."""
 
 REFUSED_SECONDS = 120.0
@@ -28,6 +28,14 @@ class Claimer(Producer):
     """Submits what others submit too, each time to any queue: the same job again, or another one under an id that may be taken."""
 
     world: ClusterWorld
+
+    async def step(self) -> None:
+        """See Producer. Then looks, at any server, for a job that somebody has submitted."""
+        await super().step()
+        if self.world.ids.shared and self.chance(0.4):
+            self.drop()
+            job_id = self.random.choice(list(self.world.ids.shared)[-IDS:])
+            await self.ask("look", "GET", f"/jobs/{job_id}", ids=(job_id,))
 
     def item(self) -> dict[str, Any]:
         """A job of a shared id, the same in all but its queue."""

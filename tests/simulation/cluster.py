@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Literal
 
+import msgspec
+
 from jobqueue.backend.store.balance import CALM_SECONDS
 from jobqueue.backend.store.membership import CLOCK_SECONDS_MAX
 from jobqueue.limits import Limits
@@ -92,6 +94,7 @@ def _divided(seed: int, plan: ClusterPlan, count: int) -> ClusterPlan:
         troubles=plan.troubles + (("trap",) * random.choice((0, 1, 3))),
         trouble_pace=random.choice((2.0, 6.0, 12.0)),
         offsets=(*plan.offsets, 0.0)[:3],
+        limits=msgspec.structs.replace(plan.limits, history_jobs_max=random.choice((5, 30, 10_000))),
         standby=random.random() < 0.7,
     )
 
@@ -190,6 +193,8 @@ class ClusterWorld(World):
         self.delivered: set[str] = set()
         self.undelivered: dict[str, tuple[Ask, float]] = {}
         self.in_hand: dict[str, Member] = {}
+        self.answered_by: dict[Ask, Member] = {}
+        """Of several partitions: by whom each request was answered."""
         self.acked: dict[Commit, ReignChecker] = {}
         self.lost: dict[str, float] = {}
         self._behind: set[Commit] = set()
@@ -312,6 +317,9 @@ class ClusterWorld(World):
             self.history.fault(f"{ask} was answered 500: {answer.content[:300]!r}")
         if self.plan.partitions > 1:
             self.apart.finished(member, ask, answer)
+            self.ids.finished(ask, answer)
+            if answer is not None:
+                self.answered_by[ask] = member
         if ask.op not in DEQUEUES:
             return
         for view in ask.views:
@@ -328,6 +336,13 @@ class ClusterWorld(World):
         excused = member.stopping or any(view.excused for view in ask.views)
         if empty and ask.wait > 0 and not excused and self.loop.time() < ask.until - EPSILON:
             self.history.fault(f"{ask} was sent away {ask.until - self.loop.time():.3f} s before its wait had passed")
+
+    def handed(self, checker: ReignChecker, token: str, front: Ask) -> None:
+        """An owner has handed out a job; front: the client's request. If that has been answered already, nobody takes the job."""
+        self.handed_by[token] = checker, self.loop.time()
+        member = self.answered_by.get(front)
+        if member is not None and not member.gone and not member.stopping:
+            self.undelivered.setdefault(token, (front, self.loop.time()))
 
     def took_back(self, token: str) -> None:
         """An owner has ended a lease, or another server has given it back, since it was not delivered."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ class IdChecker:
         self.world = world
         self.shared: dict[str, None] = {}
         self._lost = False
+        self._made_at: dict[tuple[int, str], float] = {}
 
     def lost(self) -> None:
         """A failover has forgotten for good what was acknowledged: a claim, perhaps, so that an id may have been claimed anew."""
@@ -62,6 +64,7 @@ class IdChecker:
 
     def made(self, checker: ReignChecker, job_id: str) -> None:
         """A job has been made, or read from the rows."""
+        self._made_at[checker.partition, job_id] = self.world.loop.time()
         if job_id not in self.world.ledger.submitted or self._lost:
             return
         for partition in range(self.world.plan.partitions):
@@ -69,6 +72,17 @@ class IdChecker:
                 self.world.history.fault(
                     f"{job_id} is a job of partition {checker.partition} and, {other.status} in {other.queue}, one of partition {partition}"
                 )
+
+    def finished(self, ask: Ask, answer: Any) -> None:
+        """A server is done with a request: where a job is, whoever asks for it finds it."""
+        if ask.op not in ("look", "wait") or not ask.path.startswith("/jobs/") or answer is None or answer.status != 404:
+            return
+        job_id, parsed_at = ask.path.removeprefix("/jobs/").partition("?")[0], ask.until - ask.wait
+        for partition in range(self.world.plan.partitions):
+            serving = self.world.serving_of(partition)
+            made_at = self._made_at.get((partition, job_id), math.inf)
+            if serving is not None and max(serving.began, made_at) < parsed_at and job_id in serving.jobs:
+                self.world.history.fault(f"{ask} did not find {job_id}, which is in partition {partition} since {made_at:.3f}")
 
     def _jobs(self, partition: int) -> Mapping[str, Seen]:
         serving = self.world.serving_of(partition)

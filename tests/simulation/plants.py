@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 
 class Plant(NamedTuple):
-    """A bug: in which file which text is replaced. first: a seed that finds it; cluster: in a world of several servers."""
+    """A bug: in which file which text is replaced. first: a seed that finds it; cluster: in a world of several servers; partitions: of a
+    store of so many. also: more replacements, where one is not enough since the server looks twice.
+    """
 
     name: str
     what: str
@@ -30,9 +32,84 @@ class Plant(NamedTuple):
     new: str
     first: int
     cluster: bool = False
+    partitions: int | None = None
+    also: tuple[tuple[str, str, str], ...] = ()
 
+    @property
+    def how(self) -> list[str]:
+        """The options of the simulation."""
+        return ["--cluster"] * self.cluster + ([] if self.partitions is None else ["--partitions", str(self.partitions)])
+
+
+PARTITIONED = (
+    Plant(
+        "a claim ignored",
+        "a job is enqueued under whatever claim its id's home has, also one for another partition",
+        "jobqueue/backend/store/claiming.py",
+        "                elif claim.partition == entry.index:\n                    entry.number",
+        "                elif claim.number:\n                    entry.number",
+        0,
+        True,
+        3,
+    ),
+    Plant(
+        "a void without a floor",
+        "a partition says that it has no job of an id, and makes one all the same when an enqueue under that claim arrives late",
+        "jobqueue/engine/claims.py",
+        "        if not all(known) and self.floors.get(home, 0) < below:\n",
+        "        if False:\n",
+        0,
+        True,
+        3,
+    ),
+    Plant(
+        "a second hand-out kept",
+        "a dequeue that waits in several partitions keeps what another one hands out in the moment in which it has a job already",
+        "jobqueue/backend/store/partitioned_taking.py",
+        "            self.quiet = self.quiet or taking.quiet\n",
+        "            taking.delivered()\n",
+        0,
+        True,
+        3,
+        (
+            (
+                "jobqueue/backend/store/partitioned_taking.py",
+                "            for task in self._tasks:\n                task.cancel()\n",
+                "",
+            ),
+        ),
+    ),
+    Plant(
+        "two partitions moved at once",
+        "partitions move whatever the others do, also while one of them moves or has no owner",
+        "jobqueue/backend/store/balancing.py",
+        "        await asyncio.gather(*(each.check() for each in self._backends))\n",
+        "",
+        0,
+        True,
+        3,
+        (
+            (
+                "jobqueue/backend/store/balance.py",
+                "        if owner is None or owner not in held:\n            return None\n",
+                "        if owner is None or owner not in held:\n            continue\n",
+            ),
+        ),
+    ),
+    Plant(
+        "a stale place",
+        "a front goes on asking the partition where it last saw a job, though the id is another partition's by now",
+        "jobqueue/backend/store/finding.py",
+        "            if error.field is not None:\n                raise\n",
+        "            if error.field is not None or self.places.known(job_id):\n                raise\n",
+        0,
+        True,
+        3,
+    ),
+)
 
 PLANTS = (
+    *PARTITIONED,
     Plant(
         "barging",
         "jobs are handed to waiters in the next turn of the loop, so that a newcomer can take one first",
@@ -330,18 +407,19 @@ def planted(plant: Plant) -> Iterator[Path]:
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         for part in ("tests/__init__.py", "tests/messages.py", "tests/ways.py"):
             shutil.copyfile(ROOT / part, copy / part)
-        path = copy / plant.path
-        text = path.read_text(encoding="utf-8")
-        if text.count(plant.old) != 1:
-            raise LookupError(f"{plant.name} does not fit {plant.path} any more; write it anew")
-        path.write_text(text.replace(plant.old, plant.new), encoding="utf-8")
+        for name, old, new in ((plant.path, plant.old, plant.new), *plant.also):
+            path = copy / name
+            text = path.read_text(encoding="utf-8")
+            if text.count(old) != 1:
+                raise LookupError(f"{plant.name} does not fit {name} any more; write it anew")
+            path.write_text(text.replace(old, new), encoding="utf-8")
         yield copy
 
 
 def hunt(plant: Plant, *how: str) -> subprocess.CompletedProcess[str]:
     """Simulate the copy, with options that say from which seed on and for how long, until the bug is found: exit code 1."""
     with planted(plant) as copy:
-        command = [sys.executable, "-m", "tests.simulation", *how, *(["--cluster"] if plant.cluster else [])]
+        command = [sys.executable, "-m", "tests.simulation", *how, *plant.how]
         return subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True, check=False)
 
 

@@ -144,7 +144,8 @@ class ReignChecker(DurableChecker):
             if event.kind is Kind.ENQUEUED and event.job is not None:
                 self.world.ids.made(self, event.job.id)
             if event.kind is Kind.DEQUEUED and event.job is not None and event.job.lease is not None:
-                self.world.handed_by[event.job.lease.token] = self, self.now
+                holder = self.leases[event.job.lease.token][1] if event.job.lease.token in self.leases else None
+                self.world.handed(self, event.job.lease.token, ask if holder is None else holder.front)
             self.world.places = max(self._places, self.world.places)
 
     def stands(self, ask: Ask, wait: float) -> None:

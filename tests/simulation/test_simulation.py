@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -27,6 +28,12 @@ CLUSTER_SEEDS = 80
 
 CLUSTER_CHUNKS = 8
 CLUSTER_REPEATED = 8
+
+PARTITIONS = 3
+PARTITIONS_SEEDS = 50
+"""Worlds of several servers on a store of three partitions, beside those among the others: about 100 s on two slow cores."""
+
+PARTITIONS_CHUNKS = 25
 
 HUNT_SEEDS = 200
 """In how many worlds a planted bug is looked for. Each was found in its first; a change of the server gives seeds other worlds."""
@@ -50,7 +57,26 @@ def test_no_seed_of_several_servers_finds_a_fault(chunk: int) -> None:
         assert run.report(simulate_cluster(seed)) == ""
 
 
-@pytest.mark.parametrize(("how", "live", "seed"), [((), simulate, REPEATED), (("--cluster",), simulate_cluster, CLUSTER_REPEATED)])
+@pytest.mark.parametrize(
+    "chunk",
+    [0, *(pytest.param(chunk, marks=pytest.mark.long) for chunk in range(1, PARTITIONS_CHUNKS))],
+    ids=lambda chunk: f"partitions-{chunk}",
+)
+def test_no_seed_of_several_partitions_finds_a_fault(chunk: int) -> None:
+    """Nor do they on a store of several partitions, whose ids are claimed across them, and which move from server to server."""
+    for seed in range(chunk, PARTITIONS_SEEDS, PARTITIONS_CHUNKS):
+        assert run.report(simulate_cluster(seed, PARTITIONS)) == ""
+
+
+@pytest.mark.parametrize(
+    ("how", "live", "seed"),
+    [
+        ((), simulate, REPEATED),
+        (("--cluster",), simulate_cluster, CLUSTER_REPEATED),
+        (("--cluster", "--partitions", str(PARTITIONS)), partial(simulate_cluster, partitions=PARTITIONS), CLUSTER_REPEATED),
+    ],
+    ids=["one", "cluster", "partitions"],
+)
 def test_a_seed_tells_the_same_story_each_time(how: tuple[str, ...], live: Callable[[int], World], seed: int) -> None:
     """A history is the same byte for byte when its seed is run again, in this process or in one that hashes strings in another way."""
     again = [sys.executable, "-m", "tests.simulation", *how, "--seed", str(seed), "--digest"]
@@ -71,10 +97,11 @@ def test_worlds_differ() -> None:
 def test_worlds_of_several_servers_differ() -> None:
     """The seeds of CI make worlds with every kind of trouble, with and without a standby, and with each way to acknowledge."""
     plans = [cluster_plan_of(seed) for seed in range(CLUSTER_SEEDS)]
-    assert {trouble for plan in plans for trouble in plan.troubles} == set(TROUBLES)
+    assert {trouble for plan in plans for trouble in plan.troubles} == {*TROUBLES, "trap"}
     assert {plan.standby for plan in plans} == {True, False}
     assert {plan.acknowledge for plan in plans} == {0, 1, 2}
     assert {len(plan.offsets) for plan in plans} == {2, 3}
+    assert {(plan.partitions, plan.shards) for plan in plans} == {(1, False), (3, False), (3, True)}
 
 
 def test_a_failing_seed_says_how_to_see_it_again(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
