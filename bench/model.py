@@ -18,6 +18,8 @@ SECOND_US = 1e6
 CORES = 2
 """Of a server; a process on each."""
 PRIMARIES = (1, 3, 9)
+USUAL = 3
+"""Primaries in the table that is in docs/scale-out.md."""
 SERVERS = (4, 16, 64)
 PARTITIONS = (16, 64, 128)
 JOBS = 1_000_000
@@ -29,9 +31,7 @@ class Footprint(NamedTuple):
     """Microseconds of CPU for a job's life.
 
     alone: of an owner that is asked itself; front, owner: of a server that forwards, and of the owner it forwards to; standby: of the
-    server that follows the owner; store: of the primary; claim, claim_store: in addition, of all servers and of the primary, if the
-    job's id has to be claimed; single_commits, single_commits_store: of an owner that is asked itself, and of the primary, if every call
-    is a commit of its own.
+    server that follows the owner; store: of the primary.
     """
 
     alone: float
@@ -39,14 +39,10 @@ class Footprint(NamedTuple):
     owner: float
     standby: float
     store: float
-    claim: float = 0.0
-    claim_store: float = 0.0
-    single_commits: float = 0.0
-    single_commits_store: float = 0.0
 
 
 class Figures(NamedTuple):
-    """What was measured.
+    """What was measured. few, many: single calls, few or many at a time at each partition; batch: batches, few at a time.
 
     In microseconds of CPU a second, for a process: idle, of one with nothing; idle_watch, idle_own, idle_follow: in addition, for each
     partition that there is, that it owns, that it follows; idle_member: for each other process. Of the first primary: store_server, for
@@ -55,7 +51,8 @@ class Figures(NamedTuple):
     each held dequeue.
     """
 
-    single: Footprint
+    few: Footprint
+    many: Footprint
     batch: Footprint
     idle: float
     idle_watch: float
@@ -126,7 +123,7 @@ class Rates(NamedTuple):
         return min(self.owner, self.front)
 
     def first(self, primaries: int) -> str:
-        """What ends first."""
+        """What ends first, with so many primaries: "owner", "fronts" or "Valkey"."""
         ends = {"owner": self.owner, "fronts": self.front, "Valkey": self.stores[primaries]}
         return min(ends, key=ends.__getitem__)
 
@@ -195,10 +192,10 @@ ASSUMED = f"""\
 Assumed: each machine has {CORES} cores like those of this machine, with a process on each, and nothing else on them. Jobs are spread evenly
 over the partitions, and calls over all processes, whoever owns the queue. Jobs have 200 bytes, and ids whose home is the queue's partition.
 A core does nothing but this, to 100 %: plan with half of it. Every partition has a standby, and a process follows as many as it owns. The
-primaries of Valkey have a core each, equal ranges of slots, and replicas elsewhere. CPU for a job is what it was with 32 calls at a time:
-all at one partition for servers, spread over 8 for Valkey. With fewer calls at a time commits are smaller, and cost more for each call;
-when a core is full, calls wait, and commits grow. The network is never full. For memory there are {JOBS:,} jobs in all, of {JOB_BYTES}
-bytes each in the owner and in the standby."""
+primaries of Valkey have a core each, equal ranges of slots, and replicas elsewhere. *Few at a time*: always 4 calls for each partition, as
+for batches, too; *many*: 32. The fewer there are, the smaller the commits, and the more each call costs Valkey and the servers. When a core
+is full, calls wait, and commits grow. The network is never full. For memory there are {JOBS:,} jobs in all, of {JOB_BYTES} bytes each
+in the owner and in the standby."""
 
 LEFT_OUT = """\
 Not measured: more than four servers, and more than one machine. Nothing here shows what a network with delays, or dozens of servers that
@@ -218,19 +215,35 @@ def layouts() -> list[Layout]:
     return [Layout(servers, partitions) for servers in SERVERS for partitions in PARTITIONS]
 
 
-def throughput(given: Figures) -> str:
-    """Jobs a second, by what allows them."""
+KINDS = ("single calls, few at a time", "single calls, many at a time", "batches of 100")
+
+
+def _kinds(given: Figures) -> Sequence[Footprint]:
+    return given.few, given.many, given.batch
+
+
+def in_short(given: Figures) -> str:
+    """Jobs a second with the usual number of primaries, and what ends first."""
     rows = []
     for layout in layouts():
         cells = [str(layout.servers), str(layout.partitions)]
-        for cost in (given.single, given.batch):
+        for cost in _kinds(given):
             found = rates(given, cost, layout)
-            cells += [_thousands(found.servers), " / ".join(_thousands(found.stores[each]) for each in PRIMARIES)]
-            cells += [" / ".join(found.first(each) for each in PRIMARIES)]
+            cells.append(f"{_thousands(min(found.servers, found.stores[USUAL]))} ({found.first(USUAL)})")
         rows.append(cells)
-    stores = " / ".join(map(str, PRIMARIES)) + " primaries"
-    heads = [f"{kind}: {name}" for kind in ("single calls", "batches") for name in ("servers", f"Valkey, {stores}", "ends first")]
-    return _table(["servers", "partitions", *heads], rows)
+    return _table(["servers", "partitions", *KINDS], rows)
+
+
+def allowed(given: Figures) -> str:
+    """Jobs a second that the servers allow, and that each number of primaries allows."""
+    rows = []
+    for layout in layouts():
+        cells = [str(layout.servers), str(layout.partitions)]
+        for cost in _kinds(given):
+            found = rates(given, cost, layout)
+            cells.append(" / ".join(_thousands(each) for each in (found.servers, *found.stores.values())))
+        rows.append(cells)
+    return _table(["servers", "partitions", *KINDS], rows)
 
 
 def sizes(given: Figures) -> str:
@@ -255,33 +268,28 @@ def sizes(given: Figures) -> str:
 def modelled(given: Figures) -> list[str]:
     """The paragraphs and tables of a report."""
     lines = [
-        [
-            name, f"{cost.alone:.1f}", f"{cost.front:.1f} + {cost.owner:.1f}", f"{cost.standby:.1f}", f"{cost.store:.1f}",
-            f"{cost.claim:.1f}", f"{cost.claim_store:.1f}", f"{cost.single_commits:.1f}", f"{cost.single_commits_store:.1f}",
-        ]
-        for name, cost in (("single calls", given.single), ("batches", given.batch))
-    ]  # fmt: skip
-    head = ["a job's life, µs", "owner asked itself", "front + owner", "standby", "store", "its id claimed, servers", "store"]
-    head += ["a commit for each call, owner asked itself", "store"]
+        [name, *(f"{part:.1f}" for part in (cost.alone, cost.front, cost.owner, cost.standby, cost.store))]
+        for name, cost in zip(KINDS, _kinds(given), strict=True)
+    ]
+    head = ["a job's life, µs", "owner asked itself", "front", "owner behind it", "standby", "Valkey"]
     idle = (
         f"At rest, µs of CPU a second: a process {given.idle:,.0f}, and {given.idle_watch:.1f} for each partition, {given.idle_own:.0f} "
         f"for each that it owns, {given.idle_follow:.0f} for each that it follows; Valkey {given.store_server:.0f} for each process, and "
         f"{given.store_watch:.1f} for each process and partition. An empty partition takes {given.own_kib:.0f} KiB in its owner, "
         f"{given.watch_kib:.0f} in each other process."
     )
-    alike = [_thousands(rates(given, cost, Layout(16, 64)).queue) for cost in (given.single, given.batch)]
+    alike = [_thousands(rates(given, cost, Layout(16, 64)).queue) for cost in (given.many, given.batch)]
     one = f"A single queue has one owner, whose core allows {alike[0]} by single calls and {alike[1]} in batches (16 servers)."
-    what = (
-        "Job lives a second, in thousands (k), that the servers' cores allow, that Valkey's cores allow, and which core ends first: that "
-        "of the *owner* of most partitions, those of *fronts*, which own nothing, or that of the *Valkey* primary with most partitions:"
-    )
     return [
         "## How far it goes, on paper",
         "What the model is given:",
         _table(head, lines),
         idle,
-        what,
-        throughput(given),
+        f"Job lives a second, in thousands (k), with {USUAL} primaries, and what ends first: the core of the *owner* of most partitions "
+        "(all cores, if all own as many), those of *fronts*, which own nothing, or that of the *Valkey* primary with most partitions:",
+        in_short(given),
+        f"What each allows alone: the servers / {' / '.join(map(str, PRIMARIES))} primaries:",
+        allowed(given),
         one,
         "Held requests, memory and links:",
         sizes(given),

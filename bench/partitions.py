@@ -378,43 +378,55 @@ def at_rest(rests: Sequence[Rest]) -> str:
 
 def figures(found: Findings) -> Figures:
     """What the model is given."""
-    stand = found.found[-1]
-    lives = []
-    for kinds, size in ((SINGLE, 1), (BATCHES, BATCH)):
-        fronts, owned = ([stand.roles_us(FRONT, kind)[at] for kind in kinds] for at in (0, 1))
-        follower = 1 - found.followed.owned[-1]
-        lives.append(
-            Footprint(
-                alone=sum(stand.roles_us(OWNER, kind)[1] for kind in kinds) / size,
-                front=sum(fronts) / size,
-                owner=sum(owned) / size,
-                standby=sum(found.followed.server_us(OWNER, kind, follower) for kind in kinds) / size,
-                store=sum(stand.store_us(SPREAD, kind) for kind in kinds) / size,
-                single_commits=sum(stand.server_us(ONE, kind, stand.owned[-1]) for kind in kinds) / size,
-                single_commits_store=sum(stand.store_us(ONE, kind) for kind in kinds) / size,
-                claim=max(0.0, sum(stand.servers_us(CLAIMED, kind) - stand.servers_us(SPREAD, kind) for kind in kinds) / size),
-                claim_store=max(0.0, sum(stand.store_us(CLAIMED, kind) - stand.store_us(SPREAD, kind) for kind in kinds) / size),
-            )
-        )
-    alone, _followed, many, many_followed = found.rests
-    more = many.partitions - alone.partitions
-    watch = max(0.0, many.other_us - alone.other_us) / more
+    many, few = _many_at_a_time(found, SINGLE, 1), _few_at_a_time(found, SINGLE, 1)
+    one, _followed, all_of, all_followed = found.rests
+    more = all_of.partitions - one.partitions
     return Figures(
-        single=lives[0],
-        batch=lives[1],
-        idle=alone.other_us,
-        idle_watch=watch,
-        idle_own=max(0.0, many.owner_us - many.other_us) / many.partitions,
-        idle_follow=max(0.0, many_followed.other_us - many.other_us) / many.partitions,
+        few=few,
+        many=many,
+        batch=_few_at_a_time(found, BATCHES, BATCH),
+        idle=one.other_us,
+        idle_watch=max(0.0, all_of.other_us - one.other_us) / more,
+        idle_own=max(0.0, all_of.owner_us - all_of.other_us) / all_of.partitions,
+        idle_follow=max(0.0, all_followed.other_us - all_of.other_us) / all_of.partitions,
         idle_member=max(0.0, found.announce[0]),
-        store_server=alone.store_us / 2,
-        store_watch=max(0.0, many.store_us - alone.store_us) / more / 2,
+        store_server=one.store_us / 2,
+        store_watch=max(0.0, all_of.store_us - one.store_us) / more / 2,
         store_member=max(0.0, found.announce[1]),
-        base_mib=alone.other_mib,
-        own_kib=max(0.0, many.owner_mib - alone.owner_mib) * 1_024 / more,
-        watch_kib=max(0.0, many.other_mib - alone.other_mib) * 1_024 / more,
+        base_mib=one.other_mib,
+        own_kib=max(0.0, all_of.owner_mib - one.owner_mib) * 1_024 / more,
+        watch_kib=max(0.0, all_of.other_mib - one.other_mib) * 1_024 / more,
         held_front_kib=found.held[1],
         held_owner_kib=found.held[2],
+    )
+
+
+def _many_at_a_time(found: Findings, kinds: Sequence[str], size: int) -> Footprint:
+    """Of a job's life in calls of `size` jobs, with all connections at one partition."""
+    stand, followed = found.found[-1], found.followed
+    return Footprint(
+        alone=sum(stand.roles_us(OWNER, kind)[1] for kind in kinds) / size,
+        front=sum(stand.roles_us(FRONT, kind)[0] for kind in kinds) / size,
+        owner=sum(stand.roles_us(FRONT, kind)[1] for kind in kinds) / size,
+        standby=sum(followed.server_us(OWNER, kind, 1 - followed.owned[-1]) for kind in kinds) / size,
+        store=sum(stand.store_us(FRONT, kind) for kind in kinds) / size,
+    )
+
+
+def _few_at_a_time(found: Findings, kinds: Sequence[str], size: int) -> Footprint:
+    """The same with the connections spread over all partitions. Then no server has one role, so the roles share what all of them used as
+    they do with all connections at one partition."""
+    stand, count = found.found[-1], len(found.found[-1].servers)
+    alike = next(each for each in found.found if each.partitions == stand.partitions and len(each.servers) == len(found.followed.servers))
+    many = _many_at_a_time(found, kinds, size)
+    spent, followed, without = (sum(each.servers_us(SPREAD, kind) for kind in kinds) / size for each in (stand, found.followed, alike))
+    times = spent / (many.alone / count + (many.front + many.owner) * (count - 1) / count)
+    return Footprint(
+        alone=many.alone * times,
+        front=many.front * times,
+        owner=many.owner * times,
+        standby=max(many.standby, followed - without),
+        store=sum(stand.store_us(SPREAD, kind) for kind in kinds) / size,
     )
 
 

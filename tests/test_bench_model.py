@@ -12,7 +12,8 @@ from jobqueue.partition import home_of, partition_of
 
 COST = Footprint(alone=200, front=150, owner=100, standby=50, store=40)
 GIVEN = Figures(
-    single=COST,
+    few=COST,
+    many=COST,
     batch=COST,
     idle=0,
     idle_watch=0,
@@ -84,9 +85,9 @@ def test_memory_and_links_are_those_of_the_busiest_process() -> None:
 
 
 def test_the_report_has_every_layout() -> None:
-    """Two tables, each with a line for each number of servers and of partitions."""
+    """Three tables, each with a line for each number of servers and of partitions."""
     text = "\n\n".join(modelled(GIVEN))
-    assert text.count("\n| 64 | 128 |") == 2
+    assert text.count("\n| 64 | 128 |") == 3
     assert "inf" not in text
 
 
