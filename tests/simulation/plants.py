@@ -68,7 +68,7 @@ PARTITIONED = (
         "jobqueue/backend/store/partitioned_taking.py",
         "            self.quiet = self.quiet or taking.quiet\n",
         "            taking.delivered()\n",
-        0,
+        9,
         True,
         3,
         (
@@ -85,7 +85,7 @@ PARTITIONED = (
         "jobqueue/backend/store/balancing.py",
         "        await asyncio.gather(*(each.check() for each in self._backends))\n",
         "",
-        0,
+        8,
         True,
         3,
         (
@@ -102,7 +102,7 @@ PARTITIONED = (
         "jobqueue/backend/store/finding.py",
         "            if error.field is not None:\n                raise\n",
         "            if error.field is not None or self.places.known(job_id):\n                raise\n",
-        0,
+        2,
         True,
         3,
     ),
