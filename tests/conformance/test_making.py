@@ -147,11 +147,11 @@ async def test_a_dead_letter_where_order_is_kept_is_as_old_as_its_stay(rig: Rig)
     """It expires so long after it came; where no order is kept, so long after it was made. A new value holds for those that are there."""
     for name, policy in (("dead", ORDERED), ("plain", QueuePolicy())):
         await rig.backend.put_policy(name, replace(policy, expires_in=60.0))
-        await rig.backend.put_policy(f"of.{name}", QueuePolicy(max_attempts=1, dead_letter=name))
-        await rig.put(f"in.{name}", queue=f"of.{name}", key="k")
+        await rig.backend.put_policy(f"{name}:of", QueuePolicy(max_attempts=1, dead_letter=name))
+        await rig.put(f"in.{name}", queue=f"{name}:of", key="k")
     await rig.advance(50)
     for name in ("dead", "plain"):
-        (job,) = await rig.take_all(f"of.{name}", limit=1)
+        (job,) = await rig.take_all(f"{name}:of", limit=1)
         await rig.backend.conclude(job.id, token(job), FAILED)
     await rig.advance(30)
     await rig.idle()
