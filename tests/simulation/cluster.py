@@ -325,7 +325,7 @@ class ClusterWorld(World):
         for view in ask.views:
             for token in view.handed:
                 if status == 200 and token.encode() in answer.content:
-                    if not ask.link.server.wrote_to_the_gone:
+                    if not ask.link.server.wrote_to_the_gone and ask.link.server.written > ask.written:
                         if not (ask.link.client.half_closed or ask.link.server.cut_short):
                             self.delivered.add(token)
                         continue

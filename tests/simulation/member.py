@@ -152,7 +152,7 @@ class Member:
         ask = self.world.asks[int(request.head.headers["X-Request"])]
         self.world.history.note("parsed by", self.name, ask.number)
         self.open[ask.number] = ask
-        ask.until = self.world.loop.time() + ask.wait
+        ask.until, ask.written = self.world.loop.time() + ask.wait, ask.link.server.written
         serving: Coroutine[Any, Any, Answer] = self.app.handle(request)
 
         def done(answer: Answer | None) -> None:
