@@ -406,7 +406,10 @@ class ClusterWorld(World):
             # It was deposed by a claim that was forgotten then.
             return False
         gone = "" if checker.reign is None else str(checker.reign.lease.gone or "")
-        return not member.gone and member.hurt_at < shard.failed_over_at - SETTLED_SECONDS and "no word from the store" not in gone
+        if "no word from the store" in gone or "it was given" in gone:
+            # Whoever has handed a partition over keeps nothing of it.
+            return False
+        return not member.gone and member.hurt_at < shard.failed_over_at - SETTLED_SECONDS
 
     # Whenever nothing is left to do at an instant.
 

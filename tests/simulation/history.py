@@ -31,7 +31,7 @@ class Ask:
     or told to stop, for another reason than a job. late: its concludes
     hold after their leases too. ticket: of the last change it made. views: of many servers, what each owner that was
     asked on its behalf knows of it, which is an Ask of its own whose `front` is this one. stood_in: the partitions where it has waited.
-    written: how much had been written to its connection when it was read.
+    written, slow: when it was read, how much had been written to its connection, and whether its client did not read.
     """
 
     number: int
@@ -60,6 +60,7 @@ class Ask:
     views: list[Ask] = field(default_factory=list)
     stood_in: set[int] = field(default_factory=set)
     written: int = 0
+    slow: bool = False
 
     def __str__(self) -> str:
         return f"request {self.number} ({self.op})"

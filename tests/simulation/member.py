@@ -152,7 +152,7 @@ class Member:
         ask = self.world.asks[int(request.head.headers["X-Request"])]
         self.world.history.note("parsed by", self.name, ask.number)
         self.open[ask.number] = ask
-        ask.until, ask.written = self.world.loop.time() + ask.wait, ask.link.server.written
+        ask.until, ask.written, ask.slow = self.world.loop.time() + ask.wait, ask.link.server.written, ask.link.client.slow
         serving: Coroutine[Any, Any, Answer] = self.app.handle(request)
 
         def done(answer: Answer | None) -> None:

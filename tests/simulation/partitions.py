@@ -27,6 +27,9 @@ UNNOTICED_SECONDS = 4.0
 WELL_SECONDS = 6.0
 """How long after trouble an owner, a store and a server are as if there had been none."""
 
+STORE_WELL_SECONDS = 12.0
+"""The same for the store: a connection of which an answer got lost is given up after ten seconds."""
+
 AT_ONCE_SECONDS = 3.0
 """Within how long what waits for nothing is answered where all is well: a few ways there and back, the slowest of them."""
 
@@ -160,7 +163,7 @@ class Apart:
         parsed_at, now = ask.until - ask.wait, self.world.loop.time()
         late = now > ask.until + AT_ONCE_SECONDS
         waited = answer.status == 204 and now > parsed_at + AT_ONCE_SECONDS
-        if not (answer.status == 503 or late or waited) or ask.link.client.slow or not self._well(member, parsed_at):
+        if not (answer.status == 503 or late or waited) or ask.slow or not self._well(member, parsed_at):
             return
         needed = self._needed(ask)
         well = {partition for partition in needed if self._serves_well(partition, parsed_at)}
@@ -191,7 +194,7 @@ class Apart:
         serving = self.world.serving_of(partition)
         if serving is None or serving.began > since - WELL_SECONDS or not self._well(serving.member, since):
             return False
-        return max(self._at(serving.shard.hosts[0]), self._at(f"({partition})")) <= since - WELL_SECONDS
+        return self._at(serving.shard.hosts[0]) <= since - STORE_WELL_SECONDS and self._at(f"({partition})") <= since - WELL_SECONDS
 
     def _at(self, name: str) -> float:
         return self._troubled.get(name, -1e9)
