@@ -151,8 +151,8 @@ def _owner(cluster: Cluster) -> str:
         missing = _ownerless(cluster)
         owned = sum(_owned(each, cluster) for each in cluster.partitions)
         if missing:
-            return f"none of partition {', '.join(map(str, missing))}: requests for it are answered 503 until a server has taken over"
-        return f"of each of the {len(cluster.partitions)} partitions; of {owned} the one that was asked"
+            return f"none for partition {', '.join(map(str, missing))}: requests for it are answered 503 until a server has taken over"
+        return f"all {len(cluster.partitions)} partitions have one; this server owns {owned}"
     if cluster.owner is None:
         return "none: requests are answered 503 until a server has taken over"
     left = "" if cluster.lease_left_seconds is None else f", lease for another {brief(cluster.lease_left_seconds)}"
@@ -165,8 +165,8 @@ def _standby(cluster: Cluster) -> str:
         owned = [each for each in cluster.partitions if _owned(each, cluster)]
         cold = ", ".join(str(each.index) for each in owned if each.standby is None)
         if cold:
-            return f"none of partition {cold}: a server that takes over first reads their jobs"
-        return f"of each partition of the one that was asked{behind}" if owned else ""
+            return f"none for partition {cold}: a server that takes over first reads its jobs"
+        return f"every partition that this server owns has one{behind}" if owned else ""
     return "none: a server that takes over first reads all jobs" if cluster.standby is None else cluster.standby + behind
 
 

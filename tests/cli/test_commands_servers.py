@@ -80,17 +80,17 @@ def test_of_several_partitions_it_says_what_is_missing() -> None:
     """All owned: how many; otherwise which ones are not, and what that means."""
     said = dict(cluster_fields(SEVERAL))
     assert (said["owner"], said["standby"]) == (
-        "of each of the 2 partitions; of 1 the one that was asked",
-        "of each partition of the one that was asked, 1,200 commits behind",
+        "all 2 partitions have one; this server owns 1",
+        "every partition that this server owns has one, 1,200 commits behind",
     )
     assert said["asked"] == "b:2, which the slowest owner answers in 0.9ms"
     assert heading(SEVERAL) == ("2 servers   2 partitions   epoch 4", False)
     without = msgspec.structs.replace(SEVERAL, partitions=[part(0, None), part(1, "b:2", "a:1")])
     said = dict(cluster_fields(without))
-    assert said["owner"] == "none of partition 0: requests for it are answered 503 until a server has taken over"
-    assert said["standby"] == "of each partition of the one that was asked, 1,200 commits behind"
+    assert said["owner"] == "none for partition 0: requests for it are answered 503 until a server has taken over"
+    assert said["standby"] == "every partition that this server owns has one, 1,200 commits behind"
     alone = msgspec.structs.replace(SEVERAL, partitions=[part(0, "a:1"), part(1, "b:2")])
-    assert dict(cluster_fields(alone))["standby"] == "none of partition 1: a server that takes over first reads their jobs"
+    assert dict(cluster_fields(alone))["standby"] == "none for partition 1: a server that takes over first reads its jobs"
     assert [row[-1] for row in partition_rows(alone)] == ["", "none"]
     assert heading(without) == ("2 servers   no owner of 1 of 2 partitions", True)
 
