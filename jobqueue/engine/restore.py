@@ -377,10 +377,12 @@ def _change(stored: Stored) -> int:
     return stored.change
 
 
-def _ended(stored: Stored) -> tuple[bool, int]:
-    # Jobs that halted their keys go to history last, if at all, since they change now.
+def _ended(stored: Stored) -> tuple[bool, float, int]:
+    # Jobs that halted their keys go to history last, if at all, since they change now. By the time of their end and not only by their last
+    # change: a job can change after it has ended, for example when a purge ends its claim on a unique key.
     end = stored.job.conclusion
-    return end is not None and end.halts, stored.change
+    assert end is not None
+    return end.halts, end.concluded_at, stored.change
 
 
 def _taken(job: Job) -> tuple[float, int, int]:

@@ -343,3 +343,17 @@ def test_the_model_can_be_wrong() -> None:
     except AssertionError:
         return
     raise AssertionError("nothing was compared")
+
+
+def test_history_is_in_the_order_of_the_ends_after_a_restart() -> None:
+    """A purge that ends the claim of a job in history does not move that job behind jobs that ended later."""
+    machine = UniqueMachine()
+    machine.start()
+    machine.enqueue(delay=None, queue="b", unique=_unique("k", "started", 10.0, "replace"))
+    machine.cancel(which=0)
+    machine.time_passes(seconds=1.0)
+    machine.enqueue(delay=None, queue="a", unique=_unique("k", "enqueued", 40.0, "replace"))
+    machine.cancel(which=0)
+    machine.as_the_rows_say()
+    machine.purge_all(queue="b")
+    machine.as_the_rows_say()
