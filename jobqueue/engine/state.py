@@ -47,7 +47,6 @@ from jobqueue.model import (
     EXPIRED,
     FAILED,
     NOTHING,
-    PLAIN,
     QUEUED,
     SCHEDULED,
     SUCCEEDED,
@@ -317,10 +316,11 @@ class State:
         """Take a live job out of its lease, and its due time out of the heap."""
         queue.in_progress -= 1
         job.hold = None
-        if lease.worker is not None or lease.attempt_id is not None or lease.message is not None:
+        attempt_id = lease.attempt_id
+        if attempt_id is not None or lease.worker is not None or lease.message is not None:
             self.live_bytes -= lease_bytes(lease)
-        if lease.attempt_id is not None:
-            key = (lease.attempt_id, lease.worker, lease.who, job.queue)
+        if attempt_id is not None:
+            key = (attempt_id, lease.worker, lease.who, job.queue)
             held = self.attempts[key]
             del held[job]
             if not held:
@@ -434,7 +434,7 @@ class State:
         self.move(job, trigger, CONCLUDED)
         job.hold = conclusion
         details = job.details
-        size = len(job.payload) if details is PLAIN and job.type is None else own_bytes(job)
+        size = own_bytes(job)
         self.live -= 1
         self.live_bytes -= size
         if queue.flow:

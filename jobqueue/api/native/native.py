@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw, UnsetType
 
 from jobqueue.api.native import policies, templates, views, wire
 from jobqueue.api.native.lines import said
@@ -18,8 +18,12 @@ from jobqueue.errors import BadRequest, Draining
 from jobqueue.http.answers import Answer
 from jobqueue.http.body import body_at_once, check_depth
 from jobqueue.http.request import Request
+from jobqueue.limits import JSON_DEPTH_MAX
 from jobqueue.model import FAILED, SUCCEEDED, Job, JobFilter, QueueStats, Verdict
 from jobqueue.reason import Reason
+
+_SUCCEEDED = Verdict(outcome=SUCCEEDED)
+"""The most common verdict: most jobs have no result."""
 
 
 async def read_nothing(site: Site, request: Request) -> None:
@@ -54,24 +58,34 @@ def trace_of(request: Request) -> str | None:
     return given if given is not None and checks.TRACEPARENT.fullmatch(given) is not None else None
 
 
+def _value(field: str, raw: Raw | UnsetType) -> bytes | None:
+    """A result or an error as JSON text, None if it was not sent. Raises BadRequest."""
+    if raw is UNSET:
+        return None
+    value = bytes(raw)
+    if len(value) > JSON_DEPTH_MAX:
+        check_depth(field, value)
+    return value
+
+
 def verdict_of(body: wire.ConcludeBody) -> Verdict:
     """The verdict that a conclude reports on its attempt. Raises BadRequest."""
     failed = body.outcome == "failed"
+    usual = body.error is UNSET and body.traceback is None and not body.log and body.log_offset is None
+    if usual and not failed and body.retry and body.retry_delay is None and not body.late:
+        # Nearly every verdict, at half the cost of what follows.
+        result = _value("result", body.result)
+        return _SUCCEEDED if result is None else Verdict(outcome=SUCCEEDED, result=result)
     if failed and body.result is not UNSET:
         raise BadRequest("result", "is not allowed with the outcome failed; send error")
     if not failed and body.error is not UNSET:
         raise BadRequest("error", "is not allowed with the outcome succeeded; send result")
     if not failed and body.traceback is not None:
         raise BadRequest("traceback", "is not allowed with the outcome succeeded")
-    result = error = None
-    if body.result is not UNSET:
-        check_depth("result", result := bytes(body.result))
-    if body.error is not UNSET:
-        check_depth("error", error := bytes(body.error))
     return Verdict(
         outcome=FAILED if failed else SUCCEEDED,
-        result=result,
-        error=error,
+        result=_value("result", body.result),
+        error=_value("error", body.error),
         retry=body.retry,
         retry_delay=body.retry_delay,
         log=said(body.log, body.log_offset),
