@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
+from msgspec.structs import replace
+
 from jobqueue.client.exchange import Answer, Exchange, Lost, NotConnected
 from jobqueue.client.route import Route
 from jobqueue.client.sending import Request
@@ -162,14 +164,15 @@ class Connection(asyncio.Protocol):
             await self._woken(None, b"", deadline)
             if self._exchange.untaken > UNTAKEN_BYTES_MAX:
                 raise Lost(f"the answer {head[0]} has more than {UNTAKEN_BYTES_MAX} bytes")
-        return self._answer
+        ended = self._answer
+        return ended.status, ended.headers, ended.body
 
     async def chunk(self, seconds: float) -> bytes:
         """The next bytes of a stream, within this many seconds; b"" at its end. Raises Lost, OSError."""
         deadline = self._loop.time() + seconds
         while True:
             if self._answer is not None:
-                body, self._answer = self._answer.body, self._answer._replace(body=b"")
+                body, self._answer = self._answer.body, replace(self._answer, body=b"")
                 return body
             if taken := self._exchange.take():
                 if self._transport is not None:

@@ -81,31 +81,41 @@ def _new_ids() -> Callable[[str], str]:
 _DRAWN_AT_ONCE = 16
 """How many ids to draw random bytes for at once; few enough that a client that makes one call does not wait for them."""
 
-_drawn: list[str] = []
-"""Random digits, eight bytes for each id. Taken with `pop`, so that two threads get different ones; emptied in a forked process, which
-would otherwise make the same ids.
+_drawn: list[tuple[str, str]] = []
+"""The random digits of ids, three and twelve for each. Taken with `pop`, so that two threads get different ones; emptied in a forked
+process, which would otherwise make the same ids.
 """
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drawn.clear)
 
+_begun = [(0, "")]
+"""The last millisecond for which an id was made, and how its ids begin; one tuple, so that threads read what belongs together."""
 
-def _draw() -> str:
-    """Eight random bytes, as digits. Bytes for several ids are read from the system at once, since reading takes longer than everything
-    else here.
+
+def _draw() -> tuple[str, str]:
+    """The random digits of one id. Bytes for several are read from the system at once, since reading takes longer than everything else
+    here.
     """
-    try:
-        return _drawn.pop()
-    except IndexError:
-        digits = os.urandom(8 * _DRAWN_AT_ONCE).hex()
-        _drawn.extend(digits[at : at + 16] for at in range(16, len(digits), 16))
-        return digits[:16]
+    digits = os.urandom(8 * _DRAWN_AT_ONCE).hex()
+    first, *others = [(digits[at : at + 3], digits[at + 3 : at + 15]) for at in range(0, len(digits), 16)]
+    _drawn.extend(others)
+    return first
 
 
 def new_id(queue: str) -> str:
     """An id like those of `Ids`, for a single job of this queue: a UUIDv7."""
-    digits, drawn = f"{time.time_ns() // 1_000_000:012x}", _draw()
-    return f"{digits[:8]}-{digits[8:]}-7{drawn[:3]}-{_slot(queue)}-{drawn[3:15]}"
+    ms = time.time_ns() // 1_000_000
+    known, begin = _begun[0]
+    if ms != known:
+        digits = f"{ms:012x}"
+        begin = f"{digits[:8]}-{digits[8:]}-7"
+        _begun[0] = ms, begin
+    try:
+        first, node = _drawn.pop()
+    except IndexError:
+        first, node = _draw()
+    return f"{begin}{first}-{_slot(queue)}-{node}"
 
 
 def enqueue(job: NewJob, made: bool = False) -> Call[Enqueued]:

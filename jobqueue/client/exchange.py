@@ -22,7 +22,8 @@ import re
 import zlib
 from collections.abc import Mapping
 from enum import Enum
-from typing import NamedTuple
+
+import msgspec
 
 HEAD_BYTES_MAX = 1 << 16
 """The most bytes of an answer's head, including those of 1xx answers before it; of its trailers; and of one line between chunks."""
@@ -42,9 +43,17 @@ _LENGTH_DIGITS_MAX = 18
 _VERSION = b"HTTP/1."
 
 _KNOWN_BYTES_MAX = 128
-_NEVER_THE_SAME = ("location", "x-request-id")
+_NEVER_THE_SAME = frozenset({"location", "x-request-id"})
 _known_lines: dict[bytes, tuple[str, str]] = {}
 """Shared by all exchanges of the process and all threads: the meaning of a line depends on its bytes alone."""
+
+HEADS_KNOWN_MAX = 64
+"""Whole heads to cache: within a second, a server's answers of one kind and length differ only in their bodies."""
+
+_HEAD_KNOWN_BYTES_MAX = 512
+_known_heads: dict[bytes, tuple[int, dict[str, str], bool, int]] = {}
+"""Status, headers, whether the connection can be used again, and the length of the body. Shared like `_known_lines`; nobody changes them.
+"""
 
 _ENCODINGS = ("gzip", "x-gzip", "deflate")
 _WITHOUT_BODY = (204, 304)
@@ -64,7 +73,7 @@ class BadAnswer(Lost):
     """What arrived is not a complete HTTP/1.1 answer: it is truncated or invalid."""
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """An answer. headers: by names in lower case; repeated values are joined by commas."""
 
     status: int
@@ -190,6 +199,14 @@ class Exchange:
         """Read the head, and the heads of 1xx answers before it. Returns the bytes after it, or b"" if it is not complete."""
         if self._rest:
             data = self._rest + data
+        end = data.find(b"\r\n\r\n") + 4
+        known = _known_heads.get(data[:end])
+        if known is not None and not (self._streaming or self._connect or self._head_bytes):
+            self._rest = b""
+            status, headers, self._keep, self._missing = known
+            self._head = status, headers
+            self.state = State.LENGTH
+            return data[end:]
         while True:
             end = data.find(b"\r\n\r\n") + 4
             if end < 4:
@@ -214,7 +231,17 @@ class Exchange:
         headers = self._headers(lines)
         self._head = status, headers
         self._frame(status, headers, line[1] == b"1")
+        if end <= _HEAD_KNOWN_BYTES_MAX and not self._head_bytes:
+            self._remember(data[:end], status, headers)
         return data[end:]
+
+    def _remember(self, head: bytes, status: int, headers: dict[str, str]) -> None:
+        """Cache a head that can come again and whose body has a known length."""
+        if self.state is not State.LENGTH or self._streaming or self._connect or not _NEVER_THE_SAME.isdisjoint(headers):
+            return
+        if len(_known_heads) >= HEADS_KNOWN_MAX:
+            _known_heads.clear()
+        _known_heads[head] = status, headers, self._keep, self._missing
 
     def _headers(self, lines: list[bytes]) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from math import isfinite
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -25,7 +25,7 @@ T = TypeVar("T")
 Decode = Callable[[bytes], T]
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """What is sent. target: path and query after the base URL; wait: seconds that the server can hold the request.
 
     batch: the path of the batch operation that does the same for many, "" if there is none; job_id: the id in the target, which in an item

@@ -20,7 +20,7 @@ from msgspec import Raw
 from jobqueue.client.exchange import Answer
 from jobqueue.client.problems import ConnectionFailed
 from jobqueue.client.sending import SHORTENED, Request
-from jobqueue.client.short import FAILED_ITEM, parts
+from jobqueue.client.short import FAILED_ITEM, all_made, parts
 
 SHARED_MAX = 1_000
 """The most calls that share a request: what a server's defaults allow in a batch."""
@@ -100,6 +100,9 @@ def apart(answer: Answer, count: int, bound: Bound) -> list[Answer | None]:
         return [None] * count
     if answer.status != _OK:
         return [answer] * count
+    if (made := all_made(answer.body)) is not None and len(made) == count:
+        # Nearly all answers to enqueues, in one step.
+        return [Answer(_OK, answer.headers, item) for item in made]
     try:
         results = _decode_results(answer.body)
         items = [bytes(raw) for raw in results.jobs]

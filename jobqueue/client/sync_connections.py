@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from jobqueue.client.exchange import Answer, Exchange, Lost, NotConnected
 from jobqueue.client.route import Route
 from jobqueue.client.sending import Request
@@ -108,7 +110,7 @@ class Connection:
             answer = self._receive(deadline)
             if self._exchange.untaken > BODY_OF_AN_ERROR_BYTES_MAX:
                 raise Lost(f"the answer {head[0]} has more than {BODY_OF_AN_ERROR_BYTES_MAX} bytes")
-        return answer
+        return answer.status, answer.headers, answer.body
 
     def chunk(self, seconds: float) -> bytes:
         """The next bytes of a stream, within this many seconds; b"" at its end. Raises Lost, OSError."""
@@ -123,7 +125,7 @@ class Connection:
             except (Lost, OSError) as error:
                 # Data that arrived completely before it is returned first.
                 self._failed = error
-        body, self._ended = self._ended.body, self._ended._replace(body=b"")
+        body, self._ended = self._ended.body, replace(self._ended, body=b"")
         return body
 
     # Bytes.
