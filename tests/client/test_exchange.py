@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from jobqueue.client import exchange as module
-from jobqueue.client.exchange import HEAD_BYTES_MAX, LINES_KNOWN_MAX, Answer, BadAnswer, Exchange, Lost, State, request_bytes
+from jobqueue.client.exchange import HEAD_BYTES_MAX, HEADS_KNOWN_MAX, LINES_KNOWN_MAX, Answer, BadAnswer, Exchange, Lost, State, request_bytes
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 BODY = b'{"queues":[]}'
@@ -312,3 +312,28 @@ def test_a_request_is_written_with_its_length() -> None:
     assert request_bytes("POST", "/x", "Host: a\r\n", b"{}") == b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
     assert request_bytes("DELETE", "/x", "", None) == b"DELETE /x HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
     assert repr(Exchange()) == "<Exchange waits for nothing>"
+
+
+def test_a_head_that_came_before_begins_a_stream_as_well() -> None:
+    """What is known of a head is used only for an answer that is returned as a whole."""
+    exchange = Exchange()
+    for _ in range(2):
+        exchange.begin()
+        assert exchange.feed(PLAIN) is not None
+    exchange.begin(streaming=True)
+    assert exchange.feed(PLAIN[:-3]) is None
+    assert exchange.head is not None
+    assert exchange.take() == BODY[:-3]
+    assert exchange.feed(PLAIN[-3:]) is not None
+
+
+def test_heads_that_come_once_do_not_fill_the_memory() -> None:
+    """A bounded number of heads is kept, and none that names the job it is about."""
+    module._known_heads.clear()
+    exchange = Exchange()
+    for number in range(2 * HEADS_KNOWN_MAX):
+        for line in (b"X-Number", b"Location"):
+            exchange.begin()
+            assert exchange.feed(HEAD + b"%b: %d\r\nContent-Length: 13\r\n\r\n" % (line, number) + BODY) is not None
+        assert 0 < len(module._known_heads) <= HEADS_KNOWN_MAX
+    assert not any(b"Location" in head for head in module._known_heads)
