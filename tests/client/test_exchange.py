@@ -9,7 +9,17 @@ import zlib
 import pytest
 
 from jobqueue.client import exchange as module
-from jobqueue.client.exchange import HEAD_BYTES_MAX, HEADS_KNOWN_MAX, LINES_KNOWN_MAX, Answer, BadAnswer, Exchange, Lost, State, request_bytes
+from jobqueue.client.exchange import (
+    HEAD_BYTES_MAX,
+    HEADS_KNOWN_MAX,
+    LINES_KNOWN_MAX,
+    Answer,
+    BadAnswer,
+    Exchange,
+    Lost,
+    State,
+    request_bytes,
+)
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 BODY = b'{"queues":[]}'
