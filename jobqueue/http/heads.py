@@ -56,6 +56,7 @@ _ORIGIN = istr("Origin")
 _SITE = istr("Sec-Fetch-Site")
 _REQUEST_ID = istr("X-Request-ID")
 _TRACEPARENT = istr("traceparent")
+_PREFER = istr("Prefer")
 
 _LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/(?!/)[A-Za-z0-9._~:/?&=%+@,;*-]{0,1000}) HTTP/1\.1")
 _DIGITS_MAX = 9
@@ -64,7 +65,9 @@ _NUMBER = b"#"
 
 
 class Fields(msgspec.Struct, frozen=True, gc=False):
-    """A header section: all of it, and the fields that every request needs. json: the declared type of the body is plain JSON."""
+    """A header section: all of it, and the fields that every request needs. json: the declared type of the body is plain JSON; prefer: all
+    preferences (RFC 7240), with commas between them.
+    """
 
     headers: CIMultiDictProxy[str]
     host: str | None = None
@@ -74,6 +77,7 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
     request_id: str | None = None
     traceparent: str | None = None
     json: bool = False
+    prefer: str | None = None
 
 
 NO_FIELDS = Fields(CIMultiDictProxy(CIMultiDict()))
@@ -118,6 +122,7 @@ def fields_of(headers: CIMultiDictProxy[str]) -> Fields:
         get(_REQUEST_ID),
         get(_TRACEPARENT),
         get(CONTENT_TYPE) == "application/json" and CONTENT_ENCODING not in headers,
+        ",".join(headers.getall(_PREFER)) if _PREFER in headers else None,
     )
 
 

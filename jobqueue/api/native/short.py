@@ -7,6 +7,7 @@ short answer leaves it out.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from msgspec import UNSET
 
@@ -24,10 +25,13 @@ def short_wanted(request: Request) -> bool:
 
     Call it before the backend: a request that waits releases its headers.
     """
-    headers = request.head.fields.headers
-    if "Prefer" not in headers:
-        return False
-    for preference in ",".join(headers.getall("Prefer")).split(","):
+    prefer = request.head.fields.prefer
+    return prefer is not None and _minimal(prefer)
+
+
+@lru_cache(64)
+def _minimal(prefer: str) -> bool:
+    for preference in prefer.split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "return":
             return value.strip().strip('"').lower() == "minimal"
