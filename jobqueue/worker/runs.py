@@ -11,10 +11,12 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from jobqueue.clock import Clock, Timer
+from jobqueue.joblog import LogLine
 from jobqueue.worker.endings import RELEASED, Ending, failed
 from jobqueue.worker.handlers import Handler
 from jobqueue.worker.lines import Lines
 from jobqueue.worker.running import Leased, RunningJob
+from jobqueue.worker.telling import concluded
 
 CLEANUP_SECONDS = 2.0
 """Time for an interrupted handler to clean up, before its job is reported without waiting for it."""
@@ -36,11 +38,14 @@ CANCELLED_ENDING = failed("CancelledError", Reason.CANCELLED.value, retry=False)
 class Owner(NamedTuple):
     """Callbacks into the worker about a Run.
 
-    clock: the worker's. progressed: there is a progress note to send. ended: the attempt is over; called once for each run that was
-    started, with None if its lease is lost. freed: the handler is over; called once for each run that was started, before or after `ended`.
+    clock: the worker's. reported, said: the handler reported progress or wrote a log line, in any thread. progressed: there is a progress
+    note to send. ended: the attempt is over; called once for each run that was started, with None if its lease is lost. freed: the handler
+    is over; called once for each run that was started, before or after `ended`.
     """
 
     clock: Clock
+    reported: Callable[[Run, float, str | None], None]
+    said: Callable[[Run, LogLine], None]
     progressed: Callable[[Run], None]
     ended: Callable[[Run, Ending | None], None]
     freed: Callable[[Run], None]
@@ -70,7 +75,7 @@ class Run:
         "timeout",
     )
 
-    def __init__(self, leased: Leased, expires_at: float, owner: Owner) -> None:
+    def __init__(self, leased: Leased, taken_at: float, expires_at: float, owner: Owner) -> None:
         self.leased = leased
         self.expires_at = expires_at
         self.handler: Handler | None = None
@@ -78,22 +83,28 @@ class Run:
         self.halt: Callable[[Reason], None] | None = None
         self.note: tuple[float, str | None] | None = None
         self.lines: Lines | None = None
-        self.started_at = owner.clock.now()
+        self.started_at = taken_at
         self.timeout: float | None = None
         self.is_over = False
         self._owner = owner
-        self._reasons: list[Reason] = []
+        self._reasons: tuple[Reason, ...] = ()
         self._deadline: Timer | None = None
         self._exit: Ending | None = None
 
-    def start(self, handler: Handler, job: RunningJob[Any], timeout: float | None) -> None:
-        """Record that the handler begins."""
+    def start(self, handler: Handler, worker: str, timeout: float | None) -> None:
+        """The handler begins: make its job. worker: the worker's name."""
         self.handler = handler
-        self.job = job
-        self.timeout = timeout
+        self.job = RunningJob(self.leased, worker, self.expires_at, handler.read, self._report, self._say)
         self.started_at = self._owner.clock.now()
         if timeout is not None:
+            self.timeout = timeout
             self._deadline = self._owner.clock.call_at(self.started_at + timeout, lambda: self.interrupt(Reason.TIMED_OUT))
+
+    def _report(self, fraction: float, message: str | None) -> None:
+        self._owner.reported(self, fraction, message)
+
+    def _say(self, line: LogLine) -> None:
+        self._owner.said(self, line)
 
     def extended(self, expires_at: float) -> None:
         """Record that the lease was extended."""
@@ -112,7 +123,7 @@ class Run:
         """Make the handler stop, once for each reason: if it ignored a cancel, a time-out still interrupts it."""
         if self.is_over or reason in self._reasons:
             return
-        self._reasons.append(reason)
+        self._reasons += (reason,)
         assert self.job is not None
         self.job.cancel()
         if reason is Reason.LOST:
@@ -128,9 +139,9 @@ class Run:
         """Whether it has been interrupted."""
         return bool(self._reasons)
 
-    def exited(self, ending: Ending) -> None:
+    def exited(self, error: BaseException) -> None:
         """A task that the handler started raised SystemExit or KeyboardInterrupt. This ends the attempt, whatever the handler does."""
-        self._exit = self._exit or ending
+        self._exit = self._exit or concluded(error)
         self.interrupt(Reason.EXITED)
 
     def give_up(self) -> None:
@@ -150,18 +161,24 @@ class Run:
 
     def returned(self, ending: Ending, heeded: bool) -> None:
         """The handler is over by itself. heeded: it knew that it should stop, so its result may be incomplete."""
-        stopped = self.interrupted() if heeded or Reason.TIMED_OUT in self._reasons or self._exit is not None else None
-        self.end(ending if stopped is None else stopped)
+        if self._reasons and (heeded or Reason.TIMED_OUT in self._reasons or self._exit is not None):
+            stopped = self.interrupted()
+            ending = ending if stopped is None else stopped
+        self.end(ending)
 
     def end(self, ending: Ending | None) -> None:
         """The attempt is over. Only the first call counts."""
         if not self.is_over:
             self.is_over = True
-            self._disarm()
+            if self._deadline is not None:
+                self._disarm()
+            if self.job is not None:
+                self.job.over()
             self._owner.ended(self, ending)
 
     def over(self) -> None:
         """The handler is over: its slot is free."""
+        self.halt = None  # it refers to this run in turn
         self._owner.freed(self)
 
     def _disarm(self) -> None:
