@@ -114,7 +114,7 @@ class LoopExecutor:
             attempt.is_beginning = False
             if task.done():
                 if (ending := attempt.ending) is not None:
-                    self._end(run, ending)
+                    _end(run, ending)
                 return
         else:
             task = self._loop.create_task(coroutine, context=context)
@@ -125,7 +125,7 @@ class LoopExecutor:
                 task.cancel()
 
         run.halt = halt
-        if run.is_to_stop:
+        if run.reasons:
             # During its first step, which ran here: a task that it started has exited.
             halt(Reason.EXITED)
 
@@ -137,7 +137,7 @@ class LoopExecutor:
         task, before = asyncio.current_task(), forks.made
         ending = CANCELLED_ENDING
         try:
-            if not job.cancelled:
+            if not run.reasons:
                 value = call(job)
                 if type(value) is CoroutineType:  # as of nearly every async handler; found faster than by `isawaitable`
                     value = await value
@@ -161,16 +161,16 @@ class LoopExecutor:
             # `go_on` is outside of the attempt's context.
             attempt.ending = ending
         else:
-            self._contexts.leave(partial(self._end, run, ending))
-
-    def _end(self, run: Run, ending: Ending) -> None:
-        assert run.job is not None
-        # A cancelled task is always reported as cancelled, even if it returned a value nevertheless.
-        run.returned(ending, run.job.cancelled)
-        run.over()
+            self._contexts.leave(partial(_end, run, ending))
 
     def close(self) -> None:
         """See Executor.close."""
+
+
+def _end(run: Run, ending: Ending) -> None:
+    # A cancelled task is always reported as cancelled, even if it returned a value nevertheless.
+    run.returned(ending, True)
+    run.over()
 
 
 def _is_stepping(task: asyncio.Task[Any] | None) -> bool:

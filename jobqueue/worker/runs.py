@@ -55,14 +55,14 @@ class Run:
     """A lease and the work that is done under it.
 
     expires_at: when the lease ends, by the owner's clock; started_at: when the handler began, or before that when the job was taken; note:
-    progress not yet sent; lines: for the job's log, None until there are some; halt: how to interrupt the handler, set by its executor.
+    progress not yet sent; reasons: why it was interrupted; lines: for the job's log, None until there are some; halt: how to interrupt the
+    handler, set by its executor.
     """
 
     __slots__ = (
         "_deadline",
         "_exit",
         "_owner",
-        "_reasons",
         "expires_at",
         "halt",
         "handler",
@@ -71,6 +71,7 @@ class Run:
         "leased",
         "lines",
         "note",
+        "reasons",
         "started_at",
         "timeout",
     )
@@ -87,7 +88,7 @@ class Run:
         self.timeout: float | None = None
         self.is_over = False
         self._owner = owner
-        self._reasons: tuple[Reason, ...] = ()
+        self.reasons: tuple[Reason, ...] = ()
         self._deadline: Timer | None = None
         self._exit: Ending | None = None
 
@@ -121,9 +122,9 @@ class Run:
 
     def interrupt(self, reason: Reason) -> None:
         """Make the handler stop, once for each reason: if it ignored a cancel, a time-out still interrupts it."""
-        if self.is_over or reason in self._reasons:
+        if self.is_over or reason in self.reasons:
             return
-        self._reasons += (reason,)
+        self.reasons += (reason,)
         assert self.job is not None
         self.job.cancel()
         if reason is Reason.LOST:
@@ -133,11 +134,6 @@ class Run:
             self._deadline = self._owner.clock.call_at(self._owner.clock.now() + CLEANUP_SECONDS, self.give_up)
         if self.halt is not None:
             self.halt(reason)
-
-    @property
-    def is_to_stop(self) -> bool:
-        """Whether it has been interrupted."""
-        return bool(self._reasons)
 
     def exited(self, error: BaseException) -> None:
         """A task that the handler started raised SystemExit or KeyboardInterrupt. This ends the attempt, whatever the handler does."""
@@ -150,7 +146,7 @@ class Run:
 
     def interrupted(self) -> Ending | None:
         """What to report for a job whose handler was stopped; None if it was not stopped, or if the lease is lost."""
-        reasons = self._reasons
+        reasons = self.reasons
         if Reason.TIMED_OUT in reasons:
             return failed("TimeoutError", f"the job ran longer than {self.timeout:g} s")
         if Reason.STOPPED in reasons:
@@ -161,7 +157,7 @@ class Run:
 
     def returned(self, ending: Ending, heeded: bool) -> None:
         """The handler is over by itself. heeded: it knew that it should stop, so its result may be incomplete."""
-        if self._reasons and (heeded or Reason.TIMED_OUT in self._reasons or self._exit is not None):
+        if self.reasons and (heeded or Reason.TIMED_OUT in self.reasons or self._exit is not None):
             stopped = self.interrupted()
             ending = ending if stopped is None else stopped
         self.end(ending)
