@@ -223,6 +223,29 @@ def concluded_batch(items: Sequence[Conclude]) -> Decode[list[Concluded | QueueE
     return decode
 
 
+def concluded_errors(count: int) -> Decode[list[QueueError | None]]:
+    """Decodes the answer to a batch of this many, for a caller that needs only the errors: None for an attempt that was concluded."""
+
+    def decode(body: bytes) -> list[QueueError | None]:
+        try:
+            found: list[QueueError | None] = [None] * len(_decode_all_done(body).jobs)
+        except msgspec.ValidationError:
+            found = [_concluded_error(bytes(raw)) for raw in _decode_results(body).jobs]
+        if len(found) != count:
+            raise ValueError(f"{len(found)} results for {count} items")
+        return found
+
+    return decode
+
+
+def _concluded_error(answer: bytes) -> QueueError | None:
+    if answer.startswith(FAILED_ITEM):
+        return reading.failed_item(answer)
+    # Read only to see that it is what it should be.
+    (reading.concluded if _OF_A_WHOLE_CONCLUDED in answer else _decode_done)(answer)
+    return None
+
+
 def _concluded_item(item: Conclude, raw: Raw) -> Concluded | QueueError:
     answer = bytes(raw)
     if answer.startswith(FAILED_ITEM):

@@ -19,7 +19,7 @@ from jobqueue.joblog import LogPart
 from jobqueue.limits import KIB, Limits
 from jobqueue.model import SUCCEEDED
 from jobqueue.worker.bell import Bell, Outage, sleep
-from jobqueue.worker.endings import Ending, failed
+from jobqueue.worker.endings import DONE, Ending, failed
 from jobqueue.worker.lines import part_bytes
 from jobqueue.worker.runs import Run
 from jobqueue.worker.sources import Concluded, Released, Source
@@ -73,7 +73,7 @@ class _Item:
     @property
     def size(self) -> int:
         verdict = self.ending.verdict
-        if verdict is None:
+        if verdict is None or (self.ending is DONE and self.run.lines is None):
             return 0
         return len(verdict.result or verdict.error or b"") + len(verdict.traceback or "") + part_bytes(self.part())
 
@@ -82,11 +82,13 @@ class _Item:
         return lines.part() if lines else None
 
     def concluded(self) -> Concluded:
-        assert self.ending.verdict is not None
-        verdict, part = self.ending.verdict, self.part()
-        if part is not None or self.late:
-            verdict = msgspec.structs.replace(verdict, log=part, late=self.late)
-        return Concluded(self.run.leased.id, self.run.leased.token, verdict)
+        verdict, leased = self.ending.verdict, self.run.leased
+        assert verdict is not None
+        if self.late or self.run.lines is not None:
+            part = self.part()
+            if part is not None or self.late:
+                verdict = msgspec.structs.replace(verdict, log=part, late=self.late)
+        return Concluded(leased.id, leased.token, verdict)
 
     def released(self) -> Released:
         return Released(self.run.leased.id, self.run.leased.token, self.ending.delay or 0.0)
@@ -106,8 +108,10 @@ class Conclusions:
 
     def add(self, run: Run, ending: Ending) -> None:
         """Report an outcome soon."""
+        if not self._pending:
+            # Otherwise it is awake already, or will look again when its call returns.
+            self._bell.ring()
         self._pending.append(_Item(run, ending))
-        self._bell.ring()
 
     async def hand_in(self) -> None:
         """Report outcomes as they come, until cancelled."""
@@ -115,8 +119,7 @@ class Conclusions:
         while True:
             await self._bell.wait()
             while self._pending:
-                batch = self._batch()
-                error = await self._send(batch)
+                error = await self._send(self._batch())
                 if error is None:
                     failures = 0
                     self._outage.over()
@@ -155,7 +158,9 @@ class Conclusions:
                 return away
             replies = [error] * len(batch)
         for item, reply in zip(batch, replies, strict=True):
-            if not self._settle(item, reply):
+            if reply is None:
+                self._settled(item, True)
+            elif not self._settle(item, reply):
                 away = reply
         return away
 
@@ -179,13 +184,13 @@ class Conclusions:
                 raise reply
             lines.sent(part)
 
-    def _settle(self, item: _Item, reply: QueueError | None) -> bool:
-        """Whether the item is done; if not, it becomes pending again."""
+    def _settle(self, item: _Item, reply: QueueError) -> bool:
+        """Whether the item, whose outcome was not accepted, is done; if not, it becomes pending again."""
         if isinstance(reply, LeaseLost) and item.may_be_late():
             self._pending.append(item)
             return True
-        if reply is None or isinstance(reply, LostRace | UnknownJob):
-            self._settled(item, reply is None)
+        if isinstance(reply, LostRace | UnknownJob):
+            self._settled(item, False)
             return True
         if item.late:
             # A late success is reported only once.

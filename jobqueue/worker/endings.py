@@ -75,7 +75,8 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
 
 
 RELEASED = Ending(None, 0.0)
-_DONE = Ending(Verdict(outcome=SUCCEEDED))
+DONE = Ending(Verdict(outcome=SUCCEEDED))
+"""A success without a result."""
 
 
 def failed(kind: str, message: str, *, retry: bool = True, delay: float | None = None) -> Ending:
@@ -139,7 +140,7 @@ def _said(error: BaseException) -> Ending:
 def of_result(value: Any) -> Ending:
     """A success with what the handler returned, None for nothing; or a final failure if the value cannot be encoded as JSON."""
     if value is None:
-        return _DONE
+        return DONE
     if isinstance(value, Generator | AsyncGenerator):
         return failed("TypeError", "the handler returned a generator, which has not run; it must return a value", retry=False)
     try:

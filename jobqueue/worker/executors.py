@@ -13,20 +13,19 @@ import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from functools import partial
+from types import CoroutineType
 from typing import Any, Protocol
 
-from jobqueue.worker.endings import Ending, is_a, of_exception, of_result
+from jobqueue.worker import forks
+from jobqueue.worker.endings import DONE, Ending, is_a, of_result
 from jobqueue.worker.exits import ATTEMPT, Attempt, Fence
 from jobqueue.worker.forks import OnlyHere
 from jobqueue.worker.handlers import Handler
 from jobqueue.worker.lines import CURRENT
-from jobqueue.worker.running import RunningJob
+from jobqueue.worker.running import Leased, RunningJob
 from jobqueue.worker.runs import CANCELLED_ENDING, Reason, Run
-from jobqueue.worker.telling import with_trace
+from jobqueue.worker.telling import concluded
 from jobqueue.worker.tracing import span
-
-Scope = Callable[[], contextlib.AbstractContextManager[Any]]
-"""Makes the context manager around a handler: a span in the job's trace, if it has one."""
 
 
 class Executor(Protocol):
@@ -37,11 +36,6 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop what still runs. Nothing is started afterwards."""
-
-
-def concluded(error: BaseException) -> Ending:
-    """The ending of an attempt that raised, with its traceback. Raises nothing."""
-    return with_trace(of_exception(error), error)
 
 
 async def _awaited(value: Any) -> Any:
@@ -73,22 +67,18 @@ class Contexts:
 
     def __init__(self) -> None:
         self._base = copy_context()
-
-    def fresh(self, run: Run) -> tuple[Context, Attempt]:
-        """A context for a run, and the attempt that is recorded in it."""
-
-        def exited(error: BaseException) -> None:
-            run.exited(concluded(error))
-
-        attempt = Attempt(exited)
-        context = self._base.copy()
-        context.run(ATTEMPT.set, attempt)
-        context.run(CURRENT.set, run.job)
-        return context, attempt
+        self.fresh = self._base.copy
+        """A context for a run."""
 
     def leave(self, end: Callable[[], None]) -> None:
         """Call what ends an attempt outside of the attempt's context, since it starts the next attempt and sets timers."""
         self._base.copy().run(end)
+
+
+async def _traced(leased: Leased, handler: Handler, job: RunningJob[Any]) -> Any:
+    """A handler's result, in a span of the job's trace."""
+    with span(leased):
+        return await _awaited(handler.call(job))
 
 
 class LoopExecutor:
@@ -109,57 +99,78 @@ class LoopExecutor:
         handler, job = run.handler, run.job
         assert handler is not None
         assert job is not None
-        context, attempt = self._contexts.fresh(run)
-        self.go_on(run, context, attempt, partial(handler.call, job), partial(span, run.leased))
+        if run.leased.traceparent is not None:
+            call: Callable[[RunningJob[Any]], Any] = partial(_traced, run.leased, handler)
+        else:
+            call = handler.direct or handler.call
+        self.go_on(run, self._contexts.fresh(), Attempt(run.exited), call)
 
-    def go_on(self, run: Run, context: Context, attempt: Attempt, call: Callable[[], Any], scope: Scope) -> None:
+    def go_on(self, run: Run, context: Context, attempt: Attempt, call: Callable[[RunningJob[Any]], Any]) -> None:
         """Run the call in a task and await its result, in a context that nothing else uses."""
-        coroutine = self._run(run, attempt, call, scope)
-        task = self._fence.begin(self._loop, coroutine, context) if self._eager else self._loop.create_task(coroutine, context=context)
+        coroutine = self._run(run, attempt, call)
+        if self._eager:
+            attempt.is_beginning = True
+            task = self._fence.begin(self._loop, coroutine, context)
+            attempt.is_beginning = False
+            if task.done():
+                if (ending := attempt.ending) is not None:
+                    _end(run, ending)
+                return
+        else:
+            task = self._loop.create_task(coroutine, context=context)
 
         def halt(_: Reason) -> None:
             # If it were cancelled before its first step it would not run at all, and its end would not be reported. It checks by itself.
             if inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
                 task.cancel()
 
-        if not task.done():
-            run.halt = halt
-            if run.is_to_stop:
-                # During its first step, which ran here: a task that it started has exited.
-                halt(Reason.EXITED)
+        run.halt = halt
+        if run.reasons:
+            # During its first step, which ran here: a task that it started has exited.
+            halt(Reason.EXITED)
 
-    async def _run(self, run: Run, attempt: Attempt, call: Callable[[], Any], scope: Scope) -> None:
-        handler, job = run.handler, run.job
-        assert handler is not None
+    async def _run(self, run: Run, attempt: Attempt, call: Callable[[RunningJob[Any]], Any]) -> None:
+        job = run.job
         assert job is not None
-        task = asyncio.current_task()
+        ATTEMPT.set(attempt)
+        CURRENT.set(job)
+        task, before = asyncio.current_task(), forks.made
         ending = CANCELLED_ENDING
         try:
-            if not job.cancelled:
-                with OnlyHere(), scope():
-                    value = call()
-                    while value is not None and inspect.isawaitable(value):
-                        value = await value
-                    ending = of_result(value)
-        except asyncio.CancelledError as error:
-            if not job.cancelled:
-                ending = concluded(error)
+            if not run.reasons:
+                value = call(job)
+                if type(value) is CoroutineType:  # as of nearly every async handler; found faster than by `isawaitable`
+                    value = await value
+                while value is not None and inspect.isawaitable(value):
+                    value = await value
+                ending = DONE if value is None else of_result(value)
+                if forks.made != before:
+                    forks.leave(None)
         except BaseException as error:
+            if forks.made != before:
+                forks.leave(error)
+            if is_a(error, asyncio.CancelledError):
+                ending = ending if job.cancelled else concluded(error)
             # Includes SystemExit and GeneratorExit: a handler can end its attempt, but never the worker.
-            if is_a(error, GeneratorExit) and not _is_stepping(task):
+            elif is_a(error, GeneratorExit) and not _is_stepping(task):
                 raise  # the loop itself is gone
-            ending = concluded(error)
-
-        def end() -> None:
-            # A cancelled task is always reported as cancelled, even if it returned a value nevertheless.
-            run.returned(ending, job.cancelled)
-            run.over()
-
+            else:
+                ending = concluded(error)
         attempt.exited = None
-        self._contexts.leave(end)
+        if attempt.is_beginning:
+            # `go_on` is outside of the attempt's context.
+            attempt.ending = ending
+        else:
+            self._contexts.leave(partial(_end, run, ending))
 
     def close(self) -> None:
         """See Executor.close."""
+
+
+def _end(run: Run, ending: Ending) -> None:
+    # A cancelled task is always reported as cancelled, even if it returned a value nevertheless.
+    run.returned(ending, True)
+    run.over()
 
 
 def _is_stepping(task: asyncio.Task[Any] | None) -> bool:
@@ -202,6 +213,7 @@ class Threads:
     def _serve(self, inbox: queue.SimpleQueue[Callable[[], None] | None]) -> None:
         while (call := inbox.get()) is not None:
             call()
+            del call  # it would keep the job in memory while the thread waits for the next
             if self._closed:
                 return
 
@@ -218,6 +230,11 @@ class _Rest:
     def __init__(self, value: Any, scope: contextlib.AbstractContextManager[Any]) -> None:
         self.value = value
         self.scope = scope
+
+    async def awaited(self, _: RunningJob[Any]) -> Any:
+        """The result."""
+        with self.scope:
+            return await _awaited(self.value)
 
     def drop(self) -> None:
         """Discard it without awaiting."""
@@ -243,7 +260,7 @@ class ThreadExecutor:
         """See Executor.start."""
         job = run.job
         assert job is not None
-        context, attempt = self._contexts.fresh(run)
+        context, attempt = self._contexts.fresh(), Attempt(run.exited)
 
         def halt(reason: Reason) -> None:
             if reason is Reason.TIMED_OUT:
@@ -259,10 +276,10 @@ class ThreadExecutor:
                 context.run(rest.drop)
                 done(CANCELLED_ENDING)
             else:
-                self._loop.go_on(run, context, attempt, lambda: rest.value, lambda: rest.scope)
+                self._loop.go_on(run, context, attempt, rest.awaited)
 
         def work() -> Callable[[], None]:
-            ended = context.run(_called, run)
+            ended = context.run(_called, run, attempt)
             return partial(done, ended) if isinstance(ended, Ending) else partial(go_on, ended)
 
         run.halt = halt
@@ -273,11 +290,13 @@ class ThreadExecutor:
         self._threads.close()
 
 
-def _called(run: Run) -> Ending | _Rest:
+def _called(run: Run, attempt: Attempt) -> Ending | _Rest:
     """The part of an attempt that runs in a thread."""
     handler, job = run.handler, run.job
     assert handler is not None
     assert job is not None
+    ATTEMPT.set(attempt)
+    CURRENT.set(job)
     try:
         with contextlib.ExitStack() as scope:
             only_here = OnlyHere()

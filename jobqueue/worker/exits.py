@@ -25,7 +25,7 @@ from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
-from jobqueue.worker.endings import name_of
+from jobqueue.worker.endings import Ending, name_of
 from jobqueue.worker.shutdown import close
 
 T = TypeVar("T")
@@ -37,16 +37,20 @@ _logger = logging.getLogger("jobqueue.worker")
 
 
 class Attempt:
-    """One attempt, as seen by the tasks that its handler starts. exited: called on the loop with an exit's ending; None once the attempt is
-    over.
+    """One attempt, as seen by the tasks that its handler starts. exited: called on the loop with the exception of an exit; None once the
+    attempt is over.
+
+    is_beginning: its first step runs where it was started; ending: how it ended in that step.
 
     This is not the Run: a task that outlives its handler would keep the job in memory.
     """
 
-    __slots__ = ("exited",)
+    __slots__ = ("ending", "exited", "is_beginning")
 
     def __init__(self, exited: Callable[[BaseException], None]) -> None:
         self.exited: Callable[[BaseException], None] | None = exited
+        self.is_beginning = False
+        self.ending: Ending | None = None
 
     def exit(self, error: BaseException) -> None:
         """Note that a task raised `error`."""

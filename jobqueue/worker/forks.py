@@ -25,7 +25,7 @@ from jobqueue.streams import flush_standard_streams
 from jobqueue.worker.endings import is_a
 from jobqueue.worker.exits import ATTEMPT
 
-_forks = 0
+made = 0
 """How many forks lie between this process and the first one. Reading the process id would be a system call; this is not."""
 
 
@@ -42,8 +42,8 @@ def _forking() -> None:
 
 
 def _forked() -> None:
-    global _forks  # noqa: PLW0603 # a process has one
-    _forks += 1
+    global made  # noqa: PLW0603 # a process has one
+    made += 1
     if _loop is not None:
         _loop.call_soon(leave, RuntimeError("a fork of an async handler cannot await: the loop is its parent's"))
 
@@ -58,18 +58,18 @@ class OnlyHere:
     `finally` further out do not run: they belong to the parent.
     """
 
-    __slots__ = ("_forks",)
+    __slots__ = ("_made",)
 
     def __enter__(self) -> None:
-        self._forks = _forks
+        self._made = made
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if _forks != self._forks:
+        if made != self._made:
             leave(error)
 
     def check(self) -> None:
         """The check that is made at the end, while the context is still active."""
-        if _forks != self._forks:
+        if made != self._made:
             leave(None)
 
 

@@ -69,6 +69,8 @@ class Handler:
                 "module, not a lambda, a nested function or a partial"
             )
         self._takes, self.read = _parameters(name, function)
+        self.direct: Callable[[RunningJob[Any]], Any] | None = function if self._takes == _JOB and self.read is _plain else None
+        """The function, if `call` would only call it with the job."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Handler, (self.name, self.function, self.timeout, "process" if self.executor == "process" else None))

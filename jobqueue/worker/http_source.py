@@ -8,17 +8,21 @@ import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import msgspec
 from msgspec import Raw
 
 from jobqueue.backend.base import Extend
-from jobqueue.client import types
+from jobqueue.client import calls, reading, short, types
 from jobqueue.client.async_client import AsyncClient
 from jobqueue.client.log_types import LogLine
+from jobqueue.client.problems import UnexpectedAnswer
 from jobqueue.client.retrying import Retrying
+from jobqueue.client.sending import Items, encoded, once
 from jobqueue.client.worker_types import About, Quiet
 from jobqueue.errors import QueueError
 from jobqueue.joblog import LogPart
 from jobqueue.model import SUCCEEDED, Parent, Want
+from jobqueue.worker.endings import DONE
 from jobqueue.worker.running import Leased
 from jobqueue.worker.sources import Concluded, Released
 
@@ -26,7 +30,10 @@ PREFETCH = 256
 """Enough for no-op handlers at full speed, and few enough that losing a worker delays few jobs."""
 
 RELEASES_ABREAST = 16
-"""There is no batch operation for releases; this many are sent at the same time."""
+"""To a server without the batch operation for releases, this many are sent at the same time."""
+
+_UNKNOWN = (404, 405)
+"""Answers of a server that does not have the batch operation. An error about an item would be inside that item."""
 
 
 def source_client(url: str | Sequence[str], token: str | None, ssl_context: ssl.SSLContext | None = None) -> AsyncClient:
@@ -43,27 +50,25 @@ class HttpSource:
         self._client = client
         self._attempt_id: str | None = None
         """The attempt_id of the last request for jobs, as long as its answer is not known."""
+        self._releases_together = True
+        """Whether the server may have the batch operation for releases."""
         self.quiet = False
 
     async def take(self, want: Want, wait: float) -> list[Leased]:
         """See Source.take. If an answer is lost, the next call gets its jobs; if a call is cancelled, the client releases its jobs."""
         attempt_id = self._attempt_id = self._attempt_id or os.urandom(16).hex()
-        jobs = await self._client.dequeue_batch(
-            want.queues,
-            limit=want.limit,
-            wait=wait,
-            lease_seconds=want.lease_seconds,
-            worker=want.worker,
-            attempt_id=attempt_id,
-            about=_about(want),
-        )
+        # As `dequeue_batch` does, but the answer is read into fewer objects.
+        call = calls.dequeue_batch(want.queues, want.limit, wait, want.lease_seconds, want.worker, attempt_id, _about(want))
+        jobs = await self._client._taken(msgspec.structs.replace(call, decode=_taken))
         self._attempt_id = None
         self.quiet = isinstance(jobs, Quiet)
         return [_leased(job) for job in jobs]
 
     async def conclude(self, items: Sequence[Concluded]) -> list[QueueError | None]:
         """See Source.conclude."""
-        return _errors(await self._client.conclude_batch([_conclude(item) for item in items]))
+        # As `conclude_batch` does, but without an object for each job that was concluded as requested.
+        body = encoded(Items([_conclude(item) for item in items]))
+        return await self._client._run(once("POST", "/batch/conclude", short.concluded_errors(len(items)), body))
 
     async def extend(self, items: Sequence[Extend]) -> list[bool | QueueError]:
         """See Source.extend."""
@@ -74,6 +79,15 @@ class HttpSource:
 
     async def release(self, items: Sequence[Released]) -> list[QueueError | None]:
         """See Source.release."""
+        if self._releases_together:
+            try:
+                replies = await self._client.release_batch([types.GiveBack(item.id, item.token, item.delay) for item in items])
+            except UnexpectedAnswer as error:
+                if error.status not in _UNKNOWN:
+                    raise
+                self._releases_together = False
+            else:
+                return [reply if isinstance(reply, QueueError) else None for reply in replies]
         abreast = asyncio.Semaphore(RELEASES_ABREAST)
 
         async def one(item: Released) -> QueueError | None:
@@ -91,8 +105,18 @@ class HttpSource:
         await self._client.close()
 
 
-def _conclude(item: Concluded) -> types.Conclude:
+class _Success(msgspec.Struct, frozen=True, gc=False):
+    """A success without a result, which most outcomes are, in the form that the server takes."""
+
+    id: str
+    lease: str
+    outcome: str = "succeeded"
+
+
+def _conclude(item: Concluded) -> types.Conclude | _Success:
     verdict = item.verdict
+    if verdict is DONE.verdict or verdict == DONE.verdict:
+        return _Success(item.id, item.token)
     return types.Conclude(
         item.id,
         item.token,
@@ -124,24 +148,75 @@ def _log(part: LogPart | None) -> tuple[tuple[LogLine, ...], int | None]:
     ), part.offset
 
 
-def _errors(replies: Sequence[object]) -> list[QueueError | None]:
-    return [reply if isinstance(reply, QueueError) else None for reply in replies]
+class _Lease(msgspec.Struct, frozen=True, gc=False):
+    token: str
 
 
-def _leased(job: types.LeasedJob) -> Leased:
+class _Plain(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """A job that has only the fields that the answer about each job has: see types.LeasedJob. Most jobs are so."""
+
+    id: str
+    number: int
+    queue: str
+    type: str | None
+    description: str | None
+    priority: int
+    attempts: int
+    created_at: datetime
+    lease: _Lease
+    error: Raw
+    payload: Raw
+    max_attempts: int | None
+
+
+class _AllPlain(msgspec.Struct):
+    jobs: list[_Plain]
+
+
+_decode_all_plain = msgspec.json.Decoder(_AllPlain).decode
+
+
+def _taken(body: bytes) -> list[_Plain] | list[types.LeasedJob]:
+    """The jobs in the answer to a dequeue. If one of them is not plain, all are read in the general way."""
+    try:
+        return _decode_all_plain(body).jobs
+    except msgspec.ValidationError:
+        return reading.leased_batch(body)
+
+
+_NULL = b"null"
+
+
+def _leased(job: _Plain | types.LeasedJob) -> Leased:
+    # Copied, since a Raw keeps the whole answer in memory.
+    if type(job) is _Plain:
+        error = bytes(job.error)
+        return Leased(
+            id=job.id,
+            token=job.lease.token,
+            queue=job.queue,
+            payload=bytes(job.payload),
+            attempts=job.attempts,
+            created_at=job.created_at,
+            type=job.type,
+            description=job.description,
+            priority=job.priority,
+            error=None if error == _NULL else error,
+            max_attempts=job.max_attempts,
+        )
+    assert isinstance(job, types.LeasedJob)
     error = bytes(job.raw_error)
     return Leased(
         id=job.id,
         token=job.lease.token,
         queue=job.queue,
-        # Copied, since a Raw keeps the whole answer in memory.
         payload=bytes(job.raw_payload),
         attempts=job.attempts,
         created_at=job.created_at,
         type=job.type,
         description=job.description,
         priority=job.priority,
-        error=None if error == b"null" else error,
+        error=None if error == _NULL else error,
         traceparent=job.traceparent,
         key=job.key,
         tags=job.tags,
@@ -156,4 +231,4 @@ def _leased(job: types.LeasedJob) -> Leased:
 
 def _result(parent: types.ParentInfo) -> bytes | None:
     result = bytes(parent.raw_result)
-    return None if result == b"null" else result
+    return None if result == _NULL else result

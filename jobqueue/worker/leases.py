@@ -65,7 +65,8 @@ class Leases:
         self._on_cancel = on_cancel
         self._on_lost = on_lost
         self._bell = Bell(clock)
-        self._live: dict[str, Run] = {}
+        self.live: dict[str, Run] = {}
+        """By token; changed only here."""
         self._notes: dict[str, Run] = {}
         self._notes_from = 0.0
         """When the next heartbeat for progress and lines can be sent."""
@@ -74,28 +75,26 @@ class Leases:
         self.beat_seconds = min(seconds / 3, BEAT_SECONDS_MAX)
 
     def __len__(self) -> int:
-        return len(self._live)
-
-    def __contains__(self, token: str) -> bool:
-        return token in self._live
+        return len(self.live)
 
     def __iter__(self) -> Iterator[Run]:
-        return iter(list(self._live.values()))
+        return iter(list(self.live.values()))
 
     def add(self, run: Run) -> None:
         """Start to keep a lease alive."""
-        self._live[run.leased.token] = run
+        self.live[run.leased.token] = run
         if self._expiry is None:
             self._expiry = self._clock.call_at(run.expires_at, self._expire)
 
     def drop(self, run: Run) -> None:
         """Stop: the worker no longer holds the lease."""
-        self._live.pop(run.leased.token, None)
-        self._notes.pop(run.leased.token, None)
+        self.live.pop(run.leased.token, None)
+        if self._notes:
+            self._notes.pop(run.leased.token, None)
 
     def note(self, run: Run) -> None:
         """Send the run's progress soon."""
-        if run.leased.token in self._live:
+        if run.leased.token in self.live:
             self._notes[run.leased.token] = run
             self._bell.ring()
 
@@ -112,8 +111,8 @@ class Leases:
         for run in self:
             if run.expires_at <= now:
                 self._lose(run)
-        if self._live:
-            self._expiry = self._clock.call_at(min(run.expires_at for run in self._live.values()), self._expire)
+        if self.live:
+            self._expiry = self._clock.call_at(min(run.expires_at for run in self.live.values()), self._expire)
 
     def _lose(self, run: Run) -> None:
         self.drop(run)
@@ -127,7 +126,7 @@ class Leases:
             await self._bell.wait(min(next_beat, self._notes_from) if self._notes else next_beat)
             now = self._clock.now()
             if now >= next_beat:
-                runs = list(self._live.values())
+                runs = list(self.live.values())
             elif self._notes and now >= self._notes_from:
                 runs = list(self._notes.values())
             else:
@@ -159,7 +158,7 @@ class Leases:
 
     def _settle(self, run: Run, note: tuple[float, str | None] | None, reply: bool | QueueError, expires_at: float) -> None:
         token = run.leased.token
-        if token not in self._live:
+        if token not in self.live:
             # The run was reported or lost during the call.
             return
         if isinstance(reply, LostRace | UnknownJob):

@@ -284,8 +284,9 @@ class RunningJob(Generic[P]):
                 raise ValueError(f"message: has {len(message)} characters; 0 to {MESSAGE_CHARS_MAX} are allowed")
             if CONTROL_BUT_LINES.search(message) is not None:
                 raise ValueError("message: contains a control character or a lone surrogate")
-        if self._report is not None:
-            self._report(done, message)
+        report = self._report  # another thread may be dropping it
+        if report is not None:
+            report(done, message)
 
     def log(self, text: str, level: Level = "info", *, at: float | None = None) -> None:
         """Add one or more lines to the job's log, which the server stores with the job.
@@ -294,11 +295,15 @@ class RunningJob(Generic[P]):
         characters is cut. level: debug, info, warning, error or critical; at: the time in seconds since the epoch, by default now. Raises
         ValueError for an invalid text or level.
         """
-        line = line_of(text, level, at)
-        if self._say is not None:
-            self._say(line)
+        self.say(line_of(text, level, at))
 
     def say(self, line: LogLine) -> None:
         """Add a LogLine to the job's log. For the worker only."""
-        if self._say is not None:
-            self._say(line)
+        say = self._say  # another thread may be dropping it
+        if say is not None:
+            say(line)
+
+    def over(self) -> None:
+        """The attempt is over: progress and log lines have no effect from now on. For the worker only."""
+        # They refer to the run, and the run to this job: without the circle, both are freed at once, not by the garbage collector.
+        self._report = self._say = None

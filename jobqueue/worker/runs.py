@@ -11,10 +11,12 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from jobqueue.clock import Clock, Timer
+from jobqueue.joblog import LogLine
 from jobqueue.worker.endings import RELEASED, Ending, failed
 from jobqueue.worker.handlers import Handler
 from jobqueue.worker.lines import Lines
 from jobqueue.worker.running import Leased, RunningJob
+from jobqueue.worker.telling import concluded
 
 CLEANUP_SECONDS = 2.0
 """Time for an interrupted handler to clean up, before its job is reported without waiting for it."""
@@ -36,11 +38,14 @@ CANCELLED_ENDING = failed("CancelledError", Reason.CANCELLED.value, retry=False)
 class Owner(NamedTuple):
     """Callbacks into the worker about a Run.
 
-    clock: the worker's. progressed: there is a progress note to send. ended: the attempt is over; called once for each run that was
-    started, with None if its lease is lost. freed: the handler is over; called once for each run that was started, before or after `ended`.
+    clock: the worker's. reported, said: the handler reported progress or wrote a log line, in any thread. progressed: there is a progress
+    note to send. ended: the attempt is over; called once for each run that was started, with None if its lease is lost. freed: the handler
+    is over; called once for each run that was started, before or after `ended`.
     """
 
     clock: Clock
+    reported: Callable[[Run, float, str | None], None]
+    said: Callable[[Run, LogLine], None]
     progressed: Callable[[Run], None]
     ended: Callable[[Run, Ending | None], None]
     freed: Callable[[Run], None]
@@ -50,14 +55,14 @@ class Run:
     """A lease and the work that is done under it.
 
     expires_at: when the lease ends, by the owner's clock; started_at: when the handler began, or before that when the job was taken; note:
-    progress not yet sent; lines: for the job's log, None until there are some; halt: how to interrupt the handler, set by its executor.
+    progress not yet sent; reasons: why it was interrupted; lines: for the job's log, None until there are some; halt: how to interrupt the
+    handler, set by its executor.
     """
 
     __slots__ = (
         "_deadline",
         "_exit",
         "_owner",
-        "_reasons",
         "expires_at",
         "halt",
         "handler",
@@ -66,11 +71,12 @@ class Run:
         "leased",
         "lines",
         "note",
+        "reasons",
         "started_at",
         "timeout",
     )
 
-    def __init__(self, leased: Leased, expires_at: float, owner: Owner) -> None:
+    def __init__(self, leased: Leased, taken_at: float, expires_at: float, owner: Owner) -> None:
         self.leased = leased
         self.expires_at = expires_at
         self.handler: Handler | None = None
@@ -78,22 +84,28 @@ class Run:
         self.halt: Callable[[Reason], None] | None = None
         self.note: tuple[float, str | None] | None = None
         self.lines: Lines | None = None
-        self.started_at = owner.clock.now()
+        self.started_at = taken_at
         self.timeout: float | None = None
         self.is_over = False
         self._owner = owner
-        self._reasons: list[Reason] = []
+        self.reasons: tuple[Reason, ...] = ()
         self._deadline: Timer | None = None
         self._exit: Ending | None = None
 
-    def start(self, handler: Handler, job: RunningJob[Any], timeout: float | None) -> None:
-        """Record that the handler begins."""
+    def start(self, handler: Handler, worker: str, timeout: float | None) -> None:
+        """The handler begins: make its job. worker: the worker's name."""
         self.handler = handler
-        self.job = job
-        self.timeout = timeout
+        self.job = RunningJob(self.leased, worker, self.expires_at, handler.read, self._report, self._say)
         self.started_at = self._owner.clock.now()
         if timeout is not None:
+            self.timeout = timeout
             self._deadline = self._owner.clock.call_at(self.started_at + timeout, lambda: self.interrupt(Reason.TIMED_OUT))
+
+    def _report(self, fraction: float, message: str | None) -> None:
+        self._owner.reported(self, fraction, message)
+
+    def _say(self, line: LogLine) -> None:
+        self._owner.said(self, line)
 
     def extended(self, expires_at: float) -> None:
         """Record that the lease was extended."""
@@ -110,9 +122,9 @@ class Run:
 
     def interrupt(self, reason: Reason) -> None:
         """Make the handler stop, once for each reason: if it ignored a cancel, a time-out still interrupts it."""
-        if self.is_over or reason in self._reasons:
+        if self.is_over or reason in self.reasons:
             return
-        self._reasons.append(reason)
+        self.reasons += (reason,)
         assert self.job is not None
         self.job.cancel()
         if reason is Reason.LOST:
@@ -123,14 +135,9 @@ class Run:
         if self.halt is not None:
             self.halt(reason)
 
-    @property
-    def is_to_stop(self) -> bool:
-        """Whether it has been interrupted."""
-        return bool(self._reasons)
-
-    def exited(self, ending: Ending) -> None:
+    def exited(self, error: BaseException) -> None:
         """A task that the handler started raised SystemExit or KeyboardInterrupt. This ends the attempt, whatever the handler does."""
-        self._exit = self._exit or ending
+        self._exit = self._exit or concluded(error)
         self.interrupt(Reason.EXITED)
 
     def give_up(self) -> None:
@@ -139,7 +146,7 @@ class Run:
 
     def interrupted(self) -> Ending | None:
         """What to report for a job whose handler was stopped; None if it was not stopped, or if the lease is lost."""
-        reasons = self._reasons
+        reasons = self.reasons
         if Reason.TIMED_OUT in reasons:
             return failed("TimeoutError", f"the job ran longer than {self.timeout:g} s")
         if Reason.STOPPED in reasons:
@@ -150,18 +157,24 @@ class Run:
 
     def returned(self, ending: Ending, heeded: bool) -> None:
         """The handler is over by itself. heeded: it knew that it should stop, so its result may be incomplete."""
-        stopped = self.interrupted() if heeded or Reason.TIMED_OUT in self._reasons or self._exit is not None else None
-        self.end(ending if stopped is None else stopped)
+        if self.reasons and (heeded or Reason.TIMED_OUT in self.reasons or self._exit is not None):
+            stopped = self.interrupted()
+            ending = ending if stopped is None else stopped
+        self.end(ending)
 
     def end(self, ending: Ending | None) -> None:
         """The attempt is over. Only the first call counts."""
         if not self.is_over:
             self.is_over = True
-            self._disarm()
+            if self._deadline is not None:
+                self._disarm()
+            if self.job is not None:
+                self.job.over()
             self._owner.ended(self, ending)
 
     def over(self) -> None:
         """The handler is over: its slot is free."""
+        self.halt = None  # it refers to this run in turn
         self._owner.freed(self)
 
     def _disarm(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from jobqueue.limits import CONTROL, KIB, Limits
 from jobqueue.past import shortened
-from jobqueue.worker.endings import Ending, name_of
+from jobqueue.worker.endings import Ending, name_of, of_exception
 from jobqueue.worker.running import Leased
 
 TRACE_BYTES_MAX = Limits().past_traceback_bytes_max
@@ -42,6 +42,11 @@ def with_trace(ending: Ending, error: BaseException) -> Ending:
         # The exception's class, its causes and its notes can run code when they are formatted.
         text = f"{name_of(error)} {NO_TRACE}"
     return msgspec.structs.replace(ending, verdict=msgspec.structs.replace(ending.verdict, traceback=text))
+
+
+def concluded(error: BaseException) -> Ending:
+    """The ending of an attempt that raised, with its traceback. Raises nothing."""
+    return with_trace(of_exception(error), error)
 
 
 def tell_failed(leased: Leased, ending: Ending, *, cancelled: bool = False) -> None:

@@ -48,7 +48,8 @@ class Waiting:
         self._concurrency = concurrency
         self._ahead_max = ahead_max
         self._runs: deque[Run] = deque()
-        self._lines: dict[_Key, _Line] = {}
+        self.lines: dict[_Key, _Line] = {}
+        """If it is empty, `ended` and `freed` have nothing to do."""
         self._limited: set[str] = set()
         """Queues whose last job was limited."""
         self._mean_seconds: float | None = None
@@ -68,17 +69,17 @@ class Waiting:
             return
         self._limited.add(leased.queue)
         key = _key(run)
-        line = None if key is None else self._lines.get(key)
+        line = None if key is None else self.lines.get(key)
         if line is not None:
             line.behind.append(run)
             return
         if key is not None:
-            self._lines[key] = _Line(run)
+            self.lines[key] = _Line(run)
         self._runs.append(run)
 
-    def next(self) -> Run:
-        """Remove and return the next job to start."""
-        return self._runs.popleft()
+    def next(self) -> Run | None:
+        """Remove and return the next job to start, None if there is none."""
+        return self._runs.popleft() if self._runs else None
 
     def took(self, seconds: float) -> None:
         """Record how long a handler took."""
@@ -111,7 +112,7 @@ class Waiting:
             self._timer = self._clock.call_at(min(run.started_at for run in firsts) + WAITING_SECONDS_MAX, self._give_back)
 
     def _firsts(self) -> list[Run]:
-        firsts = [line.behind[0] for line in self._lines.values() if line.behind]
+        firsts = [line.behind[0] for line in self.lines.values() if line.behind]
         if self._runs:
             firsts.append(self._runs[0])
         return firsts
@@ -123,7 +124,7 @@ class Waiting:
             # The running handlers take at least this long; waiting for their end would show that too late.
             self._mean_seconds = max(self._mean_seconds or 0.0, WAITING_SECONDS_MAX)
             self._runs.popleft().end(RELEASED)
-        for line in list(self._lines.values()):
+        for line in list(self.lines.values()):
             while line.behind and line.behind[0].started_at <= late:
                 line.behind.popleft().end(RELEASED)
         self.watch()
@@ -170,13 +171,13 @@ class Waiting:
             return
         key = _key(run)
         assert key is not None
-        del self._lines[key]
+        del self.lines[key]
 
     def _line(self, run: Run) -> _Line | None:
-        if not self._lines:
+        if not self.lines:
             return None
         key = _key(run)
-        return None if key is None else self._lines.get(key)
+        return None if key is None else self.lines.get(key)
 
     def close(self) -> None:
         """Release all jobs."""
@@ -184,7 +185,7 @@ class Waiting:
             self._timer.cancel()
         while self._runs:
             self._runs.popleft().end(RELEASED)
-        for line in list(self._lines.values()):
+        for line in list(self.lines.values()):
             while line.behind:
                 line.behind.popleft().end(RELEASED)
 

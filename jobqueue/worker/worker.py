@@ -23,7 +23,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from jobqueue.about import QUIET_SECONDS, About
@@ -45,7 +44,7 @@ from jobqueue.worker.options import LIMITS, SECONDS_MAX, SETTING_SECONDS_MAX, co
 from jobqueue.worker.processes import ProcessExecutor
 from jobqueue.worker.refusals import ends_it, refused
 from jobqueue.worker.returns import UNHANDLED_SECONDS, Returns
-from jobqueue.worker.running import Leased, RunningJob
+from jobqueue.worker.running import Leased
 from jobqueue.worker.runs import CANCELLED_ENDING, Owner, Reason, Run
 from jobqueue.worker.sources import BackendSource, Source
 from jobqueue.worker.telling import tell_failed
@@ -218,7 +217,7 @@ class Worker:
         self._room = Bell(self.clock)
         self._quiet = Bell(self.clock)
         self._leases = Leases(self._source, self.clock, outage, self.lease_seconds, self._cancelled, self._lost)
-        self._owner = Owner(self.clock, self._leases.note, self._ended, self._freed)
+        self._owner = Owner(self.clock, self._report, self._say, self._leases.note, self._ended, self._freed)
         self._conclusions = Conclusions(self._source, self.clock, outage, self.counts, self._settled)
         self._returns = Returns(self.handlers.names, self.unhandled_seconds, self._chance)
         self._fence = Fence.put_up(self._loop)
@@ -362,12 +361,13 @@ class Worker:
         return quiet
 
     def _took(self, taken: list[Leased]) -> None:
-        expires_at = self.clock.now() + self.lease_seconds
+        now = self.clock.now()
+        expires_at = now + self.lease_seconds
         for leased in taken:
             # A repeated request gets the same leases again.
-            if leased.token not in self._leases:
+            if leased.token not in self._leases.live:
                 self.counts.taken += 1
-                run = Run(leased, expires_at, self._owner)
+                run = Run(leased, now, expires_at, self._owner)
                 self._leases.add(run)
                 self._waiting.add(run)
         self._fill()
@@ -386,8 +386,8 @@ class Worker:
         self._filling, on = True, False
         left = self.concurrency
         try:
-            while self._waiting and len(self._running) < self.concurrency and not on:
-                self._begin(self._waiting.next())
+            while not on and len(self._running) < self.concurrency and (run := self._waiting.next()) is not None:
+                self._begin(run)
                 left -= 1
                 # Do not hold up the loop by starting everything that was taken ahead.
                 on = left == 0
@@ -407,10 +407,7 @@ class Worker:
             run.end(self._returns.unhandled(run.leased, self.clock.now()))
             return
         self._running.add(run)
-        job: RunningJob[Any] = RunningJob(
-            run.leased, self.name, run.expires_at, handler.read, partial(self._report, run), partial(self._say, run)
-        )
-        run.start(handler, job, self.timeout if handler.timeout is None else handler.timeout)
+        run.start(handler, self.name, self.timeout if handler.timeout is None else handler.timeout)
         self._executors[handler.executor].start(run)
 
     def _report(self, run: Run, fraction: float, message: str | None) -> None:
@@ -440,23 +437,26 @@ class Worker:
     def _ended(self, run: Run, ending: Ending | None) -> None:
         if run.job is not None:
             self._waiting.took(self.clock.now() - run.started_at)
-        if self._waiting.ended(run, ending is not None and ending.verdict is not None and ending.verdict.outcome is SUCCEEDED):
+        verdict = None if ending is None else ending.verdict
+        if self._waiting.lines and self._waiting.ended(run, verdict is not None and verdict.outcome is SUCCEEDED):
             self._fill()
         if ending is None:
             self.counts.lost += 1
         else:
-            if ending.verdict is not None:
+            if verdict is not None:
                 self._returns.forget(run.leased.id)
-                if ending.verdict.outcome is not SUCCEEDED:
+                if verdict.outcome is not SUCCEEDED:
                     tell_failed(run.leased, ending, cancelled=ending is CANCELLED_ENDING)
             elif run.job is not None and ending is not RELEASED:
                 ending = self._returns.released(run.leased, ending.delay, self.clock.now())
             self._conclusions.add(run, ending)
-        self._quiet.ring()
+        if self._stopping:
+            self._quiet.ring()
 
     def _freed(self, run: Run) -> None:
         self._running.discard(run)
-        self._waiting.freed(run)
+        if self._waiting.lines:
+            self._waiting.freed(run)
         self._fill()
         self._room.ring()
 
@@ -476,7 +476,8 @@ class Worker:
 
     def _settled(self, run: Run) -> None:
         self._leases.drop(run)
-        self._quiet.ring()
+        if self._stopping:
+            self._quiet.ring()
         if self.burst or self.max_jobs is not None:
             self._room.ring()
 

@@ -5,14 +5,16 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
-from jobqueue import AsyncClient, BadRequest, NewJob, Outcome, RunningJob, Status, Unauthorized, Worker
+from jobqueue import AsyncClient, BadRequest, LeaseLost, NewJob, Outcome, RunningJob, Status, Unauthorized, Worker
+from jobqueue.client.problems import UnexpectedAnswer
 from jobqueue.model import Verdict, Want
 from jobqueue.testing import server
 from jobqueue.worker.http_source import HttpSource, source_client
-from jobqueue.worker.sources import Concluded
-from tests.client.rig import DROP, PASS, STALL, SWALLOW, Proxy, proxied
+from jobqueue.worker.sources import Concluded, Released
+from tests.client.rig import DROP, PASS, STALL, SWALLOW, Proxy, canned, proxied
 
 from .outside import until
 from .rig import PATIENCE_SECONDS
@@ -186,3 +188,76 @@ async def test_a_worker_finds_its_server_while_the_programs_threads_are_all_busy
             opened.set()
             await worker.stop()
             executor.shutdown()
+
+
+async def test_a_job_is_the_same_beside_plain_jobs_and_beside_others(url: str) -> None:
+    """Jobs that have only the usual fields are read in a shorter way if all of an answer are so, with the same result."""
+    async with AsyncClient(url) as client:
+        source = HttpSource(source_client(url, None))
+        await client.enqueue({"n": None}, id="plain", type="work", priority=3, max_attempts=4, description="a job")
+        (alone,) = await source.take(WANT, 20)
+        assert await source.release([Released(alone.id, alone.token)]) == [None]
+        await client.enqueue(
+            "x", id="other", key="k", tags=["a"], group=None, headers={"h": "1"}, traceparent=f"00-{'1' * 32}-{'2' * 16}-01"
+        )
+        both = {leased.id: leased for leased in await source.take(msgspec.structs.replace(WANT, limit=2), 20)}
+        await source.close()
+    assert msgspec.structs.replace(both["plain"], token=alone.token) == alone
+    assert (alone.payload, alone.error, alone.max_attempts, alone.headers) == (b'{"n":null}', None, 4, {})
+    other = both["other"]
+    assert (other.key, other.tags, other.headers, other.traceparent) == ("k", ("a",), {"h": "1"}, f"00-{'1' * 32}-{'2' * 16}-01")
+
+
+async def test_an_ending_that_is_refused_is_told_beside_those_that_are_not(url: str) -> None:
+    """In order, whatever the outcomes are: without a result, with one, a failure, and one whose lease is lost."""
+    async with AsyncClient(url) as client:
+        source = HttpSource(source_client(url, None))
+        for number in range(4):
+            await client.enqueue(number)
+        leased = await source.take(msgspec.structs.replace(WANT, limit=4), 20)
+        verdicts = [
+            Verdict(outcome=Outcome.SUCCEEDED),
+            Verdict(outcome=Outcome.SUCCEEDED),
+            Verdict(outcome=Outcome.SUCCEEDED, result=b"7"),
+            Verdict(outcome=Outcome.FAILED, error=b'"no"', retry=False),
+        ]
+        items = [Concluded(one.id, one.token, verdict) for one, verdict in zip(leased, verdicts, strict=True)]
+        items[1] = msgspec.structs.replace(items[1], token="x")
+        replies = await source.conclude(items)
+        assert [type(reply) for reply in replies] == [type(None), LeaseLost, type(None), type(None)]
+        assert [str((await client.job(one.id)).outcome) for one in leased] == ["succeeded", "None", "succeeded", "failed"]
+        await source.close()
+
+
+async def test_an_answer_about_another_number_of_jobs_is_no_answer(url: str) -> None:
+    """Such an answer does not come from this server, and says nothing about the jobs."""
+    async with proxied(url, canned(200, b'{"jobs":[{"id":"a"}]}')) as proxy:
+        source = HttpSource(source_client(proxy.url, None))
+        with pytest.raises(UnexpectedAnswer, match="1 results for 2 items"):
+            await source.conclude([Concluded(one, "t", Verdict(outcome=Outcome.SUCCEEDED)) for one in "ab"])
+        await source.close()
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_a_server_without_a_batch_of_releases_is_asked_one_by_one(url: str, status: int) -> None:
+    """An older server is asked for the batch once; a newer one gets all releases in one request."""
+    unknown = canned(status, b'{"status":%d,"code":"not_found","detail":"nothing is here"}' % status)
+    async with AsyncClient(url) as client:
+        source = HttpSource(source_client(url, None))
+        for number in range(3):
+            await client.enqueue(number)
+        leased = await source.take(msgspec.structs.replace(WANT, limit=3), 20)
+        await source.close()
+        async with proxied(url, unknown) as proxy:
+            source = HttpSource(source_client(proxy.url, None))
+            assert await source.release([Released(one.id, one.token) for one in leased[:1]]) == [None]
+            (lost,) = await source.release([Released(leased[0].id, leased[0].token + "x")])
+            assert isinstance(lost, LeaseLost)
+            assert [target.rpartition("/")[2] for target in targets(proxy)] == ["release"] * 3
+            assert targets(proxy).count("/batch/release") == 1
+            await source.close()
+        async with proxied(url) as proxy:
+            source = HttpSource(source_client(proxy.url, None))
+            assert await source.release([Released(one.id, one.token) for one in leased[1:]]) == [None, None]
+            assert targets(proxy) == ["/batch/release"]
+            await source.close()
