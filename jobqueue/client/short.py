@@ -98,7 +98,7 @@ def all_made(body: bytes) -> list[bytes] | None:
     """The items of a short answer in which every job was made, each in the form of the answer to its own call; None for any other."""
     try:
         whole = _decode_all_made(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     at = whole.created_at
     found: list[bytes] = []
