@@ -124,8 +124,13 @@ def enqueue(job: NewJob, made: bool = False) -> Call[Enqueued]:
     if job_id is None:
         made, job_id = True, new_id(job.queue)
         job = msgspec.structs.replace(job, id=job_id)
-    read = short.enqueued(job)
-    decode = (lambda body: _ours(read(body), job_id)) if made else read
+
+    def decode(body: bytes | short.Made) -> Enqueued:
+        if isinstance(body, short.Made):
+            return short.entered(job, body.id, body.created_at)
+        found = reading.enqueued(body)
+        return _ours(found, job_id) if made else found
+
     return shared("/jobs/enqueue", decode, encoded(job), "/batch/enqueue", ids=(job_id,))
 
 

@@ -234,7 +234,9 @@ def _read(call: Call[T], answer: Answer) -> T:
     try:
         return call.decode(answer.body)
     except (ValueError, RecursionError) as error:
-        raise UnexpectedAnswer(answer.status, f"the answer cannot be read: {error}: {answer.body[:200]!r}") from None
+        # Of a shared answer, the part can be decoded already (short.Made).
+        began: object = answer.body[:200] if type(answer.body) is bytes else answer.body
+        raise UnexpectedAnswer(answer.status, f"the answer cannot be read: {error}: {began!r}") from None
 
 
 def no(error: QueueError) -> bool:

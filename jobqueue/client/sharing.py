@@ -12,7 +12,7 @@ No input or output here; async_sharing.py and sync_sharing.py wait and send.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
@@ -20,7 +20,7 @@ from msgspec import Raw
 from jobqueue.client.exchange import Answer
 from jobqueue.client.problems import ConnectionFailed
 from jobqueue.client.sending import SHORTENED, Request
-from jobqueue.client.short import FAILED_ITEM, all_made, parts
+from jobqueue.client.short import FAILED_ITEM, Made, all_made, parts
 
 SHARED_MAX = 1_000
 """The most calls that share a request: what a server's defaults allow in a batch."""
@@ -102,7 +102,9 @@ def apart(answer: Answer, count: int, bound: Bound) -> list[Answer | None]:
         return [answer] * count
     if (made := all_made(answer.body)) is not None and len(made) == count:
         # Nearly all answers to enqueues, in one step.
-        return [Answer(_OK, answer.headers, item) for item in made]
+        # Only the call that sent the job sees a Made, and its decoder knows it.
+        headers, whole = answer.headers, cast(list[bytes], made)
+        return [Answer(_OK, headers, item) for item in whole]
     try:
         results = _decode_results(answer.body)
         items = [bytes(raw) for raw in results.jobs]
@@ -113,9 +115,9 @@ def apart(answer: Answer, count: int, bound: Bound) -> list[Answer | None]:
     return found if len(found) == count else [answer] * count
 
 
-def _part(item: bytes, answer: Answer) -> Answer:
-    if not item.startswith(FAILED_ITEM):
-        return Answer(_OK, answer.headers, item)
+def _part(item: bytes | Made, answer: Answer) -> Answer:
+    if isinstance(item, Made) or not item.startswith(FAILED_ITEM):
+        return Answer(_OK, answer.headers, cast(bytes, item))
     error = bytes(_decode_failed(item).error)
     return Answer(_decode_refusal(error).status, answer.headers, error)
 

@@ -85,46 +85,39 @@ _OUTCOMES = {"succeeded": SUCCEEDED, "failed": FAILED}
 # Enqueue.
 
 
-class Part(bytes):
-    """An item of a short answer, with the creation time, which the answer has only once for all items. made: the job's id, if the item is
-    nothing else; then it was not kept as bytes.
+class Made(msgspec.Struct, frozen=True, gc=False):
+    """An item of a short answer, about a job that was made as it was sent. It stands where the answer to the job's own call has its body:
+    decoded once, with all items, and with the creation time, which the answer has only once.
     """
 
+    id: str
     created_at: datetime
-    made: str | None = None
 
 
-def all_made(body: bytes) -> list[bytes] | None:
-    """The items of a short answer in which every job was made, each in the form of the answer to its own call; None for any other."""
+def all_made(body: bytes) -> list[Made] | None:
+    """The items of a short answer in which every job was made; None for any other answer."""
     try:
         whole = _decode_all_made(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     at = whole.created_at
-    found: list[bytes] = []
-    for entry in whole.jobs:
-        # The text stands for an item that nobody reads.
-        part = Part(b"{}")
-        part.created_at, part.made = at, entry.id
-        found.append(part)
-    return found
+    return [Made(entry.id, at) for entry in whole.jobs]
 
 
-def parts(items: Sequence[bytes], created_at: Raw) -> list[bytes]:
-    """The same for any short answer. Raises ValueError."""
+def parts(items: Sequence[bytes], created_at: Raw) -> list[bytes | Made]:
+    """The items of any short answer, each in the form of the answer to its own call. Raises ValueError."""
     at = _decode_time(created_at)
-    found: list[bytes] = []
-    for item in items:
-        if item.startswith(FAILED_ITEM) or _OF_A_WHOLE_ENQUEUED in item:
-            found.append(item)
-            continue
-        part = Part(item)
-        part.created_at = at
-        found.append(part)
-    return found
+    return [item if item.startswith(FAILED_ITEM) or _OF_A_WHOLE_ENQUEUED in item else _made(item, at) for item in items]
 
 
-def _entered(job: NewJob, job_id: str, created_at: datetime) -> Enqueued:
+def _made(item: bytes, created_at: datetime) -> bytes | Made:
+    try:
+        return Made(_decode_id(item).id, created_at)
+    except (ValueError, RecursionError):
+        return item  # its call reports that it cannot be read
+
+
+def entered(job: NewJob, job_id: str, created_at: datetime) -> Enqueued:
     """The state of a job that was made and is queued."""
     sent: NewJob | _Sent = job
     if (
@@ -158,17 +151,6 @@ def _as_json_has(job: NewJob) -> _Sent:
     return msgspec.convert(msgspec.to_builtins(fields), _Sent)
 
 
-def enqueued(job: NewJob) -> Decode[Enqueued]:
-    """Decodes the answer for this job, which was sent alone or with others."""
-
-    def decode(body: bytes) -> Enqueued:
-        if type(body) is Part:
-            return _entered(job, body.made or _decode_id(body).id, body.created_at)
-        return reading.enqueued(body)
-
-    return decode
-
-
 def enqueued_batch(jobs: Sequence[NewJob]) -> Decode[list[Enqueued | QueueError]]:
     """Decodes the answer to a batch of these jobs."""
 
@@ -178,7 +160,7 @@ def enqueued_batch(jobs: Sequence[NewJob]) -> Decode[list[Enqueued | QueueError]
         except msgspec.ValidationError:
             results = _decode_results(body)
             return [_enqueued_item(job, raw, results.created_at) for job, raw in zip(jobs, results.jobs, strict=True)]
-        return [_entered(job, entry.id, made.created_at) for job, entry in zip(jobs, made.jobs, strict=True)]
+        return [entered(job, entry.id, made.created_at) for job, entry in zip(jobs, made.jobs, strict=True)]
 
     return decode
 
@@ -189,7 +171,7 @@ def _enqueued_item(job: NewJob, raw: Raw, created_at: datetime | UnsetType) -> E
         return reading.failed_item(item)
     if created_at is UNSET or _OF_A_WHOLE_ENQUEUED in item:
         return reading.enqueued(item)
-    return _entered(job, _decode_id(item).id, created_at)
+    return entered(job, _decode_id(item).id, created_at)
 
 
 # Conclude.

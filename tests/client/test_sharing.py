@@ -246,8 +246,8 @@ async def test_a_full_server_is_asked_again_by_each(connect: Connect, url: str) 
 
 
 async def test_a_batch_answer_that_cannot_be_read_is_an_unexpected_answer(connect: Connect, url: str) -> None:
-    """One with too few items, or that is no JSON, says nothing about any of them."""
-    for body in (b'{"jobs":[]}', b"<html>"):
+    """One with too few items, that is no JSON, or that is nested too deeply to be read says nothing about any of them."""
+    for body in (b'{"jobs":[]}', b"<html>", b'{"x":' + b"[" * 200_000):
         async with proxied(url, HOLD, *[canned(200, body)] * 3) as proxy:
             face = connect(proxy.url)
             made = await together(face, proxy, enqueues(face, 3))

@@ -209,3 +209,14 @@ async def test_an_outcome_may_be_of_any_enumeration(api: Face) -> None:
     first, second = await api.dequeue(), await api.dequeue()
     (told,) = await api.conclude_batch([Conclude(first.id, first.lease.token, outcome)])
     assert [told.outcome, (await api.conclude(second.id, second.lease.token, outcome)).outcome] == ["succeeded"] * 2
+
+
+async def test_a_job_that_cannot_have_been_made_as_it_was_sent_is_an_unexpected_answer(connect: Connect, url: str) -> None:
+    """A server that claims to have made jobs with a priority that is no number is not believed."""
+    answer = canned(200, b'{"created_at":"2027-01-15T08:00:00.000Z","jobs":[{"id":"j0"},{"id":"j1"}]}')
+    async with proxied(url, HOLD, answer) as proxy:
+        face = connect(proxy.url)
+        calls = [lambda: face.enqueue(0), *(lambda at=at: face.enqueue(at, id=f"j{at}", priority="high") for at in range(2))]
+        made = await together(face, proxy, calls)
+    assert [str(error).partition(":")[0] for error in made[1:]] == ["the answer cannot be read"] * 2
+    assert all(isinstance(error, UnexpectedAnswer) for error in made[1:])
