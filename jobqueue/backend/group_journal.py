@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -43,6 +44,13 @@ _NO_UPTIME = Uptime("", 0.0)
 
 RETRY_SECONDS = 1.0
 """How long to wait after a commit that failed."""
+
+SHARE_SECONDS = 0.002
+"""How long changes wait for new jobs, to be in one commit with them, after a commit of at least SHARE_JOBS new jobs; but only if the
+producers have come back that soon the last time. Without this, two kinds of commits take turns where 16 producers and a worker each wait
+for their answers: new jobs arrive while conclusions are written, and conclusions while new jobs are (docs/decisions/0045)."""
+
+SHARE_JOBS = 8
 
 
 def unconfirmed(reason: str) -> str:
@@ -106,6 +114,14 @@ class GroupJournal:
         self._now: list[asyncio.Future[None]] = []
         self._kicked = False
         self._retry: Timer | None = None
+        self._released_at = -math.inf
+        """When a commit of many new jobs was done: their producers may come back soon."""
+        self._come_back = False
+        """Whether they did the last time."""
+        self.share_seconds = 0.0
+        """SHARE_SECONDS if the storage is a file whose commits are synced."""
+        self._sharing: Timer | None = None
+        """Set while changes wait for new jobs."""
         self._failing: str | None = None
         self._broken: str | None = None
         self._breaking = asyncio.Event()
@@ -150,6 +166,7 @@ class GroupJournal:
     def append(self, events: Sequence[Event]) -> int:
         """See Journal.append."""
         group = self._gathering
+        first = not group.payloads
         changed: dict[int, Job] = {}
         stored = len(events)
         for event in events:
@@ -180,6 +197,8 @@ class GroupJournal:
             group.put(number, encode_job(copied(job, -offset) if offset else job, change))
         self._change = change
         self._ticket += stored
+        if first and group.payloads:
+            self._come_back = self.clock.now() - self._released_at < self.share_seconds
         if not self._kicked and self._writing is None and self._failing is None:
             self._kicked = True
             # Not at once: all requests that the loop has read by now go into this group.
@@ -234,8 +253,26 @@ class GroupJournal:
 
     def _kick(self) -> None:
         self._kicked = False
-        if self._writing is None and self._failing is None and self._gathering:
+        if self._writing is None and self._failing is None and self._gathering and not self._shares(self.clock.now()):
             self._hand_over()
+
+    def _shares(self, now: float) -> bool:
+        """Whether what has gathered waits for new jobs that will probably come."""
+        if not self._come_back or self._gathering.payloads or self._closed:
+            return False
+        until = self._released_at + self.share_seconds
+        if until <= now:
+            self._come_back = False
+            return False
+        if self._sharing is None:
+            self._sharing = self.clock.call_at(until, self._alone)
+        return True
+
+    def _alone(self) -> None:
+        """No new jobs came."""
+        self._sharing = None
+        self._come_back = False
+        self._kick()
 
     def _hand_over(self) -> None:
         """Give the gathered changes to the writer, which is idle."""
@@ -251,6 +288,9 @@ class GroupJournal:
         self._gathering, self._writing = Group(), group
         self._handed = self._ticket
         self._now, self._next = self._next, []
+        if self._sharing is not None:
+            self._sharing.cancel()
+            self._sharing = None
         assert self._writer is not None
         if self.feed is not None:
             # Before the store receives it: a server that takes over then has at least what the store has.
@@ -280,8 +320,10 @@ class GroupJournal:
             if self._failing is not None:
                 _logger.warning("changes can be stored again")
                 self._failing = None
+            if group.payloads:
+                self._released_at = now if len(group.payloads) >= SHARE_JOBS else -math.inf
             waiting, self._now = self._now, []
-            if self._gathering:
+            if self._gathering and not self._shares(now):
                 self._hand_over()
             for future in waiting:
                 if not future.done():

@@ -23,6 +23,7 @@ import apsw
 
 from jobqueue.backend.group import Fatal, Group, NotNow
 from jobqueue.backend.loading import CannotOpen, JobRows
+from jobqueue.backend.sqlite import changes
 from jobqueue.backend.sqlite.lock import nobody_serves, unreadable
 from jobqueue.backend.sqlite.room import Room
 from jobqueue.backend.sqlite.wal import Index
@@ -41,9 +42,7 @@ _WAL_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 BUSY_MS = 5_000
 FAULTS_SHOWN = 3
 _CHUNKS = (512, 128, 32, 8, 2, 1)
-"""Rows in one statement. apsw takes the GIL back after every statement, and a writer thread waits for it while the loop is busy: with one
-row per statement, writing was four times slower beside a busy thread. There are only a few sizes, so that prepared statements are
-reused."""
+"""Rows that one statement reads; only a few sizes, so that prepared statements are reused."""
 
 _SCHEMA = """
 CREATE TABLE jobs (number INTEGER PRIMARY KEY, state BLOB NOT NULL, crc INTEGER NOT NULL);
@@ -108,7 +107,6 @@ class Store:
         self._on_close: Callable[[], object] = lambda: None
         self._connection = connection
         self._cursor = connection.cursor()
-        self._statements: dict[tuple[str, int], str] = {}
 
     # Opening.
 
@@ -159,6 +157,7 @@ class Store:
             store._cursor.execute(
                 f"COMMIT; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -{CACHE_KIB}"
             ).fetchall()
+            store._connection.execute(changes.SETUP)
         except apsw.Error as error:
             store.close(tidy=False)
             raise CannotOpen(f"{path}: {error}") from error
@@ -239,16 +238,14 @@ class Store:
             self._cursor.execute("COMMIT; PRAGMA journal_mode = WAL")
             self._cursor.execute(f"PRAGMA synchronous = {SYNC[sync]}; PRAGMA fullfsync = ON; PRAGMA cache_size = -{CACHE_KIB}")
             self._try_to_write()
+            self._connection.execute(changes.SETUP)
+            # SQLite's own checkpoints ignore errors.
+            self._connection.wal_autocheckpoint(0)
+            self._pages_written()
+            self.wal_pages = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
             self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         except apsw.Error as error:
             raise CannotOpen(f"{self.path}: {error}") from error
-
-        # Replaces SQLite's own checkpoints, which ignore errors.
-        def after_commit(_connection: apsw.Connection, _name: str, pages: int) -> int:
-            self.wal_pages = pages
-            return apsw.SQLITE_OK
-
-        self._connection.set_wal_hook(after_commit)
         if sync == "always":
             self._page_bytes = self._value("PRAGMA page_size") + _FRAME_HEADER_BYTES
             with contextlib.suppress(OSError):
@@ -335,46 +332,16 @@ class Store:
 
     def write(self, group: Group) -> None:
         """Commit a group. Raises NotNow, with nothing changed, or Fatal."""
-        put: list[Any] = []
-        gone: list[int] = []
-        for number, state in group.states.items():
-            if state is None:
-                gone.append(number)
-            else:
-                put += (number, state, zlib.crc32(state, number))
-        payloads: list[Any] = []
-        for number, payload in group.payloads.items():
-            payloads += (number, payload, zlib.crc32(payload, number))
         try:
-            self._cursor.execute("BEGIN IMMEDIATE")
-            self._in_chunks("INSERT OR REPLACE INTO payloads VALUES {}", "(?,?,?)", payloads)
-            self._in_chunks("INSERT OR REPLACE INTO jobs VALUES {}", "(?,?,?)", put)
-            if gone:
-                self._in_chunks("DELETE FROM jobs WHERE number IN ({})", "?", gone)
-                self._in_chunks("DELETE FROM payloads WHERE number IN ({})", "?", gone)
-            for name, row in group.queue_rows.items():
-                if row is None:
-                    self._cursor.execute("DELETE FROM queues WHERE name = ?", (name,))
-                else:
-                    crc = zlib.crc32(row, zlib.crc32(name.encode()))
-                    self._cursor.execute("INSERT OR REPLACE INTO queues VALUES (?,?,?)", (name, row, crc))
-            counters = (group.counters, zlib.crc32(group.counters))
-            self._cursor.execute("INSERT OR REPLACE INTO counters VALUES (1,?,?)", counters)
-            self._cursor.execute("COMMIT")
+            changes.write(self._cursor.execute, group)
         except apsw.Error as error:
             self._roll_back()
             raise translated(error) from error
+        self.wal_pages += self._pages_written()
 
-    def _in_chunks(self, sql: str, row: str, values: list[Any]) -> None:
-        width = row.count("?")
-        start = 0
-        while start < len(values):
-            size = next(size for size in _CHUNKS if size * width <= len(values) - start)
-            statement = self._statements.get((sql, size))
-            if statement is None:
-                statement = self._statements[sql, size] = sql.format(",".join([row] * size))
-            self._cursor.execute(statement, values[start : start + size * width])
-            start += size * width
+    def _pages_written(self) -> int:
+        """Pages written since the last call. A hook would tell the place in the log, but run Python in each commit."""
+        return self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)[0]
 
     def _roll_back(self) -> None:
         # Some errors roll back on their own.
@@ -386,10 +353,14 @@ class Store:
 
     def checkpoint(self) -> None:
         """Sync the log, copy it into the database, and sync that. Raises NotNow, or Fatal: after a failed sync nothing is certain."""
+        self.wal_pages = 0
         try:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            pages, copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
             raise translated(error) from error
+        if copied < pages:
+            # A backup still reads the rest; until then SQLite cannot start the log anew.
+            self.wal_pages = pages
 
     def close(self, tidy: bool = True) -> None:
         """Close the file. tidy: copy the log into the database and delete the log; otherwise leave every file as it is."""

@@ -31,6 +31,7 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections.abc import Iterator
 
 MODE = 0o600
@@ -49,6 +50,12 @@ _WAL_MODE_AT = 18
 """The byte of a database's header that is 2 if the database has a log (sqlite.org/fileformat2.html, section 1.3)."""
 
 _NO_SUCH_LOCKS = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+CALM_SECONDS = 2.5
+"""If a folder has not changed for this long, the next change gives it another time. Some file systems count in steps of 2 s."""
+
+LOOK_SECONDS = 1.0
+"""How often all files are looked at, although their folder has not changed."""
 
 _Identity = tuple[int, int]
 _mine: set[_Identity] = set()
@@ -77,6 +84,8 @@ class FileLock:
     def __init__(self, path: str) -> None:
         self.path = os.path.realpath(path)
         self._files: list[tuple[str, _Identity]] = []
+        self._folder: tuple[tuple[int, ...] | None, float, float] = (None, 0.0, 0.0)
+        """What was found at the folder, since when that has not changed, and when the files were last looked at."""
         with contextlib.ExitStack() as undo:
             with contextlib.suppress(FileNotFoundError):
                 self._check(os.stat(self.path))
@@ -131,7 +140,28 @@ class FileLock:
     def lost(self) -> str | None:
         """Which file is no longer where it was, as text for people; None if all are in place. A call takes some microseconds, and can be
         made in any thread.
+
+        As long as their folder does not change, no name in it does, so one look at the folder is enough; all files are looked at once a
+        second nevertheless, since a mount over one of them does not change the folder. Reading the times of the log with each commit is
+        costly on Linux from 6.13 on: the kernel then gives the next write a new time, and the next sync has to write that too
+        (docs/decisions/0045).
         """
+        now = time.monotonic()
+        folder, since, looked = self._folder
+        try:
+            found = os.stat(os.path.dirname(self.path))
+            current = (*_identity(found), found.st_mtime_ns, found.st_ctime_ns)
+        except OSError:
+            current = None
+        if current != folder:
+            folder, since = current, now
+        elif current is not None and looked - since > CALM_SECONDS and now - looked < LOOK_SECONDS:
+            return None
+        lost = self._displaced()
+        self._folder = (folder if lost is None else None), since, now
+        return lost
+
+    def _displaced(self) -> str | None:
         for path, identity in self._files:
             try:
                 found = os.stat(path)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from jobqueue.backend import loading
 from jobqueue.backend.group import Writer
-from jobqueue.backend.group_journal import GroupJournal
+from jobqueue.backend.group_journal import SHARE_SECONDS, GroupJournal
 from jobqueue.backend.loading import CannotOpen, Progress, Rows, no_progress
 from jobqueue.backend.rows import BadRow, Counters, decode_counters
 from jobqueue.backend.sqlite.file import Store
@@ -61,6 +61,8 @@ def _cut(store: Store, counters: Counters) -> None:
 
 def thread_writer(store: Store, journal: GroupJournal) -> Writer:
     """The writer that a real server uses."""
+    if journal.sync == "always":
+        journal.share_seconds = SHARE_SECONDS
     return ThreadWriter(store, journal.sync, journal.fatal, journal.lost, journal.displaced)
 
 

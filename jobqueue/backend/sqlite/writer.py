@@ -115,7 +115,6 @@ class ThreadWriter:
                 self._store.make_room()
                 return
             self._unsynced_since = None
-            self._store.wal_pages = 0
             self._store.checkpoint()
         except NotNow as error:
             # Everything is in the log; for the next group, there may be room to copy the log into the database.
