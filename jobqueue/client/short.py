@@ -22,6 +22,9 @@ from jobqueue.model import CONCLUDED, DEFAULT_QUEUE, FAILED, QUEUED, SUCCEEDED
 FAILED_ITEM = b'{"error":'
 """How an item that was refused begins."""
 
+_OF_SHORT_ENQUEUES = b'{"created_at":'
+"""How our servers begin a short answer to enqueues."""
+
 _OF_A_WHOLE_ENQUEUED = b'"created":'
 _OF_A_WHOLE_CONCLUDED = b'"status":'
 """What only a complete answer contains. Inside a string its quotes would be escaped."""
@@ -96,6 +99,8 @@ class Made(msgspec.Struct, frozen=True, gc=False):
 
 def all_made(body: bytes) -> list[Made] | None:
     """The items of a short answer in which every job was made; None for any other answer."""
+    if not body.startswith(_OF_SHORT_ENQUEUES):
+        return None
     try:
         whole = _decode_all_made(body)
     except (ValueError, RecursionError):
