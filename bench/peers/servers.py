@@ -101,8 +101,10 @@ def _valkey(folder: Path, port: int, *, durable: bool) -> Command:
 def _bunqueue(folder: Path, port: int, *, durable: bool) -> Command:
     if durable:
         raise Unavailable("syncs no commit to the disk: its SQLite runs with synchronous=NORMAL")
+    # By default it refuses a client's requests after the first 10,000 of a minute, which would be measured otherwise.
+    unlimited = {"RATE_LIMIT_MAX_REQUESTS": "1000000000"}
     start = [node.program("bun"), str(node.package("bunqueue") / "dist/cli/index.js"), "start", "--host", "127.0.0.1"]
-    return Command([*start, "--tcp-port", str(port), "--http-port", str(_free_port())], f"127.0.0.1:{port}")
+    return Command([*start, "--tcp-port", str(port), "--http-port", str(_free_port())], f"127.0.0.1:{port}", environment=unlimited)
 
 
 def _beanstalkd(folder: Path, port: int, *, durable: bool) -> Command:
@@ -183,7 +185,10 @@ TOLD = {
     "beanstalkd": ("memory", "`-b FOLDER -f 0`: synced with every write"),
     "redis": ('`save ""`, `appendonly no`', "`appendonly yes`, `appendfsync always`"),
     "valkey": ('`save ""`, `appendonly no`', "`appendonly yes`, `appendfsync always`"),
-    "bunqueue": ("no data path", "has none: it commits with `synchronous=NORMAL`"),
+    "bunqueue": (
+        "no data path; `RATE_LIMIT_MAX_REQUESTS` raised (default: 10,000 a minute for each client)",
+        "has none: it commits with `synchronous=NORMAL`",
+    ),
     "nats": ("stream in memory", "stream in a file, `sync_interval: always`"),
     "postgres": (
         "`fsync`, `synchronous_commit` and `full_page_writes` off (still a file)",
@@ -251,7 +256,7 @@ def running(server: str, folder: Path, *, durable: bool) -> Iterator[Running]:
         process = subprocess.Popen(
             command.arguments,
             cwd=ROOT if command.user is None else folder,
-            env=environment | {"PYTHONPATH": str(ROOT)},
+            env=environment | {"PYTHONPATH": str(ROOT)} | (command.environment or {}),
             user=command.user,
             stdin=subprocess.DEVNULL,
             stdout=output,
