@@ -111,14 +111,23 @@ async def opened(producer: Producer, abreast: int, count: int, lines: Lines) -> 
             await producer.one(lines.next() + PAYLOAD[DIGITS:])
         return
     calls: set[asyncio.Task[None]] = set()
+    failed: list[BaseException] = []
     loop, all_begun = asyncio.get_running_loop(), asyncio.Event()
     begun = 0
+
+    def done(call: asyncio.Task[None]) -> None:
+        # Kept, they would be looked at by the garbage collector again and again, in stalls that grow with the rate.
+        calls.discard(call)
+        if (error := call.exception()) is not None:
+            failed.append(error)
 
     def begin() -> None:
         nonlocal begun
         there = lines.more()
         while there and begun < count:
-            calls.add(loop.create_task(producer.one(there.popleft().decode() + PAYLOAD[DIGITS:])))  # type: ignore[arg-type]
+            call: asyncio.Task[None] = loop.create_task(producer.one(there.popleft().decode() + PAYLOAD[DIGITS:]))  # type: ignore[arg-type]
+            calls.add(call)
+            call.add_done_callback(done)
             begun += 1
         if begun == count:
             loop.remove_reader(lines.fd)
@@ -126,7 +135,10 @@ async def opened(producer: Producer, abreast: int, count: int, lines: Lines) -> 
 
     loop.add_reader(lines.fd, begin)
     await all_begun.wait()
-    await asyncio.gather(*calls)
+    if calls:
+        await asyncio.wait(calls)
+    if failed:
+        raise failed[0]
 
 
 async def pickup(producer: Producer, count: int, fifo: int) -> list[int]:
