@@ -138,7 +138,7 @@ class LocalTaking:
                 jobs = self._held = backend.take(want)
             if not jobs and self._wait > 0:
                 jobs = self._held = await self._stand(backend.stand(want, self._wait))
-                if want.about is not None and not jobs:
+                if want.about is not None:
                     self._comes(ended=True)
         if jobs and backend.journal is not None:
             try:
@@ -178,9 +178,6 @@ class LocalTaking:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.leave()
-        if self._stood and self._want.about is not None:
-            # Only now, if there were jobs: the worker should not wait for this.
-            self._comes(ended=True)
 
     def delivered(self) -> None:
         """See base.Taking.delivered."""
