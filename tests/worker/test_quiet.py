@@ -10,6 +10,7 @@ import pytest
 from jobqueue.about import QUIET_SECONDS
 from jobqueue.backend.requests.workers import ListWorkers, SetQuiet
 from jobqueue.errors import BadRequest
+from jobqueue.model import JobSpec
 from jobqueue.worker.handlers import Registry
 from jobqueue.worker.running import RunningJob
 
@@ -50,6 +51,23 @@ async def test_a_quiet_worker_finishes_and_takes_nothing(rig: Rig, caplog: pytes
     await rig.advance(QUIET_SECONDS)
     assert (await rig.job(second)).outcome == "succeeded"
     assert not worker.quiet
+
+
+async def test_a_job_that_came_before_the_quiet_is_done(rig: Rig) -> None:
+    """A job that is handed out in the same turn of the loop in which its worker is made quiet is not left to its lease."""
+    handlers = Registry()
+
+    @handlers.handler("work")
+    async def work(job: RunningJob) -> None: ...
+
+    worker = await rig.start(handlers, name="w")
+    assert rig.backend.waiters == 1
+    made = await rig.backend.enqueue(JobSpec(payload=b"1", type="work"))
+    await rig.backend.ask(SetQuiet(name="w", quiet=True))
+    await rig.idle()
+    assert (await rig.job(made.job.id)).outcome == "succeeded"
+    await rig.advance(QUIET_SECONDS)
+    assert worker.quiet
 
 
 async def test_a_server_that_lists_no_workers_is_served(rig: Rig) -> None:
