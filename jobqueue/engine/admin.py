@@ -364,7 +364,7 @@ class QueueAdmin(State):
         """
         retried = 0
         for job in jobs:
-            if job.outcome is not FAILED or job.queue != name or self.jobs.by_id.get(job.id) is not job:
+            if job.outcome is not FAILED or job.queue != name or self.jobs.find(job.id) is not job:
                 continue
             try:
                 self.retry(now, job.id)

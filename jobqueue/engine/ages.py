@@ -111,7 +111,7 @@ class Ages:
                 # A dead letter whose age counts from a later time has a due time of its own (`QueueState.letter_ends`).
                 and owner.queues[job.queue].too_old(job, now)
             ):
-                owner.expire(job, now)
+                owner.expire(owner.jobs.itself(job), now)
                 ended += 1
                 if ended == ENDED_MAX:
                     self._deadlines.set(cursor, now)

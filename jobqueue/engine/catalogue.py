@@ -2,6 +2,9 @@
 
 By age: a job's number never changes, so it serves as the cursor of a listing. Numbers are kept in chunks of 128, which are dropped when
 their last job is forgotten: adding and removing is O(1), and a page starts at its cursor without walking over newer jobs.
+
+Jobs deep in a queue are packed (packs.py). `found`, `find` and `numbered` open the pack, so what they return is the job itself. The
+iterators return a copy of a packed job, which serves to look at it; `numbered` then returns the job itself.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from jobqueue.engine.packs import PACKING, Area, Pack
 from jobqueue.model import Job
 
 _CHUNK_BITS = 7
@@ -22,17 +26,18 @@ class _Chunk:
     __slots__ = ("jobs", "live")
 
     def __init__(self) -> None:
-        self.jobs: list[Job | None] = [None] * CHUNK_JOBS
+        self.jobs: list[Job | Pack | None] = [None] * CHUNK_JOBS
         self.live = 0
 
 
 class Catalogue:
     """Jobs by id and by number. Numbers can be skipped. See sparse.py for one of several partitions."""
 
-    __slots__ = ("_chunks", "by_id", "next_number")
+    __slots__ = ("_chunks", "area", "by_id", "next_number", "packing")
 
     def __init__(self) -> None:
-        self.by_id: dict[str, Job] = {}
+        self.by_id: dict[str, Job | Pack] = {}
+        self.packing, self.area = PACKING, Area()
         self.next_number = 1
         self._chunks: dict[int, _Chunk] = {}
 
@@ -47,6 +52,36 @@ class Catalogue:
         chunk.live += 1
         self.next_number = number + 1
 
+    def put(self, job: Job, item: Job | Pack) -> None:
+        """See Pack."""
+        self.by_id[job.id] = item
+        self._chunks[job.number >> _CHUNK_BITS].jobs[job.number & _CHUNK_MASK] = item
+
+    def find(self, job_id: str) -> Job | None:
+        """The job with this id, None if there is none."""
+        job = self.by_id.get(job_id)
+        return self.found(job_id) if type(job) is Pack else job  # type: ignore[return-value] # it is no pack
+
+    def found(self, job_id: str) -> Job:
+        """The job with this id, which there is."""
+        job = self.by_id[job_id]
+        if isinstance(job, Pack):
+            job.open()
+            job = self.by_id[job_id]
+        assert type(job) is Job
+        return job
+
+    def all(self) -> Iterator[Job]:
+        """All jobs, in the order in which they were added."""
+        last, copies = None, dict[str, Job]()
+        for job_id, item in self.by_id.items():
+            if isinstance(item, Pack):
+                if item is not last:
+                    last, copies = item, {job.id: job for job in item.look()}
+                yield copies[job_id]
+            else:
+                yield item
+
     def go_on(self, number: int) -> None:
         """Give out numbers from this one on, which is above all that were given."""
         self.next_number = number
@@ -59,8 +94,7 @@ class Catalogue:
 
     def exchange(self, job: Job, other: Job) -> None:
         """Replace a job's object by another one with the same id and number."""
-        self.by_id[job.id] = other
-        self._chunks[job.number >> _CHUNK_BITS].jobs[job.number & _CHUNK_MASK] = other
+        self.put(job, other)
 
     def remove(self, job: Job) -> None:
         """Forget a job."""
@@ -75,7 +109,20 @@ class Catalogue:
     def numbered(self, number: int) -> Job | None:
         """The job with this number, None if there is none."""
         chunk = self._chunks.get(number >> _CHUNK_BITS)
-        return None if chunk is None else chunk.jobs[number & _CHUNK_MASK]
+        if chunk is None:
+            return None
+        job = chunk.jobs[number & _CHUNK_MASK]
+        if isinstance(job, Pack):
+            job.open()
+            job = chunk.jobs[number & _CHUNK_MASK]
+            assert type(job) is Job
+        return job
+
+    def itself(self, job: Job) -> Job:
+        """The job of which an iterator has returned a copy, if it has: it must still be there."""
+        there = self.numbered(job.number)
+        assert there is not None
+        return there
 
     def newest_first(self, before: int | None) -> Iterator[Job]:
         """Jobs from the newest down, or from the newest below the number `before`."""
@@ -85,21 +132,14 @@ class Catalogue:
         for key in reversed(self._chunks):
             if key > top:
                 continue
-            jobs = self._chunks[key].jobs
-            for job in reversed(jobs if key < top else jobs[: limit & _CHUNK_MASK]):
-                if job is not None:
-                    yield job
+            yield from reversed(self._seen(key, 0, CHUNK_JOBS if key < top else limit & _CHUNK_MASK))
 
     def oldest_first(self, after: int) -> Iterator[Job]:
         """Jobs from the oldest above the number `after` up."""
         bottom = (after + 1) >> _CHUNK_BITS
-        for key, chunk in self._chunks.items():
-            if key < bottom:
-                continue
-            jobs = chunk.jobs
-            for job in jobs if key > bottom else jobs[(after + 1) & _CHUNK_MASK :]:
-                if job is not None:
-                    yield job
+        for key in self._chunks:
+            if key >= bottom:
+                yield from self._seen(key, 0 if key > bottom else (after + 1) & _CHUNK_MASK)
 
     def following(self, number: int, count: int) -> list[Job]:
         """The oldest jobs above this number, oldest first: `count` of them, if there are as many, or a few more."""
@@ -107,8 +147,7 @@ class Catalogue:
         found: list[Job] = []
         first = number + 1
         for key in keys[bisect_left(keys, first >> _CHUNK_BITS) :]:
-            jobs = self._chunks[key].jobs
-            found += [job for job in (jobs[first & _CHUNK_MASK :] if key == first >> _CHUNK_BITS else jobs) if job is not None]
+            found += self._seen(key, first & _CHUNK_MASK if key == first >> _CHUNK_BITS else 0)
             if len(found) >= count:
                 break
         return found
@@ -126,15 +165,38 @@ class Catalogue:
     def _begun(self, at: float) -> tuple[list[int], int]:
         """The existing chunks, and the position of the first whose oldest job was not created before `at`."""
         keys = list(self._chunks)
-        return keys, bisect_left(keys, at, key=lambda key: next(job for job in self._chunks[key].jobs if job is not None).created_at)
+        return keys, bisect_left(keys, at, key=self._first_at)
+
+    def _first_at(self, key: int) -> float:
+        """When the oldest job of a chunk was created."""
+        number, item = next((number, item) for number, item in enumerate(self._chunks[key].jobs, key << _CHUNK_BITS) if item is not None)
+        return (item.look()[item.at(number)] if isinstance(item, Pack) else item).created_at
+
+    def _seen(self, key: int, start: int, stop: int = CHUNK_JOBS) -> list[Job]:
+        """The jobs in these places of a chunk, for somebody who only reads."""
+        found: list[Job] = []
+        looked: dict[Pack, list[Job]] = {}
+        for number, item in enumerate(self._chunks[key].jobs[start:stop], (key << _CHUNK_BITS) + start):
+            if isinstance(item, Pack):
+                jobs = looked.get(item)
+                if jobs is None:
+                    jobs = looked[item] = item.look()
+                found.append(jobs[item.at(number)])
+            elif item is not None:
+                found.append(item)
+        return found
 
     def walk(self) -> Iterator[Job]:
         """All jobs, oldest first. Jobs can come and go while the walk is suspended: it returns those that exist when it reaches them, but
         possibly not those that are newer than its first step.
         """
+        last, copies = None, list[Job]()
         for key in list(self._chunks):
             chunk = self._chunks.get(key)
-            if chunk is not None:
-                for job in chunk.jobs:
-                    if job is not None:
-                        yield job
+            for number, item in enumerate([] if chunk is None else chunk.jobs, key << _CHUNK_BITS):
+                if isinstance(item, Pack):
+                    if item is not last:
+                        last, copies = item, item.look()
+                    yield copies[item.at(number)]
+                elif item is not None:
+                    yield item

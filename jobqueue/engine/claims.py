@@ -153,7 +153,7 @@ class Claims:
         for job_id, packed in self._claims.items():
             partition, number = _unpacked(packed)
             if job_id in state.jobs.by_id:
-                return f"the id {job_id!r} is claimed for partition {partition}, and job number {state.jobs.by_id[job_id].number} has it"
+                return f"the id {job_id!r} is claimed for partition {partition}, and job number {state.jobs.found(job_id).number} has it"
             if home_of(job_id, count) != index or partition == index or partition >= count:
                 return f"the id {job_id!r} is claimed for partition {partition} in partition {index} of {count}"
             # A store that was divided later has one number for all claims from then.

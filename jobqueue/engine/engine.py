@@ -131,16 +131,16 @@ class Engine(LeaseOperations, QueueAdmin, JobEditing):
         UnknownQueue (`spec.there`), ClaimVoid."""
         plain = not checks.spec(spec, self.limits)
         if spec.id is not None:
-            known = self.jobs.by_id.get(spec.id)
-            if known is not None:
+            if spec.id in self.jobs.by_id:
+                known = self.jobs.found(spec.id)
                 check_same(known, spec)
                 return known, False
             self.claims.check(spec)
-        kind = spec.type
+        kind, payload = spec.type, spec.payload
+        size = len(payload)
         if kind is not None:
             kind = self.types.get(kind) or self._new_type(kind)
-        payload = spec.payload
-        size = len(payload)
+            size += text_bytes(kind)
         if plain:
             details = PLAIN
         else:
@@ -148,8 +148,6 @@ class Engine(LeaseOperations, QueueAdmin, JobEditing):
                 return met, False
             details = self._details(now, spec, skew)
             size += details_bytes(details)
-        if kind is not None:
-            size += text_bytes(kind)
         queue = self.make_room(spec.queue, size, spec.key, now, spec.there)
         if plain and queue.ruled and queue.policy.delay:
             plain, details = False, Details(run_at=now + queue.policy.delay, seq=0)
@@ -174,6 +172,8 @@ class Engine(LeaseOperations, QueueAdmin, JobEditing):
         # `move` does not set this first status: a new job has none to move from.
         if plain:
             queue.append(job)
+            if not job.number % self.jobs.packing.size:
+                queue.pack(job.priority, self.jobs)
         else:
             self._place(job, queue)
         self.events.append(Event(K_ENQUEUED, queue.name, job))
@@ -261,7 +261,7 @@ class Engine(LeaseOperations, QueueAdmin, JobEditing):
         if not (spec.tags or spec.after or spec.group is not None or spec.headers):
             return NOTHING
         # The id strings of the parents themselves, so that the same text is not stored twice.
-        after = tuple(self.jobs.by_id[parent].id for parent in spec.after)
+        after = tuple(self.jobs.found(parent).id for parent in spec.after)
         return Extra(spec.tags, after=after, after_failure=spec.after_failure, group=spec.group, headers=in_order(spec.headers))
 
     def dequeue(self, now: float, want: Want) -> list[Job]:
@@ -351,7 +351,7 @@ class Engine(LeaseOperations, QueueAdmin, JobEditing):
         """Undo a dequeue whose answer was not delivered: the job returns to its old place and the attempt does not count.
 
         Returns False if that lease is no longer live, or was handed out again by `replay`."""
-        job = self.jobs.by_id.get(job_id)
+        job = self.jobs.find(job_id)
         if job is None:
             return False
         lease = self.lease_of(job, token)

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from jobqueue.engine.bucket import Bucket
+from jobqueue.engine.catalogue import Catalogue
 from jobqueue.engine.deadlines import Deadlines
 from jobqueue.engine.keys import NO_RULE, ORDERED, KeyState, Rank, Ready
 from jobqueue.engine.queues import QueueState
@@ -127,6 +128,9 @@ class FlowQueue(QueueState):
         job = state.pop()
         super().remove(job)
         return job
+
+    def pack(self, priority: int, catalogue: Catalogue) -> None:
+        """See QueueState. Keys refer to their jobs, so these are not packed."""
 
     def append(self, job: Job) -> None:
         """See QueueState."""

@@ -91,13 +91,13 @@ class Graph:
         for parent in after:
             self.keep(parent)
         for parent in after:
-            if self._state.jobs.by_id[parent].status is CONCLUDED:
+            if self._state.jobs.found(parent).status is CONCLUDED:
                 self._look(parent, job.number, now)
 
     def keep(self, parent: str) -> None:
         """Take a job out of history, if it is there, since another job is after it."""
         state = self._state
-        job = state.jobs.by_id.get(parent)
+        job = state.jobs.find(parent)
         if job is not None and job.status is CONCLUDED and job not in state.kept and job not in state.pinned:
             state.history.remove(job)
             state.keep(job, job_bytes(job))
@@ -131,7 +131,7 @@ class Graph:
         """A job that was after others is no longer live."""
         state = self._state
         for parent in self.edges.drop(job.number, job.details.extra.after):
-            known = state.jobs.by_id.get(parent)
+            known = state.jobs.find(parent)
             if known is not None and known in state.kept:
                 size = state.unkeep(known)
                 # In this order, so that a restart puts them into history in the same order.
@@ -166,9 +166,9 @@ class Graph:
                 return
 
     def _look_again(self, parents: list[str]) -> Iterator[int]:
-        by_id = self._state.jobs.by_id
+        find = self._state.jobs.find
         for part in pieces(parents, SLICE):
-            ended = [parent for parent in part if (job := by_id.get(parent)) is None or job.status is CONCLUDED]
+            ended = [parent for parent in part if (job := find(parent)) is None or job.status is CONCLUDED]
             yield len(part)
             yield from self._chore(deque((parent, iter(self.edges.of(parent))) for parent in ended))
 
@@ -200,7 +200,7 @@ class Graph:
         job = state.jobs.numbered(child)
         if job is None or child not in self.edges.held or self.edges.counted(parent, child):
             return 1
-        known = state.jobs.by_id.get(parent)
+        known = state.jobs.find(parent)
         extra = job.details.extra
         if known is not None and known.status is not CONCLUDED:
             # The parent was retried before this child was processed.
@@ -214,13 +214,13 @@ class Graph:
         return 1
 
     def _count(self, parent: str, job: Job, now: float) -> int:
-        edges, by_id = self.edges, self._state.jobs.by_id
+        edges, find = self.edges, self._state.jobs.find
         edges.mark(parent, job.number, True)
         edges.held[job.number] -= 1
         if edges.held[job.number]:
             return 1
         for each in job.details.extra.after:
-            other = by_id.get(each)
+            other = find(each)
             if other is not None and other.status is not CONCLUDED:
                 # It was retried since.
                 edges.mark(each, job.number, False)
@@ -244,8 +244,8 @@ class Graph:
 
     def waits_for(self, job: Job) -> tuple[str, ...]:
         """The ids of the parents that a held-back job waits for."""
-        by_id = self._state.jobs.by_id
-        return tuple(parent for parent in job.details.extra.after if not self._done(by_id.get(parent), job))
+        find = self._state.jobs.find
+        return tuple(parent for parent in job.details.extra.after if not self._done(find(parent), job))
 
     def _done(self, parent: Job | None, job: Job) -> bool:
         if parent is None or parent.status is not CONCLUDED:
@@ -256,7 +256,7 @@ class Graph:
         """How a job's parents ended, with their results if there is room for so many bytes; and how many bytes are left."""
         found = []
         for parent in job.details.extra.after:
-            known = self._state.jobs.by_id.get(parent)
+            known = self._state.jobs.find(parent)
             end = None if known is None else known.conclusion
             result = None if end is None else end.result
             left_out = result is not None and len(result) > room
@@ -269,7 +269,7 @@ class Graph:
         """Assert that the counts are correct, while no chore is running."""
         edges, jobs = self.edges, self._state.jobs
         there: dict[tuple[str, int], Job] = {}
-        for job in jobs.by_id.values():
+        for job in jobs.all():
             if job.status is not CONCLUDED:
                 there.update({(parent, job.number): job for parent in job.details.extra.after})
         counted = {(parent, child) for parent in edges.children for child in edges.of(parent)}
@@ -283,9 +283,9 @@ class Graph:
             uncounted = [parent for parent in job.details.extra.after if not edges.counted(parent, number)]
             assert len(uncounted) == edges.held[number] > 0
             for parent in uncounted:
-                other = jobs.by_id[parent]
+                other = jobs.found(parent)
                 assert not self._done(other, job), "what has ended has been counted"
                 assert job.details.extra.after_failure != "cancel" or other.status is not CONCLUDED, "it is to be cancelled"
-        ended = {parent for parent in edges.children if (known := jobs.by_id.get(parent)) is not None and known.status is CONCLUDED}
+        ended = {parent for parent in edges.children if (known := jobs.find(parent)) is not None and known.status is CONCLUDED}
         pinned = {job.id for job in self._state.pinned}
         assert {job.id for job in self._state.kept} == ended - pinned, "parents are kept, and nothing else"

@@ -419,7 +419,7 @@ class Groups:
         """Assert that the counts are correct."""
         live: dict[str, int] = {}
         ended: dict[str, list[int]] = {}
-        for job in self._state.jobs.by_id.values():
+        for job in self._state.jobs.all():
             group = self.of(job)
             if group is None:
                 continue

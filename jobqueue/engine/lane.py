@@ -13,7 +13,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
+from jobqueue.engine.catalogue import Catalogue
+from jobqueue.engine.packs import Pack, packable
 from jobqueue.engine.ring import Ring, pieces
 from jobqueue.model import Job
 
@@ -22,6 +25,9 @@ _RETURNED = -2
 
 _SWEEP_MIN = 64
 
+_PACKS_MAX = 8
+"""The most packs made in one step."""
+
 
 class Lane(Ring):
     """A FIFO to which jobs can return. `append` is the ring's: it requires a job with the greatest seq so far.
@@ -29,13 +35,15 @@ class Lane(Ring):
     live: jobs in the ring; returned: jobs that returned.
     """
 
-    __slots__ = ("_entry", "_heap", "returned")
+    __slots__ = ("_entry", "_heap", "_packed", "returned")
 
     def __init__(self) -> None:
         super().__init__()
         self._heap: list[tuple[int, int, Job]] = []
         self.returned = 0
         self._entry = _RETURNED
+        self._packed = 0
+        """No place before this one is packed any more."""
 
     def __len__(self) -> int:
         return self.live + self.returned
@@ -93,29 +101,64 @@ class Lane(Ring):
         """The jobs that are here now and still are when the iteration reaches them, looking at so many places at a time; jobs that returned
         come first, in no order. Copying a million takes milliseconds; looking at them takes longer, so it is done in slices.
         """
-        entries, span = list(self._heap), self.span()
+        entries, span = list(self._heap), self._kept_span()
 
         def still_here() -> Iterator[list[Job]]:
             for returned in pieces(entries, count):
                 # An entry's number is used once: a job that left and returned has another.
                 yield [job for _, n, job in returned if job.slot == n]
-            for places in pieces(span, count):
-                yield [job for job in places if job is not None and job.slot >= 0]
+            for jobs in _jobs(span, count):
+                yield [job for job in jobs if job.slot >= 0]
 
         return still_here()
 
     def members(self, count: int) -> Iterator[list[Job]]:
         """The jobs that are here now, wherever they are when the iteration reaches them; possibly also some that were here before."""
-        entries, span = list(self._heap), self.span()
-        return chain(
-            ([job for _, _, job in part] for part in pieces(entries, count)),
-            ([job for job in part if job is not None] for part in pieces(span, count)),
-        )
+        entries = list(self._heap)
+        return chain(([job for _, _, job in part] for part in pieces(entries, count)), _jobs(self._kept_span(), count))
+
+    def _kept_span(self) -> list[Any]:
+        """The same as `span`, for a walk that is suspended: none of these jobs gets another object meanwhile."""
+        self._packed = self._tail
+        return self.span()
+
+    def _renumber(self, capacity: int) -> None:
+        before = sum(item is not None for item in self.span()[: max(0, self._packed - self._head)])
+        super()._renumber(capacity)
+        self._packed = self._head + before
+
+    def pack(self, catalogue: Catalogue) -> None:
+        """Pack jobs that are deep in the ring, if there are enough: see packs.py."""
+        size, deep, behind = catalogue.packing
+        items, mask = self._items, self._mask
+        at = max(self._packed, self._head + deep)
+        stop = min(self._tail - behind, at + size * _PACKS_MAX)
+        while at + size <= stop:
+            places = [place for place in range(at, at + size) if packable(items[place & mask])]
+            # Fewer in a record would save little.
+            if len(places) > size // 2:
+                Pack(catalogue, self, places, [items[place & mask] for place in places])
+            at += size
+        self._packed = max(self._packed, min(at, self._tail))
 
     def jobs(self) -> list[Job]:
         """Every job in the order in which they leave. O(n log n)."""
         returned = sorted((seq, n, job) for seq, n, job in self._heap if job.slot == n)
         return list(heapq.merge([job for _, _, job in returned], super().jobs(), key=_seq))
+
+
+def _jobs(span: list[Any], count: int) -> Iterator[list[Job]]:
+    """The jobs of a lane's span, looking at so many places at a time. A pack that is in the span is there with all its places."""
+    pack, at = None, 0
+    for places in pieces(span, count):
+        found: list[Job] = []
+        for item in places:
+            if type(item) is Pack:
+                pack, at = item, at + 1 if item is pack else 0
+                found.append(item.open()[at])
+            elif item is not None:
+                found.append(item)
+        yield found
 
 
 def _seq(job: Job) -> int:

@@ -168,7 +168,7 @@ class LeaseOperations(State):
             checks.json_size("error", verdict.error, self.limits)
         if verdict.retry_delay is not None:
             checks.retry_delay(verdict, self.limits)
-        job = self.jobs.by_id.get(job_id)
+        job = self.jobs.find(job_id)
         if job is None or type(lease := job.hold) is not Lease or lease.token != token:
             return self._conclude_anyway(now, job, job_id, token, verdict)
         if verdict.log is not None:

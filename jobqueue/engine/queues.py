@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jobqueue.engine.catalogue import Catalogue
 from jobqueue.engine.failing import Failing
 from jobqueue.engine.lane import Lane
 from jobqueue.engine.ring import Ring
@@ -163,6 +164,10 @@ class QueueState:
         lane.append(job)
         self.ready |= 1 << priority
         self.queued += 1
+
+    def pack(self, priority: int, catalogue: Catalogue) -> None:
+        """Pack jobs of a priority that are deep here."""
+        self.lane(priority).pack(catalogue)
 
     def give_back(self, job: Job) -> None:
         """Put a job in its old place, ahead of all that never left."""

@@ -307,7 +307,7 @@ class Places:
         for job in self._children:
             for parent in job.details.extra.after:
                 # A job that ended earlier, and was in history until now.
-                if (known := engine.jobs.by_id.get(parent)) is not None and known.number not in new:
+                if (known := engine.jobs.find(parent)) is not None and known.number not in new:
                     engine.graph.keep(parent)
             count += 1
             if count % SLICE == 0:
@@ -362,6 +362,7 @@ class Places:
             if job.expires_at is not None:
                 engine.deadlines.set(job, job.expires_at)
             if count % SLICE == 0:
+                queue.pack(job.priority, engine.jobs)
                 yield
 
     def _attempt(self, key: AttemptKey, job: Job) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import repeat
 from typing import Any, TypeVar
 
+from jobqueue.engine.packs import Pack
 from jobqueue.model import Job
 
 _CAPACITY_MIN = 16
@@ -40,7 +41,8 @@ class Ring:
     __slots__ = ("_head", "_items", "_mask", "_tail", "live")
 
     def __init__(self) -> None:
-        self._items: list[Job | None] = [None] * _CAPACITY_MIN
+        self._items: list[Any] = [None] * _CAPACITY_MIN
+        """A Job, None, or in a lane (lane.py) the Pack that has the place's job."""
         self._mask = _CAPACITY_MIN - 1
         self._head = 0
         self._tail = 0
@@ -71,15 +73,30 @@ class Ring:
 
     def peek(self) -> Job | None:
         """The job at the front, None when empty. O(1): the front is never a tombstone."""
-        return self._items[self._head & self._mask] if self.live else None
+        if not self.live:
+            return None
+        job = self._items[self._head & self._mask]
+        return job if type(job) is Job else self._opened(self._head & self._mask)
+
+    def _opened(self, at: int) -> Job:
+        """The job in a place that holds a pack."""
+        self._items[at].open()
+        job = self._items[at]
+        assert type(job) is Job, "the front is never a tombstone"
+        return job
+
+    def put(self, place: int, item: Job | Pack) -> None:
+        """See Pack."""
+        self._items[place & self._mask] = item
 
     def popleft(self) -> Job:
         """Take the job at the front; IndexError when empty. O(1) amortised."""
         if not self.live:
             raise IndexError("pop from an empty ring")
         items, mask, head = self._items, self._mask, self._head
-        job = items[head & mask]
-        assert job is not None, "the front is never a tombstone"
+        job: Job = items[head & mask]
+        if type(job) is not Job:
+            job = self._opened(head & mask)
         items[head & mask] = None
         job.slot = -1
         self.live = live = self.live - 1
@@ -123,14 +140,24 @@ class Ring:
         if capacity <= self._mask and self._tail - self._head <= capacity:
             self._shrink(capacity)
             return
-        live, mask = Ring.jobs(self), capacity - 1
+        self._renumber(capacity)
+
+    def _renumber(self, capacity: int) -> None:
+        """Sweep: the live jobs get places next to each other."""
+        live, mask = [item for item in Ring.span(self) if item is not None], capacity - 1
         # So that the next job's number can again be its position; see append. Never below 0, since negative slots have another meaning in a
         # lane.
         head = max(0, live[-1].number - len(live) + 1) if live else 0
-        items: list[Job | None] = [None] * capacity
-        for slot, job in enumerate(live, head):
-            job.slot = slot if slot != job.number else job.number
-            items[slot & mask] = job
+        items: list[Any] = [None] * capacity
+        packed: dict[Pack, list[int]] = {}
+        for slot, item in enumerate(live, head):
+            if type(item) is Job:
+                item.slot = slot if slot != item.number else item.number
+            else:
+                packed.setdefault(item, []).append(slot)
+            items[slot & mask] = item
+        for pack, places in packed.items():
+            pack.move(places)
         self._head, self._tail = head, head + len(live)
         self._items, self._mask = items, mask
 
@@ -138,7 +165,7 @@ class Ring:
         """Free empty places. Jobs are not visited or renumbered: for a hundred thousand that would take 20 ms."""
         start, end = self._head & self._mask, self._tail & self._mask
         kept = self._items[start:end] if start <= end else self._items[start:] + self._items[:end]
-        items: list[Job | None] = [None] * capacity
+        items: list[Any] = [None] * capacity
         at = self._head & (capacity - 1)
         before_end = min(len(kept), capacity - at)
         items[at : at + before_end] = kept[:before_end]
@@ -167,8 +194,8 @@ class Ring:
             if job is not None:
                 yield job
 
-    def span(self) -> list[Job | None]:
-        """The places from front to back, None for removed jobs. O(capacity), but only as slow as a copy of memory."""
+    def span(self) -> list[Any]:
+        """The places from front to back, None for removed jobs; in a lane also packs. O(capacity), but only as slow as a copy of memory."""
         start, stop = self._head & self._mask, self._tail & self._mask
         if self._tail == self._head:
             return []
@@ -176,4 +203,7 @@ class Ring:
 
     def jobs(self) -> list[Job]:
         """Every job, front to back. O(capacity)."""
+        for item in Ring.span(self):
+            if type(item) is Pack:
+                item.open()
         return [job for job in Ring.span(self) if job is not None]

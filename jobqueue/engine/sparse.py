@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from jobqueue.engine.catalogue import CHUNK_JOBS, Catalogue
+from jobqueue.engine.packs import NEVER
 from jobqueue.model import Job
 from jobqueue.partition import ALONE, Place
 
@@ -31,6 +32,7 @@ class SparseCatalogue(Catalogue):
     def __init__(self, place: Place) -> None:
         super().__init__()
         self.next_number = place.first
+        self.packing = NEVER
         self._place = place
         self._width = CHUNK_JOBS * place.count
         self._lists: dict[int, list[Job]] = {}

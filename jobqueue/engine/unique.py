@@ -161,7 +161,7 @@ class Uniques:
 
     def _job_of(self, window: Window) -> Job | None:
         """The job of a window, None if it is forgotten, or in another queue by now."""
-        job = self._state.jobs.by_id.get(window.id)
+        job = self._state.jobs.find(window.id)
         return job if job is not None and job.number == window.number and job.queue == window.queue else None
 
     def _of(self, window: Window) -> Job:

@@ -43,7 +43,7 @@ def _sort(queue: FlowQueue, jobs: Catalogue) -> Iterator[int]:
                 break
             queue.upto = job.number
             if job.queue == queue.name and (job.status is not CONCLUDED or (job.conclusion is not None and job.conclusion.halts)):
-                _sort_in(queue, job)
+                _sort_in(queue, jobs.itself(job))
         if not part:
             queue.upto = -1
             queue.moving -= 1

@@ -151,7 +151,7 @@ class Held:
 
     def add(self, engine: Engine) -> None:
         """Add what another engine holds."""
-        self._found.update(str(job.status) for job in engine.jobs.by_id.values())
+        self._found.update(str(job.status) for job in engine.jobs.all())
         self._queues += len(engine.queues)
         self._bytes += engine.live_bytes
 

@@ -82,7 +82,7 @@ class _Ids:
         """Add a partition. Raises CannotOpen for what belongs to another one; claims were checked when the engine was loaded."""
         for name in engine.queues:
             self._check(path, index, partition_of(name, self._count), f"queue {name!r}")
-        for job in engine.jobs.by_id.values():
+        for job in engine.jobs.all():
             self._check(path, index, partition_of(job.queue, self._count), f"job {job.id!r} of queue {job.queue!r}")
             self._twice += self._jobs.setdefault(job.id, index) != index
         for name, row in rows.queues():
