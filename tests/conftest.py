@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests import servers
+from tests import packing, servers
 
+packing.install()
 if servers.current != "one":
     servers.install()
 

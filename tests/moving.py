@@ -150,7 +150,7 @@ class Life:
 
     def _some(self, family: str) -> list[Job]:
         """Some jobs of a family."""
-        jobs = list(self.engine.jobs.by_id.values())
+        jobs = list(self.engine.jobs.all())
         return [job for job in self.random.sample(jobs, min(8, len(jobs))) if job.queue.partition(":")[0] == family]
 
     def enqueue(self) -> None:

@@ -137,7 +137,11 @@ class Lane(Ring):
             places = [place for place in range(at, at + size) if packable(items[place & mask])]
             # Fewer in a record would save little.
             if len(places) > size // 2:
-                Pack(catalogue, self, places, [items[place & mask] for place in places])
+                try:
+                    Pack(catalogue, self, places, [items[place & mask] for place in places])
+                except OSError:
+                    # There is no memory to map: these jobs stay as they are.
+                    break
             at += size
         self._packed = max(self._packed, min(at, self._tail))
 

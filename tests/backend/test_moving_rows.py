@@ -119,7 +119,7 @@ def check_part(part: Source, place: Place, number: int) -> None:
     engine.resume(engine.now)
     engine.graph.check()
     engine.groups.check()
-    assert all(partition_of(job.queue, place.count) == place.index for job in engine.jobs.by_id.values())
+    assert all(partition_of(job.queue, place.count) == place.index for job in engine.jobs.all())
     assert engine.jobs.next_number >= number
     if place.count > 1:
         assert engine.jobs.next_number % place.count == place.first % place.count
@@ -276,7 +276,7 @@ async def test_another_time_line_is_joined() -> None:
         made(life, id=name, delay=30.0, unique=Unique(key="u", for_=500.0))
     rows = joined([await life.live(0) for life in lives])
     row = decode_counters(rows.row or b"")
-    found = {job.id: job.created_at + row.skew for job in engine_of(rows).jobs.by_id.values()}
+    found = {job.id: job.created_at + row.skew for job in engine_of(rows).jobs.all()}
     assert found == {lives[0].families[0]: NOW + 100.0, lives[1].families[0]: NOW}
     created = {name: queue.created_at for name, queue in engine_of(rows).queues.items()}
     assert {name: at and at + row.skew for name, at in created.items()} == found
@@ -318,10 +318,10 @@ async def test_an_id_that_was_used_anew_counts_once() -> None:
     """Between the moments of two partitions a job was forgotten in one, and its id used in the other: the later job stays."""
     parts = await two_with("x", "succeeded", "queued")
     rows = joined(parts)
-    assert [job.status for job in engine_of(rows).jobs.by_id.values()] == ["queued"]
+    assert [job.status for job in engine_of(rows).jobs.all()] == ["queued"]
     parts = await two_with("x", "succeeded", "succeeded")
     rows = joined(parts)
-    assert [job.conclusion and job.conclusion.concluded_at for job in engine_of(rows).jobs.by_id.values()] == [NOW + 6]
+    assert [job.conclusion and job.conclusion.concluded_at for job in engine_of(rows).jobs.all()] == [NOW + 6]
 
 
 async def test_two_live_jobs_of_one_id_are_refused() -> None:

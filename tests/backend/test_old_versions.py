@@ -131,11 +131,11 @@ async def test_this_server_goes_on_with_it(number: int, tmp_path: Path) -> None:
     async with served(path) as backend:
         engine = backend.engine
         invariants(engine)
-        jobs = {job.id: plain(job) for job in engine.jobs.by_id.values()}
+        jobs = {job.id: plain(job) for job in engine.jobs.all()}
         assert {name: told(jobs[name], old) for name, old in known["jobs"].items()} == known["jobs"]
         assert len(jobs) == len(known["jobs"])
-        assert number > 2 or {job.details.extra for job in engine.jobs.by_id.values()} == {NOTHING}
-        assert {job.headers for job in engine.jobs.by_id.values()} == {()}
+        assert number > 2 or {job.details.extra for job in engine.jobs.all()} == {NOTHING}
+        assert {job.headers for job in engine.jobs.all()} == {()}
         queues = {name: {"stats": plain(queue.stats()), "order": [job.id for job in queue.jobs()]} for name, queue in engine.queues.items()}
         for name, old in known["queues"].items():
             if queues[name]["stats"]["policy"]["rate"] is not None:

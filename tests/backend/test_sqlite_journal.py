@@ -150,7 +150,7 @@ async def test_a_job_that_changes_often_is_one_row(durable: Durable) -> None:
     blocker = await durable.start(durable.backend.enqueue(spec("blocker", queue="other")))
     enqueue = await durable.start(durable.backend.enqueue(spec("j")))
     dequeue = await durable.start(durable.take())
-    job = durable.backend.engine.jobs.by_id["j"]
+    job = durable.backend.engine.jobs.found("j")
     assert job.lease is not None
     conclude = await durable.start(durable.backend.conclude("j", job.lease.token, Verdict(outcome=Outcome.SUCCEEDED)))
     durable.writer.commit()
@@ -210,7 +210,7 @@ async def test_a_failed_commit_is_made_good(durable: Durable) -> None:
     await durable.settle()
     assert not (await durable.done(durable.backend.enqueue(spec("a")))).created
     again = await durable.restart()
-    assert {job.id: job.status for job in again.backend.engine.jobs.by_id.values()} == {"a": Status.QUEUED, "b": Status.QUEUED}
+    assert {job.id: job.status for job in again.backend.engine.jobs.all()} == {"a": Status.QUEUED, "b": Status.QUEUED}
     await end(again)
 
 
@@ -269,7 +269,7 @@ async def test_a_change_that_may_have_been_made_says_so(durable: Durable) -> Non
     durable.clock.advance(RETRY_SECONDS)
     await durable.settle()
     again = await durable.restart()
-    found = {job.id: job.status for job in again.backend.engine.jobs.by_id.values()}
+    found = {job.id: job.status for job in again.backend.engine.jobs.all()}
     assert found["new"] is found["batch"] is found["failed"] is Status.QUEUED
     assert found["concluded"] is found["cancelled"] is found["purged"] is Status.CONCLUDED
     assert found["released"] is Status.SCHEDULED

@@ -34,7 +34,7 @@ def flow_fingerprint(queue: QueueState) -> Any:
 
 def flow_invariants(engine: Engine) -> None:
     """Assert it of every queue, and of what is pinned."""
-    jobs = list(engine.jobs.by_id.values())
+    jobs = list(engine.jobs.all())
     halting = [job for job in jobs if job.conclusion is not None and job.conclusion.halts]
     assert {job.id for job in halting} == {job.id for job in engine.pinned}
     reserved = [group.reserved for group in engine.groups.groups.values()]

@@ -9,6 +9,8 @@ import msgspec
 
 from jobqueue.engine.deadlines import Deadlines
 from jobqueue.engine.engine import Engine
+from jobqueue.engine.lane import Lane
+from jobqueue.engine.packs import Pack
 from jobqueue.engine.queues import QueueState
 from jobqueue.engine.retention import KeptHistory
 from jobqueue.engine.sizes import job_bytes, names_bytes
@@ -28,8 +30,9 @@ def fingerprint(engine: Engine) -> dict[str, Any]:
     """
     return {
         "jobs": {
-            job.id: {**msgspec.structs.asdict(job), "due": engine.deadlines.due(job), "lease ends": engine.lease_ends.due(job)}
-            for job in engine.jobs.by_id.values()
+            # A packed job has no slot until it is looked for, which an operation that is refused may do.
+            job.id: {**msgspec.structs.asdict(job), "slot": 0, "due": engine.deadlines.due(job), "lease ends": engine.lease_ends.due(job)}
+            for job in engine.jobs.all()
         },
         "order of ids": list(engine.jobs.by_id),
         "listing": [job.id for job in engine.jobs.newest_first(None)],
@@ -61,10 +64,27 @@ def _schedules(engine: Engine) -> dict[str, Any]:
     return {"tables": tables, "runs": {name: set(ids) for name, ids in schedules.runs.items()}}
 
 
+def look(lane: Lane) -> list[Job]:
+    """The jobs of a lane in the order in which they leave, without opening a pack."""
+    ring: list[Job] = []
+    taken = Counter[Pack]()
+    for place in lane.span():
+        if isinstance(place, Pack):
+            ring.append(place.look()[taken[place]])
+            taken[place] += 1
+        elif place is not None:
+            ring.append(place)
+    assert all(count == len(pack.look()) for pack, count in taken.items()), "a pack is in the ring with all its jobs"
+    returned = [(seq, entry, job) for seq, entry, job in lane._heap if job.slot == entry]
+    assert len(ring) == lane.live
+    assert len(returned) == lane.returned
+    return sorted([*ring, *(job for *_, job in returned)], key=lambda job: job.seq)
+
+
 def _queue(queue: QueueState) -> dict[str, Any]:
     return {
         "stats": queue.stats(),
-        "lanes": [None if lane is None else [job.id for job in lane.jobs()] for lane in queue.lanes],
+        "lanes": [None if lane is None else [job.id for job in look(lane)] for lane in queue.lanes],
         "ready": queue.ready,
         "scheduled": [job.id for job in queue.scheduled.values()],
         "flow": flow_fingerprint(queue),
@@ -73,16 +93,17 @@ def _queue(queue: QueueState) -> dict[str, Any]:
 
 def invariants(engine: Engine) -> None:
     """Assert everything the docstring of `State` promises."""
-    logged = {job.number: job.details.extra.log for job in engine.jobs.by_id.values() if job.details.extra.log}
+    logged = {job.number: job.details.extra.log for job in engine.jobs.all() if job.details.extra.log}
     assert logged == {number: log.size for number, log in engine.logs.by_job.items()}
     places = Counter(job.id for job in [*engine.pinned, *engine.kept])
     for queue in engine.queues.values():
         _check_queue(engine, queue, places)
     for outcome in Outcome:
         _check_history(engine, outcome, places)
-    jobs = list(engine.jobs.by_id.values())
+    jobs = list(engine.jobs.all())
     for job in jobs:
-        assert engine.jobs.by_id[job.id] is job
+        there = engine.jobs.by_id[job.id]
+        assert there is job or isinstance(there, Pack)
         if job.status is Status.IN_PROGRESS:
             places[job.id] += 1
         _check_job(engine, job)
@@ -112,10 +133,11 @@ def invariants(engine: Engine) -> None:
 def _check_queue(engine: Engine, queue: QueueState, places: Counter[str]) -> None:
     queued = 0
     for priority, lane in enumerate(queue.lanes):
-        jobs = [] if lane is None else lane.jobs()
+        jobs = [] if lane is None else look(lane)
         assert ((lane is not None and len(lane)) or 0) == len(jobs)
         assert bool(queue.ready >> priority & 1) == bool(jobs)
-        assert lane is None or lane.peek() is (jobs[0] if jobs else None)
+        # Not `peek`, which would open a pack at the front.
+        assert lane is None or not jobs or lane.live == 0 or lane.span()[0] is not None, "the front is never a tombstone"
         assert [job.seq for job in jobs] == sorted({job.seq for job in jobs}), "a lane is in the order of its seqs"
         assert all(job.status is Status.QUEUED and job.priority == priority and job.queue == queue.name for job in jobs)
         places.update(job.id for job in jobs)
@@ -123,7 +145,7 @@ def _check_queue(engine: Engine, queue: QueueState, places: Counter[str]) -> Non
     assert queue.queued == queued
     assert all(number == job.number and job.status is Status.SCHEDULED for number, job in queue.scheduled.items())
     places.update(job.id for job in queue.scheduled.values())
-    leased = [job for job in engine.jobs.by_id.values() if job.queue == queue.name and job.status is Status.IN_PROGRESS]
+    leased = [job for job in engine.jobs.all() if job.queue == queue.name and job.status is Status.IN_PROGRESS]
     assert queue.in_progress == len(leased)
     totals = {name: getattr(queue, f"{name}_total") for name in _TOTALS}
     assert min(totals.values()) >= 0
@@ -142,7 +164,7 @@ def _check_history(engine: Engine, outcome: Outcome, places: Counter[str]) -> No
     assert len(jobs) <= engine.limits.history_jobs_max
     assert held <= engine.limits.history_bytes_max
     # One that halted its key, or that others were after, ended before it came here.
-    parents = {parent for job in engine.jobs.by_id.values() for parent in job.details.extra.after}
+    parents = {parent for job in engine.jobs.all() for parent in job.details.extra.after}
     times = [job.conclusion.concluded_at for job in jobs if job.conclusion is not None and job.key is None and job.id not in parents]
     assert times == sorted(times), "history is in the order in which jobs ended"
 

@@ -109,7 +109,7 @@ def test_the_events_name_both_queues() -> None:
     enqueue(engine)
     dequeue(engine)
     engine.take_events()
-    (job,) = engine.jobs.by_id.values()
+    (job,) = engine.jobs.all()
     engine.conclude(NOW, job.id, token_of(job), FAILED)
     events = [(event.kind, event.queue) for event in engine.take_events()]
     assert events == [(Kind.QUEUE_CHANGED, "dead"), (Kind.DEAD_LETTERED, "default"), (Kind.QUEUED, "dead")]
@@ -270,7 +270,7 @@ def test_it_is_restored_as_it_was() -> None:
     engine.change_policy("default", PolicyChange(max_attempts=None))
     other = make_engine()
     queues = [decode_queue(name, encode_queue(queue)) for name, queue in engine.queues.items()]
-    jobs = [decode_job(job.number, encode_job(job, job.number), job.payload) for job in engine.jobs.by_id.values()]
+    jobs = [decode_job(job.number, encode_job(job, job.number), job.payload) for job in engine.jobs.all()]
     restore(other, queues, jobs, engine.jobs.next_number, engine.jobs.next_number)
     job = other.job("j")
     assert (job.queue, job.home, job.origin, job.tags) == ("dead", "default", Origin("default", NOW, "failed", 1), ("t",))

@@ -337,7 +337,7 @@ class FlowMachine(EngineMachine):
         self.oracle.restart(now)
         self.could = set(other.queues)
         for item in self.oracle.live():
-            lease = other.jobs.by_id[item.id].lease
+            lease = other.jobs.found(item.id).lease
             if item.hold is not None and lease is not None:
                 item.hold.replayed = item.hold.replayed and lease.replayed
 
@@ -415,7 +415,7 @@ class FlowMachine(EngineMachine):
         assert stats.held_by == oracle.held_by(name)
         assert stats.held == sum(stats.held_by.values())
         for item in oracle.live(name):
-            reasons = waiting_for(self.engine, self.engine.jobs.by_id[item.id], 0)
+            reasons = waiting_for(self.engine, self.engine.jobs.found(item.id), 0)
             assert [(one.kind, one.key, one.block) for one in reasons] == oracle.reasons(item)
             for one in reasons:
                 if one.job is not None:

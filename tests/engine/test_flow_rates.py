@@ -68,7 +68,7 @@ def test_no_stretch_of_time_sees_more_than_the_rate_allows(rate: Rate, steps: li
             since += [(now, token_of(job)) for job in engine.dequeue(now, Want(limit=how, lease_seconds=10_000.0))]
         elif what in ("undelivered", "release"):
             assert isinstance(how, int)
-            held = [(job, job.lease.token) for job in engine.jobs.by_id.values() if job.lease is not None]
+            held = [(job, job.lease.token) for job in engine.jobs.all() if job.lease is not None]
             if not held:
                 continue
             job, token = held[how % len(held)]

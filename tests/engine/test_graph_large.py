@@ -102,7 +102,7 @@ def test_a_graph_of_100_000_jobs_ends(shape: Callable[[int, str], Iterator[JobSp
     assert ended == SIZE
     assert queue.cancelled_total == 0 or failure == "cancel"
     assert queue.live == 0
-    assert all(job.status is CONCLUDED for job in engine.jobs.by_id.values() if job.queue == "default")
+    assert all(job.status is CONCLUDED for job in engine.jobs.all() if job.queue == "default")
     assert len(engine.jobs.by_id) <= 4 * 1_000 + 1
     assert engine.jobs_max == engine.limits.jobs_max
     engine.graph.check()

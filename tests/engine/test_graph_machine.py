@@ -72,13 +72,13 @@ class GraphMachine(RuleBasedStateMachine):
         engine = self.engine
         while (due := engine.next_deadline()) is not None and due <= self.now:
             engine.tick(self.now)
-        known = {job.id for job in engine.jobs.by_id.values() if job.queue == "after"}
+        known = {job.id for job in engine.jobs.all() if job.queue == "after"}
         self.callbacks += [name for name in known if name not in self.callbacks]
         self.disk.commit(engine)
         self.follow()
 
     def jobs(self) -> list[Job]:
-        return [job for job in self.engine.jobs.by_id.values() if job.queue != "after"]
+        return [job for job in self.engine.jobs.all() if job.queue != "after"]
 
     @rule(data=st.data(), after_failure=st.sampled_from(["cancel", "run", "hold"]), delay=st.sampled_from([None, 5.0]))
     def enqueue(self, data: Any, after_failure: str, delay: float | None) -> None:
@@ -138,7 +138,7 @@ class GraphMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """From what the last commit left."""
-        before = {job.id: (job.status, job.outcome) for job in self.engine.jobs.by_id.values()}
+        before = {job.id: (job.status, job.outcome) for job in self.engine.jobs.all()}
         groups = {name: self.engine.groups.stats(group) for name, group in self.engine.groups.groups.items()}
         named, jobs, following = self.disk.read()
         engine = Engine(LIMITS)
@@ -146,7 +146,7 @@ class GraphMachine(RuleBasedStateMachine):
         engine.resume(self.now)
         self.engine = engine
         self.settle()
-        assert {job.id: (job.status, job.outcome) for job in engine.jobs.by_id.values()} == before
+        assert {job.id: (job.status, job.outcome) for job in engine.jobs.all()} == before
         assert {name: engine.groups.stats(group) for name, group in engine.groups.groups.items()} == groups
 
     @invariant()
@@ -187,7 +187,7 @@ class GraphMachine(RuleBasedStateMachine):
 
 def waits_for_a_failure(engine: Engine, job: Job) -> bool:
     """Whether a job holds for one that has not succeeded, or is after one that does."""
-    parents = [engine.jobs.by_id[parent] for parent in job.details.extra.after]
+    parents = [engine.jobs.found(parent) for parent in job.details.extra.after]
     return any(
         (parent.status is Status.CONCLUDED and parent.outcome is not Outcome.SUCCEEDED) or waits_for_a_failure(engine, parent)
         for parent in parents

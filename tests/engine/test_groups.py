@@ -28,7 +28,7 @@ def create(engine: Engine, group_id: str = "g", **fields: object) -> Group:
 
 def made(engine: Engine) -> list[str]:
     """The ids of all callbacks there are."""
-    return [job.id for job in engine.jobs.by_id.values() if job.queue == "after"]
+    return [job.id for job in engine.jobs.all() if job.queue == "after"]
 
 
 def counts(engine: Engine, group: Group) -> tuple[int, ...]:

@@ -355,7 +355,7 @@ def test_zero_frees_what_a_lease_takes() -> None:
     other = enqueue(engine, key="other", priority=9)
     token = token_of(dequeue(engine))
     assert engine.job(job.id).status is Status.QUEUED
-    taken = next(each for each in engine.jobs.by_id.values() if each.status is Status.IN_PROGRESS)
+    taken = next(each for each in engine.jobs.all() if each.status is Status.IN_PROGRESS)
     engine.extend(NOW, taken.id, token, 0.0)
     again = dequeue(engine)
     assert again is taken

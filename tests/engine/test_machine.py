@@ -386,7 +386,7 @@ class EngineMachine(RuleBasedStateMachine):
                 if job.lease is None
                 else (job.lease.token, job.lease.expires_at, job.lease.cancel_requested, job.lease.replayed, job.lease.message),
             )
-            for job in engine.jobs.by_id.values()
+            for job in engine.jobs.all()
         } == oracle.view()
         assert {name: queue.policy for name, queue in engine.queues.items()} == oracle.queues
         for name in oracle.queues:

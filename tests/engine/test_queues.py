@@ -234,7 +234,7 @@ def test_redrive_passes_over_what_is_no_longer_failed() -> None:
     engine.retry(NOW, retried.id)
     engine.conclude(NOW, retried.id, token_of(dequeue(engine)), SUCCEEDED)
     bring(engine, "failed", id="x"), bring(engine, "failed", id="y")
-    assert engine.jobs.by_id.get("old") is None
+    assert engine.jobs.find("old") is None
     new = bring(engine, "failed", id="old").job
     assert new is not old
     assert engine.retry_failed(NOW, "default", listed) == 0

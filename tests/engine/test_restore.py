@@ -80,7 +80,7 @@ def test_every_state_is_restored(worked: bool) -> None:
     engine.put_policy("empty", msgspec.structs.replace(engine.default_policy, paused=True, max_jobs=7))
     # `bring` takes the events away: what they told is in the jobs.
     ended = [job for outcome in Outcome for job in engine.history.jobs(outcome)]
-    for job in [*(job for job in engine.jobs.by_id.values() if job.conclusion is None), *ended]:
+    for job in [*(job for job in engine.jobs.all() if job.conclusion is None), *ended]:
         record.changes += 1
         record.jobs[job.number] = Stored(fresh(job), record.changes)
     engine.take_events()
@@ -99,7 +99,7 @@ def test_after_any_history_the_order_is_as_it_was(seed: int) -> None:
     for _ in range(200):
         now += luck.random()
         act = luck.random()
-        leased = [job for job in engine.jobs.by_id.values() if job.lease is not None]
+        leased = [job for job in engine.jobs.all() if job.lease is not None]
         if act < 0.4:
             enqueue(engine, now, priority=luck.randrange(2), queue=luck.choice("ab"), delay=luck.choice((None, None, 5.0)))
         elif act < 0.7 or not leased:
@@ -118,7 +118,7 @@ def test_after_any_history_the_order_is_as_it_was(seed: int) -> None:
     invariants(restored)
     assert same(engine, restored)
     for both in (engine, restored):
-        for job in list(both.jobs.by_id.values()):
+        for job in list(both.jobs.all()):
             if job.lease is not None:
                 both.release(now, job.id, token_of(job))
         both.tick(now + 100)
@@ -181,7 +181,7 @@ def test_restored_jobs_share_the_names_of_their_queue_and_type() -> None:
     for number, stored in record.jobs.items():
         job = msgspec.structs.replace(stored.job, queue="".join(["defa", "ult"]), type="".join(["t", "1"]))
         record.jobs[number] = Stored(job, stored.change)
-    jobs = list(record.restored().jobs.by_id.values())
+    jobs = list(record.restored().jobs.all())
     assert len({id(job.queue) for job in jobs}) == len({id(job.type) for job in jobs}) == 1
 
 

@@ -107,7 +107,7 @@ def test_errors_of_jobs_that_wait_for_a_retry_fill_the_server() -> None:
         dequeue(engine)
         fail(engine, job, b'"' + b"e" * 5_000 + b'"', retry_delay=1_000.0)
     assert 90_000 < engine.live_bytes <= 100_000
-    kept = [job for job in engine.jobs.by_id.values() if job.error != ERROR_LEFT_OUT]
+    kept = [job for job in engine.jobs.all() if job.error != ERROR_LEFT_OUT]
     assert len(kept) == 19
     assert engine.errors_left_out_total == 81
     invariants(engine)

@@ -127,7 +127,7 @@ class UniqueMachine(RuleBasedStateMachine):
             self.engine.put_policy(name, QueuePolicy(max_attempts=2, dead_letter="b" if name == "a" else None))
 
     def jobs(self, *statuses: object) -> list[Job]:
-        return [job for job in self.engine.jobs.by_id.values() if job.status in statuses and job.unique is not None]
+        return [job for job in self.engine.jobs.all() if job.status in statuses and job.unique is not None]
 
     def one(self, which: int, *statuses: object) -> Job | None:
         found = self.jobs(*statuses)
@@ -139,7 +139,7 @@ class UniqueMachine(RuleBasedStateMachine):
             return self.engine.job(key.holder)
         if key.first is None or self.model.terms[key.first].until != "enqueued" or self.model.where[key.first] != queue:
             return None
-        job = self.engine.jobs.by_id.get(key.first)
+        job = self.engine.jobs.find(key.first)
         return None if job is None or job.status is CONCLUDED else job
 
     @rule(unique=uniques, queue=st.sampled_from("aab"), delay=st.sampled_from([None, None, 5.0]))
@@ -312,7 +312,7 @@ class UniqueMachine(RuleBasedStateMachine):
                     self.rows[event.queue] = row
         assert {*self.rows} == {name_of(window.place) for window in engine.uniques.windows.values() if window.stored}
         named = decode_named([*self.rows.items(), *((name, encode_queue(queue)) for name, queue in engine.queues.items())])
-        jobs = sorted(engine.jobs.by_id.values(), key=lambda job: job.number)
+        jobs = sorted(engine.jobs.all(), key=lambda job: job.number)
         rows = [decode_job(job.number, encode_job(job, self.changes[job.number]), job.payload) for job in jobs]
         again = Engine(LIMITS)
         following = engine.jobs.next_number

@@ -24,7 +24,7 @@ def unique_invariants(engine: Engine) -> None:
     """Assert that what is counted is what jobs say, and that nobody waits for nothing."""
     uniques = engine.uniques
     holders, followers, windows = {}, {}, {}
-    for job in engine.jobs.by_id.values():
+    for job in engine.jobs.all():
         claim = job.details.extra.claim
         if claim is None:
             continue

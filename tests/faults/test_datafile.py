@@ -77,7 +77,7 @@ def test_30_corrupt_file(tmp_path: Path) -> None:
             reasons.add(found.partition(": ")[2][:12])
         else:
             assert set(found.jobs.by_id) == known
-            assert all(job.payload.startswith(b'"%d' % (job.number - 1)) for job in found.jobs.by_id.values() if job.id != "later")
+            assert all(job.payload.startswith(b'"%d' % (job.number - 1)) for job in found.jobs.all() if job.id != "later")
         shutil.rmtree(folder)
     assert reasons
 

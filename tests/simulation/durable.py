@@ -88,7 +88,7 @@ class DurableChecker(Checker):
             if job_id not in self.jobs:
                 self.fault(f"{job_id} is there after the restart and was never committed")
         for seen in self.jobs.values():
-            job = engine.jobs.by_id.get(seen.id)
+            job = engine.jobs.find(seen.id)
             if job is None:
                 self.fault(f"{seen.id}, which is {seen.status}, is lost after the restart")
                 continue
@@ -112,7 +112,7 @@ class DurableChecker(Checker):
                 self.fault(f"queue {name} is {'' if queue.policy.paused else 'not '}paused after the restart")
 
     def _times_of(self, seen: Seen, engine: Engine, clocks_agree: bool) -> None:
-        job = engine.jobs.by_id[seen.id]
+        job = engine.jobs.found(seen.id)
         times = {}
         if job.lease is not None:
             times["until"] = job.lease.expires_at - self.offset

@@ -215,7 +215,7 @@ PLANTS = (
         "a new owner takes jobs in progress for queued ones",
         "jobqueue/backend/loading.py",
         "    return offset, reader.change\n",
-        "    for job in list(engine.jobs.by_id.values()):\n"
+        "    for job in list(engine.jobs.all()):\n"
         "        if job.lease is not None:\n"
         "            engine.release(clock.now(), job.id, job.lease.token)\n"
         "    engine.take_events()\n"

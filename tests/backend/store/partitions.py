@@ -105,7 +105,7 @@ class Partition:
         return self.local.engine
 
     def job(self, job_id: str) -> Job | None:
-        return self.engine.jobs.by_id.get(job_id)
+        return self.engine.jobs.find(job_id)
 
 
 class Way:

@@ -368,7 +368,7 @@ class MovedMachine(EngineMachine):
     def rows(self) -> Group:
         """All rows of the engine."""
         rows = Group()
-        for job in self.engine.jobs.by_id.values():
+        for job in self.engine.jobs.all():
             rows.put(job.number, encode_job(job, job.number))
             rows.put_payload(job.number, job.payload)
         rows.queue_rows = {name: encode_queue(queue) for name, queue in self.engine.queues.items()}

@@ -56,7 +56,7 @@ def forgets_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def load(rows: Rows, engine: Engine, clock: Clock) -> tuple[float, int]:
         loaded = loading.load(rows, engine, clock)
-        for job in list(engine.jobs.by_id.values()):
+        for job in list(engine.jobs.all()):
             if job.lease is not None:
                 engine.release(clock.now(), job.id, job.lease.token)
         return loaded
