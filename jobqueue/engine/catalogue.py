@@ -10,7 +10,7 @@ iterators return a copy of a packed job, which serves to look at it; `numbered` 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from jobqueue.engine.packs import PACKING, Area, Pack
 from jobqueue.model import Job
@@ -52,10 +52,12 @@ class Catalogue:
         chunk.live += 1
         self.next_number = number + 1
 
-    def put(self, job: Job, item: Job | Pack) -> None:
-        """See Pack."""
-        self.by_id[job.id] = item
-        self._chunks[job.number >> _CHUNK_BITS].jobs[job.number & _CHUNK_MASK] = item
+    def put(self, jobs: Iterable[Job], items: Iterable[Job | Pack]) -> None:
+        """See Index."""
+        by_id, chunks = self.by_id, self._chunks
+        for job, item in zip(jobs, items, strict=False):
+            number = job.number
+            by_id[job.id] = chunks[number >> _CHUNK_BITS].jobs[number & _CHUNK_MASK] = item
 
     def find(self, job_id: str) -> Job | None:
         """The job with this id, None if there is none."""
@@ -94,7 +96,7 @@ class Catalogue:
 
     def exchange(self, job: Job, other: Job) -> None:
         """Replace a job's object by another one with the same id and number."""
-        self.put(job, other)
+        self.put([job], [other])
 
     def remove(self, job: Job) -> None:
         """Forget a job."""

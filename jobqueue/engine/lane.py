@@ -134,11 +134,12 @@ class Lane(Ring):
         at = max(self._packed, self._head + deep)
         stop = min(self._tail - behind, at + size * _PACKS_MAX)
         while at + size <= stop:
-            places = [place for place in range(at, at + size) if packable(items[place & mask])]
+            there = [items[place & mask] for place in range(at, at + size)]
+            found = packable(there)
             # Fewer in a record would save little.
-            if len(places) > size // 2:
+            if len(found) > size // 2:
                 try:
-                    Pack(catalogue, self, places, [items[place & mask] for place in places])
+                    Pack(catalogue, self, [at + distance for distance in found], [there[distance] for distance in found])
                 except OSError:
                     # There is no memory to map: these jobs stay as they are.
                     break

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, repeat
 from mmap import mmap
 from typing import NamedTuple, Protocol
 
@@ -29,7 +29,7 @@ class Packing(NamedTuple):
     stay unpacked at its front; behind: how many stay unpacked at its back."""
 
     size: int = 128
-    deep: int = 4_096
+    deep: int = 16_384
     behind: int = 1_024
 
 
@@ -77,34 +77,33 @@ class Index(Protocol):
 
     area: Area
 
-    def put(self, job: Job, item: Job | Pack) -> None:
-        """Put a job, or the pack that has it, in the places of this job."""
+    def put(self, jobs: Iterable[Job], items: Iterable[Job | Pack]) -> None:
+        """Put each job, or the pack that has it, in the places of this job."""
 
 
 class Places(Protocol):
     """A ring, as a pack uses it."""
 
-    def put(self, place: int, item: Job | Pack) -> None:
-        """Put a job, or the pack that has it, in a place."""
+    def put(self, places: Iterable[int], items: Iterable[Job | Pack]) -> None:
+        """Put each job, or the pack that has it, in a place."""
 
 
-def packable(job: object) -> bool:
-    """Whether what is in a place of a lane is a job that can be packed."""
-    return (
-        type(job) is Job
+def packable(items: Sequence[object]) -> list[int]:
+    """The positions of what can be packed in these places of a lane."""
+    return [
+        at
+        for at, job in enumerate(items)
+        if type(job) is Job
         and job.details is PLAIN
         and not job.attempts
         and job.hold is None
         and job.status is QUEUED
         and len(job.payload) <= PAYLOAD_BYTES_MAX
-    )
+    ]
 
 
 class Pack:
-    """Jobs of one lane. places: of the ring, ascending, the last less than 256 behind the first.
-
-    Only for jobs that are `packable`, and have the same queue and priority.
-    """
+    """Jobs of one lane, all `packable`. places: of the ring, ascending, the last less than 256 behind the first."""
 
     __slots__ = ("_at", "_catalogue", "_first", "_ids", "_jobs", "_memory", "_numbers", "_priority", "_queue", "_record", "_ring", "_types")
 
@@ -118,28 +117,33 @@ class Pack:
         self._numbers: Sequence[int] = range(first, first + count) if numbers[-1] == first + count - 1 else tuple(numbers)
         types = tuple([job.type for job in jobs])
         self._types = types[:1] if types.count(types[0]) == count else types
-        times = struct.pack(f"{count}d{count}I", *[job.created_at for job in jobs], *accumulate([len(job.payload) for job in jobs]))
-        self._memory, self._record = catalogue.area.add(b"".join([times, *[job.payload for job in jobs]]))
+        payloads = [job.payload for job in jobs]
+        times = struct.pack(f"{count}d{count}I", *[job.created_at for job in jobs], *accumulate(map(len, payloads)))
+        self._memory, self._record = catalogue.area.add(b"".join([times, *payloads]))
         self._jobs: list[Job] | None = None
         """Once it is open."""
-        for place, job in zip(places, jobs, strict=True):
+        ring.put(places, repeat(self))
+        catalogue.put(jobs, repeat(self))
+        for job in jobs:
             job.slot = -1
-            ring.put(place, self)
-            catalogue.put(job, self)
 
     def look(self) -> list[Job]:
         """Its jobs, for somebody who only reads: copies, if the pack is not open."""
         if self._jobs is not None:
             return self._jobs
-        count, queue, priority = len(self._ids), self._queue, self._priority
+        count, queue, priority, numbers = len(self._ids), self._queue, self._priority, self._numbers
         times = struct.unpack_from(f"{count}d{count}I", self._memory, self._record)
         begin = self._record + count * (8 + 4)
         record = self._memory[begin : begin + times[-1]]
         types = self._types if len(self._types) > 1 else self._types * count
+        numbers = list(numbers)
+        # If they are equal, the two fields share the int objects (ring.py).
+        places = numbers if numbers == (places := [self._first + distance for distance in self._at]) else places
+        # By position, as in `Engine.enqueue`.
         return [
-            Job(job_id, number, queue, priority, record[start:end], created_at, QUEUED, kind)
-            for job_id, number, created_at, start, end, kind in zip(
-                self._ids, self._numbers, times[:count], (0, *times[count:-1]), times[count:], types, strict=True
+            Job(job_id, number, queue, priority, record[start:end], created_at, QUEUED, kind, PLAIN, 0, None, place)
+            for job_id, number, created_at, start, end, kind, place in zip(
+                self._ids, numbers, times[:count], (0, *times[count:-1]), times[count:], types, places, strict=True
             )
         ]
 
@@ -147,17 +151,14 @@ class Pack:
         """Its jobs, each of which is in its places again."""
         if self._jobs is None:
             jobs = self._jobs = self.look()
-            for distance, job in zip(self._at, jobs, strict=True):
-                place = self._first + distance
-                job.slot = job.number if job.number == place else place
-                self._ring.put(place, job)
-                self._catalogue.put(job, job)
+            self._ring.put([job.slot for job in jobs], jobs)
+            self._catalogue.put(jobs, jobs)
         return self._jobs
 
     def move(self, places: Sequence[int]) -> None:
         """Its jobs have these places of the ring now."""
-        self._first = places[0]
-        self._at = bytes([place - self._first for place in places])
+        self._first = first = places[0]
+        self._at = bytes([place - first for place in places])
 
     @property
     def number(self) -> int:

@@ -10,7 +10,7 @@ comes, which in a paused queue is never.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import Any, TypeVar
 
@@ -85,9 +85,11 @@ class Ring:
         assert type(job) is Job, "the front is never a tombstone"
         return job
 
-    def put(self, place: int, item: Job | Pack) -> None:
-        """See Pack."""
-        self._items[place & self._mask] = item
+    def put(self, places: Iterable[int], items: Iterable[Job | Pack]) -> None:
+        """See Places."""
+        held, mask = self._items, self._mask
+        for place, item in zip(places, items, strict=False):
+            held[place & mask] = item
 
     def popleft(self) -> Job:
         """Take the job at the front; IndexError when empty. O(1) amortised."""

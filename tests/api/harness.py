@@ -265,7 +265,7 @@ class Api:
     def state(self) -> Any:
         """Everything the queue knows, to be compared before and after: jobs with their leases and ends, queues, history."""
         engine = self.backend.engine
-        jobs = [repr(msgspec.structs.replace(job, slot=-1)) for job in engine.jobs.newest_first(None)]
+        jobs = [repr(job) for job in engine.jobs.newest_first(None)]
         queues = [(name, queue.policy, queue.stats()) for name, queue in engine.queues.items()]
         return jobs, queues, engine.history.counts(), engine.live, engine.live_bytes
 

@@ -30,8 +30,7 @@ def fingerprint(engine: Engine) -> dict[str, Any]:
     """
     return {
         "jobs": {
-            # A packed job has no slot until it is looked for, which an operation that is refused may do.
-            job.id: {**msgspec.structs.asdict(job), "slot": 0, "due": engine.deadlines.due(job), "lease ends": engine.lease_ends.due(job)}
+            job.id: {**msgspec.structs.asdict(job), "due": engine.deadlines.due(job), "lease ends": engine.lease_ends.due(job)}
             for job in engine.jobs.all()
         },
         "order of ids": list(engine.jobs.by_id),
