@@ -187,9 +187,9 @@ class Groups:
     def _cancel_members(self, group: Group) -> Iterator[int]:
         jobs = self._state.jobs
         last, end = group.stored.number - 1, jobs.next_number
-        while part := [job.number for job in islice(jobs.oldest_first(last), _LOOKED) if job.number < end]:
-            last = part[-1]
-            members = iter([number for number in part if (job := jobs.numbered(number)) is not None and self.of(job) is group])
+        while part := [job for job in islice(jobs.oldest_first(last), _LOOKED) if job.number < end]:
+            last = part[-1].number
+            members = iter([job.number for job in part if self.of(job) is group])
             yield 1 + len(part) // 10
             while numbers := list(islice(members, SLICE)):
                 for number in numbers:
