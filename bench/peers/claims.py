@@ -33,7 +33,7 @@ REASONS = {
     "pickup, durable": "The job and its hand-out are one commit, and the answer waits for it. Redis and beanstalkd append a line to a "
     "file; here a commit writes pages of a database that any tool can read, check and back up.",
     "call": "A call is a request and its answer: both heads, JSON and a lock, in Python, in addition to the system calls.",
-    "queued": "A job here is a Python object with its times, attempts and place; it can be found by id, read, cancelled and listed. "
+    "queued": "Each job here can be found by id, read, cancelled and listed, and the first thousands of a queue are Python objects. "
     "Servers that need less memory keep one encoded string.",
     "idle": "A held request is a connection with its parser, and a waiter; in Redis it is one C structure.",
 }
