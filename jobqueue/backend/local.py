@@ -187,7 +187,8 @@ class LocalBackend(Taker):
         if wait <= 0 or job.status is CONCLUDED or self.draining:
             return self.snapshot(job)
         concluded = await self._told(job_id, wait)
-        return concluded[0] if concluded else self.snapshot(job)
+        # Not `job`: it may have been packed meanwhile, and is another object then (engine/packs.py).
+        return concluded[0] if concluded else self.snapshot(self.engine.jobs.find(job_id) or job)
 
     async def _told(self, key: str, wait: float) -> list[Job]:
         """The job that was announced under a key, once that has happened and is stored; [] if the wait passed."""
