@@ -128,6 +128,14 @@ PLANTS = (
         37,
     ),
     Plant(
+        "a pack opened by halves",
+        "a pack that is reached by its place in the queue is not replaced in the catalogue, where its jobs go on waiting",
+        "jobqueue/engine/packs.py",
+        "            self._catalogue.put(jobs, jobs)\n",
+        "",
+        1,
+    ),
+    Plant(
         "release without lease check",
         "a release gives a leased job back whatever token it comes with",
         "jobqueue/engine/leases.py",

@@ -14,6 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from jobqueue.api.app import build_app
+from jobqueue.backend import group_journal
 from jobqueue.backend.group import Fatal, Finished, Group, NotNow
 from jobqueue.backend.group_journal import GroupJournal
 from jobqueue.backend.local import LocalBackend
@@ -23,6 +24,7 @@ from jobqueue.backend.waiters import Waiter
 from jobqueue.clock import ManualClock, SystemClock
 from jobqueue.engine.engine import Engine
 from jobqueue.engine.events import Event
+from jobqueue.engine.packs import Packing
 from jobqueue.http.answers import Answer
 from jobqueue.http.connections import Connection
 from jobqueue.http.request import Request
@@ -120,6 +122,19 @@ class Disk:
         self._journal._on_close()
 
 
+SHARED = (0.0, 0.3, 2.0)
+"""For how long changes wait for new jobs, to be committed with them: not at all, as a server does, and much longer."""
+
+group_journal.SHARE_JOBS = 1
+"""Here few jobs are enqueued at once."""
+
+
+def pack(engine: Engine, seed: int) -> None:
+    """Let an engine pack jobs wherever they wait in their queue, in two worlds of three; a server does so only in deep queues."""
+    if seed % 3 and engine.place.count == 1:
+        engine.jobs.packing = Packing(size=2, deep=seed % 2, behind=0)
+
+
 class Life:
     """A server from its start to its end."""
 
@@ -136,6 +151,7 @@ class Life:
         self._links: list[Link] = []
         self._poll = Poll()
         engine = Engine(plan.limits, ids=Ids(self.random.randbytes), random=Random(self.random.random()))
+        pack(engine, world.seed)
         self._listen(engine)
         clock = SystemClock()
         self.journal: GroupJournal | None = None
@@ -143,6 +159,7 @@ class Life:
         self.checker.offset = clock.now() - world.loop.time()
         if world.path is not None:
             self.journal = open_journal(world.path, engine, clock, sync="off", writer=self._writer)
+            self.journal.share_seconds = SHARED[world.seed // 2 % len(SHARED)]
             self._listen_to_journal(self.journal)
             self.checker.returned(engine, world.clocks_agree())
         self.backend = LocalBackend(plan.limits, engine=engine, clock=clock, journal=self.journal)

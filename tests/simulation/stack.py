@@ -33,6 +33,7 @@ from jobqueue.partition import Place
 from .history import Ask
 from .loop import passing
 from .reigns import ReignChecker, view_of
+from .server import pack
 
 if TYPE_CHECKING:
     from .member import Member
@@ -197,6 +198,7 @@ class Stack:
     def engine(self, *given: Any, **known: Any) -> Engine:
         """An engine, of a reign that begins or of one to come. Nothing is heard of it before its reign."""
         engine = Engine(*given, random=Random(self.member.random.random()), **known)
+        pack(engine, self.world.seed)
         events = engine.events = _Events()
         events.heard = lambda event: None if events.checker is None else events.checker.happened(event, self.member.cause)
 
