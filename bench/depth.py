@@ -17,7 +17,7 @@ KEYS = ("depth", "memory")
 SHALLOW = 1_000
 FILL = 1_000
 RATIO_MAX = 1.2
-JOB_BYTES_MAX = 600
+JOB_BYTES_MAX = 200
 
 FILL_REQUEST = request("POST", "/batch/enqueue", {"jobs": [{"payload": PAYLOAD}] * FILL})
 EMPTY_REQUEST = request("POST", "/batch/dequeue", {"queue": "default", "limit": FILL, "wait": 0})
