@@ -75,12 +75,12 @@ class Catalogue:
 
     def all(self) -> Iterator[Job]:
         """All jobs, in the order in which they were added."""
-        last, copies = None, dict[str, Job]()
-        for job_id, item in self.by_id.items():
+        looked: dict[Pack, Iterator[Job]] = {}
+        for item in self.by_id.values():
             if isinstance(item, Pack):
-                if item is not last:
-                    last, copies = item, {job.id: job for job in item.look()}
-                yield copies[job_id]
+                # The jobs of a pack were added in their order, perhaps with others between them.
+                jobs = looked.get(item) or looked.setdefault(item, iter(item.look()))
+                yield next(jobs)
             else:
                 yield item
 
@@ -172,33 +172,35 @@ class Catalogue:
     def _first_at(self, key: int) -> float:
         """When the oldest job of a chunk was created."""
         number, item = next((number, item) for number, item in enumerate(self._chunks[key].jobs, key << _CHUNK_BITS) if item is not None)
-        return (item.look()[item.at(number)] if isinstance(item, Pack) else item).created_at
+        return (item.copy(item.at(number)) if isinstance(item, Pack) else item).created_at
 
     def _seen(self, key: int, start: int, stop: int = CHUNK_JOBS) -> list[Job]:
         """The jobs in these places of a chunk, for somebody who only reads."""
-        found: list[Job] = []
-        looked: dict[Pack, list[Job]] = {}
-        for number, item in enumerate(self._chunks[key].jobs[start:stop], (key << _CHUNK_BITS) + start):
-            if isinstance(item, Pack):
-                jobs = looked.get(item)
-                if jobs is None:
-                    jobs = looked[item] = item.look()
-                found.append(jobs[item.at(number)])
-            elif item is not None:
-                found.append(item)
-        return found
+        first = (key << _CHUNK_BITS) + start
+        return list(_copied(enumerate(self._chunks[key].jobs[start:stop], first)))
 
     def walk(self) -> Iterator[Job]:
         """All jobs, oldest first. Jobs can come and go while the walk is suspended: it returns those that exist when it reaches them, but
         possibly not those that are newer than its first step.
         """
-        last, copies = None, list[Job]()
         for key in list(self._chunks):
             chunk = self._chunks.get(key)
-            for number, item in enumerate([] if chunk is None else chunk.jobs, key << _CHUNK_BITS):
-                if isinstance(item, Pack):
-                    if item is not last:
-                        last, copies = item, item.look()
-                    yield copies[item.at(number)]
-                elif item is not None:
-                    yield item
+            if chunk is not None:
+                yield from _copied(enumerate(chunk.jobs, key << _CHUNK_BITS))
+
+
+def _copied(items: Iterable[tuple[int, Job | Pack | None]]) -> Iterator[Job]:
+    """The jobs in places of chunks, each with its number; copies of those that are packed."""
+    last, copies = None, list[Job]()
+    for number, item in items:
+        if item is None:
+            continue
+        if not isinstance(item, Pack):
+            yield item
+        elif item is not last:
+            # The next job may be in another pack, if two queues fill at the same time: so not all of this one.
+            last, copies = item, []
+            yield item.copy(item.at(number))
+        else:
+            copies = copies or item.look()
+            yield copies[item.at(number)]

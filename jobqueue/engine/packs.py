@@ -43,6 +43,9 @@ PAYLOAD_BYTES_MAX = 65_536
 
 _AREA_BYTES = 1 << 20
 
+_TIME, _END = struct.Struct("=d"), struct.Struct("=I")
+"""In a record: the time of each job, then where the payload of each ends, then the payloads."""
+
 
 class Area:
     """Mapped memory for records, one after the other. It is unmapped when the last pack with a record in it is gone."""
@@ -118,7 +121,7 @@ class Pack:
         types = tuple([job.type for job in jobs])
         self._types = types[:1] if types.count(types[0]) == count else types
         payloads = [job.payload for job in jobs]
-        times = struct.pack(f"{count}d{count}I", *[job.created_at for job in jobs], *accumulate(map(len, payloads)))
+        times = struct.pack(f"={count}d{count}I", *[job.created_at for job in jobs], *accumulate(map(len, payloads)))
         self._memory, self._record = catalogue.area.add(b"".join([times, *payloads]))
         self._jobs: list[Job] | None = None
         """Once it is open."""
@@ -132,8 +135,8 @@ class Pack:
         if self._jobs is not None:
             return self._jobs
         count, queue, priority, numbers = len(self._ids), self._queue, self._priority, self._numbers
-        times = struct.unpack_from(f"{count}d{count}I", self._memory, self._record)
-        begin = self._record + count * (8 + 4)
+        times = struct.unpack_from(f"={count}d{count}I", self._memory, self._record)
+        begin = self._record + count * (_TIME.size + _END.size)
         record = self._memory[begin : begin + times[-1]]
         types = self._types if len(self._types) > 1 else self._types * count
         numbers = list(numbers)
@@ -146,6 +149,20 @@ class Pack:
                 self._ids, numbers, times[:count], (0, *times[count:-1]), times[count:], types, places, strict=True
             )
         ]
+
+    def copy(self, at: int) -> Job:
+        """One of its jobs, for somebody who only reads: a copy, if the pack is not open."""
+        if self._jobs is not None:
+            return self._jobs[at]
+        ends = self._record + len(self._ids) * _TIME.size
+        begin = ends + len(self._ids) * _END.size
+        (created_at,) = _TIME.unpack_from(self._memory, self._record + at * _TIME.size)
+        (end,) = _END.unpack_from(self._memory, ends + at * _END.size)
+        (start,) = _END.unpack_from(self._memory, ends + (at - 1) * _END.size) if at else (0,)
+        kind = self._types[at] if len(self._types) > 1 else self._types[0]
+        payload = self._memory[begin + start : begin + end]
+        number, place = self._numbers[at], self._first + self._at[at]
+        return Job(self._ids[at], number, self._queue, self._priority, payload, created_at, QUEUED, kind, PLAIN, 0, None, place)
 
     def open(self) -> list[Job]:
         """Its jobs, each of which is in its places again."""

@@ -145,9 +145,13 @@ def test_jobs_of_several_queues_and_priorities_are_packed_too() -> None:
     engine = engine_with(Packing(size=2, deep=4, behind=1))
     for n in range(300):
         enqueue(engine, NOW + n, id=str(n), payload=b"%d" % n, queue="ab"[n % 2], priority=3 + n % 3)
-    assert packed(engine)
+    before = packed(engine)
+    assert before
     invariants(engine)
-    assert [job.number for job in engine.jobs.newest_first(None)] == list(range(300, 0, -1))
+    for jobs in (engine.jobs.oldest_first(0), engine.jobs.walk(), engine.jobs.all(), reversed(list(engine.jobs.newest_first(None)))):
+        expected = [(str(n), b"%d" % n, NOW + n, "ab"[n % 2], 3 + n % 3) for n in range(300)]
+        assert [(job.id, job.payload, job.created_at, job.queue, job.priority) for job in jobs] == expected
+    assert packed(engine) == before
     for at, name in enumerate("ab"):
         wanted = sorted(range(at, 300, 2), key=lambda n: 3 + n % 3)
         assert drain_ids(engine, NOW + 300, name) == [str(n) for n in wanted]
