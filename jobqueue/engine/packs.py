@@ -134,14 +134,15 @@ class Pack:
         """Its jobs, for somebody who only reads: copies, if the pack is not open."""
         if self._jobs is not None:
             return self._jobs
-        count, queue, priority, numbers = len(self._ids), self._queue, self._priority, self._numbers
+        count, queue, priority = len(self._ids), self._queue, self._priority
         times = struct.unpack_from(f"={count}d{count}I", self._memory, self._record)
         begin = self._record + count * (_TIME.size + _END.size)
         record = self._memory[begin : begin + times[-1]]
         types = self._types if len(self._types) > 1 else self._types * count
-        numbers = list(numbers)
-        # If they are equal, the two fields share the int objects (ring.py).
-        places = numbers if numbers == (places := [self._first + distance for distance in self._at]) else places
+        numbers, places = list(self._numbers), [self._first + distance for distance in self._at]
+        if places == numbers:
+            # The two fields share the int objects then (ring.py).
+            places = numbers
         # By position, as in `Engine.enqueue`.
         return [
             Job(job_id, number, queue, priority, record[start:end], created_at, QUEUED, kind, PLAIN, 0, None, place)
