@@ -108,12 +108,12 @@ class Bulk:
             return
         for job in found:
             # Another job of the slice may have pushed it out of history, or been the one it waited for.
-            now_there = self._engine.jobs.numbered(job.number)
-            if now_there is None or not self._can(now_there):
+            there = self._engine.jobs.numbered(job.number)
+            if there is None or not self._can(there):
                 self.matched -= 1
                 continue
             try:
-                why = self._do(now, now_there, skew)
+                why = self._do(now, there, skew)
             except QueueError as error:
                 why = error.code
             if why is None:
